@@ -1,0 +1,333 @@
+"""The whole configuration of a run, as one frozen, typed tree.
+
+Read from YAML with `load`, which names file, line, key, value and mend of whatever is wrong. Imports neither torch
+nor ray nor vllm, so that checking a configuration takes a fraction of a second.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticUndefined
+
+from seal_ray.errors import ConfigError
+from seal_ray.records import Recipe, digest
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+# run
+
+
+class Budget(Section):
+    """What a run may spend. 0 is no limit. A spent budget stops the run cleanly; a larger one resumes it."""
+
+    gpu_hours: float = Field(0, ge=0, description="GPU-hours over all leases")
+    hours: float = Field(0, ge=0, description="hours on the wall")
+    judge_dollars: float = Field(0, ge=0, description="spend on a paid judge, by its price per token")
+
+
+class RunSection(Section):
+    uri: str = Field("runs/default", min_length=1, description="where the run is kept: a folder, s3://bucket/path, gs://…")
+    seed: int = Field(0, ge=0, description="every other seed is derived from this one")
+    rounds: int = Field(2, ge=1, le=1000, description="rounds of sample, try, grade, select, update, gate")
+    tasks_per_round: int = Field(50, ge=1, description="training tasks in a round, drawn without repeats until all were seen")
+    resume: Literal["auto", "must", "never"] = Field("auto", description="what to do with a run that is already at the URI")
+    coverage: Share = Field(0.8, description="share of a round's candidates that must have a verdict, else the round stops")
+    budget: Budget = Budget()
+
+
+# model
+
+
+class ModelSection(Section):
+    name: str = Field(
+        "builtin:smollm2-135m",
+        min_length=1,
+        description="a folder, a hub id, s3://bucket/folder, builtin:smollm2-135m or builtin:tiny",
+    )
+    revision: str = Field("main", description="revision of a hub id")
+    mirror: str = Field("", description="URL of a hub mirror; empty is the hub's own")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the device has it")
+    chat: Literal["auto", "yes", "no"] = Field("auto", description="use the chat template; auto: if the model has one")
+    max_length: int = Field(2048, ge=16, le=1_048_576, description="tokens of prompt and text together, at most")
+    trust_remote_code: bool = Field(False, description="run code that comes with the model's files")
+    quantization: Literal["none", "8bit", "4bit"] = Field("none", description="of the frozen base in the inner loop; needs bitsandbytes")
+    cache: str = Field("", description="folder for models on each node; empty: ~/.cache/seal-ray")
+    cache_gb: float = Field(200, gt=0, description="limit of that folder; the least recently used go first")
+
+
+# domain
+
+Style = Literal[
+    "implications", "long", "very_long", "rewrite", "self_qa", "chain_of_thought", "none", "entities", "mixture", "template"
+]
+
+
+class KnowledgeDomain(Section):
+    """Passages with questions: learn the passage, answer closed book."""
+
+    name: Literal["knowledge"] = "knowledge"
+    data: str = Field("jobs/data/quickstart.json", min_length=1, description="JSON, JSONL, SQuAD JSON, or hf:DATASET; a path or a URI")
+    validation: Share = Field(0.1, description="share of titles kept for validation")
+    test: Share = Field(0.1, description="share of titles kept for the final test")
+    style: Style = Field("implications", description="what the policy is asked to write")
+    mixture: dict[str, float] = Field(default_factory=dict, description="weights of styles, for style: mixture")
+    template: str = Field("", description="file with an own prompt, for style: template; {title} and {context} are filled in")
+    split_lines: bool = Field(True, description="each line of an edit is a training text of its own")
+    max_texts: int = Field(30, ge=1, le=1000, description="training texts of an edit, at most (the passage comes on top)")
+    add_context: bool = Field(True, description="the passage itself is the last training text")
+    max_questions: int = Field(0, ge=0, description="questions asked of a passage, at most; 0 is all")
+    thought: bool = Field(False, description="answers think aloud first; the final answer is taken out")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "KnowledgeDomain":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} and test {self.test} leave no tasks to train on; lower one")
+        if (self.style == "mixture") != bool(self.mixture):
+            raise ValueError("style: mixture and mixture: {style: weight} go together; give both or neither")
+        if (self.style == "template") != bool(self.template):
+            raise ValueError("style: template and template: FILE go together; give both or neither")
+        for style, weight in self.mixture.items():
+            if style not in get_args(Style) or style in {"mixture", "template"} or weight <= 0:
+                raise ValueError(f"mixture: {style}: {weight} is not a style with a weight over 0")
+        return self
+
+
+class ArcDomain(Section):
+    """Grid puzzles: the edit is a set of directives for test-time training."""
+
+    name: Literal["arc"] = "arc"
+    data: str = Field(..., min_length=1, description="challenges in ARC JSON; a path or a URI")
+    solutions: str = Field("", description="solutions in ARC JSON, where the challenges don't hold them")
+    validation: Share = Field(0.1, description="share of tasks kept for validation")
+    test: Share = Field(0.1, description="share of tasks kept for the final test")
+    grid_format: Literal["digits", "lists"] = Field("digits", description="how a grid is written: rows of digits, or Python lists")
+    constrained: bool = Field(True, description="the directives are sampled under their JSON schema")
+    learning_rates: tuple[float, ...] = Field((), description="the only learning rates offered; empty: any within limits")
+    epoch_choices: tuple[int, ...] = Field((), description="the only numbers of epochs offered; empty: any within limits")
+    max_epochs: int = Field(10, ge=1, description="an edit that asks for more is failed: over_budget")
+    max_lr: float = Field(1e-2, gt=0, description="an edit that asks for more is failed: over_budget")
+    max_steps: int = Field(375, ge=1, description="an edit that needs more optimiser steps is failed: over_budget")
+    max_examples: int = Field(250, ge=1, description="training examples of an edit, at most")
+    views: int = Field(4, ge=1, le=64, description="views of each test input that vote")
+    max_grid: int = Field(30, ge=1, le=30, description="larger grids are dropped by augmentation")
+
+
+class PluginDomain(Section):
+    """A domain from another package, found under the entry point group `seal_ray.domains`."""
+
+    name: str = Field(..., min_length=1, description="name of the entry point")
+    options: dict[str, Any] = Field(default_factory=dict, description="whatever that domain takes")
+
+
+# the phases
+
+
+class SamplingSection(Section):
+    edits: int = Field(5, ge=1, le=1000, description="edits per task")
+    temperature: float = Field(1.0, ge=0, le=5, description="of the policy's sampling")
+    top_p: float = Field(0.95, gt=0, le=1, description="of the policy's sampling")
+    max_tokens: int = Field(1024, ge=1, description="tokens of an edit, at most")
+    chunk: int = Field(8, ge=1, description="tasks sampled in one call; the same chunks give the same edits")
+    drop_near_copies: float = Field(0, ge=0, le=1, description="an edit this similar to an earlier one of its task is not tried; 0 keeps all")
+    gpu_memory: float = Field(0.85, gt=0, lt=1, description="share of a GPU's memory that vLLM takes")
+    kv_cache_gb: float = Field(1, gt=0, description="KV cache on CPU")
+
+
+class InnerSection(Section):
+    """How a candidate's adapter is trained."""
+
+    rank: int = Field(32, ge=1, le=512, description="of a candidate's adapter")
+    alpha: float = Field(64, gt=0, description="scale of a candidate's adapter (alpha / rank)")
+    targets: tuple[str, ...] = Field(("all-linear",), min_length=1, description="linear layers that get an adapter, by name; all-linear is all but the head")
+    epochs: int = Field(10, ge=1, le=1000, description="over an edit's texts")
+    batch_size: int = Field(1, ge=1, description="texts in a micro-batch")
+    accumulation: int = Field(1, ge=1, description="micro-batches in an optimiser step")
+    lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate goes on after the warm-up")
+    warmup: int = Field(0, ge=0, description="optimiser steps of warm-up")
+    clip: float = Field(1.0, ge=0, description="gradient norm of each adapter, at most; 0 is no limit")
+    weight_decay: float = Field(0, ge=0, description="of AdamW")
+    max_length: int = Field(2048, ge=8, description="a longer text fails its candidate")
+    repeats: int = Field(3, ge=1, le=100, description="training seeds for each edit")
+    extra_repeats: int = Field(0, ge=0, le=100, description="more repeats per task, on average, spent where the choice is still open")
+    context_arm: bool = Field(True, description="also try each task's context alone, to compare with")
+    wave: int = Field(0, ge=0, description="candidates trained together on one device, at most; 0: from free memory")
+    wave_tokens: int = Field(16384, ge=64, description="tokens in one packed forward, at most")
+
+    def recipe(self) -> Recipe:
+        names = Recipe.__dataclass_fields__
+        return Recipe(**{k: v for k, v in self.model_dump().items() if k in names})
+
+
+class AnsweringSection(Section):
+    how: Literal["auto", "bank", "engine"] = Field("auto", description="who answers: the bank that trained, or vLLM; auto: by length")
+    max_tokens: int = Field(64, ge=1, le=65536, description="tokens of an answer, at most")
+    samples: int = Field(1, ge=1, le=64, description="answers to each question")
+    temperature: float = Field(0, ge=0, le=5, description="0 is greedy")
+    engine_from: int = Field(512, ge=1, description="with how: auto, vLLM answers from this many tokens up")
+
+
+class GradingSection(Section):
+    grader: Literal["lexical", "judge", "cascade", "exact"] = Field("lexical", description="who says whether an answer is right")
+    judge_url: str = Field("", description="OpenAI-compatible endpoint of the judge")
+    judge_model: str = Field("", description="the judge's model")
+    judge_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the judge's key; the key itself is never kept")
+    judge_parallel: int = Field(32, ge=1, le=1024, description="requests at once")
+    judge_timeout: float = Field(60, gt=0, description="seconds for one request")
+    judge_retries: int = Field(6, ge=0, le=100, description="further attempts after one that may pass")
+    judge_price_in: float = Field(0, ge=0, description="dollars per million prompt tokens, for the budget")
+    judge_price_out: float = Field(0, ge=0, description="dollars per million answer tokens, for the budget")
+    judge_cache: str = Field("", description="folder or URI of verdicts already bought; empty: inside the run")
+    cascade_low: float = Field(0.05, ge=0, le=1, description="with cascade: lexical probability below which an answer is wrong")
+    cascade_high: float = Field(0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right")
+    reward: Literal["accuracy", "likelihood", "blend", "rubric"] = Field("blend", description="what selection looks at")
+    blend: Share = Field(0.5, description="with blend: the likelihood's share, after both are put on one scale")
+
+    @model_validator(mode="after")
+    def _judge(self) -> "GradingSection":
+        if (self.grader in {"judge", "cascade"} or self.reward == "rubric") and not (self.judge_url and self.judge_model):
+            raise ValueError("a judge needs judge_url and judge_model; or use grader: lexical, which is free and local")
+        if self.cascade_low > self.cascade_high:
+            raise ValueError(f"cascade_low {self.cascade_low} is above cascade_high {self.cascade_high}")
+        return self
+
+
+class SelectSection(Section):
+    algorithm: Literal["rest_em", "weighted", "pairs", "grpo"] = Field("rest_em", description="how rewards become lessons")
+    rule: Literal["best", "top_k", "positive", "threshold"] = Field("best", description="with rest_em: which edits of a task are kept")
+    top_k: int = Field(1, ge=1, description="with rule: top_k")
+    margin: float = Field(0, ge=0, description="standard errors by which an edit must beat its baseline")
+    threshold: float = Field(0, description="with rule: threshold, the lower bound that an edit must pass")
+
+
+class PolicySection(Section):
+    """How the policy learns from the chosen edits."""
+
+    mode: Literal["lora", "full"] = Field("lora", description="train the version's adapter on, or all weights")
+    rank: int = Field(64, ge=1, le=512, description="of the policy's adapter")
+    alpha: float = Field(128, gt=0, description="scale of the policy's adapter (alpha / rank)")
+    targets: tuple[str, ...] = Field(("all-linear",), min_length=1, description="layers of the policy's adapter")
+    fresh: bool = Field(False, description="merge and begin a new adapter each round, as the paper does")
+    epochs: int = Field(2, ge=1, le=100, description="over the chosen edits")
+    lr: float = Field(3e-4, gt=0, le=1, description="peak learning rate")
+    schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="how the learning rate goes on after the warm-up")
+    warmup: Share = Field(0, description="share of the steps that warm up")
+    global_batch: int = Field(10, ge=1, description="examples in an optimiser step, whatever the number of workers")
+    micro_batch_tokens: int = Field(4096, ge=64, description="tokens that one device takes at once (examples are packed)")
+    clip: float = Field(1.0, ge=0, description="gradient norm, at most")
+    weight_decay: float = Field(0, ge=0, description="of AdamW")
+    max_length: int = Field(4096, ge=16, description="a longer example is left out, and said so")
+    zero_stage: Literal[1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage")
+    offload: Literal["none", "cpu"] = Field("none", description="where ZeRO keeps the optimiser")
+    checkpointing: bool = Field(True, description="recompute activations to save memory")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the forward and backward")
+    validation: Share = Field(0, description="share of the chosen edits kept back to measure a validation loss")
+    beta: float = Field(0.1, ge=0, description="with pairs: strength of the preference; with grpo: weight of the KL")
+    ratio_clip: float = Field(0.2, gt=0, lt=1, description="with grpo: clip of the probability ratio")
+    worker_timeout: float = Field(600, gt=0, description="seconds to wait for the update's workers to start")
+    hang_timeout: float = Field(600, gt=0, description="seconds without a step before the update counts as hung")
+    collective_timeout: float = Field(600, gt=0, description="seconds that one collective may take")
+    retries: int = Field(2, ge=0, le=20, description="starts over after a loss of workers")
+
+
+class GateSection(Section):
+    mode: Literal["off", "auto", "hold"] = Field("off", description="off: accept all; auto: by the rule; hold: a person decides")
+    tasks: int = Field(20, ge=1, description="validation tasks")
+    edits: int = Field(2, ge=1, description="edits per validation task")
+    repeats: int = Field(1, ge=1, description="training seeds for each of these edits")
+    confidence: float = Field(0.9, gt=0.5, lt=1, description="of the paired bootstrap")
+    min_gain: float = Field(0, description="the gain's lower bound must not be under minus tolerance, and the gain itself not under this")
+    tolerance: float = Field(0.05, ge=0, description="loss that the lower bound may show and the version still be accepted")
+    regression: str = Field("", description="questions that must not get worse, as the domain's data; empty: those the base answers")
+    max_regression: Share = Field(0.05, description="share of those questions that may be lost")
+    max_kl: float = Field(1.0, ge=0, description="nats per token by which the new version may drift from the base on a probe")
+    fail_on_reject: bool = Field(False, description="exit 4 when the gate rejects")
+
+
+class PlacementSection(Section):
+    mode: Literal["auto", "colocated", "split"] = Field("auto", description="roles take turns on the same devices, or stand side by side")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: GPUs if the cluster has any")
+    address: str = Field("auto", description="Ray cluster to join; auto: one that is running, else a local one; local: always a new local one")
+    samplers: int = Field(0, ge=0, description="vLLM engines; 0: as many as fit")
+    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs of one vLLM engine")
+    across_nodes: bool = Field(False, description="let one engine reach over nodes")
+    min_workers: int = Field(1, ge=1, description="with fewer for longer than worker_grace the round stops")
+    max_workers: int = Field(0, ge=0, description="0: as many as fit")
+    worker_gpus: float = Field(1, gt=0, le=1, description="share of a GPU for a worker")
+    worker_cpus: float = Field(1, gt=0, description="CPUs for a worker")
+    trainers: int = Field(0, ge=0, description="workers of the policy update; 0: one per GPU, one on CPU")
+    trainer_cpus: float = Field(1, gt=0, description="CPUs for each of these")
+    deadline: float = Field(600, gt=0, description="seconds to wait for what is missing")
+    worker_grace: float = Field(300, gt=0, description="seconds below min_workers before the round stops")
+    heartbeat: float = Field(10, gt=0, description="seconds between signs of life")
+    wave_wait: float = Field(2, ge=0, description="seconds that a wave which is not full waits for more")
+    window: int = Field(16, ge=1, description="tasks from which waves are cut")
+    candidate_deadline: float = Field(900, gt=0, description="seconds for a candidate before it is tried elsewhere")
+    candidate_retries: int = Field(2, ge=0, le=20, description="further attempts for a candidate after a loss that was not its own")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PlacementSection":
+        if self.max_workers and self.min_workers > self.max_workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than max_workers {self.max_workers}")
+        if self.worker_gpus < 1 and abs(1 / self.worker_gpus - round(1 / self.worker_gpus)) > 1e-6:
+            raise ValueError(f"worker_gpus {self.worker_gpus} does not divide a GPU; use 1, 0.5, 0.25, …")
+        return self
+
+
+class StorageSection(Section):
+    endpoint: str = Field("", description="URL of an S3 look-alike (MinIO, R2, Ceph)")
+    region: str = Field("", description="region of the bucket")
+    profile: str = Field("", description="profile in the AWS configuration; credentials come from the usual places")
+    encryption: str = Field("", description="server-side encryption: AES256 or aws:kms")
+    kms_key: str = Field("", description="key for aws:kms")
+    retries: int = Field(8, ge=0, le=100, description="further attempts for an operation that may pass")
+    timeout: float = Field(30, gt=0, description="seconds for one operation")
+    parallel: int = Field(16, ge=1, le=256, description="writes at once")
+    segment_seconds: float = Field(2, gt=0, description="a segment is closed after this long")
+    segment_bytes: int = Field(1_000_000, ge=1000, description="or at this size")
+    lease: float = Field(60, gt=0, description="seconds after which a driver that shows no life may be replaced")
+    shared: bool = Field(False, description="a local folder that every node sees (NFS, Lustre)")
+    stop_within: float = Field(2.5, gt=0, description="seconds to wind up after SIGTERM")
+
+
+class ObserveSection(Section):
+    progress: Literal["auto", "rich", "plain", "quiet", "json"] = Field("auto", description="what the terminal shows")
+    events: str = Field("", description="folder for a copy of the event stream as JSON lines")
+    ray_metrics: bool = Field(True, description="metrics for Prometheus through Ray")
+    tensorboard: str = Field("", description="folder for TensorBoard files")
+    mlflow: str = Field("", description="MLflow tracking URI")
+    wandb: str = Field("", description="Weights & Biases project")
+
+
+class Config(Section):
+    """A run, whole. Sections that are left out take their defaults."""
+
+    run: RunSection = RunSection()
+    model: ModelSection = ModelSection()
+    domain: Annotated[KnowledgeDomain | ArcDomain | PluginDomain, Field(union_mode="left_to_right")] = KnowledgeDomain()
+    sampling: SamplingSection = SamplingSection()
+    inner: InnerSection = InnerSection()
+    answering: AnsweringSection = AnsweringSection()
+    grading: GradingSection = GradingSection()
+    select: SelectSection = SelectSection()
+    policy: PolicySection = PolicySection()
+    gate: GateSection = GateSection()
+    placement: PlacementSection = PlacementSection()
+    storage: StorageSection = StorageSection()
+    observe: ObserveSection = ObserveSection()
+
+    @property
+    def digest(self) -> str:
+        return digest(self.model_dump(mode="json"))
+
+
+# fields that may differ when a run is resumed
+MAY_CHANGE = ("placement", "observe", "storage", "run.budget", "run.rounds", "run.resume", "run.uri", "model.cache", "model.cache_gb")

@@ -1,0 +1,452 @@
+"""The nouns of a run as plain data: what travels between processes and what the ledger keeps.
+
+Standard library only, so that every room can import it. Every record is a frozen dataclass; `encode` and
+`decode` turn it into JSON values and back, and `digest` names its content.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+Json = Any  # str, int, float, bool, None, list or dict of these
+Split = Literal["train", "validation", "test"]
+
+
+# What is to be learned
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned and how it is tested. `data` is the domain's own and is JSON."""
+
+    id: str
+    data: Mapping[str, Json]
+    group: str = ""  # tasks of one group (a title) are never split between training and validation
+
+    @property
+    def digest(self) -> str:
+        return digest([self.id, dict(self.data)])
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text for the model. With `chat` it is a user's turn, rendered with the model's chat template."""
+
+    text: str
+    system: str = ""
+    chat: bool = False
+    prefix: str = ""  # how the model's own turn begins
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """What the policy is asked for one slot of a task. None means: as the configuration says."""
+
+    prompt: Prompt
+    style: str = ""
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    schema: Mapping[str, Json] | None = None  # JSON schema for constrained decoding
+
+
+@dataclass(frozen=True)
+class Question:
+    """One closed-book question: the prompt, every accepted answer, and how long an answer may be."""
+
+    id: str
+    prompt: Prompt
+    gold: tuple[str, ...]
+    text: str = ""  # the bare question, for graders and readers
+    max_tokens: int = 64
+    lead: str = ""  # stands between prompt and answer when an answer's likelihood is taken (" " after "Answer:")
+    stop: tuple[str, ...] = ("\n",)
+    end_answer: bool = True  # is the end-of-text token part of the answer whose likelihood is taken
+
+
+# What is trained on
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training text: token ids, and for each whether it carries loss (as a label)."""
+
+    ids: tuple[int, ...]
+    mask: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.ids) == len(self.mask), "an example has one mask value for each token"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one adapter is trained. The defaults suit a few dozen short texts; `PAPER_RECIPE` is the published one."""
+
+    rank: int = 32
+    alpha: float = 64.0
+    targets: tuple[str, ...] = ("all-linear",)  # names of linear layers; "all-linear" leaves the output head out
+    epochs: int = 10
+    batch_size: int = 1  # texts in one micro-batch
+    accumulation: int = 1  # micro-batches in one optimiser step
+    lr: float = 1e-3
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: int = 0  # optimiser steps
+    clip: float = 1.0  # gradient norm; 0 is no clipping
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    max_length: int = 2048  # a longer text fails the candidate
+    pad_to: int = 0  # 0 is no padding; the paper's code pads to 2048 and trains on the padding
+    shuffle: bool = True  # a new order each epoch, from the seed; False keeps the order given
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps for that many examples (a short last batch or accumulation still makes a step)."""
+        return self.epochs * math.ceil(math.ceil(examples / self.batch_size) / self.accumulation)
+
+
+PAPER_RECIPE = Recipe(targets=("q_proj", "v_proj"))
+PAPER_PADDED_RECIPE = dataclasses.replace(PAPER_RECIPE, pad_to=2048)
+
+
+# What is tried
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something has no result. `data`: trying again gives the same; `infra`: it may work elsewhere."""
+
+    kind: str  # unparsable, no_text, too_long, nan_loss, over_budget, out_of_memory, deadline, killed_worker, judge…
+    message: str
+    blame: Literal["data", "infra"] = "data"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A self-edit as it was sampled: the text, what the domain parsed from it, and how to sample it again."""
+
+    id: str
+    task: str
+    slot: int
+    version: str  # digest of the version that wrote it
+    seed: int
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]  # of each sampled token under the distribution that it was sampled from
+    text: str
+    finish: str  # stop, length
+    content: Json = None  # what the domain parsed: a text, or directives
+    failure: Failure | None = None
+    style: str = ""
+
+
+CandidateKind = Literal["baseline", "context", "edit"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing to try: an edit (or no edit at all, or the context alone), a recipe and a seed."""
+
+    id: str
+    task: str
+    kind: CandidateKind
+    edit: str | None  # the edit's id; None for baseline and context
+    slot: int  # the edit's slot; -1 for the baseline, -2 for the context alone
+    repeat: int
+    seed: int
+    recipe: Recipe | None  # None for the baseline: nothing is trained
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question as the worker needs it: token ids only."""
+
+    question: str
+    prompt_ids: tuple[int, ...]
+    gold_ids: tuple[tuple[int, ...], ...]  # each accepted answer, as the target of a likelihood
+    max_tokens: int
+    stop: tuple[str, ...] = ("\n",)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A candidate with all that a worker needs to try it."""
+
+    candidate: Candidate
+    examples: tuple[Example, ...]
+    asks: tuple[Ask, ...]
+
+    @property
+    def steps(self) -> int:
+        return self.candidate.recipe.steps(len(self.examples)) if self.candidate.recipe else 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one epoch."""
+        return sum(len(e.ids) for e in self.examples)
+
+
+@dataclass(frozen=True)
+class Answer:
+    question: str
+    text: str
+    tokens: int
+    finish: str  # stop, length
+    logprob: float  # sum over the answer's tokens
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-probability of one accepted answer: the sum over its tokens and how many there are."""
+
+    question: str
+    gold: int
+    logprob: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    seconds: float = 0.0  # this candidate's share of its wave
+    fit_seconds: float = 0.0
+    answer_seconds: float = 0.0
+    tokens: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What running a candidate produced, or how it failed. A failure is never a score."""
+
+    candidate: str
+    task: str
+    losses: tuple[float, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    likelihoods: tuple[Likelihood, ...] = ()
+    cost: Cost = Cost()
+    worker: str = ""
+    failure: Failure | None = None
+
+    @property
+    def id(self) -> str:
+        return self.candidate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a grader says of one question of a trial: a score in [0, 1], or why there is none."""
+
+    candidate: str
+    question: str
+    grader: str
+    correct: bool | None
+    score: float | None
+    failure: Failure | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.candidate}/{self.question}/{self.grader}"
+
+
+# What is learned from it
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error. `n` is how many repeats it rests on."""
+
+    mean: float
+    error: float
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What an edit is worth: the gain over its task's baseline, with its uncertainty."""
+
+    edit: str
+    task: str
+    slot: int
+    value: Estimate  # what selection looks at, shrunk towards the task's mean
+    raw: Estimate  # the same, before shrinkage
+    accuracy: Estimate | None = None  # not relative to the baseline
+    likelihood: Estimate | None = None  # mean log-probability per gold token, not relative to the baseline
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """How one arm of a task did: the baseline or the context alone."""
+
+    task: str
+    kind: CandidateKind
+    accuracy: Estimate | None
+    likelihood: Estimate | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An edit to learn from, how strongly, and why. A negative weight teaches away from it."""
+
+    task: str
+    edit: str
+    weight: float
+    reason: str
+    against: str | None = None  # the other edit of a preference pair
+
+
+@dataclass(frozen=True)
+class Version:
+    """The policy at one point: the base model and one adapter. Version 0 has no adapter."""
+
+    number: int
+    digest: str
+    base: str  # digest of the base model's files
+    parent: str | None = None  # digest of the version that it was trained on from
+    path: str | None = None  # folder of the adapter (or of full weights), relative to the run's URI
+    kind: Literal["base", "adapter", "full"] = "base"
+    rank: int = 0
+    created_by: str = ""
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened, for whoever watches. `kind` is one of `EVENTS`; `data` is JSON."""
+
+    kind: str
+    data: Mapping[str, Json] = field(default_factory=dict)
+    round: int = 0
+    time: float = 0.0  # seconds since 1970, by the clock of whoever tells it
+
+
+EVENTS = {
+    "run_started": "a driver has taken the run over: uri, seed, rounds, epoch, resumed",
+    "run_ended": "outcome, reason, seconds",
+    "round_started": "tasks, candidates, version",
+    "round_resumed": "what was already in the ledger: edits, trials, verdicts",
+    "round_committed": "manifest digest, version, seconds",
+    "phase_started": "phase, total",
+    "phase_progress": "phase, done, total",
+    "phase_ended": "phase, seconds, done",
+    "sampled": "task, edits, failed, tokens, seconds",
+    "trial": "candidate, task, kind, slot, repeat, seconds, worker, likelihood",
+    "trial_failed": "candidate, task, failure kind, message, blame",
+    "trial_again": "a second record of the same id came in: candidate, worker",
+    "wave": "lease, worker, node, candidates, steps, started, seconds, occupied share",
+    "worker": "worker, node, state, reason",
+    "lease": "role, count, resources, state",
+    "waiting": "for what, missing, deadline",
+    "graded": "grader, verdicts, failed, seconds, calls, cached, cost",
+    "repeats": "task, edits, repeats, reason",
+    "rewards": "reliability, accuracy and likelihood by arm, diversity, coverage",
+    "selected": "choices, abstained, reasons",
+    "update_step": "step, steps, loss, lr, grad_norm",
+    "update": "version, steps, loss, seconds, kl, entropy",
+    "gate": "decision, figures, reasons",
+    "budget": "what is spent and of how much",
+    "storage": "operation, uri, attempt, error",
+    "warning": "message",
+}
+
+
+# As JSON
+
+
+def encode(value: Any) -> Json:
+    """A record as JSON values. Numbers that JSON lacks (NaN, infinity) are refused: they are failures, not data."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): encode(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} can't be kept in a ledger")
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"{type(value).__name__} is not plain data")
+
+
+def decode(cls: type[T], data: Json) -> T:
+    """The record of type `cls` that `encode` made `data` from. Keys it does not know are refused."""
+    return _decode(cls, data, cls.__name__)
+
+
+def _decode(kind: Any, data: Json, where: str) -> Any:
+    if kind is Any:
+        return data
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        return _decode(next(a for a in args if a is not type(None)), data, where)
+    if origin is Literal:
+        if data not in args:
+            raise ValueError(f"{where}: {data!r} is none of {', '.join(map(repr, args))}")
+        return data
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise ValueError(f"{where}: expected a list, found {type(data).__name__}")
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(data))
+        if len(args) != len(data):
+            raise ValueError(f"{where}: expected {len(args)} values, found {len(data)}")
+        return tuple(_decode(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True)))
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
+        hints = _hints(kind)
+        unknown = data.keys() - hints.keys()
+        if unknown:
+            raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}")
+        try:
+            return kind(**{k: _decode(hints[k], v, f"{where}.{k}") for k, v in data.items()})
+        except TypeError as error:
+            raise ValueError(f"{where}: {error}") from None
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
+        return data
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+        raise ValueError(f"{where}: expected {kind.__name__}, found {type(data).__name__}")
+    return data
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    if kind not in _HINTS:
+        _HINTS[kind] = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
+    return _HINTS[kind]
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """The name of a value's content: SHA-256 of its canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed from where it is used (run seed, round, task, slot, repeat), never from the clock. Below 2**31."""
+    return int(digest(list(parts))[:16], 16) % 2**31
+
+
+def candidate_id(version: str, task: str, edit: Json, recipe: Recipe | None, answering: Json, seed: int) -> str:
+    """What makes two candidates the same: doing one twice is harmless, and the first record counts."""
+    return digest([version, task, edit, recipe, answering, seed])[:32]
