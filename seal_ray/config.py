@@ -34,12 +34,20 @@ class Budget(Section):
 
 
 class RunSection(Section):
-    uri: str = Field("runs/default", min_length=1, description="where the run is kept: a folder, s3://bucket/path, gs://…")
+    uri: str = Field(
+        "runs/default", min_length=1, description="where the run is kept: a folder, s3://bucket/path, gs://…"
+    )
     seed: int = Field(0, ge=0, description="every other seed is derived from this one")
     rounds: int = Field(2, ge=1, le=1000, description="rounds of sample, try, grade, select, update, gate")
-    tasks_per_round: int = Field(50, ge=1, description="training tasks in a round, drawn without repeats until all were seen")
-    resume: Literal["auto", "must", "never"] = Field("auto", description="what to do with a run that is already at the URI")
-    coverage: Share = Field(0.8, description="share of a round's candidates that must have a verdict, else the round stops")
+    tasks_per_round: int = Field(
+        50, ge=1, description="training tasks in a round, drawn without repeats until all were seen"
+    )
+    resume: Literal["auto", "must", "never"] = Field(
+        "auto", description="what to do with a run that is already at the URI"
+    )
+    coverage: Share = Field(
+        0.8, description="share of a round's candidates that must have a verdict, else the round stops"
+    )
     budget: Budget = Budget()
 
 
@@ -58,7 +66,9 @@ class ModelSection(Section):
     chat: Literal["auto", "yes", "no"] = Field("auto", description="use the chat template; auto: if the model has one")
     max_length: int = Field(2048, ge=16, le=1_048_576, description="tokens of prompt and text together, at most")
     trust_remote_code: bool = Field(False, description="run code that comes with the model's files")
-    quantization: Literal["none", "8bit", "4bit"] = Field("none", description="of the frozen base in the inner loop; needs bitsandbytes")
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="of the frozen base in the inner loop; needs bitsandbytes"
+    )
     cache: str = Field("", description="folder for models on each node; empty: ~/.cache/seal-ray")
     cache_gb: float = Field(200, gt=0, description="limit of that folder; the least recently used go first")
 
@@ -66,7 +76,16 @@ class ModelSection(Section):
 # domain
 
 Style = Literal[
-    "implications", "long", "very_long", "rewrite", "self_qa", "chain_of_thought", "none", "entities", "mixture", "template"
+    "implications",
+    "long",
+    "very_long",
+    "rewrite",
+    "self_qa",
+    "chain_of_thought",
+    "none",
+    "entities",
+    "mixture",
+    "template",
 ]
 
 
@@ -74,14 +93,20 @@ class KnowledgeDomain(Section):
     """Passages with questions: learn the passage, answer closed book."""
 
     name: Literal["knowledge"] = "knowledge"
-    data: str = Field("jobs/data/quickstart.json", min_length=1, description="JSON, JSONL, SQuAD JSON, or hf:DATASET; a path or a URI")
+    data: str = Field(
+        "jobs/data/quickstart.json", min_length=1, description="JSON, JSONL, SQuAD JSON, or hf:DATASET; a path or a URI"
+    )
     validation: Share = Field(0.1, description="share of titles kept for validation")
     test: Share = Field(0.1, description="share of titles kept for the final test")
     style: Style = Field("implications", description="what the policy is asked to write")
     mixture: dict[str, float] = Field(default_factory=dict, description="weights of styles, for style: mixture")
-    template: str = Field("", description="file with an own prompt, for style: template; {title} and {context} are filled in")
+    template: str = Field(
+        "", description="file with an own prompt, for style: template; {title} and {context} are filled in"
+    )
     split_lines: bool = Field(True, description="each line of an edit is a training text of its own")
-    max_texts: int = Field(30, ge=1, le=1000, description="training texts of an edit, at most (the passage comes on top)")
+    max_texts: int = Field(
+        30, ge=1, le=1000, description="training texts of an edit, at most (the passage comes on top)"
+    )
     add_context: bool = Field(True, description="the passage itself is the last training text")
     max_questions: int = Field(0, ge=0, description="questions asked of a passage, at most; 0 is all")
     thought: bool = Field(False, description="answers think aloud first; the final answer is taken out")
@@ -108,10 +133,16 @@ class ArcDomain(Section):
     solutions: str = Field("", description="solutions in ARC JSON, where the challenges don't hold them")
     validation: Share = Field(0.1, description="share of tasks kept for validation")
     test: Share = Field(0.1, description="share of tasks kept for the final test")
-    grid_format: Literal["digits", "lists"] = Field("digits", description="how a grid is written: rows of digits, or Python lists")
+    grid_format: Literal["digits", "lists"] = Field(
+        "digits", description="how a grid is written: rows of digits, or Python lists"
+    )
     constrained: bool = Field(True, description="the directives are sampled under their JSON schema")
-    learning_rates: tuple[float, ...] = Field((), description="the only learning rates offered; empty: any within limits")
-    epoch_choices: tuple[int, ...] = Field((), description="the only numbers of epochs offered; empty: any within limits")
+    learning_rates: tuple[float, ...] = Field(
+        (), description="the only learning rates offered; empty: any within limits"
+    )
+    epoch_choices: tuple[int, ...] = Field(
+        (), description="the only numbers of epochs offered; empty: any within limits"
+    )
     max_epochs: int = Field(10, ge=1, description="an edit that asks for more is failed: over_budget")
     max_lr: float = Field(1e-2, gt=0, description="an edit that asks for more is failed: over_budget")
     max_steps: int = Field(375, ge=1, description="an edit that needs more optimiser steps is failed: over_budget")
@@ -136,7 +167,9 @@ class SamplingSection(Section):
     top_p: float = Field(0.95, gt=0, le=1, description="of the policy's sampling")
     max_tokens: int = Field(1024, ge=1, description="tokens of an edit, at most")
     chunk: int = Field(8, ge=1, description="tasks sampled in one call; the same chunks give the same edits")
-    drop_near_copies: float = Field(0, ge=0, le=1, description="an edit this similar to an earlier one of its task is not tried; 0 keeps all")
+    drop_near_copies: float = Field(
+        0, ge=0, le=1, description="an edit this similar to an earlier one of its task is not tried; 0 keeps all"
+    )
     gpu_memory: float = Field(0.85, gt=0, lt=1, description="share of a GPU's memory that vLLM takes")
     kv_cache_gb: float = Field(1, gt=0, description="KV cache on CPU")
 
@@ -146,18 +179,26 @@ class InnerSection(Section):
 
     rank: int = Field(32, ge=1, le=512, description="of a candidate's adapter")
     alpha: float = Field(64, gt=0, description="scale of a candidate's adapter (alpha / rank)")
-    targets: tuple[str, ...] = Field(("all-linear",), min_length=1, description="linear layers that get an adapter, by name; all-linear is all but the head")
+    targets: tuple[str, ...] = Field(
+        ("all-linear",),
+        min_length=1,
+        description="linear layers that get an adapter, by name; all-linear is all but the head",
+    )
     epochs: int = Field(10, ge=1, le=1000, description="over an edit's texts")
     batch_size: int = Field(1, ge=1, description="texts in a micro-batch")
     accumulation: int = Field(1, ge=1, description="micro-batches in an optimiser step")
     lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate goes on after the warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="how the learning rate goes on after the warm-up"
+    )
     warmup: int = Field(0, ge=0, description="optimiser steps of warm-up")
     clip: float = Field(1.0, ge=0, description="gradient norm of each adapter, at most; 0 is no limit")
     weight_decay: float = Field(0, ge=0, description="of AdamW")
     max_length: int = Field(2048, ge=8, description="a longer text fails its candidate")
     repeats: int = Field(3, ge=1, le=100, description="training seeds for each edit")
-    extra_repeats: int = Field(0, ge=0, le=100, description="more repeats per task, on average, spent where the choice is still open")
+    extra_repeats: int = Field(
+        0, ge=0, le=100, description="more repeats per task, on average, spent where the choice is still open"
+    )
     context_arm: bool = Field(True, description="also try each task's context alone, to compare with")
     wave: int = Field(0, ge=0, description="candidates trained together on one device, at most; 0: from free memory")
     wave_tokens: int = Field(16384, ge=64, description="tokens in one packed forward, at most")
@@ -168,7 +209,9 @@ class InnerSection(Section):
 
 
 class AnsweringSection(Section):
-    how: Literal["auto", "bank", "engine"] = Field("auto", description="who answers: the bank that trained, or vLLM; auto: by length")
+    how: Literal["auto", "bank", "engine"] = Field(
+        "auto", description="who answers: the bank that trained, or vLLM; auto: by length"
+    )
     max_tokens: int = Field(64, ge=1, le=65536, description="tokens of an answer, at most")
     samples: int = Field(1, ge=1, le=64, description="answers to each question")
     temperature: float = Field(0, ge=0, le=5, description="0 is greedy")
@@ -176,24 +219,34 @@ class AnsweringSection(Section):
 
 
 class GradingSection(Section):
-    grader: Literal["lexical", "judge", "cascade", "exact"] = Field("lexical", description="who says whether an answer is right")
+    grader: Literal["lexical", "judge", "cascade", "exact"] = Field(
+        "lexical", description="who says whether an answer is right"
+    )
     judge_url: str = Field("", description="OpenAI-compatible endpoint of the judge")
     judge_model: str = Field("", description="the judge's model")
-    judge_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the judge's key; the key itself is never kept")
+    judge_key_env: str = Field(
+        "OPENAI_API_KEY", description="environment variable that holds the judge's key; the key itself is never kept"
+    )
     judge_parallel: int = Field(32, ge=1, le=1024, description="requests at once")
     judge_timeout: float = Field(60, gt=0, description="seconds for one request")
     judge_retries: int = Field(6, ge=0, le=100, description="further attempts after one that may pass")
     judge_price_in: float = Field(0, ge=0, description="dollars per million prompt tokens, for the budget")
     judge_price_out: float = Field(0, ge=0, description="dollars per million answer tokens, for the budget")
     judge_cache: str = Field("", description="folder or URI of verdicts already bought; empty: inside the run")
-    cascade_low: float = Field(0.05, ge=0, le=1, description="with cascade: lexical probability below which an answer is wrong")
-    cascade_high: float = Field(0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right")
+    cascade_low: float = Field(
+        0.05, ge=0, le=1, description="with cascade: lexical probability below which an answer is wrong"
+    )
+    cascade_high: float = Field(
+        0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right"
+    )
     reward: Literal["accuracy", "likelihood", "blend", "rubric"] = Field("blend", description="what selection looks at")
     blend: Share = Field(0.5, description="with blend: the likelihood's share, after both are put on one scale")
 
     @model_validator(mode="after")
     def _judge(self) -> "GradingSection":
-        if (self.grader in {"judge", "cascade"} or self.reward == "rubric") and not (self.judge_url and self.judge_model):
+        if (self.grader in {"judge", "cascade"} or self.reward == "rubric") and not (
+            self.judge_url and self.judge_model
+        ):
             raise ValueError("a judge needs judge_url and judge_model; or use grader: lexical, which is free and local")
         if self.cascade_low > self.cascade_high:
             raise ValueError(f"cascade_low {self.cascade_low} is above cascade_high {self.cascade_high}")
@@ -201,8 +254,12 @@ class GradingSection(Section):
 
 
 class SelectSection(Section):
-    algorithm: Literal["rest_em", "weighted", "pairs", "grpo"] = Field("rest_em", description="how rewards become lessons")
-    rule: Literal["best", "top_k", "positive", "threshold"] = Field("best", description="with rest_em: which edits of a task are kept")
+    algorithm: Literal["rest_em", "weighted", "pairs", "grpo"] = Field(
+        "rest_em", description="how rewards become lessons"
+    )
+    rule: Literal["best", "top_k", "positive", "threshold"] = Field(
+        "best", description="with rest_em: which edits of a task are kept"
+    )
     top_k: int = Field(1, ge=1, description="with rule: top_k")
     margin: float = Field(0, ge=0, description="standard errors by which an edit must beat its baseline")
     threshold: float = Field(0, description="with rule: threshold, the lower bound that an edit must pass")
@@ -218,10 +275,14 @@ class PolicySection(Section):
     fresh: bool = Field(False, description="merge and begin a new adapter each round, as the paper does")
     epochs: int = Field(2, ge=1, le=100, description="over the chosen edits")
     lr: float = Field(3e-4, gt=0, le=1, description="peak learning rate")
-    schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="how the learning rate goes on after the warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "cosine", description="how the learning rate goes on after the warm-up"
+    )
     warmup: Share = Field(0, description="share of the steps that warm up")
     global_batch: int = Field(10, ge=1, description="examples in an optimiser step, whatever the number of workers")
-    micro_batch_tokens: int = Field(4096, ge=64, description="tokens that one device takes at once (examples are packed)")
+    micro_batch_tokens: int = Field(
+        4096, ge=64, description="tokens that one device takes at once (examples are packed)"
+    )
     clip: float = Field(1.0, ge=0, description="gradient norm, at most")
     weight_decay: float = Field(0, ge=0, description="of AdamW")
     max_length: int = Field(4096, ge=16, description="a longer example is left out, and said so")
@@ -239,23 +300,38 @@ class PolicySection(Section):
 
 
 class GateSection(Section):
-    mode: Literal["off", "auto", "hold"] = Field("off", description="off: accept all; auto: by the rule; hold: a person decides")
+    mode: Literal["off", "auto", "hold"] = Field(
+        "off", description="off: accept all; auto: by the rule; hold: a person decides"
+    )
     tasks: int = Field(20, ge=1, description="validation tasks")
     edits: int = Field(2, ge=1, description="edits per validation task")
     repeats: int = Field(1, ge=1, description="training seeds for each of these edits")
     confidence: float = Field(0.9, gt=0.5, lt=1, description="of the paired bootstrap")
-    min_gain: float = Field(0, description="the gain's lower bound must not be under minus tolerance, and the gain itself not under this")
-    tolerance: float = Field(0.05, ge=0, description="loss that the lower bound may show and the version still be accepted")
-    regression: str = Field("", description="questions that must not get worse, as the domain's data; empty: those the base answers")
+    min_gain: float = Field(
+        0, description="the gain's lower bound must not be under minus tolerance, and the gain itself not under this"
+    )
+    tolerance: float = Field(
+        0.05, ge=0, description="loss that the lower bound may show and the version still be accepted"
+    )
+    regression: str = Field(
+        "", description="questions that must not get worse, as the domain's data; empty: those the base answers"
+    )
     max_regression: Share = Field(0.05, description="share of those questions that may be lost")
-    max_kl: float = Field(1.0, ge=0, description="nats per token by which the new version may drift from the base on a probe")
+    max_kl: float = Field(
+        1.0, ge=0, description="nats per token by which the new version may drift from the base on a probe"
+    )
     fail_on_reject: bool = Field(False, description="exit 4 when the gate rejects")
 
 
 class PlacementSection(Section):
-    mode: Literal["auto", "colocated", "split"] = Field("auto", description="roles take turns on the same devices, or stand side by side")
+    mode: Literal["auto", "colocated", "split"] = Field(
+        "auto", description="roles take turns on the same devices, or stand side by side"
+    )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: GPUs if the cluster has any")
-    address: str = Field("auto", description="Ray cluster to join; auto: one that is running, else a local one; local: always a new local one")
+    address: str = Field(
+        "auto",
+        description="Ray cluster to join; auto: one that is running, else a local one; local: always a new local one",
+    )
     samplers: int = Field(0, ge=0, description="vLLM engines; 0: as many as fit")
     tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs of one vLLM engine")
     across_nodes: bool = Field(False, description="let one engine reach over nodes")
@@ -271,7 +347,9 @@ class PlacementSection(Section):
     wave_wait: float = Field(2, ge=0, description="seconds that a wave which is not full waits for more")
     window: int = Field(16, ge=1, description="tasks from which waves are cut")
     candidate_deadline: float = Field(900, gt=0, description="seconds for a candidate before it is tried elsewhere")
-    candidate_retries: int = Field(2, ge=0, le=20, description="further attempts for a candidate after a loss that was not its own")
+    candidate_retries: int = Field(
+        2, ge=0, le=20, description="further attempts for a candidate after a loss that was not its own"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "PlacementSection":
@@ -330,4 +408,14 @@ class Config(Section):
 
 
 # fields that may differ when a run is resumed
-MAY_CHANGE = ("placement", "observe", "storage", "run.budget", "run.rounds", "run.resume", "run.uri", "model.cache", "model.cache_gb")
+MAY_CHANGE = (
+    "placement",
+    "observe",
+    "storage",
+    "run.budget",
+    "run.rounds",
+    "run.resume",
+    "run.uri",
+    "model.cache",
+    "model.cache_gb",
+)

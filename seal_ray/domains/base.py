@@ -64,9 +64,7 @@ class Domain(Protocol):
         """What is asked after training, without the context."""
         ...
 
-    def verdicts(
-        self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader
-    ) -> Sequence[Verdict]:
+    def verdicts(self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader) -> Sequence[Verdict]:
         """What to make of a trial's answers: one verdict for each question that counts."""
         ...
 
