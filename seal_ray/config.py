@@ -1,17 +1,13 @@
 """The whole configuration of a run, as one frozen, typed tree.
 
-Read from YAML with `load`, which names file, line, key, value and mend of whatever is wrong. Imports neither torch
+Read from a file by `config_file`. Imports neither torch
 nor ray nor vllm, so that checking a configuration takes a fraction of a second.
 """
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from seal_ray.errors import ConfigError
 from seal_ray.records import Recipe, digest
 
 Positive = Annotated[int, Field(ge=1)]
@@ -28,25 +24,25 @@ class Section(BaseModel):
 class Budget(Section):
     """What a run may spend. 0 is no limit. A spent budget stops the run cleanly; a larger one resumes it."""
 
-    gpu_hours: float = Field(0, ge=0, description="GPU-hours over all leases")
-    hours: float = Field(0, ge=0, description="hours on the wall")
-    judge_dollars: float = Field(0, ge=0, description="spend on a paid judge, by its price per token")
+    gpu_hours: float = Field(default=0, ge=0, description="GPU-hours over all leases")
+    hours: float = Field(default=0, ge=0, description="hours on the wall")
+    judge_dollars: float = Field(default=0, ge=0, description="spend on a paid judge, by its price per token")
 
 
 class RunSection(Section):
     uri: str = Field(
-        "runs/default", min_length=1, description="where the run is kept: a folder, s3://bucket/path, gs://…"
+        default="runs/default", min_length=1, description="where the run is kept: a folder, s3://bucket/path, gs://…"
     )
-    seed: int = Field(0, ge=0, description="every other seed is derived from this one")
-    rounds: int = Field(2, ge=1, le=1000, description="rounds of sample, try, grade, select, update, gate")
+    seed: int = Field(default=0, ge=0, description="every other seed is derived from this one")
+    rounds: int = Field(default=2, ge=1, le=1000, description="rounds of sample, try, grade, select, update, gate")
     tasks_per_round: int = Field(
-        50, ge=1, description="training tasks in a round, drawn without repeats until all were seen"
+        default=50, ge=1, description="training tasks in a round, drawn without repeats until all were seen"
     )
     resume: Literal["auto", "must", "never"] = Field(
-        "auto", description="what to do with a run that is already at the URI"
+        default="auto", description="what to do with a run that is already at the URI"
     )
     coverage: Share = Field(
-        0.8, description="share of a round's candidates that must have a verdict, else the round stops"
+        default=0.8, description="share of a round's candidates that must have a verdict, else the round stops"
     )
     budget: Budget = Budget()
 
@@ -56,21 +52,27 @@ class RunSection(Section):
 
 class ModelSection(Section):
     name: str = Field(
-        "builtin:smollm2-135m",
+        default="builtin:smollm2-135m",
         min_length=1,
         description="a folder, a hub id, s3://bucket/folder, builtin:smollm2-135m or builtin:tiny",
     )
-    revision: str = Field("main", description="revision of a hub id")
-    mirror: str = Field("", description="URL of a hub mirror; empty is the hub's own")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the device has it")
-    chat: Literal["auto", "yes", "no"] = Field("auto", description="use the chat template; auto: if the model has one")
-    max_length: int = Field(2048, ge=16, le=1_048_576, description="tokens of prompt and text together, at most")
-    trust_remote_code: bool = Field(False, description="run code that comes with the model's files")
-    quantization: Literal["none", "8bit", "4bit"] = Field(
-        "none", description="of the frozen base in the inner loop; needs bitsandbytes"
+    revision: str = Field(default="main", description="revision of a hub id")
+    mirror: str = Field(default="", description="URL of a hub mirror; empty is the hub's own")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where the device has it"
     )
-    cache: str = Field("", description="folder for models on each node; empty: ~/.cache/seal-ray")
-    cache_gb: float = Field(200, gt=0, description="limit of that folder; the least recently used go first")
+    chat: Literal["auto", "yes", "no"] = Field(
+        default="auto", description="use the chat template; auto: if the model has one"
+    )
+    max_length: int = Field(
+        default=2048, ge=16, le=1_048_576, description="tokens of prompt and text together, at most"
+    )
+    trust_remote_code: bool = Field(default=False, description="run code that comes with the model's files")
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        default="none", description="of the frozen base in the inner loop; needs bitsandbytes"
+    )
+    cache: str = Field(default="", description="folder for models on each node; empty: ~/.cache/seal-ray")
+    cache_gb: float = Field(default=200, gt=0, description="limit of that folder; the least recently used go first")
 
 
 # domain
@@ -94,22 +96,24 @@ class KnowledgeDomain(Section):
 
     name: Literal["knowledge"] = "knowledge"
     data: str = Field(
-        "jobs/data/quickstart.json", min_length=1, description="JSON, JSONL, SQuAD JSON, or hf:DATASET; a path or a URI"
+        default="jobs/data/quickstart.json",
+        min_length=1,
+        description="JSON, JSONL, SQuAD JSON, or hf:DATASET; a path or a URI",
     )
-    validation: Share = Field(0.1, description="share of titles kept for validation")
-    test: Share = Field(0.1, description="share of titles kept for the final test")
-    style: Style = Field("implications", description="what the policy is asked to write")
+    validation: Share = Field(default=0.1, description="share of titles kept for validation")
+    test: Share = Field(default=0.1, description="share of titles kept for the final test")
+    style: Style = Field(default="implications", description="what the policy is asked to write")
     mixture: dict[str, float] = Field(default_factory=dict, description="weights of styles, for style: mixture")
     template: str = Field(
-        "", description="file with an own prompt, for style: template; {title} and {context} are filled in"
+        default="", description="file with an own prompt, for style: template; {title} and {context} are filled in"
     )
-    split_lines: bool = Field(True, description="each line of an edit is a training text of its own")
+    split_lines: bool = Field(default=True, description="each line of an edit is a training text of its own")
     max_texts: int = Field(
-        30, ge=1, le=1000, description="training texts of an edit, at most (the passage comes on top)"
+        default=30, ge=1, le=1000, description="training texts of an edit, at most (the passage comes on top)"
     )
-    add_context: bool = Field(True, description="the passage itself is the last training text")
-    max_questions: int = Field(0, ge=0, description="questions asked of a passage, at most; 0 is all")
-    thought: bool = Field(False, description="answers think aloud first; the final answer is taken out")
+    add_context: bool = Field(default=True, description="the passage itself is the last training text")
+    max_questions: int = Field(default=0, ge=0, description="questions asked of a passage, at most; 0 is all")
+    thought: bool = Field(default=False, description="answers think aloud first; the final answer is taken out")
 
     @model_validator(mode="after")
     def _whole(self) -> "KnowledgeDomain":
@@ -130,25 +134,27 @@ class ArcDomain(Section):
 
     name: Literal["arc"] = "arc"
     data: str = Field(..., min_length=1, description="challenges in ARC JSON; a path or a URI")
-    solutions: str = Field("", description="solutions in ARC JSON, where the challenges don't hold them")
-    validation: Share = Field(0.1, description="share of tasks kept for validation")
-    test: Share = Field(0.1, description="share of tasks kept for the final test")
+    solutions: str = Field(default="", description="solutions in ARC JSON, where the challenges don't hold them")
+    validation: Share = Field(default=0.1, description="share of tasks kept for validation")
+    test: Share = Field(default=0.1, description="share of tasks kept for the final test")
     grid_format: Literal["digits", "lists"] = Field(
-        "digits", description="how a grid is written: rows of digits, or Python lists"
+        default="digits", description="how a grid is written: rows of digits, or Python lists"
     )
-    constrained: bool = Field(True, description="the directives are sampled under their JSON schema")
+    constrained: bool = Field(default=True, description="the directives are sampled under their JSON schema")
     learning_rates: tuple[float, ...] = Field(
-        (), description="the only learning rates offered; empty: any within limits"
+        default=(), description="the only learning rates offered; empty: any within limits"
     )
     epoch_choices: tuple[int, ...] = Field(
-        (), description="the only numbers of epochs offered; empty: any within limits"
+        default=(), description="the only numbers of epochs offered; empty: any within limits"
     )
-    max_epochs: int = Field(10, ge=1, description="an edit that asks for more is failed: over_budget")
-    max_lr: float = Field(1e-2, gt=0, description="an edit that asks for more is failed: over_budget")
-    max_steps: int = Field(375, ge=1, description="an edit that needs more optimiser steps is failed: over_budget")
-    max_examples: int = Field(250, ge=1, description="training examples of an edit, at most")
-    views: int = Field(4, ge=1, le=64, description="views of each test input that vote")
-    max_grid: int = Field(30, ge=1, le=30, description="larger grids are dropped by augmentation")
+    max_epochs: int = Field(default=10, ge=1, description="an edit that asks for more is failed: over_budget")
+    max_lr: float = Field(default=1e-2, gt=0, description="an edit that asks for more is failed: over_budget")
+    max_steps: int = Field(
+        default=375, ge=1, description="an edit that needs more optimiser steps is failed: over_budget"
+    )
+    max_examples: int = Field(default=250, ge=1, description="training examples of an edit, at most")
+    views: int = Field(default=4, ge=1, le=64, description="views of each test input that vote")
+    max_grid: int = Field(default=30, ge=1, le=30, description="larger grids are dropped by augmentation")
 
 
 class PluginDomain(Section):
@@ -158,50 +164,68 @@ class PluginDomain(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="whatever that domain takes")
 
 
+def _which_domain(value: Any) -> str:
+    name = value.get("name", "knowledge") if isinstance(value, dict) else getattr(value, "name", "")
+    return name if name in {"knowledge", "arc"} else "plugin"
+
+
+DomainSection = Annotated[
+    Annotated[KnowledgeDomain, Tag("knowledge")]
+    | Annotated[ArcDomain, Tag("arc")]
+    | Annotated[PluginDomain, Tag("plugin")],
+    Discriminator(_which_domain),
+]
+
+
 # the phases
 
 
 class SamplingSection(Section):
-    edits: int = Field(5, ge=1, le=1000, description="edits per task")
-    temperature: float = Field(1.0, ge=0, le=5, description="of the policy's sampling")
-    top_p: float = Field(0.95, gt=0, le=1, description="of the policy's sampling")
-    max_tokens: int = Field(1024, ge=1, description="tokens of an edit, at most")
-    chunk: int = Field(8, ge=1, description="tasks sampled in one call; the same chunks give the same edits")
+    edits: int = Field(default=5, ge=1, le=1000, description="edits per task")
+    temperature: float = Field(default=1.0, ge=0, le=5, description="of the policy's sampling")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="of the policy's sampling")
+    max_tokens: int = Field(default=1024, ge=1, description="tokens of an edit, at most")
+    chunk: int = Field(default=8, ge=1, description="tasks sampled in one call; the same chunks give the same edits")
     drop_near_copies: float = Field(
-        0, ge=0, le=1, description="an edit this similar to an earlier one of its task is not tried; 0 keeps all"
+        default=0,
+        ge=0,
+        le=1,
+        description="an edit this similar to an earlier one of its task is not tried; 0 keeps all",
     )
-    gpu_memory: float = Field(0.85, gt=0, lt=1, description="share of a GPU's memory that vLLM takes")
-    kv_cache_gb: float = Field(1, gt=0, description="KV cache on CPU")
+    gpu_memory: float = Field(default=0.85, gt=0, lt=1, description="share of a GPU's memory that vLLM takes")
+    kv_cache_gb: float = Field(default=1, gt=0, description="KV cache on CPU")
 
 
 class InnerSection(Section):
     """How a candidate's adapter is trained."""
 
-    rank: int = Field(32, ge=1, le=512, description="of a candidate's adapter")
-    alpha: float = Field(64, gt=0, description="scale of a candidate's adapter (alpha / rank)")
+    rank: int = Field(default=32, ge=1, le=512, description="of a candidate's adapter")
+    alpha: float = Field(default=64, gt=0, description="scale of a candidate's adapter (alpha / rank)")
     targets: tuple[str, ...] = Field(
-        ("all-linear",),
+        default=("all-linear",),
         min_length=1,
         description="linear layers that get an adapter, by name; all-linear is all but the head",
     )
-    epochs: int = Field(10, ge=1, le=1000, description="over an edit's texts")
-    batch_size: int = Field(1, ge=1, description="texts in a micro-batch")
-    accumulation: int = Field(1, ge=1, description="micro-batches in an optimiser step")
-    lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
+    epochs: int = Field(default=10, ge=1, le=1000, description="over an edit's texts")
+    batch_size: int = Field(default=1, ge=1, description="texts in a micro-batch")
+    accumulation: int = Field(default=1, ge=1, description="micro-batches in an optimiser step")
+    lr: float = Field(default=1e-3, gt=0, le=1, description="peak learning rate")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="how the learning rate goes on after the warm-up"
+        default="linear", description="how the learning rate goes on after the warm-up"
     )
-    warmup: int = Field(0, ge=0, description="optimiser steps of warm-up")
-    clip: float = Field(1.0, ge=0, description="gradient norm of each adapter, at most; 0 is no limit")
-    weight_decay: float = Field(0, ge=0, description="of AdamW")
-    max_length: int = Field(2048, ge=8, description="a longer text fails its candidate")
-    repeats: int = Field(3, ge=1, le=100, description="training seeds for each edit")
+    warmup: int = Field(default=0, ge=0, description="optimiser steps of warm-up")
+    clip: float = Field(default=1.0, ge=0, description="gradient norm of each adapter, at most; 0 is no limit")
+    weight_decay: float = Field(default=0, ge=0, description="of AdamW")
+    max_length: int = Field(default=2048, ge=8, description="a longer text fails its candidate")
+    repeats: int = Field(default=3, ge=1, le=100, description="training seeds for each edit")
     extra_repeats: int = Field(
-        0, ge=0, le=100, description="more repeats per task, on average, spent where the choice is still open"
+        default=0, ge=0, le=100, description="more repeats per task, on average, spent where the choice is still open"
     )
-    context_arm: bool = Field(True, description="also try each task's context alone, to compare with")
-    wave: int = Field(0, ge=0, description="candidates trained together on one device, at most; 0: from free memory")
-    wave_tokens: int = Field(16384, ge=64, description="tokens in one packed forward, at most")
+    context_arm: bool = Field(default=True, description="also try each task's context alone, to compare with")
+    wave: int = Field(
+        default=0, ge=0, description="candidates trained together on one device, at most; 0: from free memory"
+    )
+    wave_tokens: int = Field(default=16384, ge=64, description="tokens in one packed forward, at most")
 
     def recipe(self) -> Recipe:
         names = Recipe.__dataclass_fields__
@@ -210,37 +234,40 @@ class InnerSection(Section):
 
 class AnsweringSection(Section):
     how: Literal["auto", "bank", "engine"] = Field(
-        "auto", description="who answers: the bank that trained, or vLLM; auto: by length"
+        default="auto", description="who answers: the bank that trained, or vLLM; auto: by length"
     )
-    max_tokens: int = Field(64, ge=1, le=65536, description="tokens of an answer, at most")
-    samples: int = Field(1, ge=1, le=64, description="answers to each question")
-    temperature: float = Field(0, ge=0, le=5, description="0 is greedy")
-    engine_from: int = Field(512, ge=1, description="with how: auto, vLLM answers from this many tokens up")
+    max_tokens: int = Field(default=64, ge=1, le=65536, description="tokens of an answer, at most")
+    samples: int = Field(default=1, ge=1, le=64, description="answers to each question")
+    temperature: float = Field(default=0, ge=0, le=5, description="0 is greedy")
+    engine_from: int = Field(default=512, ge=1, description="with how: auto, vLLM answers from this many tokens up")
 
 
 class GradingSection(Section):
     grader: Literal["lexical", "judge", "cascade", "exact"] = Field(
-        "lexical", description="who says whether an answer is right"
+        default="lexical", description="who says whether an answer is right"
     )
-    judge_url: str = Field("", description="OpenAI-compatible endpoint of the judge")
-    judge_model: str = Field("", description="the judge's model")
+    judge_url: str = Field(default="", description="OpenAI-compatible endpoint of the judge")
+    judge_model: str = Field(default="", description="the judge's model")
     judge_key_env: str = Field(
-        "OPENAI_API_KEY", description="environment variable that holds the judge's key; the key itself is never kept"
+        default="OPENAI_API_KEY",
+        description="environment variable that holds the judge's key; the key itself is never kept",
     )
-    judge_parallel: int = Field(32, ge=1, le=1024, description="requests at once")
-    judge_timeout: float = Field(60, gt=0, description="seconds for one request")
-    judge_retries: int = Field(6, ge=0, le=100, description="further attempts after one that may pass")
-    judge_price_in: float = Field(0, ge=0, description="dollars per million prompt tokens, for the budget")
-    judge_price_out: float = Field(0, ge=0, description="dollars per million answer tokens, for the budget")
-    judge_cache: str = Field("", description="folder or URI of verdicts already bought; empty: inside the run")
+    judge_parallel: int = Field(default=32, ge=1, le=1024, description="requests at once")
+    judge_timeout: float = Field(default=60, gt=0, description="seconds for one request")
+    judge_retries: int = Field(default=6, ge=0, le=100, description="further attempts after one that may pass")
+    judge_price_in: float = Field(default=0, ge=0, description="dollars per million prompt tokens, for the budget")
+    judge_price_out: float = Field(default=0, ge=0, description="dollars per million answer tokens, for the budget")
+    judge_cache: str = Field(default="", description="folder or URI of verdicts already bought; empty: inside the run")
     cascade_low: float = Field(
-        0.05, ge=0, le=1, description="with cascade: lexical probability below which an answer is wrong"
+        default=0.05, ge=0, le=1, description="with cascade: lexical probability below which an answer is wrong"
     )
     cascade_high: float = Field(
-        0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right"
+        default=0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right"
     )
-    reward: Literal["accuracy", "likelihood", "blend", "rubric"] = Field("blend", description="what selection looks at")
-    blend: Share = Field(0.5, description="with blend: the likelihood's share, after both are put on one scale")
+    reward: Literal["accuracy", "likelihood", "blend", "rubric"] = Field(
+        default="blend", description="what selection looks at"
+    )
+    blend: Share = Field(default=0.5, description="with blend: the likelihood's share, after both are put on one scale")
 
     @model_validator(mode="after")
     def _judge(self) -> "GradingSection":
@@ -255,100 +282,111 @@ class GradingSection(Section):
 
 class SelectSection(Section):
     algorithm: Literal["rest_em", "weighted", "pairs", "grpo"] = Field(
-        "rest_em", description="how rewards become lessons"
+        default="rest_em", description="how rewards become lessons"
     )
     rule: Literal["best", "top_k", "positive", "threshold"] = Field(
-        "best", description="with rest_em: which edits of a task are kept"
+        default="best", description="with rest_em: which edits of a task are kept"
     )
-    top_k: int = Field(1, ge=1, description="with rule: top_k")
-    margin: float = Field(0, ge=0, description="standard errors by which an edit must beat its baseline")
-    threshold: float = Field(0, description="with rule: threshold, the lower bound that an edit must pass")
+    top_k: int = Field(default=1, ge=1, description="with rule: top_k")
+    margin: float = Field(default=0, ge=0, description="standard errors by which an edit must beat its baseline")
+    threshold: float = Field(default=0, description="with rule: threshold, the lower bound that an edit must pass")
 
 
 class PolicySection(Section):
     """How the policy learns from the chosen edits."""
 
-    mode: Literal["lora", "full"] = Field("lora", description="train the version's adapter on, or all weights")
-    rank: int = Field(64, ge=1, le=512, description="of the policy's adapter")
-    alpha: float = Field(128, gt=0, description="scale of the policy's adapter (alpha / rank)")
-    targets: tuple[str, ...] = Field(("all-linear",), min_length=1, description="layers of the policy's adapter")
-    fresh: bool = Field(False, description="merge and begin a new adapter each round, as the paper does")
-    epochs: int = Field(2, ge=1, le=100, description="over the chosen edits")
-    lr: float = Field(3e-4, gt=0, le=1, description="peak learning rate")
+    mode: Literal["lora", "full"] = Field(default="lora", description="train the version's adapter on, or all weights")
+    rank: int = Field(default=64, ge=1, le=512, description="of the policy's adapter")
+    alpha: float = Field(default=128, gt=0, description="scale of the policy's adapter (alpha / rank)")
+    targets: tuple[str, ...] = Field(
+        default=("all-linear",), min_length=1, description="layers of the policy's adapter"
+    )
+    fresh: bool = Field(default=False, description="merge and begin a new adapter each round, as the paper does")
+    epochs: int = Field(default=2, ge=1, le=100, description="over the chosen edits")
+    lr: float = Field(default=3e-4, gt=0, le=1, description="peak learning rate")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "cosine", description="how the learning rate goes on after the warm-up"
+        default="cosine", description="how the learning rate goes on after the warm-up"
     )
-    warmup: Share = Field(0, description="share of the steps that warm up")
-    global_batch: int = Field(10, ge=1, description="examples in an optimiser step, whatever the number of workers")
+    warmup: Share = Field(default=0, description="share of the steps that warm up")
+    global_batch: int = Field(
+        default=10, ge=1, description="examples in an optimiser step, whatever the number of workers"
+    )
     micro_batch_tokens: int = Field(
-        4096, ge=64, description="tokens that one device takes at once (examples are packed)"
+        default=4096, ge=64, description="tokens that one device takes at once (examples are packed)"
     )
-    clip: float = Field(1.0, ge=0, description="gradient norm, at most")
-    weight_decay: float = Field(0, ge=0, description="of AdamW")
-    max_length: int = Field(4096, ge=16, description="a longer example is left out, and said so")
-    zero_stage: Literal[1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage")
-    offload: Literal["none", "cpu"] = Field("none", description="where ZeRO keeps the optimiser")
-    checkpointing: bool = Field(True, description="recompute activations to save memory")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the forward and backward")
-    validation: Share = Field(0, description="share of the chosen edits kept back to measure a validation loss")
-    beta: float = Field(0.1, ge=0, description="with pairs: strength of the preference; with grpo: weight of the KL")
-    ratio_clip: float = Field(0.2, gt=0, lt=1, description="with grpo: clip of the probability ratio")
-    worker_timeout: float = Field(600, gt=0, description="seconds to wait for the update's workers to start")
-    hang_timeout: float = Field(600, gt=0, description="seconds without a step before the update counts as hung")
-    collective_timeout: float = Field(600, gt=0, description="seconds that one collective may take")
-    retries: int = Field(2, ge=0, le=20, description="starts over after a loss of workers")
+    clip: float = Field(default=1.0, ge=0, description="gradient norm, at most")
+    weight_decay: float = Field(default=0, ge=0, description="of AdamW")
+    max_length: int = Field(default=4096, ge=16, description="a longer example is left out, and said so")
+    zero_stage: Literal[1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage")
+    offload: Literal["none", "cpu"] = Field(default="none", description="where ZeRO keeps the optimiser")
+    checkpointing: bool = Field(default=True, description="recompute activations to save memory")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="of the forward and backward")
+    validation: Share = Field(default=0, description="share of the chosen edits kept back to measure a validation loss")
+    beta: float = Field(
+        default=0.1, ge=0, description="with pairs: strength of the preference; with grpo: weight of the KL"
+    )
+    ratio_clip: float = Field(default=0.2, gt=0, lt=1, description="with grpo: clip of the probability ratio")
+    worker_timeout: float = Field(default=600, gt=0, description="seconds to wait for the update's workers to start")
+    hang_timeout: float = Field(
+        default=600, gt=0, description="seconds without a step before the update counts as hung"
+    )
+    collective_timeout: float = Field(default=600, gt=0, description="seconds that one collective may take")
+    retries: int = Field(default=2, ge=0, le=20, description="starts over after a loss of workers")
 
 
 class GateSection(Section):
     mode: Literal["off", "auto", "hold"] = Field(
-        "off", description="off: accept all; auto: by the rule; hold: a person decides"
+        default="off", description="off: accept all; auto: by the rule; hold: a person decides"
     )
-    tasks: int = Field(20, ge=1, description="validation tasks")
-    edits: int = Field(2, ge=1, description="edits per validation task")
-    repeats: int = Field(1, ge=1, description="training seeds for each of these edits")
-    confidence: float = Field(0.9, gt=0.5, lt=1, description="of the paired bootstrap")
+    tasks: int = Field(default=20, ge=1, description="validation tasks")
+    edits: int = Field(default=2, ge=1, description="edits per validation task")
+    repeats: int = Field(default=1, ge=1, description="training seeds for each of these edits")
+    confidence: float = Field(default=0.9, gt=0.5, lt=1, description="of the paired bootstrap")
     min_gain: float = Field(
-        0, description="the gain's lower bound must not be under minus tolerance, and the gain itself not under this"
+        default=0,
+        description="the gain's lower bound must not be under minus tolerance, and the gain itself not under this",
     )
     tolerance: float = Field(
-        0.05, ge=0, description="loss that the lower bound may show and the version still be accepted"
+        default=0.05, ge=0, description="loss that the lower bound may show and the version still be accepted"
     )
     regression: str = Field(
-        "", description="questions that must not get worse, as the domain's data; empty: those the base answers"
+        default="", description="questions that must not get worse, as the domain's data; empty: those the base answers"
     )
-    max_regression: Share = Field(0.05, description="share of those questions that may be lost")
+    max_regression: Share = Field(default=0.05, description="share of those questions that may be lost")
     max_kl: float = Field(
-        1.0, ge=0, description="nats per token by which the new version may drift from the base on a probe"
+        default=1.0, ge=0, description="nats per token by which the new version may drift from the base on a probe"
     )
-    fail_on_reject: bool = Field(False, description="exit 4 when the gate rejects")
+    fail_on_reject: bool = Field(default=False, description="exit 4 when the gate rejects")
 
 
 class PlacementSection(Section):
     mode: Literal["auto", "colocated", "split"] = Field(
-        "auto", description="roles take turns on the same devices, or stand side by side"
+        default="auto", description="roles take turns on the same devices, or stand side by side"
     )
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: GPUs if the cluster has any")
+    device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="auto: GPUs if the cluster has any")
     address: str = Field(
-        "auto",
+        default="auto",
         description="Ray cluster to join; auto: one that is running, else a local one; local: always a new local one",
     )
-    samplers: int = Field(0, ge=0, description="vLLM engines; 0: as many as fit")
-    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs of one vLLM engine")
-    across_nodes: bool = Field(False, description="let one engine reach over nodes")
-    min_workers: int = Field(1, ge=1, description="with fewer for longer than worker_grace the round stops")
-    max_workers: int = Field(0, ge=0, description="0: as many as fit")
-    worker_gpus: float = Field(1, gt=0, le=1, description="share of a GPU for a worker")
-    worker_cpus: float = Field(1, gt=0, description="CPUs for a worker")
-    trainers: int = Field(0, ge=0, description="workers of the policy update; 0: one per GPU, one on CPU")
-    trainer_cpus: float = Field(1, gt=0, description="CPUs for each of these")
-    deadline: float = Field(600, gt=0, description="seconds to wait for what is missing")
-    worker_grace: float = Field(300, gt=0, description="seconds below min_workers before the round stops")
-    heartbeat: float = Field(10, gt=0, description="seconds between signs of life")
-    wave_wait: float = Field(2, ge=0, description="seconds that a wave which is not full waits for more")
-    window: int = Field(16, ge=1, description="tasks from which waves are cut")
-    candidate_deadline: float = Field(900, gt=0, description="seconds for a candidate before it is tried elsewhere")
+    samplers: int = Field(default=0, ge=0, description="vLLM engines; 0: as many as fit")
+    tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs of one vLLM engine")
+    across_nodes: bool = Field(default=False, description="let one engine reach over nodes")
+    min_workers: int = Field(default=1, ge=1, description="with fewer for longer than worker_grace the round stops")
+    max_workers: int = Field(default=0, ge=0, description="0: as many as fit")
+    worker_gpus: float = Field(default=1, gt=0, le=1, description="share of a GPU for a worker")
+    worker_cpus: float = Field(default=1, gt=0, description="CPUs for a worker")
+    trainers: int = Field(default=0, ge=0, description="workers of the policy update; 0: one per GPU, one on CPU")
+    trainer_cpus: float = Field(default=1, gt=0, description="CPUs for each of these")
+    deadline: float = Field(default=600, gt=0, description="seconds to wait for what is missing")
+    worker_grace: float = Field(default=300, gt=0, description="seconds below min_workers before the round stops")
+    heartbeat: float = Field(default=10, gt=0, description="seconds between signs of life")
+    wave_wait: float = Field(default=2, ge=0, description="seconds that a wave which is not full waits for more")
+    window: int = Field(default=16, ge=1, description="tasks from which waves are cut")
+    candidate_deadline: float = Field(
+        default=900, gt=0, description="seconds for a candidate before it is tried elsewhere"
+    )
     candidate_retries: int = Field(
-        2, ge=0, le=20, description="further attempts for a candidate after a loss that was not its own"
+        default=2, ge=0, le=20, description="further attempts for a candidate after a loss that was not its own"
     )
 
     @model_validator(mode="after")
@@ -361,28 +399,34 @@ class PlacementSection(Section):
 
 
 class StorageSection(Section):
-    endpoint: str = Field("", description="URL of an S3 look-alike (MinIO, R2, Ceph)")
-    region: str = Field("", description="region of the bucket")
-    profile: str = Field("", description="profile in the AWS configuration; credentials come from the usual places")
-    encryption: str = Field("", description="server-side encryption: AES256 or aws:kms")
-    kms_key: str = Field("", description="key for aws:kms")
-    retries: int = Field(8, ge=0, le=100, description="further attempts for an operation that may pass")
-    timeout: float = Field(30, gt=0, description="seconds for one operation")
-    parallel: int = Field(16, ge=1, le=256, description="writes at once")
-    segment_seconds: float = Field(2, gt=0, description="a segment is closed after this long")
-    segment_bytes: int = Field(1_000_000, ge=1000, description="or at this size")
-    lease: float = Field(60, gt=0, description="seconds after which a driver that shows no life may be replaced")
-    shared: bool = Field(False, description="a local folder that every node sees (NFS, Lustre)")
-    stop_within: float = Field(2.5, gt=0, description="seconds to wind up after SIGTERM")
+    endpoint: str = Field(default="", description="URL of an S3 look-alike (MinIO, R2, Ceph)")
+    region: str = Field(default="", description="region of the bucket")
+    profile: str = Field(
+        default="", description="profile in the AWS configuration; credentials come from the usual places"
+    )
+    encryption: str = Field(default="", description="server-side encryption: AES256 or aws:kms")
+    kms_key: str = Field(default="", description="key for aws:kms")
+    retries: int = Field(default=8, ge=0, le=100, description="further attempts for an operation that may pass")
+    timeout: float = Field(default=30, gt=0, description="seconds for one operation")
+    parallel: int = Field(default=16, ge=1, le=256, description="writes at once")
+    segment_seconds: float = Field(default=2, gt=0, description="a segment is closed after this long")
+    segment_bytes: int = Field(default=1_000_000, ge=1000, description="or at this size")
+    lease: float = Field(
+        default=60, gt=0, description="seconds after which a driver that shows no life may be replaced"
+    )
+    shared: bool = Field(default=False, description="a local folder that every node sees (NFS, Lustre)")
+    stop_within: float = Field(default=2.5, gt=0, description="seconds to wind up after SIGTERM")
 
 
 class ObserveSection(Section):
-    progress: Literal["auto", "rich", "plain", "quiet", "json"] = Field("auto", description="what the terminal shows")
-    events: str = Field("", description="folder for a copy of the event stream as JSON lines")
-    ray_metrics: bool = Field(True, description="metrics for Prometheus through Ray")
-    tensorboard: str = Field("", description="folder for TensorBoard files")
-    mlflow: str = Field("", description="MLflow tracking URI")
-    wandb: str = Field("", description="Weights & Biases project")
+    progress: Literal["auto", "rich", "plain", "quiet", "json"] = Field(
+        default="auto", description="what the terminal shows"
+    )
+    events: str = Field(default="", description="folder for a copy of the event stream as JSON lines")
+    ray_metrics: bool = Field(default=True, description="metrics for Prometheus through Ray")
+    tensorboard: str = Field(default="", description="folder for TensorBoard files")
+    mlflow: str = Field(default="", description="MLflow tracking URI")
+    wandb: str = Field(default="", description="Weights & Biases project")
 
 
 class Config(Section):
@@ -390,7 +434,7 @@ class Config(Section):
 
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
-    domain: Annotated[KnowledgeDomain | ArcDomain | PluginDomain, Field(union_mode="left_to_right")] = KnowledgeDomain()
+    domain: DomainSection = KnowledgeDomain()
     sampling: SamplingSection = SamplingSection()
     inner: InnerSection = InnerSection()
     answering: AnsweringSection = AnsweringSection()

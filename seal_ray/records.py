@@ -401,7 +401,7 @@ def _decode(kind: Any, data: Json, where: str) -> Any:
         if len(args) != len(data):
             raise ValueError(f"{where}: expected {len(args)} values, found {len(data)}")
         return tuple(_decode(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True)))
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(data, dict):
             raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
         hints = _hints(kind)

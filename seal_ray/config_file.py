@@ -1,0 +1,158 @@
+"""A configuration in a file: reading it with errors that name line and mend, writing one with comments."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from seal_ray.config import Config, KnowledgeDomain, Section
+from seal_ray.errors import ConfigError
+
+Key = tuple[str | int, ...]
+LIMIT = 1_000_000  # bytes: a configuration is small, whatever else this file may be
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in a YAML file, with overrides like `inner.rank=16` on top."""
+    file = Path(path)
+    try:
+        if file.stat().st_size > LIMIT:
+            raise ConfigError(f"{file} is larger than {LIMIT} bytes: no configuration", mend="give a YAML file")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"{file} can't be read: {reason}", mend="`seal-ray init` writes a configuration to start from"
+        ) from None
+    return parse(text, str(file), overrides)
+
+
+def parse(text: str, name: str = "configuration", overrides: Sequence[str] = ()) -> Config:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name} line {mark.line + 1}" if mark else name
+        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name} holds no sections", mend="`seal-ray init` writes a configuration to start from")
+    lines = _lines(node, name)
+    for override in overrides:
+        key, value = _override(override)
+        _put(tree, key, value, override)
+        lines[key] = f"--set {override}"
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        problems = [_explain(e, lines, name) for e in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+
+
+def resolved(data: dict[str, Any]) -> Config:
+    """The configuration that a run's record holds."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(e, {}, "the run's configuration") for e in error.errors())) from None
+
+
+def _lines(node: yaml.Node | None, name: str, prefix: Key = ()) -> dict[Key, str]:
+    found: dict[Key, str] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*prefix, key.value)
+            found[here] = f"{name} line {key.start_mark.line + 1}"
+            found |= _lines(value, name, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            found[(*prefix, i)] = f"{name} line {value.start_mark.line + 1}"
+            found |= _lines(value, name, (*prefix, i))
+    return found
+
+
+def _override(text: str) -> tuple[Key, Any]:
+    name, sep, value = text.partition("=")
+    if not sep or not name.strip():
+        raise ConfigError(f"--set {text}: no value", mend="write it as --set inner.rank=16")
+    try:
+        return tuple(name.strip().split(".")), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return tuple(name.strip().split(".")), value
+
+
+def _put(tree: dict[str, Any], key: Key, value: Any, override: str) -> None:
+    for i, part in enumerate(key[:-1]):
+        below = tree.setdefault(str(part), {})
+        if below is None:
+            below = tree[str(part)] = {}
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}: {'.'.join(map(str, key[: i + 1]))} is a value and has no keys")
+        tree = below
+    tree[str(key[-1])] = value
+
+
+def _explain(error: ErrorDetails, lines: dict[Key, str], name: str) -> str:
+    key = _real_key(error["loc"])
+    where = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), name)
+    dotted = ".".join(str(k) for k in key) or "configuration"
+    kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        names = sorted(_section(key[:-1]).model_fields)
+        close = difflib.get_close_matches(str(key[-1]), names, 1)
+        mend = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
+        return f"{dotted}: no such key ({where}); {mend}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if kind == "missing" or isinstance(value, dict | BaseModel):
+        return f"{dotted}: {message} ({where})"
+    return f"{dotted}: {value!r}: {message} ({where})"
+
+
+def _real_key(loc: tuple[str | int, ...]) -> Key:
+    """Where pydantic points, without the tag that it puts in after a section with several forms."""
+    if len(loc) > 1 and loc[0] == "domain" and loc[1] in {"knowledge", "arc", "plugin"}:
+        return (loc[0], *loc[2:])
+    return loc
+
+
+def _section(key: Key) -> type[Section]:
+    section: type[Section] = Config
+    for part in key:
+        if part == "domain":
+            section = KnowledgeDomain
+            continue
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, Section)
+        section = annotation
+    return section
+
+
+def template() -> str:
+    """A configuration with every field at its default, and what it means."""
+    out = ["# Every field with its default. Delete what you do not change.", ""]
+    for name, section in Config().__iter__():
+        out += _section_lines(name, section, 0)
+        out.append("")
+    return "\n".join(out).rstrip() + "\n"
+
+
+def _section_lines(name: str, section: Section, depth: int) -> list[str]:
+    pad = "  " * depth
+    out = [f"{pad}{name}:"]
+    for key, info in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            out += _section_lines(key, value, depth + 1)
+            continue
+        text = yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).removesuffix("...\n").strip()
+        out.append(f"{pad}  {key}: {text}  # {info.description or 'which domain'}")
+    return out
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
