@@ -1,0 +1,40 @@
+VENV ?= .venv
+RUN_URI ?= runs/quickstart
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+# two cores are shared by Ray, vLLM, torch and DeepSpeed: more threads than cores only wait for each other
+export OMP_NUM_THREADS ?= 2
+export RAY_AUTH_MODE ?= token
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help setup quickstart test test-all lint format clean
+
+help: ## what can be made here
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## a virtual environment in .venv, from the lock file
+
+$(READY): docker/requirements-cpu.lock docker/setup.sh pyproject.toml
+	@docker/setup.sh $(VENV)
+	@touch $@
+
+quickstart: $(READY) ## two whole rounds with a small real model on this machine
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/seal-ray run jobs/quickstart.yaml --set run.uri=$(RUN_URI)
+
+test: $(READY) ## everything but the long tests (15 minutes at most, the installation included)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not slow" tests
+
+test-all: $(READY) ## all tests, the long and the chaotic ones too (60 minutes at most)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests
+
+lint: $(READY) ## ruff and pyright
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+
+format: $(READY) ## let ruff format everything
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove the virtual environment and caches (runs stay)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
