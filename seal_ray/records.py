@@ -291,6 +291,19 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """A request for more repeats of some edits of a task, recorded before it is acted on."""
+
+    id: str
+    task: str
+    version: str  # digest of the version whose edits these are
+    edits: tuple[str, ...]
+    first: int  # number of the first repeat that is asked for
+    repeats: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Choice:
     """An edit to learn from, how strongly, and why. A negative weight teaches away from it."""
 

@@ -1,0 +1,389 @@
+"""Trying edits: from tasks to edits, trials and verdicts, each in the ledger as soon as it is there.
+
+An exploration owns no machine. It says what is left to sample and to try, takes what comes back in any order, and can
+be made again from the ledger at any moment: what is recorded is not done twice.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from seal_ray import models
+from seal_ray.config import Config
+from seal_ray.domains.base import Domain, Grader, Rejected
+from seal_ray.grading.diversity import similarity
+from seal_ray.records import (
+    Ask,
+    Attempt,
+    Candidate,
+    Edit,
+    Event,
+    Example,
+    Failure,
+    Json,
+    Recipe,
+    Repeats,
+    Task,
+    Trial,
+    Verdict,
+    Version,
+    candidate_id,
+    derive_seed,
+)
+from seal_ray.sampling.sampler import EditPrompt
+from seal_ray.storage.ledger import RoundLedger
+
+Sink = Callable[[Event], None]
+Tick = Callable[[], None]  # called often; raises when the run must stop
+
+
+class Samplers(Protocol):
+    """What an exploration needs of those that write edits."""
+
+    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None: ...
+    def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]: ...
+
+
+class Pool(Protocol):
+    """What an exploration needs of those that try candidates."""
+
+    def submit(self, attempts: Iterable[Attempt]) -> None: ...
+    def poll(self, timeout: float) -> list[Trial]: ...
+    def room(self) -> int: ...
+    def flush(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is explored: these tasks, with this version, so many edits and repeats."""
+
+    round: int
+    version: Version
+    tasks: tuple[Task, ...]
+    edits: int
+    repeats: int
+    context_arm: bool
+    given: tuple[Edit, ...] | None = None  # edits from elsewhere; then nothing is sampled
+
+
+class Exploration:
+    """The state of one exploration, in memory and in the round's ledger."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        config: Config,
+        domain: Domain,
+        tokenizer: Any,
+        chat: bool,
+        grader: Grader,
+        ledger: RoundLedger,
+        sink: Sink,
+    ) -> None:
+        self.plan, self.config, self.domain, self.tokenizer = plan, config, domain, tokenizer
+        self.chat, self.grader, self.ledger, self.sink = chat, grader, ledger, sink
+        self.edits: dict[str, list[Edit]] = {}
+        self.candidates: dict[str, Candidate] = {}
+        self.trials: dict[str, Trial] = {}
+        self.verdicts: dict[str, list[Verdict]] = {}
+        self._tasks = {t.id: t for t in plan.tasks}
+        self._contents: dict[str, Json] = {}  # edit id -> content
+        self._ready: deque[Candidate] = deque()
+        self._running: set[str] = set()
+        self._answering = config.answering.model_dump(mode="json", exclude={"engine_from"})
+        self._grading: dict[Future[Sequence[Verdict]], Trial] = {}
+        self._graders = ThreadPoolExecutor(1, thread_name_prefix="grading")
+        self._recall()
+
+    # what was there before
+
+    def _recall(self) -> None:
+        """Take up what the ledger already holds."""
+        trials: dict[str, Trial] = self.ledger.records("trials")
+        for verdict in self.ledger.records("verdicts").values():
+            self.verdicts.setdefault(verdict.candidate, []).append(verdict)
+        self._known_trials = trials
+        by_task: dict[str, list[Edit]] = {}
+        for edit in self.plan.given or self.ledger.records("edits").values():
+            if edit.task in self._tasks and (self.plan.given or edit.version == self.plan.version.digest):
+                by_task.setdefault(edit.task, []).append(edit)
+        for task in self.plan.tasks:
+            edits = sorted(by_task.get(task.id, []), key=lambda e: e.slot)
+            if self.plan.given is not None or len(edits) >= self.plan.edits:
+                self._open(task, edits)
+        for request in self.ledger.records("repeats").values():
+            if request.version == self.plan.version.digest:
+                self._repeat(request)
+        known = sum(c in self.trials for c in self.candidates)
+        if self.edits and self.plan.given is None:
+            self._tell(
+                "round_resumed",
+                edits=sum(map(len, self.edits.values())),
+                trials=known,
+                verdicts=sum(map(len, self.verdicts.values())),
+            )
+
+    # sampling
+
+    def chunks(self) -> Iterator[tuple[str, list[EditPrompt]]]:
+        """What is left to sample. The chunks never change, so that the same seeds give the same edits."""
+        size = self.config.sampling.chunk
+        for start in range(0, len(self.plan.tasks), size):
+            tasks = self.plan.tasks[start : start + size]
+            if any(t.id not in self.edits for t in tasks):
+                yield f"{start // size:05d}", [p for t in tasks for p in self._prompts(t)]
+
+    def _prompts(self, task: Task) -> Iterator[EditPrompt]:
+        section = self.config.sampling
+        for slot in range(self.plan.edits):
+            ask = self.domain.edit_request(task, slot)
+            yield EditPrompt(
+                task=task.id,
+                slot=slot,
+                prompt_ids=tuple(models.render(self.tokenizer, ask.prompt)),
+                seed=derive_seed(self.config.run.seed, self.plan.round, task.id, slot, "edit"),
+                temperature=section.temperature if ask.temperature is None else ask.temperature,
+                top_p=section.top_p if ask.top_p is None else ask.top_p,
+                max_tokens=section.max_tokens if ask.max_tokens is None else ask.max_tokens,
+                schema=ask.schema,
+                style=ask.style,
+            )
+
+    def took(self, edits: Sequence[Edit]) -> None:
+        """A chunk came back: parse, record, and queue its candidates."""
+        by_task: dict[str, list[Edit]] = {}
+        for edit in sorted(edits, key=lambda e: (e.task, e.slot)):
+            if edit.task not in self.edits:
+                by_task.setdefault(edit.task, []).append(edit)
+        for task_id, raw in by_task.items():
+            task = self._tasks[task_id]
+            parsed: list[Edit] = []
+            for edit in raw:
+                parsed.append(self._parse(task, edit, parsed))
+            if any(e.failure and e.failure.blame == "infra" for e in parsed):
+                self._tell("warning", message=f"task {task_id}: edits were lost and will be sampled again on resume")
+                continue
+            for edit in parsed:
+                self.ledger.append("edits", edit)
+            self._open(task, parsed)
+            self._tell(
+                "sampled",
+                task=task_id,
+                edits=len(parsed),
+                failed=sum(e.failure is not None for e in parsed),
+                tokens=sum(len(e.ids) for e in parsed),
+            )
+
+    def _parse(self, task: Task, edit: Edit, earlier: Sequence[Edit]) -> Edit:
+        if edit.failure:
+            return edit
+        content = self.domain.parse(task, edit.text)
+        if isinstance(content, Failure):
+            return dataclasses.replace(edit, failure=content)
+        limit = self.config.sampling.drop_near_copies
+        for other in earlier:
+            if other.failure:
+                continue
+            if other.content == content:
+                copy = Failure("copy", f"the same as the edit in slot {other.slot}")
+            elif limit and similarity(str(other.content), str(content)) >= limit:
+                copy = Failure("near_copy", f"nearly the same as the edit in slot {other.slot}")
+            else:
+                continue
+            return dataclasses.replace(edit, content=content, failure=copy)
+        return dataclasses.replace(edit, content=content)
+
+    # candidates
+
+    def _open(self, task: Task, edits: list[Edit]) -> None:
+        """A task's edits are there: its candidates can be made."""
+        self.edits[task.id] = edits
+        self._add(task, "baseline", None, 0)
+        for repeat in range(self.plan.repeats):
+            if self.plan.context_arm:
+                self._add(task, "context", None, repeat)
+            for edit in edits:
+                if not edit.failure:
+                    self._add(task, "edit", edit, repeat)
+
+    def _add(self, task: Task, kind: Any, edit: Edit | None, repeat: int) -> None:
+        slot = edit.slot if edit else {"baseline": -1, "context": -2}[kind]
+        # all edits of a task share the seeds of their repeats: they differ by their text and not by luck
+        seed = derive_seed(self.config.run.seed, self.plan.round, task.id, repeat, "train")
+        content = edit.content if edit else kind
+        try:
+            recipe = None if kind == "baseline" else self._training(task, edit)[1]
+            failure = None
+        except Rejected as rejected:
+            recipe, failure = self.config.inner.recipe(), rejected.failure
+        identity = candidate_id(self.plan.version.digest, task.digest, content, recipe, self._answering, seed)
+        candidate = Candidate(identity, task.id, kind, edit.id if edit else None, slot, repeat, seed, recipe)
+        if identity in self.candidates:
+            return
+        self.candidates[identity] = candidate
+        known = self._known_trials.get(identity)
+        if known:
+            self.trials[identity] = known
+            if not known.failure and not self._graded(known):
+                self._grade(known)
+            return
+        self.ledger.append("candidates", candidate)
+        if failure:
+            self.tried(Trial(identity, task.id, failure=failure))
+        else:
+            self._ready.append(candidate)
+
+    def _training(self, task: Task, edit: Edit | None) -> tuple[list[Example], Recipe]:
+        return self.domain.training(task, edit.content if edit else None, self.tokenizer)
+
+    def more(self, requests: Sequence[Repeats]) -> None:
+        """Further repeats where the choice is still open. The request is safe before it is acted on."""
+        for request in requests:
+            self.ledger.append("repeats", request)
+        self.ledger.flush()
+        for request in requests:
+            self._tell("repeats", task=request.task, edits=len(request.edits), repeats=request.repeats, reason=request.reason)
+            self._repeat(request)
+
+    def _repeat(self, request: Repeats) -> None:
+        task = self._tasks.get(request.task)
+        for edit in self.edits.get(request.task, []):
+            if task and edit.id in request.edits:
+                for repeat in range(request.first, request.first + request.repeats):
+                    self._add(task, "edit", edit, repeat)
+
+    def attempts(self, room: int) -> list[Attempt]:
+        """The next candidates to try, whole, as many as there is room for."""
+        out = []
+        while self._ready and len(out) < room:
+            candidate = self._ready.popleft()
+            task = self._tasks[candidate.task]
+            edit = next((e for e in self.edits[task.id] if e.id == candidate.edit), None)
+            examples = () if candidate.kind == "baseline" else tuple(self._training(task, edit)[0])
+            out.append(Attempt(candidate, examples, self._asks(task)))
+            self._running.add(candidate.id)
+        return out
+
+    def _asks(self, task: Task) -> tuple[Ask, ...]:
+        asks = []
+        for q in self.domain.questions(task):
+            end = (self.tokenizer.eos_token_id,) if q.end_answer else ()
+            gold = tuple((*self.tokenizer.encode(q.lead + g, add_special_tokens=False), *end) for g in q.gold)
+            limit = min(q.max_tokens, self.config.answering.max_tokens)
+            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, q.stop))
+        return tuple(asks)
+
+    # trials and verdicts
+
+    def tried(self, trial: Trial) -> None:
+        """A trial came back. The first record of an id counts; a loss that was nobody's fault is not recorded."""
+        self._running.discard(trial.candidate)
+        candidate = self.candidates[trial.candidate]
+        if trial.candidate in self.trials:
+            self._tell("trial_again", candidate=trial.candidate, worker=trial.worker)
+            return
+        self.trials[trial.candidate] = trial
+        if not trial.failure or trial.failure.blame == "data":
+            self.ledger.append("trials", trial)
+        if trial.failure:
+            self._tell(
+                "trial_failed",
+                candidate=trial.candidate,
+                task=trial.task,
+                kind=trial.failure.kind,
+                message=trial.failure.message,
+                blame=trial.failure.blame,
+            )
+            return
+        tokens = sum(g.tokens for g in trial.likelihoods)
+        self._tell(
+            "trial",
+            candidate=trial.candidate,
+            task=trial.task,
+            kind=candidate.kind,
+            slot=candidate.slot,
+            repeat=candidate.repeat,
+            seconds=trial.cost.seconds,
+            worker=trial.worker,
+            likelihood=sum(g.logprob for g in trial.likelihoods) / tokens if tokens else None,
+        )
+        self._grade(trial)
+
+    def _graded(self, trial: Trial) -> bool:
+        """Whether this grader has given its verdicts on the trial."""
+        return any(v.grader == self.grader.name for v in self.verdicts.get(trial.candidate, []))
+
+    def _grade(self, trial: Trial) -> None:
+        task = self._tasks[trial.task]
+        future = self._graders.submit(self.domain.verdicts, task, trial.candidate, trial.answers, self.grader)
+        self._grading[future] = trial
+
+    def collect_verdicts(self) -> int:
+        """Record the verdicts that are there. One that could not be had is not recorded, so that it is asked again."""
+        done = [f for f in self._grading if f.done()]
+        for future in done:
+            trial = self._grading.pop(future)
+            verdicts = list(future.result())
+            self.verdicts[trial.candidate] = verdicts
+            lost = [v for v in verdicts if v.failure and v.failure.blame == "infra"]
+            if not lost:
+                for verdict in verdicts:
+                    self.ledger.append("verdicts", verdict)
+            self._tell("graded", grader=self.grader.name, verdicts=len(verdicts), failed=len(lost))
+        return len(done)
+
+    # how far it is
+
+    @property
+    def sampled(self) -> bool:
+        return all(t.id in self.edits for t in self.plan.tasks)
+
+    @property
+    def tried_all(self) -> bool:
+        return not self._ready and not self._running
+
+    @property
+    def done(self) -> bool:
+        return self.sampled and self.tried_all and not self._grading
+
+    def coverage(self) -> float:
+        """Share of the candidates with a verdict, among those that could have one."""
+        could = [c for c, t in self.trials.items() if not (t.failure and t.failure.blame == "data")]
+        missing = len(self.candidates) - len(self.trials)
+        whole = [c for c in could if c in self.verdicts and not any(v.failure for v in self.verdicts[c])]
+        return len(whole) / max(1, len(could) + missing)
+
+    def close(self) -> None:
+        self._graders.shutdown(wait=False, cancel_futures=True)
+
+    def _tell(self, kind: str, **data: Json) -> None:
+        self.sink(Event(kind, data, self.plan.round))
+
+
+def explore(exploration: Exploration, samplers: Samplers | None, pool: Pool | None, tick: Tick) -> None:
+    """Sample and try, side by side, until nothing is left that these samplers and this pool can do."""
+    waiting = set()
+    if samplers:
+        for chunk_id, chunk in exploration.chunks():
+            samplers.submit(chunk_id, chunk)
+            waiting.add(chunk_id)
+    flushed = False
+    while True:
+        tick()
+        for chunk_id, edits in samplers.poll(0 if pool else 0.2) if samplers and waiting else []:
+            waiting.discard(chunk_id)
+            exploration.took(edits)
+        if pool:
+            pool.submit(exploration.attempts(pool.room()))
+            if not waiting and not exploration._ready and not flushed:
+                pool.flush()
+                flushed = True
+            for trial in pool.poll(0.05):
+                exploration.tried(trial)
+        exploration.collect_verdicts()
+        if not waiting and (not pool or exploration.done):
+            return
