@@ -14,7 +14,7 @@ help: ## what can be made here
 
 setup: $(READY) ## a virtual environment in .venv, from the lock file
 
-$(READY): docker/requirements-cpu.lock docker/setup.sh pyproject.toml
+$(READY): $(wildcard docker/requirements-*.lock) docker/setup.sh pyproject.toml
 	@docker/setup.sh $(VENV)
 	@touch $@
 
