@@ -1,0 +1,234 @@
+"""The few-shot domain: from ARC's puzzles to prompts, training sets and verdicts."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from seal_ray.config import AnsweringSection, ArcDomain
+from seal_ray.domains.arc.directives import Directives, output_schema, read_directives
+from seal_ray.domains.arc.evaluate import View, solves, views, vote
+from seal_ray.domains.arc.formats import STOP, longest_grid, puzzle_text, write_grid
+from seal_ray.domains.arc.grids import Grid, Puzzle, cell_accuracy
+from seal_ray.domains.arc.tasks import puzzles, read_tasks, split_tasks
+from seal_ray.domains.arc.training import training_puzzles
+from seal_ray.domains.base import Domain, Grader, Rejected, Tokenizer
+from seal_ray.errors import ConfigError
+from seal_ray.models import render
+from seal_ray.records import (
+    Answer,
+    EditRequest,
+    Example,
+    Failure,
+    Json,
+    Prompt,
+    Question,
+    Recipe,
+    Split,
+    Task,
+    Verdict,
+    derive_seed,
+)
+
+GRADER = "exact"
+EDIT_TOKENS = 256  # directives under their schema need about 100, whatever the tokenizer
+
+SYSTEM = (
+    "One rule turns every input grid into its output grid. Digits are colours. "
+    "Answer with the output grid of the last input, and with nothing else."
+)
+INSTRUCTION = """Choose how a model trains on this puzzle before it answers. Write one JSON object:
+basic, size, chain, repeat: true or false, the augmentations to use;
+loss: "all" or "output";
+learning_rate: {rates};
+epochs: {epochs}.
+"""
+
+
+class Arc:
+    """Grid puzzles, learned at test time as a set of directives says."""
+
+    name = "arc"
+
+    def __init__(
+        self, section: ArcDomain, tasks: Sequence[Task], *, recipe: Recipe, max_tokens: int, chat: bool, seed: int
+    ):
+        self._section, self._recipe, self._chat, self._seed = section, recipe, chat, seed
+        self._max_tokens = max_tokens
+        self._splits = split_tasks(tasks, seed, section.validation, section.test)
+
+    def tasks(self, split: Split) -> Sequence[Task]:
+        return self._splits[split]
+
+    def edit_request(self, task: Task, slot: int) -> EditRequest:
+        """The puzzle with its first test input, and what there is to choose. All slots are asked the same."""
+        section = self._section
+        choices = INSTRUCTION.format(
+            rates=_offered(section.learning_rates, f"over 0, at most {section.max_lr:g}"),
+            epochs=_offered(section.epoch_choices, f"1 to {section.max_epochs}"),
+        )
+        text = puzzle_text(puzzles(task)[0], section.grid_format) + f"?\n\n{choices}"
+        return EditRequest(
+            Prompt(text if self._chat else text + "JSON: ", chat=self._chat),
+            style="directives",
+            max_tokens=EDIT_TOKENS if section.constrained else None,
+            schema=output_schema(section) if section.constrained else None,
+        )
+
+    def parse(self, task: Task, text: str) -> Json | Failure:
+        found = read_directives(text, self._section)
+        return found if isinstance(found, Failure) else found.model_dump()
+
+    def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
+        """What the directives make of the task's demonstrations; without any, what a fixed set of them makes."""
+        limit = self._section.max_examples
+        if content is None:
+            directives = self.fixed
+            limit = max(n for n in range(limit + 1) if self._recipe.steps(n) <= self._section.max_steps)
+        else:
+            directives = Directives.model_validate(content)
+        recipe = dataclasses.replace(self._recipe, lr=directives.learning_rate, epochs=directives.epochs)
+        examples: list[Example] = []
+        made = training_puzzles(
+            puzzles(task)[0].demonstrations,
+            directives.families(),
+            seed=derive_seed(self._seed, "arc-training", task.id),
+            max_side=self._section.max_grid,
+        )
+        shortest = 0
+        for puzzle in made:
+            if len(examples) >= limit:
+                break
+            example = self._example(puzzle, directives, tokenizer)
+            shortest = min(shortest or len(example.ids), len(example.ids))
+            if len(example.ids) <= recipe.max_length:
+                examples.append(example)
+        if not examples:
+            raise Rejected(
+                Failure("too_long", f"the shortest training example has {shortest} tokens, over {recipe.max_length}")
+                if shortest
+                else Failure("no_text", f"no training puzzle with grids up to {self._section.max_grid}")
+            )
+        if recipe.steps(len(examples)) > self._section.max_steps:
+            steps = f"{recipe.steps(len(examples))} steps for {len(examples)} examples"
+            raise Rejected(Failure("over_budget", f"{steps} are over domain.max_steps: {self._section.max_steps}"))
+        return examples, recipe
+
+    def questions(self, task: Task) -> Sequence[Question]:
+        """Each test input under each of its views."""
+        form = self._section.grid_format
+        # by what is shown and what is allowed, never by the output: its size is part of what is asked
+        side = max(self._section.max_grid, *(p.shown_side() for p in puzzles(task)))
+        return [
+            Question(
+                id=f"{test}/v{number}",
+                prompt=self._prompt(view.puzzle),
+                gold=() if view.puzzle.output is None else (write_grid(view.puzzle.output, form),),
+                text=f"output of test {test + 1}, {view.symmetry.name}",
+                max_tokens=min(self._max_tokens, longest_grid(form, side)),
+                stop=() if self._chat else (STOP,),
+            )
+            for test, found in enumerate(self._views(task))
+            for number, view in enumerate(found)
+        ]
+
+    def verdicts(self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader) -> Sequence[Verdict]:
+        """One verdict for each test input: is one of the two attempts exactly right. No grader is asked."""
+        both = zip(puzzles(task), self.attempts(task, answers), strict=True)
+        return [_verdict(candidate, test, puzzle, attempts) for test, (puzzle, attempts) in enumerate(both)]
+
+    def attempts(self, task: Task, answers: Sequence[Answer]) -> list[list[Grid] | None]:
+        """What the vote makes of the answers to each test input; None where a view has no answer."""
+        given: dict[str, list[Answer]] = {}
+        for answer in answers:
+            given.setdefault(answer.question, []).append(answer)
+        outcome: list[list[Grid] | None] = []
+        for test, found in enumerate(self._views(task)):
+            ballots = [given.pop(f"{test}/v{number}", []) for number in range(len(found))]
+            outcome.append(vote(found, ballots, self._section.grid_format) if all(ballots) else None)
+        if given:
+            raise ValueError(f"task {task.id} has no question {next(iter(given))!r}")
+        return outcome
+
+    def cell_accuracy(self, task: Task, answers: Sequence[Answer]) -> list[float | None]:
+        """For each test input the share of right cells in the better attempt: information, never a score."""
+        return [
+            None
+            if attempts is None or puzzle.output is None
+            else max((cell_accuracy(puzzle.output, a) for a in attempts), default=0.0)
+            for puzzle, attempts in zip(puzzles(task), self.attempts(task, answers), strict=True)
+        ]
+
+    @property
+    def fixed(self) -> Directives:
+        """The directives of the arm that does without the policy: turned and flipped copies, the base recipe."""
+        return Directives(
+            basic=True,
+            size=False,
+            chain=False,
+            repeat=False,
+            loss="output",
+            learning_rate=self._recipe.lr,
+            epochs=self._recipe.epochs,
+        )
+
+    def _views(self, task: Task) -> list[list[View]]:
+        return [
+            views(puzzle, self._section.views, derive_seed(self._seed, "arc-views", task.id, test))
+            for test, puzzle in enumerate(puzzles(task))
+        ]
+
+    def _prompt(self, puzzle: Puzzle) -> Prompt:
+        text = puzzle_text(puzzle, self._section.grid_format)
+        return Prompt(text, system=SYSTEM, chat=True) if self._chat else Prompt(text)
+
+    def _example(self, puzzle: Puzzle, directives: Directives, tokenizer: Tokenizer) -> Example:
+        """A puzzle as the questions put it, its output as the answer, and the end of the text as its last label."""
+        assert puzzle.output is not None, "training puzzles are made of demonstrations"
+        asked = list(render(tokenizer, self._prompt(puzzle)))
+        output = write_grid(puzzle.output, self._section.grid_format)
+        answer = [*tokenizer(output, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        learned = [directives.loss == "all"] * len(asked) + [True] * len(answer)
+        return Example(tuple(asked + answer), tuple(learned))
+
+
+def build(
+    section: ArcDomain,
+    *,
+    recipe: Recipe,
+    answering: AnsweringSection,
+    chat: bool,
+    seed: int,
+    read: Callable[[str], bytes],
+) -> Domain:
+    """The domain that a configuration asks for. `read` fetches a path or a URI."""
+    solutions = read(section.solutions) if section.solutions else None
+    tasks = read_tasks(read(section.data), solutions, section.data, section.solutions)
+    if recipe.steps(1) > section.max_steps:
+        raise ConfigError(
+            f"inner.epochs: {recipe.epochs} passes over one example are over domain.max_steps: {section.max_steps}",
+            mend="lower the one or raise the other",
+        )
+    outputs = [(grid.size, task.id) for task in tasks for puzzle in puzzles(task) for grid in puzzle.outputs()]
+    cells, task = max(outputs)
+    least = -(-cells // 3) if section.grid_format == "digits" else cells  # some tokenizers join three digits
+    if answering.max_tokens < least:
+        raise ConfigError(
+            f"answering.max_tokens: {answering.max_tokens} cuts off a grid of {cells} cells, as task {task} has",
+            mend=f"use {longest_grid(section.grid_format, section.max_grid)}, which any grid of domain.max_grid fits",
+        )
+    return Arc(section, tasks, recipe=recipe, max_tokens=answering.max_tokens, chat=chat, seed=seed)
+
+
+def _offered(values: Sequence[float], else_: str) -> str:
+    return " or ".join(f"{value:g}" for value in values) if values else else_
+
+
+def _verdict(candidate: str, test: int, puzzle: Puzzle, attempts: list[Grid] | None) -> Verdict:
+    failure = None
+    if puzzle.output is None:
+        failure = Failure("no_solution", "the task's file holds no solution for this test input")
+    elif attempts is None:
+        failure = Failure("no_answer", "a view of this test input has no answer", "infra")
+    if failure or puzzle.output is None or attempts is None:
+        return Verdict(candidate, str(test), GRADER, None, None, failure)
+    right = solves(attempts, puzzle.output)
+    return Verdict(candidate, str(test), GRADER, right, float(right))
