@@ -246,7 +246,9 @@ class Exploration:
             self.ledger.append("repeats", request)
         self.ledger.flush()
         for request in requests:
-            self._tell("repeats", task=request.task, edits=len(request.edits), repeats=request.repeats, reason=request.reason)
+            self._tell(
+                "repeats", task=request.task, edits=len(request.edits), repeats=request.repeats, reason=request.reason
+            )
             self._repeat(request)
 
     def _repeat(self, request: Repeats) -> None:

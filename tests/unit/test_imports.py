@@ -12,9 +12,9 @@ PACKAGE = ROOT / "seal_ray"
 # from the roof to the cellar; rooms on one floor do not see each other
 FLOORS = [
     {"cli"},
-    {"doctor", "submit"},
-    {"driver"},
-    {"explore", "plan", "evaluate", "history"},
+    {"doctor", "submit", "tables"},
+    {"driver", "evaluate"},
+    {"explore", "history", "plan"},
     {"fleet", "policy", "observe"},
     {"sampling", "inner", "grading", "domains"},
     {"models"},

@@ -1,0 +1,241 @@
+"""The commands. Each one reads its arguments, calls the room that does the work, and shows the result."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seal_ray import __version__
+from seal_ray.errors import ConfigError, Interrupted, SealError
+
+if TYPE_CHECKING:
+    from seal_ray.config import Config, StorageSection
+    from seal_ray.history import Run
+
+app = typer.Typer(
+    name="seal-ray",
+    help="Self-adapting language models on a Ray cluster: rounds of sample, try, grade, select, update, gate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="configuration in YAML", metavar="CONFIG")]
+Uri = Annotated[str, typer.Argument(help="where the run is kept", metavar="URI")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="override a key, like inner.rank=16; may be given again")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Endpoint = Annotated[str, typer.Option("--endpoint", help="URL of an S3 look-alike", envvar="SEAL_RAY_S3_ENDPOINT")]
+Round = Annotated[int, typer.Option("--round", help="which round; 0 is the latest committed", min=0)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"seal-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", envvar="SEAL_RAY_DEBUG")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["SEAL_RAY_DEBUG"] = "1"
+
+
+# before a run
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="file to write")] = Path("seal-ray.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Write a configuration with every field at its default, and what it means."""
+    from seal_ray import config_file
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(config_file.template())
+    except FileExistsError:
+        raise ConfigError(f"{path} is already there", mend="name another file") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}") from None
+    _show({"written": str(path)}, f"wrote {path}; next: seal-ray validate {path}", as_json)
+
+
+@app.command()
+def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
+    """Check a configuration and its data, without starting anything."""
+    from seal_ray import config_file
+
+    found = config_file.load(config, set_ or ())
+    _show({"valid": True, "digest": found.digest}, f"{config} is valid", as_json)
+
+
+@app.command()
+def plan(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
+    """Say what a run will do: tasks, edits, candidates, steps, tokens, memory and GPU-hours."""
+    from seal_ray import config_file
+    from seal_ray import plan as planning
+
+    found = planning.make(config_file.load(config, set_ or ()))
+    _show(found, planning.show(found), as_json)
+
+
+# a run
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    set_: Set = None,
+    resume: Annotated[str, typer.Option("--resume", help="a run that is already there: auto, must or never")] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="show only the final table")] = False,
+    as_json: AsJson = False,
+    fail_on_reject: Annotated[
+        bool, typer.Option("--fail-on-reject", help="exit 4 when the gate rejected the last round")
+    ] = False,
+) -> None:
+    """Run rounds, or go on with a run where it stopped."""
+    from seal_ray import config_file
+
+    overrides = [*(set_ or ()), *([f"run.resume={resume}"] if resume else [])]
+    if quiet or as_json:
+        overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
+    found = config_file.load(config, overrides)
+    from seal_ray import driver, tables
+
+    with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
+        done = driver.run(found, stop=lambda: signals.stopped, wind_up=signals.on_stop)
+    rows = done.table()
+    _show({"uri": done.uri, "table": rows}, f"\n{tables.show_table(rows)}\n\n{_files(done)}", as_json)
+    rejected = bool(rows) and rows[-1]["decision"] == "reject"
+    if rejected and (fail_on_reject or found.gate.fail_on_reject):
+        raise typer.Exit(4)
+
+
+def _files(run: "Run") -> str:
+    return (
+        f"the run is in {run.uri}\n"
+        f"  read it:    seal-ray report {run.uri}\n"
+        f"  look close: seal-ray inspect {run.uri} --task TASK\n"
+        f"  take it:    seal-ray export {run.uri} --to FOLDER"
+    )
+
+
+class _Signals:
+    """SIGINT and SIGTERM: ask the driver to stop, and leave in time even where it can't listen."""
+
+    def __init__(self, within: float, uri: str, config: Path) -> None:
+        self.stopped, self._within, self._uri, self._config = False, within, uri, config
+        self._wind_up: list[Callable[[], None]] = []
+        self._before: dict[int, Any] = {}
+
+    def on_stop(self, call: Callable[[], None]) -> None:
+        """What must be done before the process ends, also where the driver is stuck in a library."""
+        self._wind_up.append(call)
+
+    def __enter__(self) -> "_Signals":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _stop(self, *_: object) -> None:
+        if not self.stopped:
+            self.stopped = True
+            threading.Thread(target=self._leave, daemon=True).start()
+
+    def _leave(self) -> None:
+        end = threading.Event()
+        end.wait(self._within * 0.4)  # the driver's own way out, where it is listening
+        for call in self._wind_up:
+            call()
+        sys.stderr.write(
+            f"\nseal-ray: interrupted; everything found is kept. Go on with: seal-ray run {self._config}\n"
+        )
+        sys.stderr.flush()
+        os._exit(Interrupted.exit_code)
+
+
+@app.command()
+def status(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+    """How a run is doing, also while it is on: rounds, phase, counts, failures."""
+    from seal_ray import tables
+
+    found = tables.status(_open(uri, endpoint))
+    _show(found, tables.show_status(found), as_json)
+
+
+@app.command()
+def inspect(
+    uri: Uri,
+    task: Annotated[str, typer.Option("--task", help="a task's id")] = "",
+    candidate: Annotated[str, typer.Option("--candidate", help="a candidate's id, or how it begins")] = "",
+    round_: Round = 0,
+    endpoint: Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
+    """One task or one candidate: the edit, its losses, answers, verdicts, reward, and whether it was chosen."""
+    from seal_ray import tables
+
+    if bool(task) == bool(candidate):
+        raise ConfigError("inspect wants one of --task and --candidate", mend=f"`seal-ray status {uri}` names some")
+    found = tables.inspect(_open(uri, endpoint), task=task, candidate=candidate, number=round_)
+    _show(found, tables.show_inspection(found), as_json)
+
+
+def _open(uri: str, endpoint: str) -> "Run":
+    from seal_ray.history import Run
+
+    return Run(uri, _storage(endpoint))
+
+
+def _storage(endpoint: str) -> "StorageSection":
+    from seal_ray.config import StorageSection
+
+    return StorageSection(endpoint=endpoint)
+
+
+def _show(data: Any, text: str, as_json: bool) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def main() -> None:
+    """The entry point: one readable message and an exit code for whatever goes wrong."""
+    try:
+        app(standalone_mode=False)
+    except SealError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", Interrupted.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the command line
+            _fail(error.format_message(), 2)  # pyright: ignore
+        _fail(f"{type(error).__name__}: {error}; this was not foreseen: --debug shows where it came from", 3)
+
+
+def _fail(message: str, code: int) -> None:
+    if os.environ.get("SEAL_RAY_DEBUG"):
+        traceback.print_exc()
+    for line in message.splitlines():
+        sys.stderr.write(f"seal-ray: {line}\n")
+    sys.exit(code)

@@ -1,0 +1,103 @@
+"""A run as its ledger tells it: rounds, edits, rewards and tables as plain data. Needs no Ray and changes nothing."""
+
+from dataclasses import dataclass
+
+from seal_ray import config_file
+from seal_ray.config import Config, StorageSection
+from seal_ray.errors import ConfigError
+from seal_ray.records import Candidate, Choice, Edit, Event, Json, Task, Trial, Verdict, Version, decode
+from seal_ray.storage.ledger import Ledger, RoundLedger
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round, as far as it is."""
+
+    number: int
+    tasks: tuple[Task, ...]
+    version: Version | None  # the one that wrote the edits
+    edits: tuple[Edit, ...]
+    candidates: tuple[Candidate, ...]
+    trials: tuple[Trial, ...]
+    verdicts: tuple[Verdict, ...]
+    rewards: dict[str, Json] | None  # with reliability and the means by arm
+    choices: tuple[Choice, ...]
+    update: dict[str, Json] | None
+    gate: dict[str, Json] | None
+    manifest: dict[str, Json] | None  # None: not committed
+
+    @property
+    def committed(self) -> bool:
+        return self.manifest is not None
+
+
+class Run:
+    """The rounds under one URI."""
+
+    def __init__(self, uri: str, storage: StorageSection | None = None) -> None:
+        self.uri = uri
+        self.ledger = Ledger(uri, storage or StorageSection(), read_only=True)
+        if not self.ledger.exists():
+            raise ConfigError(f"there is no run at {uri}", mend="`seal-ray run CONFIG` begins one")
+        self.record = self.ledger.run()
+
+    @property
+    def config(self) -> Config:
+        return config_file.resolved(self.record["config"])
+
+    @property
+    def latest(self) -> int:
+        """The highest committed round; 0 if there is none."""
+        return self.ledger.latest()
+
+    def rounds(self) -> list[Round]:
+        return [self.round(n) for n in self.ledger.rounds()]
+
+    def round(self, number: int) -> Round:
+        return read_round(self.ledger.round(number), self.ledger.manifest(number), number)
+
+    def events(self) -> list[Event]:
+        return list(self.ledger.read_events())
+
+    def table(self) -> list[dict[str, Json]]:
+        """One row per round: accuracy and likelihood of base, context alone, mean edit and kept edit."""
+        rows = []
+        for n in self.ledger.rounds():
+            part = self.ledger.round(n)
+            rewards, selection = part.get("rewards.json"), part.get("selection.json") or {}
+            if rewards:
+                arms = rewards["arms"] | {"kept": selection.get("kept")}
+                decision = (self.ledger.manifest(n) or {}).get("decision")
+                rows.append({"round": n, "arms": arms, "reliability": rewards["reliability"], "decision": decision})
+        return rows
+
+    def versions(self) -> list[Version]:
+        """Every version that was made, the first one without an adapter."""
+        found: dict[str, Version] = {}
+        for n in self.ledger.rounds():
+            part = self.ledger.round(n)
+            for name, key in (("tasks.json", "version"), ("update.json", "version")):
+                data = (part.get(name) or {}).get(key)
+                if data:
+                    version = decode(Version, data)
+                    found.setdefault(version.digest, version)
+        return sorted(found.values(), key=lambda v: v.number)
+
+
+def read_round(part: RoundLedger, manifest: dict[str, Json] | None, number: int) -> Round:
+    tasks = part.get("tasks.json") or {}
+    selection = part.get("selection.json") or {}
+    return Round(
+        number=number,
+        tasks=tuple(decode(Task, t) for t in tasks.get("tasks", [])),
+        version=decode(Version, tasks["version"]) if tasks else None,
+        edits=tuple(part.records("edits").values()),
+        candidates=tuple(part.records("candidates").values()),
+        trials=tuple(part.records("trials").values()),
+        verdicts=tuple(part.records("verdicts").values()),
+        rewards=part.get("rewards.json"),
+        choices=tuple(decode(Choice, c) for c in selection.get("choices", [])),
+        update=part.get("update.json"),
+        gate=part.get("gate.json"),
+        manifest=manifest,
+    )

@@ -1,0 +1,212 @@
+"""What a person is shown of a run in a terminal: its table, its status, one task or candidate from close by."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from seal_ray.errors import ConfigError
+from seal_ray.history import Round, Run
+from seal_ray.records import Edit, Json, encode
+
+ARMS = {"base": "base", "context": "context alone", "edit": "mean edit", "kept": "kept edit"}
+
+
+# the table of a run
+
+
+def show_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line per round and measure, one column per arm."""
+    if not rows:
+        return "no round has rewards yet"
+    out = [f"{'round':>5}  {'closed book':<12}" + "".join(f"{title:>18}" for title in ARMS.values())]
+    for row in rows:
+        for measure, form in (("accuracy", "{:.1%}"), ("likelihood", "{:.3f}")):
+            cells = []
+            for arm in ARMS:
+                value = (row["arms"].get(arm) or {}).get(measure)
+                cells.append(f"{form.format(value['mean'])} ±{form.format(value['error'])}" if value else "-")
+            out.append(f"{row['round']:>5}  {measure:<12}" + "".join(f"{c:>18}" for c in cells))
+    out.append("likelihood: mean log-probability of a gold answer's token; ±: standard error over tasks")
+    out.append("kept edits were chosen by these very trials, so their column flatters them")
+    return "\n".join(out)
+
+
+# how a run is doing
+
+
+def status(run: Run) -> dict[str, Json]:
+    """Where the run is, from its ledger alone; works from any machine while the run is on."""
+    events = run.events()
+    rounds = [_round_status(r) for r in run.rounds()]
+    phase = next((e.data.get("phase") for e in reversed(events) if e.kind in {"phase_started", "phase_ended"}), None)
+    ended = next((dict(e.data) for e in reversed(events) if e.kind in {"run_ended", "run_started"}), {})
+    return {
+        "uri": run.uri,
+        "rounds_wanted": run.config.run.rounds,
+        "rounds_committed": run.latest,
+        "phase": phase,
+        "ended": ended.get("outcome"),
+        "reason": ended.get("reason"),
+        "holder": run.ledger.holder(),
+        "last_event": max((e.time for e in events), default=None),
+        "rounds": rounds,
+        "workers": _workers(events),
+        "warnings": [e.data.get("message") for e in events if e.kind == "warning"][-10:],
+    }
+
+
+def _round_status(found: Round) -> dict[str, Json]:
+    lost = Counter(t.failure.kind for t in found.trials if t.failure)
+    lost.update(f"edit: {e.failure.kind}" for e in found.edits if e.failure)
+    sample = {t.failure.kind: t.failure.message for t in found.trials if t.failure}
+    tried = {t.candidate for t in found.trials}
+    seconds = [t.cost.seconds for t in found.trials if not t.failure]
+    return {
+        "round": found.number,
+        "committed": found.committed,
+        "tasks": len(found.tasks),
+        "edits": len(found.edits),
+        "candidates": len(found.candidates),
+        "trials": len(found.trials),
+        "waiting": sum(c.id not in tried for c in found.candidates),
+        "verdicts": len(found.verdicts),
+        "seconds_per_trial": round(sum(seconds) / len(seconds), 3) if seconds else None,
+        "failed": dict(lost),
+        "failed_because": sample,
+        "kept": len(found.choices),
+        "version": found.version.number if found.version else None,
+        "decision": (found.manifest or {}).get("decision"),
+    }
+
+
+def _workers(events: Sequence[Any]) -> dict[str, Json]:
+    last: dict[str, Json] = {}
+    for event in events:
+        if event.kind == "run_started":
+            last = {}
+        elif event.kind == "worker":
+            last[str(event.data.get("worker"))] = dict(event.data)
+    return last
+
+
+def show_status(found: dict[str, Any]) -> str:
+    out = [f"{found['uri']}: {found['rounds_committed']} of {found['rounds_wanted']} rounds committed"]
+    if found["ended"]:
+        out.append(f"ended: {found['ended']}" + (f" ({found['reason']})" if found["reason"] else ""))
+    elif found["holder"]:
+        out.append(f"driven by {found['holder']['owner']}, phase {found['phase']}")
+    else:
+        out.append(
+            f"nobody drives it; it stopped in phase {found['phase']}; `seal-ray run` with its configuration goes on"
+        )
+    for r in found["rounds"]:
+        state = f"committed, {r['decision']}" if r["committed"] else "open"
+        out.append(
+            f"round {r['round']} ({state}): {r['tasks']} tasks, {r['edits']} edits, "
+            f"{r['trials']} of {r['candidates']} candidates tried, {r['verdicts']} verdicts, {r['kept']} kept"
+            + (f", {r['seconds_per_trial']} s a trial" if r["seconds_per_trial"] else "")
+        )
+        for kind, count in r["failed"].items():
+            why = r["failed_because"].get(kind)
+            out.append(f"    {count} failed: {kind}" + (f", like: {why}" if why else ""))
+    for name, worker in found["workers"].items():
+        out.append(
+            f"worker {name}: {worker.get('state')} on {worker.get('node')} {worker.get('reason') or ''}".rstrip()
+        )
+    out += [f"warning: {w}" for w in found["warnings"]]
+    return "\n".join(out)
+
+
+# one thing from close by
+
+
+def inspect(run: Run, *, task: str = "", candidate: str = "", number: int = 0) -> dict[str, Json]:
+    """A task with its edits, or one candidate, with all that the ledger knows of it."""
+    numbers = [number] if number else run.ledger.rounds()
+    for n in reversed(numbers):
+        found = run.round(n)
+        if task and any(t.id == task for t in found.tasks):
+            return _task(found, task)
+        matching = [c for c in found.candidates if candidate and c.id.startswith(candidate)]
+        if len(matching) > 1:
+            raise ConfigError(f"{candidate} is how {len(matching)} candidates begin", mend="give more of it")
+        if matching:
+            return {"round": n} | _candidate(found, matching[0].id)
+    what = f"task {task}" if task else f"candidate {candidate}"
+    raise ConfigError(f"{what} is in no round of {run.uri}", mend=f"`seal-ray report {run.uri}` lists them all")
+
+
+def _task(found: Round, task_id: str) -> dict[str, Json]:
+    task = next(t for t in found.tasks if t.id == task_id)
+    rewards = {r["edit"]: r for r in (found.rewards or {}).get("rewards", [])}
+    chosen = {c.edit: c for c in found.choices}
+
+    def edit(e: Edit) -> dict[str, Json]:
+        mine = [c.id for c in found.candidates if c.edit == e.id]
+        return {
+            "slot": e.slot,
+            "id": e.id,
+            "style": e.style,
+            "text": e.text,
+            "failure": encode(e.failure),
+            "reward": rewards.get(e.id),
+            "chosen": chosen[e.id].reason if e.id in chosen else None,
+            "candidates": [_candidate(found, c) for c in mine],
+        }
+
+    alone = [c.id for c in found.candidates if c.task == task_id and c.edit is None]
+    return {
+        "round": found.number,
+        "task": encode(task),
+        "edits": [edit(e) for e in found.edits if e.task == task_id],
+        "without_edit": [_candidate(found, c) for c in alone],
+    }
+
+
+def _candidate(found: Round, candidate_id: str) -> dict[str, Json]:
+    candidate = next(c for c in found.candidates if c.id == candidate_id)
+    trial = next((t for t in found.trials if t.candidate == candidate_id), None)
+    return {
+        "candidate": encode(candidate),
+        "trial": encode(trial),
+        "verdicts": [encode(v) for v in found.verdicts if v.candidate == candidate_id],
+    }
+
+
+def show_inspection(found: dict[str, Any]) -> str:
+    if "task" not in found:
+        return "\n".join([f"round {found['round']}", *_candidate_lines(found, "")])
+    task = found["task"]
+    out = [f"round {found['round']}, task {task['id']}"]
+    out += [f"  {k}: {v}" for k, v in task["data"].items() if isinstance(v, str)]
+    for alone in found["without_edit"]:
+        out += _candidate_lines(alone, "  ")
+    for e in found["edits"]:
+        reward = e["reward"]["value"] if e["reward"] else None
+        worth = f"reward {reward['mean']:+.3f} ±{reward['error']:.3f}" if reward else "no reward"
+        kept = f"  KEPT: {e['chosen']}" if e["chosen"] else ""
+        out.append(f"edit {e['slot']} ({e['style'] or 'no style'}), {worth}{kept}")
+        if e["failure"]:
+            out.append(f"  failed: {e['failure']['kind']}: {e['failure']['message']}")
+        out += [f"  | {line}" for line in e["text"].splitlines()]
+        for candidate in e["candidates"]:
+            out += _candidate_lines(candidate, "  ")
+    return "\n".join(out)
+
+
+def _candidate_lines(found: dict[str, Any], pad: str) -> list[str]:
+    candidate, trial = found["candidate"], found["trial"]
+    head = f"{pad}{candidate['kind']} repeat {candidate['repeat']} ({candidate['id'][:12]})"
+    if not trial:
+        return [f"{head}: not tried yet"]
+    if trial["failure"]:
+        return [f"{head}: failed: {trial['failure']['kind']}: {trial['failure']['message']}"]
+    losses = trial["losses"]
+    curve = f"loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps" if losses else "not trained"
+    out = [f"{head}: {curve}, {trial['cost']['seconds']:.1f} s on {trial['worker']}"]
+    says = {v["question"]: v for v in found["verdicts"]}
+    for answer in trial["answers"]:
+        verdict = says.get(answer["question"])
+        mark = "?" if not verdict or verdict["correct"] is None else "right" if verdict["correct"] else "wrong"
+        out.append(f"{pad}  {mark:<6} {answer['question']}: {answer['text']!r}")
+    return out
