@@ -16,7 +16,7 @@ from seal_ray import __version__
 from seal_ray.errors import ConfigError, Interrupted, SealError
 
 if TYPE_CHECKING:
-    from seal_ray.config import Config, StorageSection
+    from seal_ray.config import StorageSection
     from seal_ray.history import Run
 
 app = typer.Typer(
@@ -197,6 +197,52 @@ def inspect(
         raise ConfigError("inspect wants one of --task and --candidate", mend=f"`seal-ray status {uri}` names some")
     found = tables.inspect(_open(uri, endpoint), task=task, candidate=candidate, number=round_)
     _show(found, tables.show_inspection(found), as_json)
+
+
+@app.command()
+def report(
+    uri: Uri,
+    out: Annotated[Path, typer.Option("--out", help="file to write")] = Path("report.html"),
+    endpoint: Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML file that shows a run: figures, edits side by side, questions before and after."""
+    from seal_ray import reporting
+
+    size = reporting.write(_open(uri, endpoint), out)
+    _show({"written": str(out), "bytes": size}, f"wrote {out} ({size / 1e6:.1f} MB); open it in a browser", as_json)
+
+
+@app.command()
+def submit(
+    config: ConfigFile,
+    address: Annotated[
+        str, typer.Option("--address", help="the cluster's job server", envvar="RAY_API_SERVER_ADDRESS")
+    ] = "http://127.0.0.1:8265",
+    working_dir: Annotated[str, typer.Option("--working-dir", help="folder that the cluster gets")] = ".",
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hand a run to a Ray cluster as a job."""
+    from seal_ray import config_file
+    from seal_ray import submit as submitting
+
+    found = config_file.load(config, set_ or ())
+    job = submitting.submit(found, config, set_ or [], address=address, working_dir=working_dir)
+    text = "\n".join(f"{k + ':':<8} {v}" for k, v in job.items())
+    _show(job, text, as_json)
+
+
+# the record of a run
+
+
+@app.command()
+def verify(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+    """Check every digest of a run."""
+    problems = [str(p) for p in _open(uri, endpoint).ledger.verify()]
+    _show({"problems": problems}, "\n".join(problems) or f"{uri} is whole", as_json)
+    if problems:
+        raise typer.Exit(3)
 
 
 def _open(uri: str, endpoint: str) -> "Run":
