@@ -312,6 +312,7 @@ class Choice:
     weight: float
     reason: str
     against: str | None = None  # the other edit of a preference pair
+    algorithm: Literal["rest_em", "weighted", "pairs", "grpo"] = "rest_em"  # which says how the weight is to be used
 
 
 @dataclass(frozen=True)
