@@ -78,8 +78,10 @@ def init(
 def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
     """Check a configuration and its data, without starting anything."""
     from seal_ray import config_file
+    from seal_ray import plan as planning
 
     found = config_file.load(config, set_ or ())
+    planning.data_is_there(found)
     _show({"valid": True, "digest": found.digest}, f"{config} is valid", as_json)
 
 

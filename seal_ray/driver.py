@@ -26,7 +26,7 @@ from seal_ray.policy.lessons import Lesson, lessons
 from seal_ray.policy.update import UpdateJob, update
 from seal_ray.records import Event, Json, Task, Version, decode, derive_seed, digest, encode
 from seal_ray.storage.ledger import Ledger, RoundLedger
-from seal_ray.storage.store import read_uri
+from seal_ray.storage.documents import read_document
 
 
 def run(config: Config, *, stop: Callable[[], bool] = lambda: False) -> Run:
@@ -108,7 +108,7 @@ class Driver:
             answering=config.answering,
             chat=self.chat,
             seed=config.run.seed,
-            read=lambda uri: read_uri(uri, config.storage),
+            read=lambda uri: read_document(uri, config.storage),
         )
         self.grader = grading.build(config.grading, config.run.uri, config.storage)
         self.train_tasks = list(self.domain.tasks("train"))

@@ -1,0 +1,167 @@
+"""What a run will do, before anything starts: counts, tokens, memory and time, each with what it rests on."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from seal_ray import models
+from seal_ray.config import Config
+from seal_ray.domains import load_domain
+from seal_ray.domains.base import Domain
+from seal_ray.records import Json, Task
+from seal_ray.storage.documents import read_document
+
+CHARACTERS = 4  # of English in a token
+TEXTS = 8.6  # training texts of a published self-edit, on average
+TEXT_TOKENS = 46  # tokens of such a text, on average
+SUSTAINED = {"gpu": 150e12, "cpu": 0.3e12}  # floating-point operations a second that a device keeps up
+GPU_BYTES = 80e9
+
+
+def make(config: Config) -> dict[str, Json]:
+    """The plan as plain data. Reads the data, not the model's weights."""
+    domain = load_domain(
+        config.domain,
+        recipe=config.inner.recipe(),
+        answering=config.answering,
+        chat=False,
+        seed=config.run.seed,
+        read=lambda uri: read_document(uri, config.storage),
+    )
+    train = list(domain.tasks("train"))
+    tasks = min(config.run.tasks_per_round, len(train))
+    counts = _counts(config, domain, train, tasks)
+    found: dict[str, Json] = {
+        "run": {"uri": config.run.uri, "rounds": config.run.rounds, "seed": config.run.seed},
+        "tasks": {split: len(domain.tasks(split)) for split in ("train", "validation", "test")},  # type: ignore
+        "round": counts,
+        "rests_on": [
+            f"{CHARACTERS} characters a token",
+            f"{TEXTS} texts of {TEXT_TOKENS} tokens for an edit in text, as published; directives: the whole limit",
+        ],
+    }
+    shape = _shape(config)
+    if shape:
+        found |= _machines(config, counts, shape)
+    else:
+        found["rests_on"].append(f"memory and time are left out: the sizes of {config.model.name} are not known yet")
+    return found
+
+
+def _counts(config: Config, domain: Domain, train: list[Task], tasks: int) -> dict[str, Any]:
+    section = config.inner
+    edits = tasks * config.sampling.edits
+    trained = edits * section.repeats + tasks * section.extra_repeats
+    alone = tasks * section.repeats if section.context_arm else 0
+    questions = sum(len(domain.questions(t)) for t in train[:200]) / max(1, len(train[:200]))
+    asked = math.ceil((trained + alone + tasks) * questions * config.answering.samples)
+    context = sum(len(json.dumps(dict(t.data))) for t in train[:200]) / max(1, len(train[:200])) / CHARACTERS
+    texts = min(TEXTS, getattr(config.domain, "max_texts", TEXTS))
+    steps = section.recipe().steps(math.ceil(texts) + 1)
+    per_edit = section.epochs * (texts * min(TEXT_TOKENS, section.max_length) + min(context, section.max_length))
+    return {
+        "tasks": tasks,
+        "edits": edits,
+        "candidates": trained + alone + tasks,
+        "of_which": {"edits": trained, "context_alone": alone, "baseline": tasks},
+        "sampled_tokens_at_most": edits * config.sampling.max_tokens,
+        "steps_per_candidate": steps,
+        "trained_tokens": int(trained * per_edit + alone * section.epochs * context),
+        "answers": asked,
+        "answered_tokens_at_most": asked * config.answering.max_tokens,
+    }
+
+
+def _shape(config: Config) -> dict[str, Any] | None:
+    from seal_ray.errors import SealError
+
+    try:
+        return models.shape(config.model.name)
+    except SealError:
+        return None  # a hub id that is not on this node: its sizes are known once it is fetched
+
+
+def _machines(config: Config, counts: dict[str, Any], shape: dict[str, Any]) -> dict[str, Json]:
+    from seal_ray.inner.memory import ModelShape, training_bytes, wave_size
+
+    wide = 4 if config.model.dtype == "float32" else 2
+    sizes = ModelShape(
+        layers=shape["layers"],
+        hidden=shape["hidden"],
+        intermediate=shape["intermediate"],
+        heads=shape["heads"],
+        kv_heads=shape["kv_heads"],
+        head_dim=shape["head_dim"],
+        vocabulary=shape["vocab"],
+        tied=shape["tied"],
+        dtype_bytes=wide,
+        qkv_bias=shape["model_type"] == "qwen2",
+    )
+    section = config.inner
+    base = sizes.parameters * wide
+    wave = section.wave or wave_size(
+        int(GPU_BYTES - base), sizes, text_tokens=TEXT_TOKENS, rank=section.rank, targets=section.targets
+    )
+    wave = min(wave, counts["candidates"])
+    memory = training_bytes(sizes, adapters=wave, rows=wave * TEXT_TOKENS, rank=section.rank, targets=section.targets)
+    # forward, and backward through the frozen base: no gradient of its weights
+    work = {
+        "sample": 2 * sizes.parameters * counts["sampled_tokens_at_most"] / 2,
+        "try": 4 * sizes.parameters * counts["trained_tokens"],
+        "answer": 2 * sizes.parameters * counts["answered_tokens_at_most"] / 2,
+        "update": 6 * sizes.parameters * counts["tasks"] * config.policy.epochs * config.sampling.max_tokens / 2,
+    }
+    device = "cpu" if config.placement.device == "cpu" else "gpu"
+    hours = {k: v / SUSTAINED[device] / 3600 * config.run.rounds for k, v in work.items()}
+    return {
+        "memory": {
+            "base_gb": round(base / 1e9, 2),
+            "wave": wave,
+            "wave_gb": round(memory / 1e9, 2),
+            "device_gb": GPU_BYTES / 1e9,
+        },
+        f"{device}_hours": {k: round(v, 4) for k, v in hours.items()} | {"all": round(sum(hours.values()), 4)},
+        "rests_on_device": f"{SUSTAINED[device] / 1e12:g} TFLOP/s kept up; half of the token limits used",
+    }
+
+
+def show(found: dict[str, Any]) -> str:
+    r, tasks = found["round"], found["tasks"]
+    out = [
+        f"run        {found['run']['uri']}, {found['run']['rounds']} rounds, seed {found['run']['seed']}",
+        f"tasks      {tasks['train']} to train on, {tasks['validation']} for validation, {tasks['test']} for the test",
+        f"a round    {r['tasks']} tasks, {r['edits']} edits, {r['candidates']:,} candidates "
+        f"({r['of_which']['edits']:,} edits, {r['of_which']['context_alone']} context alone, "
+        f"{r['of_which']['baseline']} baseline)",
+        f"           at most {r['sampled_tokens_at_most']:,} tokens sampled; about {r['trained_tokens']:,} trained on, "
+        f"{r['steps_per_candidate']} steps a candidate; {r['answers']:,} answers",
+    ]
+    if "memory" in found:
+        m = found["memory"]
+        out.append(
+            f"memory     base {m['base_gb']} GB; {m['wave']} candidates at once {m['wave_gb']} GB of {m['device_gb']:g}"
+        )
+        for device in ("gpu", "cpu"):
+            hours = found.get(f"{device}_hours")
+            if hours:
+                parts = ", ".join(f"{k} {v:.3g}" for k, v in hours.items() if k != "all")
+                out.append(f"{device} hours  {hours['all']:.3g} in all ({parts}), at {found['rests_on_device']}")
+    out += [f"rests on   {line}" for line in found["rests_on"]]
+    return "\n".join(out)
+
+
+def data_is_there(config: Config) -> None:
+    """Fails with a message where the configured data can't be used. Needs no model."""
+    domain = load_domain(
+        config.domain,
+        recipe=config.inner.recipe(),
+        answering=config.answering,
+        chat=False,
+        seed=config.run.seed,
+        read=lambda uri: read_document(uri, config.storage),
+    )
+    if not domain.tasks("train"):
+        from seal_ray.errors import DataError
+
+        raise DataError(f"domain.data: {Path(getattr(config.domain, 'data', '')).name} has no tasks to train on")
