@@ -1,0 +1,122 @@
+"""Attention for packed rows: each text by itself, and while answering each row over its own keys and values.
+
+Blocks hold texts of one padded length, so attention is a few dense causal products and never a rows x rows matrix.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NAME = "seal_bank"
+GROWTH = 32  # tokens by which a cache grows
+
+
+class Cache:
+    """Keys and values of every layer for rows that are being continued, one slot a token."""
+
+    def __init__(self) -> None:
+        self.keys: dict[int, Tensor] = {}  # layer -> [row, head, token, width]
+        self.values: dict[int, Tensor] = {}
+        self.lengths = torch.zeros(0, dtype=torch.long)  # tokens of each row
+        self.longest = 0
+        self.filling = True  # the prompts' forward writes whole texts, later ones a token for each row
+        self.visible: Tensor | None = None
+
+    def fill(self, layer: int, keys: list[Tensor], values: list[Tensor]) -> None:
+        """Keeps a prompt block by block: `[texts, heads, length, width]` each."""
+        for store, parts in ((self.keys, keys), (self.values, values)):
+            capacity = max(p.shape[2] for p in parts) + GROWTH
+            store[layer] = torch.cat([F.pad(p, (0, 0, 0, capacity - p.shape[2])) for p in parts])
+
+    def begin(self, lengths: list[int], device: torch.device) -> None:
+        """Ends the filling: how many tokens each row really has."""
+        self.filling = False
+        self.lengths = torch.tensor(lengths, device=device)
+        self.longest = max(lengths, default=0)
+
+    def select(self, rows: list[int]) -> None:
+        """Keeps these rows, in this order; a row may be named more than once."""
+        index = torch.tensor(rows, device=self.lengths.device)
+        for store in (self.keys, self.values):
+            for layer, kept in store.items():
+                store[layer] = kept.index_select(0, index)
+        self.lengths = self.lengths.index_select(0, index)
+
+    def step(self) -> None:
+        """Makes room for one more token of each row, and says what each row may see once it is in."""
+        self.longest += 1
+        any_key = next(iter(self.keys.values()))
+        if self.longest > any_key.shape[2]:
+            for store in (self.keys, self.values):
+                for layer, kept in store.items():
+                    store[layer] = F.pad(kept, (0, 0, 0, GROWTH))
+        steps = torch.arange(self.longest, device=self.lengths.device)
+        self.visible = (steps[None] <= self.lengths[:, None])[:, None, None]
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes one token of each row (`[row, head, width]`) and gives all that is kept."""
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        for store, new in ((self.keys, key), (self.values, value)):
+            store[layer][rows, :, self.lengths] = new
+        return self.keys[layer][:, :, : self.longest], self.values[layer][:, :, : self.longest]
+
+
+def packed_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    bank_pass: Any = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers calls while a bank is attached: `[1, heads, rows, width]` each."""
+    for name in ("softcap", "s_aux"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"the model's attention uses {name}, which a bank does not know how to apply")
+    assert bank_pass is not None, "the bank's attention runs only inside a bank's forward"
+    window = kwargs.get("sliding_window")
+    rows = [t[0].transpose(0, 1) for t in (query, key, value)]  # [rows, heads, width]
+    cache = bank_pass.cache
+    if cache is not None and not cache.filling:
+        return _continued(module.layer_idx, rows, cache, scaling, window), None
+    sizes = [b.stop - b.row for b in bank_pass.blocks]
+    outs, keys, values = [], [], []
+    for block, q, k, v in zip(bank_pass.blocks, *(r.split(sizes) for r in rows), strict=True):
+        q, k, v = (t.unflatten(0, (block.texts, block.length)).transpose(1, 2) for t in (q, k, v))
+        mask = _windowed(block.length, window, q.device)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        outs.append(out.transpose(1, 2).flatten(0, 1))
+        keys.append(k)
+        values.append(v)
+    if cache is not None:
+        cache.fill(module.layer_idx, keys, values)
+    return torch.cat(outs).unsqueeze(0), None
+
+
+def _continued(layer: int, rows: list[Tensor], cache: Cache, scaling: float | None, window: int | None) -> Tensor:
+    query, key, value = rows
+    keys, values = cache.append(layer, key, value)
+    visible = cache.visible
+    assert visible is not None
+    if window is not None and cache.longest > window:
+        steps = torch.arange(cache.longest, device=visible.device)
+        visible = visible & (steps[None] > cache.lengths[:, None] - window)[:, None, None]
+    out = F.scaled_dot_product_attention(
+        query.unsqueeze(2), keys, values, attn_mask=visible, scale=scaling, enable_gqa=query.shape[1] != keys.shape[1]
+    )
+    return out.squeeze(2).unsqueeze(0)
+
+
+def _windowed(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """The mask of sliding-window attention, where a text is long enough to need one."""
+    if window is None or length <= window:
+        return None
+    steps = torch.arange(length, device=device)
+    distance = steps[:, None] - steps[None]
+    return (distance >= 0) & (distance < window)

@@ -1,0 +1,87 @@
+"""A bank: the adapters of a wave after training, stacked, with what each one's training was like."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from seal_ray.inner.answer import Ids, Sample, Sampling, generate, likelihood
+from seal_ray.inner.export import write_adapter
+from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.linear import Adapters
+from seal_ray.inner.stack import Stack
+from seal_ray.records import Failure, Recipe
+
+
+class Bank:
+    """Adapters by the number they were handed in under. One without a recipe answers as the model does."""
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        stack: Stack,
+        failures: list[Failure | None],
+        seeds: list[int],
+        recipes: Sequence[Recipe | None],
+        wanted: Mapping[int, list[str]],
+        tokens_limit: int,
+    ) -> None:
+        self.frozen, self.stack, self.tokens_limit = frozen, stack, tokens_limit
+        self.failures, self.seeds, self.recipes, self.wanted = failures, seeds, recipes, wanted
+        self.losses: list[list[float]] = [[] for _ in recipes]
+        self.steps = 0  # optimiser steps of all adapters
+        self.occupied = 1.0  # share of slots x steps in which an adapter was training
+        self.room = 8 * tokens_limit  # tokens of keys and values at once while answering
+        self.slots: dict[int, int] = {}  # adapter -> row of `weights`
+        self.weights: Tensor | None = None  # in the model's dtype, scale folded into B
+
+    def __len__(self) -> int:
+        return len(self.recipes)
+
+    def keep(self, weights: Tensor, slots: dict[int, int]) -> None:
+        self.weights, self.slots = weights, slots
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        with self.frozen.attached(list(self.stack.widths)):
+            yield
+
+    def adapters(self, order: Sequence[int]) -> Mapping[str, Adapters]:
+        """The adapters with these numbers, by layer and in this order."""
+        if self.weights is None or not order:
+            return {}
+        rows = [self.slots[i] for i in order]
+        if rows == list(range(len(self.weights))):
+            return self.stack.adapters(self.weights)
+        return self.stack.adapters(self.weights[rows])
+
+    def answer(self, prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[Sample]]]:
+        """Answers: `[adapter][prompt][sample]`. A failed adapter must not be asked: it would answer as the model."""
+        self._one_each(prompts)
+        return generate(self, prompts, sampling)
+
+    def likelihood(self, pairs: Sequence[Sequence[tuple[Ids, Ids]]]) -> list[list[tuple[float, int]]]:
+        """For each adapter and (prompt ids, target ids): the sum of log-probabilities and the number of tokens."""
+        self._one_each(pairs)
+        return likelihood(self, pairs)
+
+    def export(self, number: int, directory: str | Path) -> None:
+        """Writes one adapter in PEFT's format, together with the policy's adapter where the model has one."""
+        if number not in self.slots:
+            raise ValueError(f"adapter {number} was not trained: {self.failures[number] or 'it has no recipe'}")
+        recipe = self.recipes[number]
+        assert recipe is not None and self.weights is not None
+        scale = recipe.alpha / recipe.rank
+        row = self.weights[self.slots[number]][None]
+        own = {
+            name: (self.stack.a(row, name)[0, : recipe.rank], self.stack.b(row, name)[0, :, : recipe.rank] / scale)
+            for name in self.wanted[number]
+        }
+        write_adapter(self.frozen, own, recipe.rank, recipe.alpha, Path(directory))
+
+    def _one_each(self, lists: Sequence[object]) -> None:
+        if len(lists) != len(self.recipes):
+            raise ValueError(
+                f"{len(lists)} lists of questions for {len(self.recipes)} adapters; give one list for each"
+            )

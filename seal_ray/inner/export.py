@@ -1,0 +1,115 @@
+"""An adapter as PEFT and vLLM load it: safetensors and a configuration, checked against the model's layers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from seal_ray.inner.frozen import Frozen
+
+PREFIX = "base_model.model."
+FILE = "adapter_model.safetensors"
+Pair = tuple[Tensor, Tensor]  # A [rank, in], B [out, rank]
+
+
+def write_adapter(frozen: Frozen, own: Mapping[str, Pair], rank: int, alpha: float, directory: Path) -> None:
+    """Writes the adapter `own` (scale alpha / rank not folded in), joined with the policy's adapter if there is one.
+
+    Joined adapters stand side by side along the rank, each with its scale in B, so that the whole has scale 1.
+    """
+    policy = policy_adapter(frozen)
+    pairs, scale = dict(own), alpha / rank
+    if policy:
+        pairs, rank = _joined(frozen, policy, own, scale)
+        alpha = rank
+    targets = sorted({name.rsplit(".", 1)[-1] for name in pairs})
+    reached = {n for n in frozen.layers if n.rsplit(".", 1)[-1] in targets}
+    for name in sorted(reached - pairs.keys()):
+        layer = frozen.layers[name]
+        like = next(iter(pairs.values()))[0]
+        pairs[name] = (like.new_zeros(rank, layer.in_features), like.new_zeros(layer.out_features, rank))
+    tensors = {}
+    for name, (a, b) in pairs.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = a.detach().to("cpu", frozen.dtype).contiguous()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = b.detach().to("cpu", frozen.dtype).contiguous()
+    directory.mkdir(parents=True, exist_ok=True)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        target_modules=targets,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+        base_model_name_or_path=getattr(frozen.base, "name_or_path", "") or None,
+    )
+    config.save_pretrained(str(directory))
+    save_file(tensors, str(directory / FILE), metadata={"format": "pt"})
+    check_adapter(frozen, directory)
+
+
+def check_adapter(frozen: Frozen, directory: Path) -> None:
+    """Refuses an adapter of which any matrix finds no layer of its shape in the model, or any is not a number."""
+    found = load_file(str(directory / FILE))
+    if not found:
+        raise ValueError(f"{directory / FILE} holds no matrices")
+    config: Any = LoraConfig.from_pretrained(str(directory))
+    for key, value in found.items():
+        name, _, kind = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
+        layer = frozen.layers.get(name)
+        if layer is None:
+            raise ValueError(f"{directory / FILE}: {key} matches no layer of the model")
+        shape = (config.r, layer.in_features) if kind == "lora_A" else (layer.out_features, config.r)
+        if tuple(value.shape) != shape:
+            raise ValueError(f"{directory / FILE}: {key} has shape {tuple(value.shape)}; the layer needs {shape}")
+        if not value.isfinite().all():
+            raise ValueError(f"{directory / FILE}: {key} holds values that are not finite")
+
+
+def policy_adapter(frozen: Frozen) -> dict[str, Pair]:
+    """The adapters that the model carries already, as one pair for each layer with the scale folded into B."""
+    if not isinstance(frozen.model, PeftModel):
+        return {}
+    found: dict[str, Pair] = {}
+    for name, layer in frozen.layers.items():
+        if not isinstance(layer, LoraLayer) or layer.disable_adapters:
+            continue
+        parts: list[Any] = [
+            (layer.lora_A[n].weight, layer.lora_B[n].weight * layer.scaling[n])
+            for n in layer.active_adapters
+            if n in layer.lora_A
+        ]
+        if parts:
+            found[name] = (torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts], dim=1))
+    return found
+
+
+def _joined(
+    frozen: Frozen, policy: Mapping[str, Pair], own: Mapping[str, Pair], scale: float
+) -> tuple[dict[str, Pair], int]:
+    """Both adapters side by side with scale 1, every layer filled up with zeros to the same rank."""
+    joined: dict[str, Pair] = {}
+    for name in frozen.layers:
+        parts = []
+        if name in policy:
+            parts.append(policy[name])
+        if name in own:
+            parts.append((own[name][0], own[name][1] * scale))
+        if parts:
+            joined[name] = (
+                torch.cat([a.float() for a, _ in parts]),
+                torch.cat([b.float() for _, b in parts], dim=1),
+            )
+    rank = max(a.shape[0] for a, _ in joined.values())
+    for name, (a, b) in joined.items():
+        more = rank - a.shape[0]
+        joined[name] = (
+            torch.nn.functional.pad(a, (0, 0, 0, more)),
+            torch.nn.functional.pad(b, (0, more)),
+        )
+    return joined, rank

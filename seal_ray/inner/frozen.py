@@ -1,0 +1,174 @@
+"""The frozen model as a bank runs it: packed rows through the base, each block of rows through its own adapters.
+
+While a `Frozen` is attached, the model's linear layers and its attention are the bank's; afterwards the model is as
+it was. A PeftModel's active adapter (the policy) stays in the forward, frozen.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface, PreTrainedModel
+
+from seal_ray.inner.attention import NAME, Cache, packed_attention
+from seal_ray.inner.layout import Block, Layout
+from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters
+
+# settings by which some models change their logits after the head, which the bank does not do
+LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+@dataclass
+class Pass:
+    """One forward: its layout, the adapters of each layer, and where keys and values are kept, if they are."""
+
+    blocks: list[Block]
+    adapters: Mapping[str, Adapters]
+    adapted: list[Block]
+    cache: Cache | None = None
+
+
+class Frozen:
+    """A causal language model whose weights never change, with its linear layers by name."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        if not isinstance(base, PreTrainedModel):
+            raise ValueError(f"{type(base).__name__} is no Hugging Face causal language model")
+        for name in LOGIT_SETTINGS:
+            if getattr(base.config, name, None) not in (None, 1.0):
+                raise ValueError(f"the model's configuration sets {name}, which a bank does not know how to apply")
+        self.base: PreTrainedModel = base
+        self.decoder: Any = base.get_decoder()
+        self.head: Any = base.get_output_embeddings()
+        if self.head is None:
+            raise ValueError(f"{type(base).__name__} has no output head; load a causal language model")
+        self.layers = linear_layers(base)
+        self.head_name = next((n for n, m in self.layers.items() if m is self.head), None)
+        embedding: Any = base.get_input_embeddings()
+        self.dtype: torch.dtype = embedding.weight.dtype
+        self.device: torch.device = embedding.weight.device
+        config = base.config.get_text_config()
+        self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
+        self.vocabulary = int(config.vocab_size)
+        self.checkpointing = False
+        self._pass: Pass | None = None
+        self._anchor = torch.zeros((), requires_grad=True)
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills a padded text: the end-of-text token where the model names no other."""
+        config = self.base.config.get_text_config()
+        found = config.pad_token_id if config.pad_token_id is not None else config.eos_token_id
+        found = found[0] if isinstance(found, list) else found
+        return int(found) if found is not None and 0 <= found < self.vocabulary else 0
+
+    @contextmanager
+    def attached(self, names: Sequence[str]) -> Iterator[None]:
+        """Puts the bank's adapters on the named layers and its attention into the model, and takes both off again."""
+        AttentionInterface.register(NAME, packed_attention)
+        config = self.base.config.get_text_config()
+        attention, training = config._attn_implementation, [m for m in self.model.modules() if m.training]
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        blocks = decoder_layers(self.decoder)
+        try:
+            for parameter in trainable:
+                parameter.requires_grad_(False)
+            self.model.eval()
+            config._attn_implementation = NAME
+            for name in names:
+                self.layers[name].forward = self._layer_forward(name)
+            for block in blocks:
+                block.forward = self._block_forward(block)
+            yield
+        finally:
+            self._pass = None
+            for module in [*(self.layers[n] for n in names), *blocks]:
+                module.__dict__.pop("forward", None)
+            config._attn_implementation = attention
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+            for module in training:
+                module.training = True
+
+    def _layer_forward(self, name: str) -> Any:
+        layer = self.layers[name]
+        own = layer.forward
+
+        def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            current = self._pass
+            if current is None or not current.adapted:
+                return own(x, *args, **kwargs)
+            adapters, blocks = current.adapters[name], current.adapted
+            if type(layer) is nn.Linear:
+                return AdaptedLinear.apply(x, self._anchor, layer.weight, layer.bias, adapters, blocks)  # type: ignore[return-value]
+            y = own(x, *args, **kwargs).to(x.dtype)
+            return AddedAdapters.apply(y, x, self._anchor, adapters, blocks)  # type: ignore[return-value]
+
+        return forward
+
+    def _block_forward(self, block: nn.Module) -> Any:
+        own = block.forward
+
+        def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if self.checkpointing and torch.is_grad_enabled():
+                return checkpoint(lambda h: own(h, *args, **kwargs), hidden, use_reentrant=False)
+            return own(hidden, *args, **kwargs)
+
+        return forward
+
+    def hidden(
+        self,
+        ids: Sequence[int] | Tensor,
+        positions: Sequence[int] | Tensor,
+        blocks: list[Block],
+        adapters: Mapping[str, Adapters],
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """The last hidden states `[rows, width]` of a packed row. Only while attached."""
+        self._pass = Pass(blocks, adapters, [b for b in blocks if b.last > b.first], cache)
+        out = self.decoder(
+            input_ids=self._row(ids),
+            position_ids=self._row(positions),
+            use_cache=False,
+            bank_pass=self._pass,
+        )
+        return out.last_hidden_state[0]
+
+    def packed(self, layout: Layout, adapters: Mapping[str, Adapters], cache: Cache | None = None) -> Tensor:
+        return self.hidden(layout.token_ids(), layout.positions(), layout.blocks, adapters, cache)
+
+    def _row(self, values: Sequence[int] | Tensor) -> Tensor:
+        row = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.long)
+        return row.to(self.device, non_blocking=True).unsqueeze(0)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits of some rows, for a head without adapters."""
+        return self.head(hidden)
+
+
+def linear_layers(base: nn.Module) -> dict[str, Any]:
+    """The linear layers by their names in the base model, whether or not PEFT has wrapped them."""
+    found: dict[str, Any] = {}
+    wrapped: tuple[str, ...] = ()
+    for name, module in base.named_modules():
+        if wrapped and name.startswith(wrapped):
+            continue
+        if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), nn.Linear):
+            found[name] = module
+            wrapped = (*wrapped, name + ".")
+        elif isinstance(module, nn.Linear):
+            found[name] = module
+    return found
+
+
+def decoder_layers(decoder: Any) -> list[nn.Module]:
+    layers = getattr(decoder, "layers", None)
+    return list(layers) if isinstance(layers, nn.ModuleList) else []

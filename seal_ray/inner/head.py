@@ -1,0 +1,38 @@
+"""Vocabulary loss of labelled rows, in chunks: the logits of a whole packed row never exist at once."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHUNK = {"cpu": 8_000_000}  # logits at once; what stays in a CPU's cache, and elsewhere what is little memory
+CHUNK_ELSEWHERE = 256_000_000
+
+
+def chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
+    size = max(1, CHUNK.get(device.type, CHUNK_ELSEWHERE) // vocabulary)
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def loss_and_gradient(head: nn.Linear, hidden: Tensor, targets: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each row, and the gradient by `hidden` of their sum weighted by `shares`."""
+    losses = torch.empty(len(targets), device=hidden.device)
+    gradient = torch.empty_like(hidden)
+    for at in chunks(len(targets), head.weight.shape[0], hidden.device):
+        logits = F.linear(hidden[at], head.weight, head.bias).float()
+        total = logits.logsumexp(-1, keepdim=True)
+        picked = targets[at, None]
+        losses[at] = (total - logits.gather(1, picked)).squeeze(1)
+        logits.sub_(total).exp_()
+        logits.scatter_add_(1, picked, torch.full_like(total, -1.0))
+        logits.mul_(shares[at, None])
+        torch.matmul(logits.to(head.weight.dtype), head.weight, out=gradient[at])
+    return losses, gradient
+
+
+def log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each row's target."""
+    logits = logits.float()
+    return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(-1)

@@ -1,0 +1,119 @@
+"""The oracle: one candidate trained alone with PEFT and torch's AdamW, unpadded, as plainly as can be.
+
+It shares with the bank what a recipe means (first weights, order of texts, learning rates) and nothing of how it is
+computed. Tests hold the bank to it, and the benchmark's `peft` arm is timed with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from torch.nn import functional as F
+
+from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.recipe import check_examples, check_recipe, first_a, learning_rate, padded, windows
+from seal_ray.records import Example, Recipe
+
+NAME = "candidate"
+
+
+@dataclass
+class Reference:
+    """A model with one trained adapter on it. Close it to have the model back as it was."""
+
+    model: Any  # the PeftModel, with the candidate's adapter (and the policy's, if any) active
+    losses: list[float] = field(default_factory=list)
+    policy: list[str] | None = None  # the adapters that were active before
+
+    def close(self) -> None:
+        if self.policy is None:
+            self.model.unload()
+        else:
+            self.model.base_model.set_adapter(self.policy)
+            self.model.delete_adapter(NAME)
+
+
+def put_adapter(model: Any, recipe: Recipe, seed: int) -> Reference:
+    """Puts a new adapter with its first weights on the model; a policy's adapter stays active and is frozen."""
+    frozen = Frozen(model)
+    targets = check_recipe(recipe, frozen.layers, frozen.head_name)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,  # type: ignore[arg-type]
+        target_modules=targets,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    policy = None
+    if isinstance(model, PeftModel):
+        policy = list(model.active_adapters)
+        model.add_adapter(NAME, config)
+        tuner: Any = model.base_model
+        tuner.set_adapter([*policy, NAME])
+        peft = model
+    else:
+        peft = get_peft_model(model, config, adapter_name=NAME)
+    for name, parameter in peft.named_parameters():
+        parameter.requires_grad_(f".{NAME}." in name)
+    layers: dict[str, Any] = dict(peft.get_base_model().named_modules())
+    with torch.no_grad():
+        for name in targets:
+            layer = layers[name]
+            a = layer.lora_A[NAME].weight
+            a.copy_(first_a(name, recipe.rank, a.shape[1], seed, a.device))
+            layer.lora_B[NAME].weight.zero_()
+    return Reference(peft, policy=policy)
+
+
+def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed: int) -> Reference:
+    """Trains one adapter on the model, which carries it until the result is closed. Raises ValueError for bad input."""
+    frozen = Frozen(model)
+    check_recipe(recipe, frozen.layers, frozen.head_name)
+    failure = check_examples(examples, recipe, context=frozen.context, vocabulary=frozen.vocabulary)
+    if failure is not None:
+        raise ValueError(failure.message)
+    result = put_adapter(model, recipe, seed)
+    peft, device = result.model, frozen.device
+    peft.eval()
+    texts = padded(examples, recipe, frozen.pad_id)
+    parameters = [p for p in peft.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(
+        parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
+    )
+    steps = windows(len(texts), recipe, seed)
+    for step, batches in enumerate(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, step, len(steps))
+        # the stock trainer's mean: over the labelled tokens of all micro-batches of the step
+        count = sum(sum(texts[t].mask[1:]) for batch in batches for t in batch)
+        total = 0.0
+        for batch in batches:
+            ids, labels, seen = _batch([texts[t] for t in batch], device)
+            logits = peft(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()
+            loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum") / count
+            loss.backward()
+            total += loss.item()
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        optimiser.step()
+        optimiser.zero_grad()
+        result.losses.append(total)
+    return result
+
+
+def _batch(texts: Sequence[Example], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, labels and attention mask of a micro-batch, padded at the end to its longest text."""
+    length = max(len(t.ids) for t in texts)
+    ids = torch.zeros(len(texts), length, dtype=torch.long)
+    labels = torch.full_like(ids, -100)
+    seen = torch.zeros_like(ids)
+    for row, text in enumerate(texts):
+        n = len(text.ids)
+        ids[row, :n] = torch.tensor(text.ids)
+        labels[row, :n] = torch.where(torch.tensor(text.mask), ids[row, :n], -100)
+        seen[row, :n] = 1
+    return ids.to(device), labels.to(device), seen.to(device)

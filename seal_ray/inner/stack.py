@@ -1,0 +1,79 @@
+"""The parameters of a bank's adapters as one flat row each: shapes, views by layer, and what a row starts as.
+
+All rows of a bank have the same layout, with the largest rank of any adapter. A smaller adapter is filled up with
+zeros in A and in B: their gradients are zero, so they stay zero, and so does a layer that an adapter does not target.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seal_ray.inner.linear import Adapters
+from seal_ray.inner.recipe import first_a
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where in a row the matrices of each layer lie: all A before all B."""
+
+    widths: Mapping[str, tuple[int, int]]  # layer -> (in, out)
+    rank: int
+    a_at: dict[str, int] = field(default_factory=dict)
+    b_at: dict[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(layers: Mapping[str, Any], names: Sequence[str], rank: int) -> "Stack":
+        stack = Stack({n: (layers[n].in_features, layers[n].out_features) for n in names}, rank)
+        at = 0
+        for name, (width_in, _) in stack.widths.items():
+            stack.a_at[name] = at
+            at += rank * width_in
+        for name, (_, width_out) in stack.widths.items():
+            stack.b_at[name] = at
+            at += rank * width_out
+        return stack
+
+    @property
+    def split(self) -> int:
+        """Where B begins."""
+        return self.rank * sum(width_in for width_in, _ in self.widths.values())
+
+    @property
+    def size(self) -> int:
+        return self.rank * sum(width_in + width_out for width_in, width_out in self.widths.values())
+
+    def a(self, rows: Tensor, layer: str) -> Tensor:
+        """`[adapter, rank, in]` of rows `[adapter, size]`."""
+        width, at = self.widths[layer][0], self.a_at[layer]
+        return rows[:, at : at + self.rank * width].view(-1, self.rank, width)
+
+    def b(self, rows: Tensor, layer: str) -> Tensor:
+        """`[adapter, out, rank]` of rows `[adapter, size]`."""
+        width, at = self.widths[layer][1], self.b_at[layer]
+        return rows[:, at : at + self.rank * width].view(-1, width, self.rank)
+
+    def adapters(self, rows: Tensor, grads: Tensor | None = None) -> dict[str, Adapters]:
+        if grads is None:
+            return {n: Adapters(self.a(rows, n), self.b(rows, n)) for n in self.widths}
+        return {n: Adapters(self.a(rows, n), self.b(rows, n), self.a(grads, n), self.b(grads, n)) for n in self.widths}
+
+    def start(self, row: Tensor, layers: Collection[str], rank: int, seed: int) -> None:
+        """Writes an adapter's first weights into a row of zeros."""
+        rows = row[None]
+        for name in layers:
+            self.a(rows, name)[0, :rank] = first_a(name, rank, self.widths[name][0], seed, row.device)
+
+
+def copy_rows(target: Tensor, source: Tensor, rows: Sequence[int], scales: Sequence[float], split: int) -> None:
+    """Casts the chosen rows of the master weights into `target` in their new order, with the scale put into B."""
+    for position, row in enumerate(rows):
+        target[position].copy_(source[row])
+        if scales[row] != 1:
+            target[position, split:].mul_(scales[row])
+
+
+def empty_rows(count: int, stack: Stack, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.zeros(count, stack.size, dtype=dtype, device=device)
