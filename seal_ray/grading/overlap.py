@@ -1,0 +1,325 @@
+"""How an answer relates to a gold answer and its question, as a row of plain numbers that a grader weighs."""
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+NAMES = (
+    "same",  # the same words as the gold answer, small words aside
+    "new_recall",  # share of the gold answer's words, those of the question aside, that the answer has
+    "soft_recall",  # the same, words that begin alike counting in part
+    "soft_recall_squared",
+    "whole",  # is nothing missing by that count
+    "nothing",  # is everything missing
+    "long_recall",  # the same as new_recall, each word weighed by its length
+    "precision",  # share of the answer's words, those of the question aside, that are the gold answer's
+    "pairs",  # share of the gold answer's neighbouring words that are neighbours in the answer
+    "head",  # is the gold answer's last word in the answer
+    "denied",  # a word such as `not` stands right before the first match, and the gold answer has none
+    "before",  # words of the answer, those of the question aside, before the first match
+    "numbers_hit",  # share of the gold answer's numbers that the answer has
+    "numbers_missed",  # share that it lacks; both are 0 if the gold answer has no numbers
+    "names_other",  # capitalised words of the answer that neither gold answer nor question has
+    "answer_words",  # how many words the answer has (logarithm)
+    "answer_new",  # how many that the question does not have (logarithm)
+    "gold_new",  # words of the gold answer that the question does not have (logarithm)
+    "gold_name",  # share of the gold answer's words with a capital
+    "echo",  # share of the question's words that the answer repeats
+    "echo_squared",
+    "letters",  # share of the gold answer's letter triples that the answer has
+    "letters_squared",
+    "lists",  # separators of a list in the answer beyond those of the gold answer
+    "asks_why",
+)
+
+
+_SMALL_TEXT = (
+    "a an the of in on at to for by with from as and or is was were are be been being it its that this these those "
+    "there their his her he she they them which who whom what when where how why did do does has have had into than "
+    "then also can could would will may might about such some any very s t"
+)
+_DENY = frozenset(("not", "no", "never", "neither", "nor", "without"))
+SMALL = frozenset(_SMALL_TEXT.split())
+_NUMBERS_TEXT = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_NUMBER_WORDS = {word: str(n) for n, word in enumerate(_NUMBERS_TEXT.split())} | {
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "seventy": "70",
+    "eighty": "80",
+    "ninety": "90",
+    "hundred": "100",
+    "half": "50%",
+    "once": "1",
+    "twice": "2",
+    "first": "1",
+    "second": "2",
+    "third": "3",
+    "fourth": "4",
+    "fifth": "5",
+    "sixth": "6",
+    "seventh": "7",
+    "eighth": "8",
+    "ninth": "9",
+    "tenth": "10",
+}
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_ALIASES = {
+    "us": "usa",
+    "america": "usa",
+    "american": "usa",
+    "uk": "britain",
+    "british": "britain",
+    "kilometre": "km",
+    "kilometer": "km",
+    "percent": "%",
+    "jan": "january",
+    "feb": "february",
+    "aug": "august",
+    "sept": "september",
+    "oct": "october",
+    "nov": "november",
+    "dec": "december",
+}
+
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,:]\d+)*%?|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+|%")
+_TAIL = re.compile(r"\n\s*(?:Q\d*\s*[:.]|Question\b|Topic\s*:|Q&A|A:|Answer\s*:|#|\[)")
+
+
+@lru_cache(maxsize=200_000)
+def stem(word: str) -> str:
+    """A word as it is compared: lower case, no accents, no ending; numbers in digits."""
+    if not word.isascii():
+        word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+    word = word.lower()
+    if word[0].isdigit():
+        word = word.replace(",", "")
+        return word.rstrip(".:") if "." not in word else word.rstrip("0.")
+    word = _NUMBER_WORDS.get(word) or _ALIASES.get(word) or word
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-3] + "y" if word.endswith("ies") and len(word) > 4 else word[:-1]
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word[: -len(ending)]
+    return word
+
+
+_ENDINGS = (
+    "ation",
+    "ition",
+    "ment",
+    "ness",
+    "ings",
+    "ing",
+    "ied",
+    "ed",
+    "ian",
+    "ion",
+    "ity",
+    "ive",
+    "al",
+    "ly",
+    "e",
+    "y",
+)
+
+
+@lru_cache(maxsize=200_000)
+def _kept(word: str) -> str:
+    """The stem of a word, or nothing for a small one."""
+    return "" if word.lower() in SMALL else stem(word)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as they are compared, numbers written with their scale in full."""
+    return _stems(_WORD.findall(text))
+
+
+def _stems(raw: list[str]) -> list[str]:
+    stems = [s for w in _merge(raw) if (s := _kept(w))]
+    return stems if _TENS.isdisjoint(stems) else _join_tens(stems)
+
+
+_TENS = frozenset(("20", "30", "40", "50", "60", "70", "80", "90"))
+
+
+def _join_tens(stems: list[str]) -> list[str]:
+    """`twenty one` as 21."""
+    joined: list[str] = []
+    for word in stems:
+        if joined and joined[-1] in _TENS and len(word) == 1 and word in "123456789":
+            joined[-1] = joined[-1][0] + word
+        else:
+            joined.append(word)
+    return joined
+
+
+def _merge(raw: list[str]) -> list[str]:
+    """`10 million` as one number; a day's `st`, `nd`, `rd`, `th` dropped."""
+    if not any(w[0].isdigit() for w in raw):
+        return raw
+    merged: list[str] = []
+    for word in raw:
+        if merged and merged[-1][0].isdigit():
+            low = word.lower()
+            if low in ("st", "nd", "rd", "th"):
+                continue
+            if low in _SCALES:
+                try:
+                    merged[-1] = f"{float(merged[-1].replace(',', '')) * 10 ** _SCALES[low]:.0f}"
+                    continue
+                except ValueError:
+                    pass
+        merged.append(word)
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question, taken apart once."""
+
+    stems: frozenset[str]
+    why: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """A gold answer beside its question, taken apart once."""
+
+    stems: list[str]
+    set: frozenset[str]
+    new: frozenset[str]
+    weight: int
+    pairs: frozenset[tuple[str, str]]
+    numbers: frozenset[str]
+    triples: frozenset[str]
+    name: float
+    log_new: float
+    separators: int
+
+
+_WHY = re.compile(r"(?i)\bwhy\b|\bhow (?:do|does|did|is|are|was|were|can)\b")
+
+
+@lru_cache(maxsize=20_000)
+def _asked(question: str) -> _Asked:
+    return _Asked(frozenset(words(question)), float(_WHY.search(question) is not None))
+
+
+@lru_cache(maxsize=20_000)
+def _gold(question: str, gold: str) -> _Gold:
+    raw = _WORD.findall(gold)
+    stems = _stems(raw) or [stem(w) for w in raw] or [gold.strip().lower()]
+    whole = frozenset(stems)
+    new = whole - _asked(question).stems or whole
+    return _Gold(
+        stems=stems,
+        set=whole,
+        new=new,
+        weight=sum(map(len, new)) or 1,
+        pairs=frozenset(pairwise(stems)),
+        numbers=frozenset(w for w in stems if w[:1].isdigit()),
+        triples=frozenset(_triples(gold)),
+        name=sum(w[:1].isupper() for w in raw) / max(1, len(raw)),
+        log_new=math.log1p(len(new)),
+        separators=_separators(gold),
+    )
+
+
+def _triples(text: str) -> set[str]:
+    flat = _letters(text)
+    return {flat[i : i + 3] for i in range(max(1, len(flat) - 2))}
+
+
+def _letters(text: str) -> str:
+    return "".join(_RUNS.findall(text.lower()))
+
+
+_RUNS = re.compile(r"[^\W_]+")
+
+
+def _separators(text: str) -> int:
+    return text.count(",") + text.count(" and ")
+
+
+def features(question: str, gold: str, answer: str) -> list[float]:
+    """The row of numbers named by `NAMES`."""
+    answer = own_words(answer)
+    asked, target = _asked(question), _gold(question, gold)
+    known, wanted = asked.stems, target.new
+    raw = _WORD.findall(answer)
+    stems = _stems(raw) or [stem(w) for w in raw] or [answer.strip().lower()]
+    have = set(stems)
+    fresh = [w for w in stems if w not in known]
+    hit = wanted & have
+    soft = float(len(hit))
+    if fresh and len(hit) < len(wanted):
+        for word in wanted - hit:
+            if len(word) > 3 and not word[0].isdigit() and _begins(word[:4], fresh):
+                soft += 0.7
+    soft /= len(wanted)
+    golden = target.set
+    pairs, before, denied = 0.0, len(fresh), 0.0
+    if hit:
+        pairs = len(target.pairs.intersection(pairwise(stems))) / len(target.pairs) if target.pairs else 1.0
+        before = next((i for i, w in enumerate(fresh) if w in hit), before)
+        if not _DENY.isdisjoint(stems) and _DENY.isdisjoint(target.stems):
+            first = next(i for i, w in enumerate(stems) if w in hit)
+            denied = float(first > 0 and stems[first - 1] in _DENY)
+    numbers_hit = len(target.numbers & have) / len(target.numbers) if target.numbers else 0.0
+    echo = len(known & have) / len(known) if known else 0.0
+    flat = _letters(answer)
+    letters = sum([t in flat for t in target.triples]) / len(target.triples)
+    return [
+        float(stems == target.stems),
+        len(hit) / len(wanted),
+        soft,
+        soft * soft,
+        float(soft > 0.99),
+        float(soft == 0.0),
+        sum(map(len, hit)) / target.weight,
+        sum([w in golden for w in fresh]) / len(fresh) if fresh else 0.0,
+        pairs,
+        float(target.stems[-1] in have),
+        denied,
+        float(min(before, 20)),
+        numbers_hit,
+        1.0 - numbers_hit if target.numbers else 0.0,
+        float(min(10, _other_names(raw, golden, known))),
+        math.log1p(len(raw)),
+        math.log1p(len(fresh)),
+        target.log_new,
+        target.name,
+        echo,
+        echo * echo,
+        letters,
+        letters * letters,
+        float(max(-5, min(5, _separators(answer) - target.separators))),
+        asked.why,
+    ]
+
+
+def own_words(answer: str) -> str:
+    """The answer without what a base model goes on to write: the next question, topic or heading."""
+    if "\n" in answer:
+        tail = _TAIL.search(answer)
+        if tail and answer[: tail.start()].strip():
+            return answer[: tail.start()]
+    return answer
+
+
+def _begins(start: str, stems: list[str]) -> bool:
+    return any([w.startswith(start) for w in stems])  # a list is faster than a generator for so few
+
+
+def _other_names(raw: list[str], gold: frozenset[str], question: frozenset[str]) -> int:
+    """Names in the answer that it was not asked about; its first word has a capital anyway."""
+    names = [stem(w) for w in raw[1:] if w[0].isupper()]
+    return sum([n not in gold and n not in question for n in names])
