@@ -1,0 +1,355 @@
+"""vLLM behind a small face: token ids and seeds go in, samples with their log-probabilities come out.
+
+The only file that knows vLLM, which is imported when an engine starts. The engine runs inside the calling process (only
+tensor parallelism starts others), so that nothing outlives its owner. Give it a process of its own: on CPU, vLLM binds
+memory and sets seeds for the whole process.
+"""
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from seal_ray import models
+from seal_ray.errors import ConfigError, DataError, InfraError
+from seal_ray.records import Json
+
+log = logging.getLogger(__name__)
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM allows as the largest rank of an engine
+NO_EFFECT = 1e-6  # an adapter whose factors multiply to less than this is not expected to change a probability
+
+# An id names an adapter inside vLLM for as long as the process lives, and an id that came back would be answered with
+# the old weights: so ids are counted for the process and not for an engine.
+_adapter_ids = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    device: Literal["cpu", "gpu"] = "cpu"
+    dtype: str = "auto"
+    max_length: int = 2048  # tokens of prompt and answer together
+    lora_rank: int = 0  # the largest rank that will be asked for; 0 is an engine without adapters
+    adapters: int = 1  # adapters in one batch
+    tensor_parallel: int = 1
+    across_nodes: bool = False
+    gpu_memory: float = 0.85
+    kv_cache_gb: float = 1.0  # on CPU
+    batch: int = 64  # sequences that are decoded together
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    prompt_ids: tuple[int, ...]
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 64
+    schema: Mapping[str, Json] | None = None  # JSON schema that the text will follow
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]  # of each id, under the distribution that it was sampled from
+    text: str  # without special tokens and without what stopped it
+    finish: str  # stop, length
+
+
+@dataclass
+class _Adapter:
+    request: Any  # vLLM's LoRARequest
+    stamp: tuple[int, ...]  # of the file that was read
+    checked: bool = False
+
+
+@dataclass
+class Engine:
+    """One vLLM engine with a base model and the adapters that requests name by folder."""
+
+    model_dir: str
+    settings: EngineSettings = field(default_factory=EngineSettings)
+
+    def __post_init__(self) -> None:
+        if self.settings.lora_rank > LORA_RANKS[-1]:
+            raise ConfigError(
+                f"policy.rank: vLLM serves adapters up to rank {LORA_RANKS[-1]}, not {self.settings.lora_rank}",
+                mend="lower the rank",
+            )
+        self._vllm = _import_vllm(self.settings.device)
+        self._linears = _linears(self.model_dir)
+        self._adapters: dict[str, _Adapter] = {}
+        self._base_probe: list[float] | None = None
+        self._llm: Any = self._start()
+        self.max_length = int(self._llm.llm_engine.model_config.max_model_len)
+
+    def _start(self) -> Any:
+        s = self.settings
+        cpu = s.device == "cpu"
+        context = models.shape(self.model_dir)["max_length"] or s.max_length
+        try:
+            return self._vllm.LLM(
+                model=self.model_dir,
+                dtype=models.pick_dtype(s.dtype, "cpu" if cpu else "cuda"),
+                max_model_len=min(s.max_length, context),
+                max_num_seqs=s.batch,
+                seed=0,
+                enable_lora=s.lora_rank > 0,
+                max_lora_rank=next(r for r in LORA_RANKS if r >= s.lora_rank),
+                max_loras=s.adapters,
+                # without the head, which no adapter of ours touches: on CPU an adapter's path through it costs time at
+                # every token and fails where a batch asks for the likelihood of its prompts
+                lora_target_modules=sorted({name.rsplit(".", 1)[-1] for name in self._linears}),
+                # the distribution that was sampled from, which is what a policy gradient and an auditor need
+                logprobs_mode="processed_logprobs",
+                generation_config="vllm",  # only our own sampling settings count, not those beside the model
+                # a prefix that is cached from an earlier batch changes the arithmetic of this one: the same batch would
+                # not give the same text
+                enable_prefix_caching=False,
+                enforce_eager=cpu,
+                tensor_parallel_size=s.tensor_parallel,
+                distributed_executor_backend=self._executor(),
+                trust_remote_code=s.trust_remote_code,
+                disable_log_stats=True,
+                **({"kv_cache_memory_bytes": int(s.kv_cache_gb * 2**30)} if cpu else {}),
+                **({} if cpu else {"gpu_memory_utilization": s.gpu_memory}),
+            )
+        except Exception as error:  # vLLM raises whatever its parts raise; the cause stays attached
+            raise InfraError(
+                f"vLLM could not start with {self.model_dir}: {_first_line(error)}",
+                mend="if it names memory, lower sampling.gpu_memory, sampling.kv_cache_gb or model.max_length",
+            ) from error
+
+    def _executor(self) -> str:
+        if self.settings.across_nodes:
+            return "ray"
+        return "uni" if self.settings.tensor_parallel == 1 else "mp"
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], adapter: str | Sequence[str | None] | None = None
+    ) -> list[Sample]:
+        """A sample for each request, in order, all in one batch; `adapter` is a folder, for all or one for each."""
+        each = [adapter] * len(requests) if adapter is None or isinstance(adapter, str) else list(adapter)
+        assert len(each) == len(requests), "one adapter for each request"
+        if not requests:
+            return []
+        # prompts that leave no room for an answer would be refused by vLLM together with their whole batch
+        for request in requests:
+            if not self.fits(request.prompt_ids):
+                raise DataError(
+                    f"a prompt of {len(request.prompt_ids)} tokens does not fit into {self.max_length}",
+                    mend="raise model.max_length or shorten the text",
+                )
+        loras = [self._lora(folder) for folder in each]
+        outputs = self._run([r.prompt_ids for r in requests], [self._params(r) for r in requests], loras)
+        return [_sample(output.outputs[0]) for output in outputs]
+
+    def score(self, texts: Sequence[Sequence[int]], adapter: str | Sequence[str | None] | None = None) -> list[list]:
+        """The log-probability of every token but the first of each text, under the model with that adapter."""
+        each = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else list(adapter)
+        return self._score(texts, [self._lora(folder) for folder in each])
+
+    def fits(self, prompt_ids: Sequence[int]) -> bool:
+        return 0 < len(prompt_ids) < self.max_length
+
+    def load(self, adapter: str) -> None:
+        """Read an adapter and check it now, and not in the middle of a batch."""
+        self._llm.llm_engine.add_lora(self._lora(adapter))
+
+    def forget(self, adapter: str) -> None:
+        """Let go of an adapter that will not be asked for again."""
+        held = self._adapters.pop(adapter, None)
+        if held is not None:
+            self._llm.llm_engine.remove_lora(held.request.lora_int_id)
+
+    def close(self) -> None:
+        """Free the engine's memory, so that another may start in this process."""
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        import gc
+
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        cleanup_dist_env_and_memory()
+        gc.collect()
+
+    def _run(self, prompts: Sequence[Sequence[int]], params: list[Any], loras: list[Any]) -> list[Any]:
+        if self._llm is None:
+            raise InfraError("this engine is closed", mend="start another")
+        with self._eager():
+            return self._llm.generate(
+                [{"prompt_token_ids": list(ids)} for ids in prompts], params, lora_request=loras, use_tqdm=False
+            )
+
+    def _eager(self) -> AbstractContextManager[Any]:
+        """On CPU, leave out torch.compile: it would take some 10 s to compile the ranks of log-probabilities."""
+        if self.settings.device != "cpu":
+            return nullcontext()
+        import torch
+
+        return torch.compiler.set_stance("force_eager")
+
+    def _params(self, request: GenerateRequest) -> Any:
+        structured = None
+        if request.schema is not None:
+            from vllm.sampling_params import StructuredOutputsParams
+
+            structured = StructuredOutputsParams(json=json.dumps(request.schema))
+        return self._vllm.SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            max_tokens=request.max_tokens,
+            stop=list(request.stop) or None,
+            logprobs=0,
+            structured_outputs=structured,
+        )
+
+    # adapters
+
+    def _lora(self, folder: str | None) -> Any:
+        if folder is None:
+            return None
+        weights = Path(folder) / "adapter_model.safetensors"
+        if not weights.is_file():
+            raise DataError(
+                f"{folder}: no adapter_model.safetensors", mend="name a folder with an adapter in safetensors"
+            )
+        stat = weights.stat()
+        stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        held = self._adapters.get(folder)
+        if held is None or held.stamp != stamp:
+            self.forget(folder)
+            self._check_fit(folder)
+            from vllm.lora.request import LoRARequest
+
+            number = next(_adapter_ids)
+            held = _Adapter(LoRARequest(f"adapter-{number}", number, folder), stamp)
+            self._adapters[folder] = held
+        if not held.checked:
+            self._check_effect(folder, held.request)
+            held.checked = True
+        return held.request
+
+    def _check_fit(self, folder: str) -> None:
+        """Every module that the adapter names must be one of the base model's, and its rank must fit the engine."""
+        rank = models.adapter_rank(folder)
+        if rank > next(r for r in LORA_RANKS if r >= self.settings.lora_rank) or self.settings.lora_rank == 0:
+            raise ConfigError(
+                f"{folder}: an adapter of rank {rank} in an engine for rank {self.settings.lora_rank}",
+                mend="start the engine with that rank",
+            )
+        held = models.header_of(Path(folder) / "adapter_model.safetensors")
+        modules = {n.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] for n in held if ".lora_" in n}
+        strange = sorted(modules - self._linears)
+        if strange or not modules:
+            raise DataError(
+                f"{folder}: {len(strange)} of the adapter's {len(modules)} modules are no linear layers of the model's "
+                f"blocks{f', the first is {strange[0]}' if strange else ''}",
+                mend="use the adapter with the base model that it was trained on",
+            )
+
+    def _check_effect(self, folder: str, request: Any) -> None:
+        """The canary: an adapter that is not zero must change the log-probabilities of a probe."""
+        if _largest_effect(folder) < NO_EFFECT:
+            return
+        probe = [self._probe()]
+        if self._base_probe is None:
+            self._base_probe = self._score(probe, [None])[0]
+        if self._score(probe, [request])[0] == self._base_probe:
+            raise InfraError(
+                f"{folder}: vLLM took this adapter but the model answers as without it",
+                mend="check that the adapter's layers are ones that vLLM gives adapters to",
+            )
+
+    def _probe(self) -> list[int]:
+        vocab = models.shape(self.model_dir)["vocab"]
+        return [(7919 * (i + 1)) % vocab for i in range(min(32, self.max_length - 1))]
+
+    def _score(self, texts: Sequence[Sequence[int]], loras: list[Any]) -> list[list[float]]:
+        params = self._vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+        outputs = self._run(texts, [params] * len(texts), loras)
+        return [
+            [
+                float(position[token].logprob)
+                for token, position in zip(ids[1:], output.prompt_logprobs[1:], strict=True)
+            ]
+            for ids, output in zip(texts, outputs, strict=True)
+        ]
+
+
+def _import_vllm(device: str) -> Any:
+    # what has to be said before vLLM is imported: no engine process that could outlive us, no network, little log
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import vllm
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise InfraError(
+            f"vLLM can't be imported: {_first_line(error)}",
+            mend="install seal-ray with its cpu or gpu extra on every node that samples",
+        ) from error
+    if device == "gpu" and not current_platform.is_cuda_alike():
+        raise InfraError(
+            "placement.device: gpu, but the vLLM on this node sees no GPU",
+            mend="install the gpu extra on GPU nodes, or set placement.device: cpu",
+        )
+    return vllm
+
+
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def _linears(model_dir: str) -> set[str]:
+    """The linear layers inside the model's blocks, by their full names."""
+    tensors: dict[str, Any] = {}
+    for file in Path(model_dir).glob("*.safetensors"):
+        tensors |= models.header_of(file)
+    return {
+        name.removesuffix(".weight")
+        for name, tensor in tensors.items()
+        if ".layers." in name and name.endswith(".weight") and len(tensor["shape"]) == 2
+    }
+
+
+def _sample(output: Any) -> Sample:
+    ids = tuple(output.token_ids)
+    logprobs = tuple(float(at[token].logprob) for token, at in zip(ids, output.logprobs, strict=True))
+    return Sample(ids, logprobs, output.text, str(output.finish_reason))
+
+
+def _largest_effect(folder: str) -> float:
+    """A bound on how much an adapter moves a weight: the largest product of its two factors over all modules."""
+    from safetensors import safe_open
+
+    with open(Path(folder) / "adapter_config.json", encoding="utf-8") as file:
+        config = json.load(file)
+    scale = float(config.get("lora_alpha") or 1) / max(1, int(config.get("r") or 1))
+    largest = 0.0
+    with safe_open(Path(folder) / "adapter_model.safetensors", framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (not a dict)
+            if ".lora_B" in name:
+                up, down = tensors.get_tensor(name), tensors.get_tensor(name.replace(".lora_B", ".lora_A"))
+                largest = max(largest, scale * float(up.abs().max()) * float(down.abs().max()))
+    return largest
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__

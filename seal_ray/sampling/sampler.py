@@ -1,0 +1,193 @@
+"""The sampler: the actor that owns a vLLM engine and writes edits with the policy's current version."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seal_ray import models
+from seal_ray.errors import InfraError
+from seal_ray.records import Edit, Failure, Json, Version, digest
+from seal_ray.sampling.engine import ENVIRONMENT, Engine, EngineSettings, GenerateRequest, Sample
+
+if TYPE_CHECKING:
+    from seal_ray.config import ModelSection, StorageSection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EditPrompt:
+    """One edit to be sampled: for which task and slot, from which ids, how, and with which seed."""
+
+    task: str
+    slot: int
+    prompt_ids: tuple[int, ...]
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 0.95
+    max_tokens: int = 1024
+    schema: Mapping[str, Json] | None = None
+    style: str = ""
+
+
+def edit_id(version: str, prompt: EditPrompt) -> str:
+    """What makes two edits the same: who wrote it, for what, with which seed, from which prompt."""
+    return digest([version, prompt.task, prompt.slot, prompt.seed, list(prompt.prompt_ids)])[:32]
+
+
+class Sampler:
+    """Samples chunks of edits. The same chunk from the same version gives the same edits."""
+
+    def __init__(
+        self, model: "ModelSection", settings: EngineSettings, storage: "StorageSection | None" = None
+    ) -> None:
+        self._model = model
+        self._storage = storage
+        self._settings = settings
+        self._engine: Engine | None = None
+        self._version: Version | None = None
+        self._adapter: str | None = None
+
+    def start(self) -> str:
+        """Fetch the model and bring the engine up; returns the model's digest."""
+        folder = models.fetch(self._model, self._storage)
+        if self._engine is None:
+            self._engine = Engine(folder, self._settings)
+        return models.digest_of(folder)
+
+    def load_version(self, version: Version, adapter_dir: str | None = None) -> str:
+        """Write with this version from now on. An adapter costs a request, full weights a new engine."""
+        engine = self._running()
+        if version.kind == "full" and adapter_dir is not None:
+            if engine.model_dir != adapter_dir:
+                engine.close()
+                self._engine = None
+                self._engine = Engine(adapter_dir, self._settings)
+            self._adapter = None
+        else:
+            if version.kind == "adapter" and adapter_dir is None:
+                raise InfraError(
+                    f"version {version.number} has an adapter, but no folder with it was handed over",
+                    mend="fetch the adapter to the node first",
+                )
+            if adapter_dir is not None:
+                engine.load(adapter_dir)
+            if self._adapter is not None and self._adapter != adapter_dir:
+                engine.forget(self._adapter)
+            self._adapter = adapter_dir
+        self._version = version
+        return version.digest
+
+    def sample(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
+        """An edit for each prompt, in order, without content: reading the text is the domain's work."""
+        engine, version = self._running(), self._version
+        if version is None:
+            raise InfraError("this sampler was not told which version writes", mend="call load_version first")
+        fitting = [prompt for prompt in chunk if engine.fits(prompt.prompt_ids)]
+        samples = iter(self._samples(engine, fitting))
+        return [
+            _edit(version, prompt, next(samples))
+            if engine.fits(prompt.prompt_ids)
+            else _failed(version, prompt, _too_long(prompt, engine.max_length))
+            for prompt in chunk
+        ]
+
+    def _samples(self, engine: Engine, prompts: Sequence[EditPrompt]) -> list[Sample | Failure]:
+        requests = [
+            GenerateRequest(p.prompt_ids, p.seed, p.temperature, p.top_p, p.max_tokens, p.schema) for p in prompts
+        ]
+        try:
+            return list(engine.generate(requests, self._adapter))
+        except Exception as error:  # one bad request takes its batch down: find it, and keep the others
+            log.warning("a chunk of %d edits failed (%s); each is tried alone", len(requests), error)
+        found: list[Sample | Failure] = []
+        for request in requests:
+            try:
+                found += engine.generate([request], self._adapter)
+            except Exception as error:
+                found.append(Failure("sampling", f"{type(error).__name__}: {error}"[:500], "infra"))
+        self._prove(engine)
+        return found
+
+    def _prove(self, engine: Engine) -> None:
+        """Raise where the engine fails at the plainest request: whoever leased it has to know."""
+        try:
+            engine.generate([GenerateRequest((0, 1), seed=0, max_tokens=1)], self._adapter)
+        except Exception as error:
+            raise InfraError(f"the engine fails at every request: {error}", mend="start the sampler again") from error
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise InfraError("this sampler has no engine", mend="call start first")
+        return self._engine
+
+    def ping(self) -> str:
+        """A sign of life: the digest of the version that writes."""
+        return self._version.digest if self._version else ""
+
+    def stop(self) -> None:
+        """Give the device back."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+def sampler_actor(settings: EngineSettings, *, num_cpus: float = 1, num_gpus: float = 0, **options: Any) -> Any:
+    """Sampler as a Ray actor class with its resources: `sampler_actor(…).remote(model, settings, storage)`.
+
+    `options` are more of Ray's: name, scheduling_strategy, resources. The actor has a process of its own, dies with its
+    owner, and is never restarted or retried behind the caller's back. It answers `ping` while it samples.
+    """
+    import ray
+
+    ray.method(concurrency_group="health")(Sampler.ping)
+    actor: Any = ray.remote(Sampler)
+    return actor.options(
+        concurrency_groups={"health": 1},
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        max_restarts=0,
+        max_task_retries=0,
+        runtime_env={"env_vars": {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}},
+        **options,
+    )
+
+
+def _too_long(prompt: EditPrompt, limit: int) -> Failure:
+    return Failure("too_long", f"a prompt of {len(prompt.prompt_ids)} tokens leaves no room within {limit}", "data")
+
+
+def _edit(version: Version, prompt: EditPrompt, sample: Sample | Failure) -> Edit:
+    if isinstance(sample, Failure):
+        return _failed(version, prompt, sample)
+    return Edit(
+        id=edit_id(version.digest, prompt),
+        task=prompt.task,
+        slot=prompt.slot,
+        version=version.digest,
+        seed=prompt.seed,
+        prompt_ids=tuple(prompt.prompt_ids),
+        ids=sample.ids,
+        logprobs=sample.logprobs,
+        text=sample.text,
+        finish=sample.finish,
+        style=prompt.style,
+    )
+
+
+def _failed(version: Version, prompt: EditPrompt, failure: Failure) -> Edit:
+    return Edit(
+        id=edit_id(version.digest, prompt),
+        task=prompt.task,
+        slot=prompt.slot,
+        version=version.digest,
+        seed=prompt.seed,
+        prompt_ids=tuple(prompt.prompt_ids),
+        ids=(),
+        logprobs=(),
+        text="",
+        finish="",
+        failure=failure,
+        style=prompt.style,
+    )
