@@ -1,0 +1,148 @@
+"""The run's figures for Prometheus, through Ray's own metrics endpoint. The only file that knows `ray.util.metrics`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from seal_ray.config import Config
+from seal_ray.observe.scalars import flat
+from seal_ray.observe.tally import Tally
+from seal_ray.records import Event
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure: how it is called (Ray puts `ray_` before it), what it means, and by what it is split."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    tags: tuple[str, ...] = ()
+
+
+METRICS = (
+    Metric("seal_trials_total", "counter", "trials by kind of candidate and outcome", ("kind", "outcome")),
+    Metric("seal_trial_seconds", "histogram", "seconds of a trial, its share of the wave", ("kind",)),
+    Metric("seal_edits_total", "counter", "edits by outcome", ("outcome",)),
+    Metric("seal_verdicts_total", "counter", "verdicts by grader and outcome", ("grader", "outcome")),
+    Metric("seal_phase_seconds_total", "counter", "seconds spent in a phase", ("phase",)),
+    Metric("seal_busy_seconds_total", "counter", "seconds that a worker trained or answered", ("worker",)),
+    Metric("seal_occupied_share", "gauge", "share of the last wave's seats that did work", ("worker",)),
+    Metric("seal_queue", "gauge", "candidates of the round without a trial"),
+    Metric("seal_workers", "gauge", "workers alive"),
+    Metric("seal_round", "gauge", "the round that is on"),
+    Metric("seal_rounds_committed", "gauge", "the highest committed round"),
+    Metric("seal_arm", "gauge", "mean by arm (base, context, edit, kept) and measure", ("arm", "measure")),
+    Metric("seal_reliability", "gauge", "reliability of the reward by measure", ("measure",)),
+    Metric("seal_coverage", "gauge", "share of the candidates with a verdict"),
+    Metric("seal_gate_accepted", "gauge", "1 if the gate took the last version, else 0"),
+    Metric("seal_update_loss", "gauge", "loss of the policy update"),
+    Metric("seal_storage_retries_total", "counter", "operations on the run's store that were tried again"),
+    Metric("seal_warnings_total", "counter", "warnings"),
+    Metric("seal_waiting", "gauge", "1 while the run waits for something that is missing"),
+    Metric("seal_last_event_seconds", "gauge", "when the last event came in, in seconds since 1970"),
+)
+BOUNDARIES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000]
+
+
+class RayMetrics:
+    """Turns events into Ray metrics of the driver's process. Silent until Ray is up."""
+
+    def __init__(self, config: Config) -> None:
+        self._tally = Tally(
+            edits=config.sampling.edits, repeats=config.inner.repeats, context_arm=config.inner.context_arm
+        )
+        self._run = config.run.uri
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, event: Event) -> None:
+        import ray
+
+        self._tally.take(event)
+        if ray.is_initialized():
+            self._made = self._made or self._make()
+            self._tell(event, dict(event.data))
+
+    def close(self) -> None:
+        """Nothing to do: Ray sends what is left with its next report."""
+
+    def _make(self) -> dict[str, Any]:
+        from ray.util import metrics
+
+        made: dict[str, Any] = {}
+        for m in METRICS:
+            if m.kind == "counter":
+                made[m.name] = metrics.Counter(m.name, m.meaning, tag_keys=(*m.tags, "run"))
+            elif m.kind == "gauge":
+                made[m.name] = metrics.Gauge(m.name, m.meaning, tag_keys=(*m.tags, "run"))
+            else:
+                made[m.name] = metrics.Histogram(m.name, m.meaning, boundaries=BOUNDARIES, tag_keys=(*m.tags, "run"))
+            made[m.name].set_default_tags({"run": self._run})
+        return made
+
+    def _count(self, name: str, by: float = 1, **tags: str) -> None:
+        if by > 0:
+            self._made[name].inc(by, tags)
+
+    def _set(self, name: str, value: float, **tags: str) -> None:
+        self._made[name].set(value, tags)
+
+    def _tell(self, event: Event, data: dict[str, Any]) -> None:
+        tally = self._tally
+        self._set("seal_last_event_seconds", event.time)
+        self._set("seal_round", tally.round)
+        self._set("seal_queue", tally.queue)
+        self._set("seal_workers", tally.alive)
+        self._set("seal_waiting", bool(tally.waiting))
+        match event.kind:
+            case "trial":
+                kind = str(data.get("kind"))
+                self._count("seal_trials_total", kind=kind, outcome="ok")
+                self._made["seal_trial_seconds"].observe(float(data.get("seconds") or 0), {"kind": kind})
+            case "trial_failed":
+                outcome = str(data.get("kind", data.get("failure", "unknown")))
+                self._count("seal_trials_total", kind=str(data.get("arm", "edit")), outcome=outcome)
+            case "sampled":
+                failed = int(data.get("failed") or 0)
+                self._count("seal_edits_total", int(data.get("edits") or 0) - failed, outcome="ok")
+                self._count("seal_edits_total", failed, outcome="failed")
+            case "graded":
+                failed, grader = int(data.get("failed") or 0), str(data.get("grader"))
+                self._count("seal_verdicts_total", int(data.get("verdicts") or 0) - failed, grader=grader, outcome="ok")
+                self._count("seal_verdicts_total", failed, grader=grader, outcome="failed")
+            case "phase_ended":
+                self._count("seal_phase_seconds_total", float(data.get("seconds") or 0), phase=str(data.get("phase")))
+            case "wave":
+                worker = str(data.get("worker"))
+                self._count("seal_busy_seconds_total", float(data.get("seconds") or 0), worker=worker)
+                if data.get("occupied") is not None:
+                    self._set("seal_occupied_share", float(data["occupied"]), worker=worker)
+            case "rewards":
+                self._figures(data)
+            case "selected":
+                for measure, value in flat(data.get("kept") or {}):
+                    if not measure.endswith("/error"):
+                        self._set("seal_arm", value, arm="kept", measure=measure)
+            case "gate":
+                self._set("seal_gate_accepted", data.get("decision") == "accept")
+            case "round_committed":
+                self._set("seal_rounds_committed", event.round)
+            case "update_step":
+                if isinstance(data.get("loss"), (int, float)):
+                    self._set("seal_update_loss", data["loss"])
+            case "storage":
+                self._count("seal_storage_retries_total")
+            case "warning":
+                self._count("seal_warnings_total")
+
+    def _figures(self, data: dict[str, Any]) -> None:
+        for arm, measures in (data.get("arms") or {}).items():
+            for measure, value in flat(measures or {}):
+                if not measure.endswith("/error"):
+                    self._set("seal_arm", value, arm=arm, measure=measure)
+        reliability = data.get("reliability")
+        named = reliability if isinstance(reliability, dict) else {"reward": reliability}
+        for measure, value in named.items():
+            if isinstance(value, (int, float)):
+                self._set("seal_reliability", value, measure=str(measure))
+        if isinstance(data.get("coverage"), (int, float)):
+            self._set("seal_coverage", data["coverage"])

@@ -1,0 +1,167 @@
+"""What a terminal shows, made from events alone."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from seal_ray import observe
+from seal_ray.config import Config
+from seal_ray.observe import progress
+from seal_ray.observe.tally import Tally
+from seal_ray.records import Event, decode
+
+ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": {"mean": -1.5, "error": 0.1, "n": 3}}
+
+
+def config(**sections: dict[str, object]) -> Config:
+    return Config.model_validate({"sampling": {"edits": 2}, "inner": {"repeats": 2}} | sections)
+
+
+def round_events() -> list[Event]:
+    """One round of two tasks, two edits and two repeats, a second apart."""
+    told: list[Event] = []
+
+    def tell(kind: str, /, **data: object) -> None:
+        told.append(Event(kind, data, 1, 1000.0 + len(told)))
+
+    tell("run_started", uri="runs/x", seed=0, rounds=2, resumed=False)
+    tell("round_started", tasks=2, version=0, edits=2)
+    tell("phase_started", phase="explore", total=2)
+    tell("worker", worker="w0", node="n0", state="up")
+    tell("worker", worker="w1", node="n1", state="up")
+    tell("sampled", task="a", edits=2, failed=0, tokens=100)
+    tell("sampled", task="b", edits=2, failed=1, tokens=90)
+    for task, edits in (("a", 2), ("b", 1)):
+        tell("trial", candidate=f"{task}-", task=task, kind="baseline", seconds=1.0, worker="w0", likelihood=-3.0)
+        for slot in range(edits):
+            for repeat in range(2):
+                last = (task, slot, repeat) == ("b", 0, 1)
+                where = {"candidate": f"{task}{slot}{repeat}", "task": task, "worker": "w1"}
+                if last:
+                    tell("trial_failed", **where, kind="nan_loss", message="the loss is not a number", blame="data")
+                else:
+                    tell("trial", **where, seconds=2.0, likelihood=-2.0, **{"kind": "edit"})
+                    tell("graded", grader="lexical", verdicts=3, failed=0)
+    tell("worker", worker="w1", node="n1", state="gone", reason="preempted")
+    tell("phase_ended", phase="explore", seconds=20.0)
+    tell("rewards", reliability={"accuracy": 0.4}, arms={"base": ARM, "edit": ARM}, coverage=1.0)
+    tell("selected", choices=2, abstained=0, kept=ARM)
+    tell("update_step", step=1, steps=2, loss=1.25, lr=1e-4)
+    tell("round_committed", version=1, decision="accept", seconds=42.0)
+    return told
+
+
+def tally() -> Tally:
+    return Tally(edits=2, repeats=2, context_arm=False)
+
+
+def test_the_tally_knows_how_far_each_phase_is_and_what_failed() -> None:
+    state = tally()
+    for event in round_events()[:-5]:
+        state.take(event)
+    assert (state.counts["sampling"].done, state.counts["sampling"].total) == (4, 4)
+    # 2 baselines and 2 x 2 x 2 edits, less the two repeats of the edit that failed
+    assert (state.counts["trials"].done, state.counts["trials"].total) == (8, 8)
+    assert dict(state.failures) == {"edit": 1, "nan_loss": 1}
+    assert state.alive == 1
+    assert state.likelihood["base"].value == -3.0
+    assert state.likelihood["mean edit"].value == -2.0
+
+
+def test_rate_and_time_left_come_from_this_sitting_and_not_from_what_was_resumed() -> None:
+    state = tally()
+    state.take(Event("round_started", {"tasks": 10, "edits": 2}, 1, 100.0))
+    state.take(Event("round_resumed", {"edits": 20, "trials": 30, "verdicts": 90}, 1, 100.0))
+    state.take(Event("phase_started", {"phase": "trials", "total": 50}, 1, 100.0))
+    for i in range(5):
+        state.take(Event("trial", {"kind": "edit", "seconds": 1}, 1, 102.0 + 2 * i))
+    trials = state.counts["trials"]
+    assert trials.done == 35
+    assert trials.rate == pytest.approx(0.5)
+    assert trials.seconds_left == pytest.approx(30)
+
+
+def test_where_there_is_no_terminal_progress_is_plain_lines() -> None:
+    out = io.StringIO()
+    show = progress.build("auto", config(inner={"repeats": 2, "context_arm": False}), out)
+    for event in round_events():
+        show(event)
+    show.close()
+    text = out.getvalue()
+    assert "\x1b" not in text
+    assert "run runs/x begins: 2 rounds, seed 0" in text
+    assert "worker w1 on n1: gone preempted" in text
+    assert "explore took 20 s; sampling 4/4 | trials 8/8" in text
+    assert "failed: " in text and "nan_loss 1" in text
+    assert "round 1 committed: version 1, 42 s" in text
+    assert len(text.splitlines()) < 15, "counts are paced, not one line per trial"
+
+
+def test_a_line_of_a_log_can_not_be_broken_by_what_a_worker_says() -> None:
+    out = io.StringIO()
+    show = progress.build("plain", config(), out)
+    show(Event("warning", {"message": "one\ntwo\x1b[31m" + "x" * 9000}, 1, 5.0))
+    assert out.getvalue().count("\n") == 1
+    assert "\x1b" not in out.getvalue()
+    assert len(out.getvalue()) < 500
+
+
+def test_json_mode_gives_every_event_back() -> None:
+    out = io.StringIO()
+    show = progress.build("json", config(), out)
+    events = round_events()
+    for event in events:
+        show(event)
+    assert [decode(Event, json.loads(line)) for line in out.getvalue().splitlines()] == events
+
+
+def test_quiet_mode_says_nothing() -> None:
+    out = io.StringIO()
+    show = progress.build("quiet", config(), out)
+    for event in round_events():
+        show(event)
+    show.close()
+    assert out.getvalue() == ""
+
+
+def test_bars_show_phases_workers_failures_and_means_and_take_no_markup_from_outside() -> None:
+    state = tally()
+    for event in round_events():
+        state.take(event)
+    state.waiting = "[red]GPU[/red]: 2"
+    bars = progress.Bars(state, io.StringIO())
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    console.print(bars.picture())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "round 1 of 2, version 0, 1 workers" in text
+    assert "sampling" in text and "8/8" in text and "1/2" in text
+    assert "base 25.0%±2.0% -1.500±0.100" in text and "kept edit" in text
+    assert "nan_loss 1" in text
+    assert "[red]GPU[/red]: 2" in text, "markup is shown and not obeyed"
+
+
+def test_bars_run_and_end_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    show = progress.build("auto", config(), out)
+    assert isinstance(show, progress.Bars)
+    for event in round_events():
+        show(event)
+    show.close()
+    assert "round 1 committed" in out.getvalue()
+
+
+def test_a_sink_that_breaks_is_left_out_and_said_so_once() -> None:
+    out = io.StringIO()
+    (show, *rest) = observe.build(config(observe={"progress": "plain", "ray_metrics": False}).observe, config(), out)
+    assert rest == []
+    show(Event("trial", {"seconds": "no number"}, 1, 1.0))
+    show(Event("warning", {"message": "not shown any more"}, 1, 2.0))
+    show.close()
+    assert out.getvalue().count("the display is left out from here on: ValueError") == 1
+    assert "not shown" not in out.getvalue()
