@@ -22,6 +22,8 @@ def _load() -> tuple[float, tuple[float, ...]]:
 
 _BIAS, _WEIGHTS = _load()
 SURE = 0.99
+SHORT = math.log1p(6)  # words
+_SAME, _DENIED, _LENGTH = (NAMES.index(n) for n in ("same", "denied", "answer_words"))
 
 
 def score(question: str, gold: str | Sequence[str], answer: str) -> float:
@@ -37,7 +39,10 @@ def score(question: str, gold: str | Sequence[str], answer: str) -> float:
 def _score(question: str, gold: str, answer: str) -> float:
     row = features(question, gold, answer)
     likely = 1 / (1 + math.exp(-(_BIAS + sum([w * x for w, x in zip(_WEIGHTS, row, strict=True)]))))
-    return max(likely, SURE) if row[0] else likely
+    if row[_SAME]:
+        return max(likely, SURE)
+    # verdicts with a bare denial are too few to learn its weight from
+    return min(likely, 1 - SURE) if row[_DENIED] and row[_LENGTH] < SHORT else likely
 
 
 def correct(question: str, gold: str | Sequence[str], answer: str) -> bool:

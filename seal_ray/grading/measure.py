@@ -1,0 +1,98 @@
+"""From trials and verdicts to numbers: how each trial did on its task, question by question."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from seal_ray.records import Candidate, CandidateKind, Trial, Verdict
+
+RUBRIC = "rubric"  # the grader of edits themselves; its verdicts are about no answer
+
+
+@dataclass
+class Measured:
+    """One trial that worked: its accuracy and likelihood as means over the task's questions. None: not known."""
+
+    task: str
+    kind: CandidateKind
+    edit: str | None
+    repeat: int
+    accuracy: float | None = None
+    likelihood: float | None = None
+    correct: dict[str, float] = field(default_factory=dict)  # by question
+    likely: dict[str, float] = field(default_factory=dict)
+
+
+def measure(
+    candidates: Iterable[Candidate], trials: Iterable[Trial], verdicts: Iterable[Verdict], grader: str
+) -> list[Measured]:
+    """All trials that worked. Failed trials and failed verdicts are left out; none becomes a zero."""
+    about = {c.id: c for c in candidates}
+    given = _by_candidate(verdicts, grader)
+    found: dict[str, Measured] = {}
+    for trial in trials:
+        candidate = about.get(trial.candidate)
+        if candidate is None or trial.failure or trial.candidate in found:
+            continue
+        found[trial.candidate] = Measured(
+            candidate.task,
+            candidate.kind,
+            candidate.edit,
+            candidate.repeat,
+            correct=given.get(trial.candidate, {}),
+            likely=question_likelihoods(trial),
+        )
+    by_task: dict[str, list[Measured]] = defaultdict(list)
+    for one in found.values():
+        by_task[one.task].append(one)
+    for group in by_task.values():
+        for one, value in zip(group, _means([m.correct for m in group]), strict=True):
+            one.accuracy = value
+        for one, value in zip(group, _means([m.likely for m in group]), strict=True):
+            one.likelihood = value
+    return list(found.values())
+
+
+def question_likelihoods(trial: Trial) -> dict[str, float]:
+    """For each question the best mean log-probability per token over its accepted answers."""
+    best: dict[str, float] = {}
+    for one in trial.likelihoods:
+        if one.tokens > 0:
+            value = one.logprob / one.tokens
+            best[one.question] = max(value, best.get(one.question, value))
+    return best
+
+
+def _by_candidate(verdicts: Iterable[Verdict], grader: str) -> dict[str, dict[str, float]]:
+    """Right or wrong by candidate and question, by the grader asked for, or by another where it said nothing at all."""
+    chosen: dict[str, dict[str, float]] = defaultdict(dict)
+    others: dict[str, dict[str, float]] = defaultdict(dict)
+    spoke: set[str] = set()
+    for v in verdicts:
+        if v.grader == RUBRIC:
+            continue
+        if v.grader == grader:
+            spoke.add(v.candidate)
+        if v.failure or v.correct is None:
+            continue
+        (chosen if v.grader == grader else others)[v.candidate][v.question] = float(v.correct)
+    return {**{c: q for c, q in others.items() if c not in spoke}, **chosen}
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> list[float | None]:
+    """Each row's mean over all questions of the task, as far as at least half of them are known.
+
+    A question that one row lacks is filled by how the row does on the others: it is easy or hard for all rows alike.
+    """
+    columns: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for question, value in row.items():
+            columns[question].append(value)
+    middle = {q: sum(values) / len(values) for q, values in columns.items()}
+    overall = sum(middle.values()) / len(middle) if middle else 0.0
+    return [
+        overall + sum(value - middle[q] for q, value in row.items()) / len(row)
+        if row and 2 * len(row) >= len(middle)
+        else None
+        for row in rows
+    ]

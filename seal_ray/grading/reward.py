@@ -1,0 +1,272 @@
+"""From trials and verdicts to rewards with uncertainty: what each edit is worth, and how far that can be trusted."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from seal_ray.config import GradingSection
+from seal_ray.grading.diversity import diversity
+from seal_ray.grading.measure import RUBRIC, Measured, measure
+from seal_ray.grading.racing import Standing, more_repeats
+from seal_ray.grading.variance import Table, Variance, components, mean_and_error, means, task_noise
+from seal_ray.records import Candidate, Edit, Estimate, Reward, TaskScore, Trial, Verdict
+
+__all__ = ["RoundRewards", "more_repeats", "rewards"]
+
+LEAST_TRUST = 0.05  # an edit's own mean always counts a little, so that shrinkage never makes all edits of a task equal
+
+
+@dataclass(frozen=True)
+class RoundRewards:
+    """A round's rewards and all that says how good they are. Plain data, kept in the ledger."""
+
+    rewards: tuple[Reward, ...]
+    scores: tuple[TaskScore, ...]  # baselines and contexts
+    reliability: dict[str, float | None]  # accuracy, likelihood, blend; None: not repeated enough to tell
+    arms: dict[str, dict[str, Estimate | None]]  # base, context, edit -> accuracy, likelihood, over tasks
+    measure: str  # what the rewards' values are: accuracy, likelihood, blend, rubric
+    standings: tuple[Standing, ...]  # what is known of each edit, for asking for more repeats
+    diversity: float | None = None  # of the edits of a task, mean over tasks
+    notes: tuple[str, ...] = ()
+
+
+def rewards(
+    edits: Sequence[Edit],
+    candidates: Sequence[Candidate],
+    trials: Sequence[Trial],
+    verdicts: Sequence[Verdict],
+    *,
+    section: GradingSection,
+) -> RoundRewards:
+    """What each edit is worth. An edit without a trial that worked, or without its task's baseline, has no reward."""
+    measured = measure(candidates, trials, verdicts, section.grader)
+    notes: list[str] = []
+    scale = _scale(measured)
+    columns: dict[str, dict[str, _Column]] = {
+        "accuracy": _columns(measured, lambda m: m.accuracy),
+        "likelihood": _columns(measured, lambda m: m.likelihood),
+        "blend": _columns(measured, lambda m: _blend(m, section.blend, scale)),
+    }
+    pooled = {name: components([c.table for c in column.values()]) for name, column in columns.items()}
+    wanted = _available(section.reward, columns, notes)
+    slots = {e.id: e.slot for e in edits}
+    following = _following(candidates)
+    if section.reward == "rubric":
+        found, standings = _rubric(edits, verdicts, notes), []
+    else:
+        found, standings = [], []
+        for task, column in columns[wanted].items():
+            if column.base is None:
+                notes.append(f"{task}: its baseline has no {wanted}, so its edits have no reward")
+                continue
+            valued = _task(task, column, column.base, pooled[wanted], measured)
+            for edit, (value, raw, noise) in valued.items():
+                likelihood = _plain(columns["likelihood"].get(task), edit, pooled["likelihood"])
+                accuracy = _plain(columns["accuracy"].get(task), edit, pooled["accuracy"])
+                found.append(Reward(edit, task, slots.get(edit, 0), value, raw, accuracy, likelihood))
+                standings.append(
+                    Standing(edit, task, len(column.table[edit]), following[edit], value.mean, value.error, noise)
+                )
+    texts: dict[str, list[str]] = defaultdict(list)
+    for edit in edits:
+        if not edit.failure:
+            texts[edit.task].append(str(edit.content if edit.content is not None else edit.text))
+    spread = [d for d in map(diversity, texts.values()) if d is not None]
+    return RoundRewards(
+        rewards=tuple(sorted(found, key=lambda r: (r.task, r.slot, r.edit))),
+        scores=tuple(_scores(measured)),
+        reliability={name: round(p.reliability(), 4) if p else None for name, p in pooled.items()},
+        arms=_arms(columns),
+        measure=section.reward if section.reward == "rubric" else wanted,
+        standings=tuple(standings),
+        diversity=sum(spread) / len(spread) if spread else None,
+        notes=tuple(notes),
+    )
+
+
+# one measure, task by task
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One measure of one task: the baseline, the context alone, and every edit by repeat."""
+
+    base: float | None
+    context: float | None
+    table: Table
+
+
+def _columns(measured: Sequence[Measured], of: Callable[[Measured], float | None]) -> dict[str, _Column]:
+    base: dict[str, list[float]] = defaultdict(list)
+    context: dict[str, list[float]] = defaultdict(list)
+    tables: dict[str, dict[str, dict[int, float]]] = {m.task: {} for m in measured}
+    for m in measured:
+        value = of(m)
+        if value is None:
+            continue
+        if m.kind == "baseline":
+            base[m.task].append(value)
+        elif m.kind == "context":
+            context[m.task].append(value)
+        elif m.edit is not None:
+            tables[m.task].setdefault(m.edit, {})[m.repeat] = value
+    return {
+        task: _Column(_mean(base[task]), _mean(context[task]), dict(sorted(table.items())))
+        for task, table in sorted(tables.items())
+        if table or base[task] or context[task]
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _blend(m: Measured, share: float, scale: float) -> float | None:
+    if m.accuracy is None or m.likelihood is None:
+        return None
+    return (1 - share) * m.accuracy + share * scale * m.likelihood
+
+
+def _scale(measured: Sequence[Measured]) -> float:
+    """What puts likelihood on accuracy's scale: the ratio of their spreads over a task's trials."""
+    spreads = []
+    for of in (lambda m: m.accuracy, lambda m: m.likelihood):
+        squares, freedom = 0.0, 0
+        for column in _columns(measured, of).values():
+            values = [y for row in column.table.values() for y in row.values()]
+            if values:
+                middle = sum(values) / len(values)
+                squares += sum((y - middle) ** 2 for y in values)
+                freedom += len(values) - 1
+        spreads.append(math.sqrt(squares / freedom) if freedom else 0.0)
+    return spreads[0] / spreads[1] if spreads[0] > 0 and spreads[1] > 0 else 1.0
+
+
+def _available(reward: str, columns: Mapping[str, Mapping[str, _Column]], notes: list[str]) -> str:
+    """The measure that rewards are made of: the configured one, or accuracy in a domain that has no likelihood."""
+    if reward == "rubric":
+        return "blend"
+    if not any(c.table for c in columns[reward].values()):
+        for other in ("accuracy", "likelihood"):
+            if any(c.table for c in columns[other].values()):
+                notes.append(f"no trial has a {reward}; rewards are made of {other}")
+                return other
+    return reward
+
+
+def _task(
+    task: str, column: _Column, base: float, pooled: Variance | None, measured: Sequence[Measured]
+) -> dict[str, tuple[Estimate, Estimate, float]]:
+    """For each edit: the gain over the baseline, shrunk and raw, and the variance of one trial around its edit."""
+    rows = {e: row for e, row in column.table.items() if row}
+    if not rows:
+        return {}
+    if pooled:
+        noise, shared = task_noise(rows, pooled), pooled.shared
+        signal = pooled.signal
+    else:
+        # one repeat says nothing of seeds; how much the edits differ from question to question stands in for it
+        noise, shared = _question_noise(task, measured), 0.0
+        gains = [next(iter(row.values())) for row in rows.values()]
+        signal = max(0.0, mean_and_error(gains)[1] ** 2 * len(gains) - noise)
+    gain = {e: mean - base for e, mean in means(rows, pooled).items()}
+    middle = sum(gain.values()) / len(gain)
+    middle_error = sum(noise / len(row) for row in rows.values()) / len(rows) ** 2
+    valued = {}
+    for edit, row in rows.items():
+        chance = noise / len(row)
+        trust = max(LEAST_TRUST, signal / (signal + chance)) if signal + chance > 0 else 1.0
+        error = math.sqrt(trust**2 * chance + (1 - trust) ** 2 * (signal + middle_error) + shared / len(row))
+        valued[edit] = (
+            Estimate(middle + trust * (gain[edit] - middle), error, len(row)),
+            Estimate(gain[edit], math.sqrt(chance + shared / len(row)), len(row)),
+            noise,
+        )
+    return valued
+
+
+def _question_noise(task: str, measured: Sequence[Measured]) -> float:
+    """Variance of an edit's mean over other questions of the same kind, from how its scores differ by question."""
+    own = [m for m in measured if m.task == task and m.kind == "edit"]
+    rows = [m.likely if m.accuracy is None else m.correct for m in own]
+    shared = set.intersection(*map(set, rows)) if rows else set()
+    if len(shared) < 2:
+        return 0.0
+    middle = {q: sum(r[q] for r in rows) / len(rows) for q in shared}
+    variances = []
+    for row in rows:
+        apart = [row[q] - middle[q] for q in shared]
+        variances.append(mean_and_error(apart)[1] ** 2)
+    return sum(variances) / len(variances)
+
+
+def _plain(column: _Column | None, edit: str, pooled: Variance | None) -> Estimate | None:
+    row = column.table.get(edit) if column else None
+    if not column or not row:
+        return None
+    mean = sum(row.values()) / len(row)
+    noise = task_noise(column.table, pooled) + pooled.shared if pooled else 0.0
+    return Estimate(mean, math.sqrt(noise / len(row)), len(row))
+
+
+def _following(candidates: Sequence[Candidate]) -> dict[str, int]:
+    """The number of each edit's next repeat: after all that were tried, also those that failed."""
+    following: dict[str, int] = defaultdict(int)
+    for c in candidates:
+        if c.edit is not None:
+            following[c.edit] = max(following[c.edit], c.repeat + 1)
+    return following
+
+
+# the whole round
+
+
+def _scores(measured: Sequence[Measured]) -> list[TaskScore]:
+    found = []
+    arms: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    for m in measured:
+        if m.kind != "edit":
+            arms[m.task, m.kind].append(m)
+    for (task, _), group in sorted(arms.items()):
+        accuracy = [m.accuracy for m in group if m.accuracy is not None]
+        likelihood = [m.likelihood for m in group if m.likelihood is not None]
+        found.append(TaskScore(task, group[0].kind, _estimate(accuracy), _estimate(likelihood)))
+    return found
+
+
+def _estimate(values: Sequence[float]) -> Estimate | None:
+    return Estimate(*mean_and_error(values), len(values)) if values else None
+
+
+def _arms(columns: Mapping[str, Mapping[str, _Column]]) -> dict[str, dict[str, Estimate | None]]:
+    """Each arm's mean over tasks, with its standard error over tasks."""
+    arms: dict[str, dict[str, Estimate | None]] = {"base": {}, "context": {}, "edit": {}}
+    for name in ("accuracy", "likelihood"):
+        column = columns[name].values()
+        arms["base"][name] = _estimate([c.base for c in column if c.base is not None])
+        arms["context"][name] = _estimate([c.context for c in column if c.context is not None])
+        arms["edit"][name] = _estimate([_edit_mean(c.table) for c in column if any(c.table.values())])
+    return arms
+
+
+def _edit_mean(table: Table) -> float:
+    rows = [sum(row.values()) / len(row) for row in table.values() if row]
+    return sum(rows) / len(rows)
+
+
+def _rubric(edits: Sequence[Edit], verdicts: Sequence[Verdict], notes: list[str]) -> list[Reward]:
+    """Rewards from what a judge says of the edits themselves. No baseline: no edit at all is worth 0."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for v in verdicts:
+        if v.grader == RUBRIC and v.score is not None and not v.failure:
+            scores[v.candidate].append(v.score)
+    found = []
+    for edit in edits:
+        if edit.id in scores:
+            mean, error = mean_and_error(scores[edit.id])
+            value = Estimate(mean, error, 1)
+            found.append(Reward(edit.id, edit.task, edit.slot, value, value))
+        elif not edit.failure:
+            notes.append(f"{edit.id}: the judge's rubric is missing, so it has no reward")
+    return found
