@@ -1,0 +1,22 @@
+"""What a store says of what it holds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object as a listing shows it. The etag names a state of the object; it is never a digest of its bytes."""
+
+    path: str
+    size: int
+    etag: str
+    modified: float  # by the store's clock; 0 where it does not tell
+
+
+@dataclass(frozen=True)
+class Part:
+    """One object whose content is known."""
+
+    path: str
+    size: int
+    sha256: str

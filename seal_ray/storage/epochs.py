@@ -1,0 +1,274 @@
+"""Who drives a run: one create-only object per take-over, kept alive by heartbeats in the store's time.
+
+An object store can't refuse a write of a driver that was replaced while it slept. So two things keep one history:
+a driver makes sure that nobody has replaced it before it writes; and each take-over records what it found (`Seen`),
+so that whatever an older epoch writes later is ignored by every reader.
+"""
+
+import contextlib
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from seal_ray.config import StorageSection
+from seal_ray.errors import AlreadyThere, Fenced, InfraError, Missing, StorageError
+from seal_ray.records import Json
+from seal_ray.storage import codec
+from seal_ray.storage.segments import parse
+from seal_ray.storage.store import Store
+
+EPOCH = re.compile(r"(\d{6})\.json")
+SEEN = re.compile(r"(\d{6})\.seen\.json")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What counts: everything written in `epoch` or later, and of older epochs only what is listed here."""
+
+    epoch: int = 0
+    files: frozenset[str] = frozenset()
+    segments: Mapping[str, Mapping[int, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
+    committed: int = 0  # rounds up to this one were whole at the take-over
+
+    def accepts(self, path: str) -> bool | None:
+        """None: its path does not tell, look at the epoch inside."""
+        segment = parse(path)
+        if not segment:
+            return True if path in self.files else None
+        folder, epoch, number = segment
+        if epoch >= self.epoch:
+            return True
+        return any(a <= number <= b for a, b in self.segments.get(folder, {}).get(epoch, ()))
+
+    def expected(self, folder: str) -> list[tuple[int, int]]:
+        """Epoch and number of every older segment that must be in that folder."""
+        found = self.segments.get(folder, {})
+        return [(e, n) for e in sorted(found) for a, b in found[e] for n in range(a, b + 1)]
+
+    def below(self, prefix: str) -> tuple[list[str], dict[str, Mapping[int, tuple[tuple[int, int], ...]]]]:
+        files = [f for f in self.files if f.startswith(prefix)]
+        return files, {f: s for f, s in self.segments.items() if f.startswith(prefix)}
+
+    def as_json(self) -> Json:
+        return {
+            "epoch": self.epoch,
+            "committed": self.committed,
+            "files": sorted(self.files),
+            "segments": {
+                folder: {str(e): [list(r) for r in ranges] for e, ranges in sorted(epochs.items())}
+                for folder, epochs in sorted(self.segments.items())
+            },
+        }
+
+    @staticmethod
+    def from_json(value: Json) -> "Seen":
+        return Seen(
+            value["epoch"],
+            frozenset(value["files"]),
+            {
+                folder: {int(e): tuple((a, b) for a, b in ranges) for e, ranges in epochs.items()}
+                for folder, epochs in value["segments"].items()
+            },
+            value["committed"],
+        )
+
+
+def ranges(paths: Iterable[str]) -> dict[str, dict[int, tuple[tuple[int, int], ...]]]:
+    """The segments among these paths, as folder -> epoch -> runs of numbers."""
+    numbers: dict[str, dict[int, list[int]]] = {}
+    for path in paths:
+        segment = parse(path)
+        if segment:
+            folder, epoch, number = segment
+            numbers.setdefault(folder, {}).setdefault(epoch, []).append(number)
+    out: dict[str, dict[int, tuple[tuple[int, int], ...]]] = {}
+    for folder, epochs in numbers.items():
+        for epoch, found in epochs.items():
+            runs: list[tuple[int, int]] = []
+            for n in sorted(found):
+                if runs and n == runs[-1][1] + 1:
+                    runs[-1] = (runs[-1][0], n)
+                else:
+                    runs.append((n, n))
+            out.setdefault(folder, {})[epoch] = tuple(runs)
+    return out
+
+
+def epoch_path(number: int) -> str:
+    return f"epochs/{number:06d}.json"
+
+
+def highest(store: Store) -> int:
+    """The epoch that is on; 0 if there was none."""
+    return max((int(m[1]) for n in store.names("epochs/") if (m := EPOCH.fullmatch(n))), default=0)
+
+
+def read_seen(store: Store) -> Seen:
+    """What the last take-over that came to the end of its look-around found."""
+    last = max((int(m[1]) for n in store.names("epochs/") if (m := SEEN.fullmatch(n))), default=0)
+    if not last:
+        return Seen()
+    path = f"epochs/{last:06d}.seen.json"
+    value, _ = codec.unpack_part(store.read(path), store.uri(path))
+    return Seen.from_json(value)
+
+
+class Hold:
+    """One driver's hold of the run, from take-over to release."""
+
+    def __init__(self, store: Store, settings: StorageSection, epoch: int, confirmed: float) -> None:
+        self.epoch = epoch
+        self._store, self._lease = store, settings.lease
+        # a beat that takes long is worth nothing; the next one comes
+        quick = {"retries": 1, "timeout": max(1.0, min(settings.timeout, settings.lease / 4))}
+        self._beats = Store(store.root, settings.model_copy(update=quick))
+        self._confirmed = confirmed
+        self._count = 0
+        self._successor = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="ledger-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise if somebody else is known to have taken over. Asks the store only when the last answer is old."""
+        if not self._successor and clock() - self._confirmed > self._lease / 2:
+            self.confirm()
+        self._refuse()
+
+    def confirm(self) -> None:
+        """Ask the store whether the run is still ours."""
+        with self._lock:
+            asked = clock()
+            self._beat(self._store)
+            self._successor = max(self._successor, self._newer(self._store))
+            if not self._successor:
+                self._confirmed = asked
+        self._refuse()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def release(self) -> None:
+        self.stop()
+        value = {"epoch": self.epoch}
+        self._store.create(f"epochs/{self.epoch:06d}.end.json", codec.pack_part("end", self.epoch, value))
+
+    def _refuse(self) -> None:
+        if self._successor:
+            raise Fenced(
+                f"{self._store.uri()} is driven by somebody else since epoch {self._successor}; this was {self.epoch}",
+                mend=f"`seal-ray status {self._store.uri()}` shows what the other driver does",
+            )
+
+    def _newer(self, store: Store) -> int:
+        found = highest(store)
+        return found if found > self.epoch else 0
+
+    def _beat(self, store: Store) -> None:
+        self._count += 1
+        value = {"epoch": self.epoch, "beat": self._count}
+        store.write(f"epochs/{self.epoch:06d}.beat.json", codec.pack_part("beat", self.epoch, value))
+
+    def _beat_on(self) -> None:
+        while not self._stop.wait(self._lease / 4) and not self._successor:
+            # a beat that fails is made up for by the next; when none comes through, `check` asks and raises
+            with contextlib.suppress(StorageError), self._lock:
+                asked = clock()
+                self._beat(self._beats)
+                self._successor = max(self._successor, self._newer(self._beats))
+                if not self._successor:
+                    self._confirmed = asked
+
+
+def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int], Seen]) -> tuple[Hold, Seen]:
+    """Take the run over, unless its holder is alive. `look` finds what counts from now on."""
+    top = highest(store)
+    if top:
+        _refuse_if_held(store, top)
+    asked = clock()
+    mine = {"owner": owner, "lease": settings.lease, "nonce": uuid.uuid4().hex, "process": _process()}
+    try:
+        store.create(epoch_path(top + 1), codec.pack_part("epoch", top + 1, mine))
+    except AlreadyThere:
+        _refuse_if_held(store, top + 1)
+        raise InfraError(
+            f"{store.uri()}: another driver has just taken epoch {top + 1}", mend="start the same command again"
+        ) from None
+    hold = Hold(store, settings, top + 1, asked)
+    hold.start()
+    try:
+        seen = look(top + 1)
+        path = f"epochs/{top + 1:06d}.seen.json"
+        store.create(path, codec.pack_part("seen", top + 1, seen.as_json()))
+    except BaseException:
+        hold.stop()
+        raise
+    return hold, seen
+
+
+def holder(store: Store, epoch: int) -> dict[str, Json]:
+    value, _ = codec.unpack_part(store.read(epoch_path(epoch)), store.uri(epoch_path(epoch)))
+    return value
+
+
+def _refuse_if_held(store: Store, epoch: int) -> None:
+    try:
+        found = holder(store, epoch)
+    except codec.Damaged:
+        return  # written whole or not at all: somebody's hand was in it, and nobody can hold it
+    if store.exists(f"epochs/{epoch:06d}.end.json") or _is_dead(found["process"]):
+        return
+    try:
+        beat = store.info(f"epochs/{epoch:06d}.beat.json").modified
+    except Missing:
+        beat = store.info(epoch_path(epoch)).modified
+    # S3 stamps objects in whole seconds
+    until = beat + found["lease"] + (1 if store.remote else 0)
+    now = store.now()
+    if now >= until:
+        return
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(until))
+    raise InfraError(
+        f"{store.uri()} is driven by {found['owner']} (epoch {epoch}), by its last sign of life until {when}",
+        mend=f"stop that driver, or if it is dead start the same command again in {until - now:.0f} s",
+    )
+
+
+def _process() -> dict[str, Json]:
+    """Names this process beyond doubt: machine boot, process-id namespace, id and start time."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        return {"boot": boot, "space": os.readlink("/proc/self/ns/pid"), "pid": os.getpid(), "born": _born(os.getpid())}
+    except OSError:
+        return {}
+
+
+def _is_dead(process: Mapping[str, Json]) -> bool:
+    """Whether a holder is gone for certain: it ran where we run and is no more. Saves waiting out its lease."""
+    mine = _process()
+    if not mine or any(process.get(k) != mine[k] for k in ("boot", "space")):
+        return False
+    return _born(process["pid"]) != process["born"]
+
+
+def _born(pid: int) -> str:
+    """When a process started, in ticks since boot; empty for one that is gone or only waits to be buried."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def clock() -> float:
+    """Seconds that go on while this process or machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,0 +1,92 @@
+"""What a store's exceptions mean: what passes by itself, what says that an object is there, what to tell a person."""
+
+import errno
+import re
+
+from seal_ray.errors import Missing, StorageError
+
+PASSING_CODES = {
+    "408", "409", "425", "429", "500", "502", "503", "504",
+    "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "ThrottlingException", "Throttling",
+    "OperationAborted", "ConditionalRequestConflict", "BandwidthLimitExceeded", "TooManyRequests",
+    "XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody",
+}  # fmt: skip
+EXPIRED_CODES = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"}
+PASSING_ERRNO = {
+    errno.EBUSY, errno.EREMOTEIO, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED,
+    errno.ECONNABORTED, errno.EPIPE, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ESTALE, errno.EINTR,
+}  # fmt: skip
+PASSING_NAMES = {
+    "HTTPClientError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError", "ConnectTimeoutError",
+    "ResponseStreamingError", "IncompleteRead", "IncompleteReadError", "ClientPayloadError", "ResponseParserError",
+    "ServerDisconnectedError", "ClientOSError", "ClientConnectorError", "FSTimeoutError", "ContentLengthError",
+    "ProxyConnectionError", "HttpError", "FlexibleChecksumError",
+}  # fmt: skip
+SECRET = re.compile(
+    r"(?i)(//[^/@\s:]+:)[^/@\s]+@|((?:secret|token|password|signature|credential)[\w-]*[=:]\s*)[^\s&,;]+"
+)
+
+
+def without_secrets(text: str) -> str:
+    return SECRET.sub(lambda m: f"{m.group(1)}…@" if m.group(1) else f"{m.group(2)}…", text)
+
+
+def code(error: BaseException) -> str:
+    """The store's own word for what is wrong, where it gave one."""
+    for one in (error, error.__cause__):
+        answer = getattr(one, "response", None)
+        if isinstance(answer, dict):
+            found = str(answer.get("Error", {}).get("Code") or "")
+            return found or str(answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or "")
+    return ""
+
+
+def is_expired(error: BaseException) -> bool:
+    return code(error) in EXPIRED_CODES
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may work in a moment."""
+    said = code(error)
+    if said:
+        return said in PASSING_CODES
+    if PASSING_NAMES & {c.__name__ for c in type(error).__mro__} or isinstance(error, (TimeoutError, ConnectionError)):
+        return True
+    return isinstance(error, OSError) and error.errno in PASSING_ERRNO
+
+
+def says_exists(error: BaseException) -> bool:
+    """Whether a create-only write failed because something is there."""
+    return isinstance(error, FileExistsError) or code(error) in {"PreconditionFailed", "412"}
+
+
+def translate(error: BaseException, operation: str, uri: str) -> StorageError:
+    """Our error for theirs: what, where, and what to do next."""
+    said = code(error)
+    plain = str(error) or type(error).__name__
+    detail = without_secrets(plain if said in plain else f"{said}: {plain}")
+    message = f"{operation} {uri}: {detail}"
+    if said == "NoSuchBucket":
+        return StorageError(f"{operation} {uri}: there is no such bucket", mend="create the bucket, or mend the URI")
+    if isinstance(error, FileNotFoundError) or said in {"NoSuchKey", "404"}:
+        return Missing(f"{operation} {uri}: nothing is there")
+    number = error.errno if isinstance(error, OSError) else None
+    if is_expired(error):
+        mend = "renew the credentials; the same command then goes on where it stopped"
+    elif said in {"InvalidAccessKeyId", "SignatureDoesNotMatch"} or "credentials" in detail.lower():
+        mend = "set credentials (environment, profile or the machine's role) that are valid for this store"
+    elif said == "RequestTimeTooSkewed":
+        mend = "set this machine's clock: it differs too much from the store's"
+    elif isinstance(error, PermissionError) or number in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        mend = "allow this account to list, read, write and delete there, or choose another run.uri"
+    elif number in {errno.ENOSPC, errno.EDQUOT}:
+        mend = "make room on the disk; the same command then goes on where it stopped"
+    elif number in {errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}:
+        mend = "this store lacks what create-only writes need (hard links or conditional puts); choose another run.uri"
+    elif number in {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}:
+        mend = "mend the URI: a file stands where a folder should be, or the name is too long"
+    elif is_passing(error):
+        mend = "the store did not answer in time; check endpoint and network, then start the same command again"
+    else:
+        mend = "check the URI, storage.endpoint and storage.region"
+    return StorageError(message, mend=mend)

@@ -1,0 +1,251 @@
+"""The record of a run under its URI, and the only truth about it. Read `Ledger` first, then `rounds.RoundLedger`.
+
+run.json                    configuration, software, seed
+epochs/000001.json …        who drives the run; .seen what the take-over found, .beat its heartbeat, .end its release
+rounds/0001/tasks.json …    named parts, each written once
+rounds/0001/trials/…        records in segments, named by epoch and number
+rounds/0001/version/…       folders, listed with their digests in version.files.json
+rounds/0001/manifest.json   lists every part with size and digest, written last: the commit
+events/…                    what happened, in segments
+tombstones/…                which tasks were deleted, and what the objects became that held their texts
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from seal_ray.config import StorageSection
+from seal_ray.errors import Fenced, LedgerError, Missing, StorageError
+from seal_ray.records import Event, Json, digest, encode
+from seal_ray.storage import codec, epochs, upkeep
+from seal_ray.storage.access import Access
+from seal_ray.storage.codec import Damaged
+from seal_ray.storage.decoding import decoder
+from seal_ray.storage.epochs import Seen
+from seal_ray.storage.rounds import RoundLedger
+from seal_ray.storage.segments import Writer
+from seal_ray.storage.store import Sink, Store
+
+__all__ = ["Ledger", "RoundLedger"]
+ROUND = re.compile(r"\d{4,}")
+
+
+class Ledger:
+    """A run's record. Opening it asks the store for nothing; it may be used from several threads."""
+
+    def __init__(
+        self, uri: str, settings: StorageSection | None = None, *, read_only: bool = False, sink: Sink | None = None
+    ) -> None:
+        self.settings = settings or StorageSection()
+        self.store = Store(uri, self.settings, sink)
+        self.uri = self.store.uri()
+        self.read_only = read_only
+        self._access = Access(self.store, self.settings, read_only=read_only)
+        self._access.sink = sink
+        self._rounds: dict[int, RoundLedger] = {}
+        self._lock = threading.RLock()
+        self._probed = False
+
+    # the run
+
+    def exists(self) -> bool:
+        """Whether there is a run. One without its run.json is refused: a new one would bury it."""
+        names = set(self.store.names(""))
+        if "run.json" in names:
+            return True
+        if {"epochs", "rounds"} & names:
+            raise LedgerError(
+                f"{self.store.uri('run.json')} is gone, but epochs or rounds of a run are there",
+                mend="put run.json back from a copy, or choose another run.uri",
+            )
+        return False
+
+    def create(self, config: Mapping[str, Any], software: Mapping[str, str], seed: int) -> None:
+        """Begin a run. If somebody began one there in the meantime it must be the same one."""
+        self._probe()
+        plain = encode(dict(config))
+        value = {"config": plain, "digest": digest(plain), "software": encode(dict(software)), "seed": seed}
+        self.store.create("run.json", codec.pack_part("run.json", 0, value))
+
+    def run(self) -> dict[str, Json]:
+        """What the run was begun with: config, digest, software, seed."""
+        value, _ = codec.unpack_part(self.store.read("run.json"), self.store.uri("run.json"))
+        return value
+
+    # who drives it
+
+    def acquire(self, owner: str) -> int:
+        """Take the run over and keep it with heartbeats; refused while another driver is alive. The epoch."""
+        if self.read_only:
+            raise LedgerError(f"{self.uri} was opened to read only")
+        with self._lock:
+            if self._access.hold:
+                return self._access.hold.epoch
+            self._probe()
+            hold, seen = epochs.take(self.store, self.settings, owner, self._look)
+            writer = Writer(self.store, self.settings, hold.epoch, hold.check)
+            self._access.pin(seen)
+            self._access.hold, self._access.writer = hold, writer
+            for part in self._rounds.values():
+                part.forget()
+            return hold.epoch
+
+    def check(self) -> None:
+        """Raise `Fenced` if somebody else has taken over. Cheap: the heartbeat asks, this looks at the answer."""
+        if self._access.hold:
+            self._access.hold.check()
+
+    def release(self, within: float | None = None) -> None:
+        """Bring what was appended into the store and hand the run over, at once. `within` bounds both, in seconds."""
+        with self._lock:
+            hold, writer = self._access.hold, self._access.writer
+            if hold is None or writer is None:
+                return
+            if within is not None:
+                self.store.give_up = time.monotonic() + within
+            try:
+                writer.flush(within=within)
+                hold.check()
+            finally:
+                self._access.hold = self._access.writer = None
+                self._access.unpin()
+                self._rounds.clear()
+                writer.close()
+                hold.release()
+                self.store.give_up = None
+
+    def close(self, within: float | None = None) -> None:
+        """Release the run if it is held, and let go of threads. What the store refuses now is done again on resume."""
+        try:
+            self.release(within)
+        except Fenced:
+            pass  # the other driver has the run; there is nothing to hand over
+        finally:
+            self.store.close()
+
+    @property
+    def holds(self) -> bool:
+        """Whether this process drives the run."""
+        return self._access.hold is not None
+
+    # rounds
+
+    def round(self, number: int) -> RoundLedger:
+        with self._lock:
+            if number not in self._rounds:
+                self._rounds[number] = RoundLedger(self._access, number)
+            return self._rounds[number]
+
+    def rounds(self) -> list[int]:
+        """Every round of which anything is there."""
+        return sorted(int(n) for n in self.store.names("rounds/") if ROUND.fullmatch(n))
+
+    def latest(self) -> int:
+        """The highest committed round whose manifest is whole; 0 if there is none."""
+        return next((n for n in reversed(self.rounds()) if self.round(n).manifest() is not None), 0)
+
+    def manifest(self, number: int) -> dict[str, Json] | None:
+        return self.round(number).manifest()
+
+    # events
+
+    def events(self, event: Event) -> None:
+        """Append to the event stream. Before the take-over events wait; after the release they are dropped."""
+        if not self.read_only:
+            self._access.tell(event)
+
+    def read_events(self) -> Iterator[Event]:
+        """Every event in the order of its driver's telling. Damaged segments are passed over: nothing rests on them."""
+        read = decoder(Event)
+        seen = self._access.seen()
+        paths = [e.path for e in self.store.list("events/") if seen.accepts(e.path)]
+        for path, data in zip(paths, self.store.read_many(paths), strict=True):
+            if isinstance(data, StorageError):
+                continue
+            try:
+                _, lines = codec.unpack_segment(data, self.store.uri(path))
+            except Damaged:
+                continue
+            yield from (read(json.loads(line)) for line in lines)
+
+    def flush(self, within: float | None = None) -> None:
+        """Come back when everything appended is safe in the store; raises if an upload failed."""
+        if self._access.writer:
+            self._access.writer.flush(within=within)
+
+    # upkeep
+
+    def verify(self) -> "list[upkeep.Problem]":
+        """Read everything and name what is not as it should be."""
+        return upkeep.verify(self)
+
+    def gc(self, dry_run: bool = True) -> "list[upkeep.Waste]":
+        """What no reader looks at any more; without `dry_run` it is deleted."""
+        return upkeep.gc(self, dry_run=dry_run)
+
+    def delete_task(self, task_id: str) -> "upkeep.Deletion":
+        """Take a task's texts out of every object, and leave a tombstone."""
+        return upkeep.delete_task(self, task_id)
+
+    def forget(self) -> None:
+        """Look everything up again: objects were rewritten."""
+        self._access.forget_tombstones()
+        for part in self._rounds.values():
+            part.forget()
+
+    # inside
+
+    def _probe(self) -> None:
+        if self.store.remote and not self._probed:
+            self.store.probe()
+        self._probed = True
+
+    def _look(self, epoch: int) -> Seen:
+        """What counts for the driver of this epoch: what the one before could know of, and what came since."""
+        before = epochs.read_seen(self.store)
+        reader = Access(self.store, self.settings, read_only=True, seen=before)
+        numbers = self.rounds()
+        committed = next((n for n in reversed(numbers) if RoundLedger(reader, n).manifest() is not None), 0)
+        settled = min(committed, before.committed)
+        files: set[str] = set()
+        segments: set[str] = set()
+        for n in numbers:
+            prefix = f"rounds/{n:04d}/"
+            files.update(f for f in before.files if f.startswith(prefix))
+            if n <= settled:
+                continue
+            for entry in self.store.list(prefix):
+                said = before.accepts(entry.path)
+                if said:
+                    segments.add(entry.path)
+                elif said is None and entry.path.count("/") == 2 and self._written_since(before, entry.path):
+                    files.add(entry.path)
+        for e in range(before.epoch, epoch):
+            segments.update(entry.path for entry in self.store.list(f"events/e{e:06d}-"))
+        return Seen(epoch, frozenset(files), _merge(before.segments, epochs.ranges(segments)), committed)
+
+    def _written_since(self, before: Seen, path: str) -> bool:
+        try:
+            _, envelope = codec.unpack_part(self.store.read(path), self.store.uri(path))
+        except (Damaged, Missing):
+            return False
+        return envelope["epoch"] >= before.epoch
+
+
+def _merge(
+    old: Mapping[str, Mapping[int, tuple[tuple[int, int], ...]]],
+    new: Mapping[str, Mapping[int, tuple[tuple[int, int], ...]]],
+) -> dict[str, dict[int, tuple[tuple[int, int], ...]]]:
+    """Everything of both, each epoch's runs of numbers joined."""
+    out: dict[str, dict[int, tuple[tuple[int, int], ...]]] = {}
+    for folder in old.keys() | new.keys():
+        for epoch in old.get(folder, {}).keys() | new.get(folder, {}).keys():
+            numbers = {
+                n for part in (old, new) for a, b in part.get(folder, {}).get(epoch, ()) for n in range(a, b + 1)
+            }
+            names = [f"{folder}/e{epoch:06d}-{n:08d}.jsonl" for n in numbers]
+            out.setdefault(folder, {})[epoch] = epochs.ranges(names)[folder][epoch]
+    return out

@@ -1,0 +1,148 @@
+"""A folder on a disk with the guarantees of an object store: objects appear whole, and create-only is exclusive."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+
+from seal_ray.storage.entries import Entry
+
+TEMPORARY = ".tmp-"  # how an object is called that is still being written
+
+
+class LocalFiles:
+    """Objects as files below `root`. Keys are relative paths with slashes."""
+
+    remote = False
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(os.path.expanduser(root))
+
+    def read(self, key: str) -> bytes:
+        with open(self._path(key), "rb") as file:
+            return file.read()
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._temporary(key, data) as temporary:
+            os.replace(temporary, self._path(key))
+        self._settle(key)
+
+    def create(self, key: str, data: bytes) -> None:
+        with self._temporary(key, data) as temporary:
+            self._link(temporary, key)
+        self._settle(key)
+
+    def swap(self, key: str, data: bytes, etag: str) -> bool:
+        """Replace the object if it is still the one that `etag` names."""
+        with self._temporary(key, data) as temporary, open(self._path(key) + ".lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.info(key).etag != etag:
+                return False
+            os.replace(temporary, self._path(key))
+        self._settle(key)
+        return True
+
+    def info(self, key: str) -> Entry:
+        return _entry(key, os.stat(self._path(key)))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        folder = prefix.rpartition("/")[0]
+        for base, folders, files in os.walk(self._path(folder) if folder else self.root):
+            folders.sort()
+            for name in files:
+                path = os.path.join(base, name)
+                key = os.path.relpath(path, self.root).replace(os.sep, "/")
+                if name.startswith(TEMPORARY) or name.endswith(".lock") or not key.startswith(prefix):
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # went away while we looked
+                    yield _entry(key, os.stat(path))
+
+    def names(self, prefix: str) -> list[str]:
+        try:
+            found = os.listdir(self._path(prefix.rstrip("/")))
+        except FileNotFoundError:
+            return []
+        return [n for n in found if not n.startswith(TEMPORARY)]
+
+    def delete(self, key: str) -> None:
+        os.unlink(self._path(key))
+
+    def now(self) -> float:
+        """The file server's time: on a network disk it is the server that stamps files."""
+        probe = self._path(f"{TEMPORARY}clock-{uuid.uuid4().hex}")
+        os.makedirs(self.root, exist_ok=True)
+        with open(probe, "wb") as file:
+            stamp = os.fstat(file.fileno()).st_mtime
+        os.unlink(probe)
+        return stamp
+
+    def upload(self, source: str, key: str) -> None:
+        """Create-only, from a file."""
+        temporary = self._place(key)
+        try:
+            shutil.copyfile(source, temporary)
+            _sync(temporary)
+            self._link(temporary, key)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        self._settle(key)
+
+    def download(self, key: str, target: str) -> None:
+        shutil.copyfile(self._path(key), target)
+
+    def left_behind(self) -> Iterator[Entry]:
+        """Files of writers that died."""
+        for base, _, files in os.walk(self.root):
+            for name in files:
+                if name.startswith(TEMPORARY):
+                    path = os.path.join(base, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        yield _entry(os.path.relpath(path, self.root).replace(os.sep, "/"), os.stat(path))
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self.root, *key.split("/")) if key else self.root
+
+    def _place(self, key: str) -> str:
+        folder = os.path.dirname(self._path(key))
+        os.makedirs(folder, exist_ok=True)
+        return os.path.join(folder, f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
+
+    @contextlib.contextmanager
+    def _temporary(self, key: str, data: bytes) -> Iterator[str]:
+        path = self._place(key)
+        try:
+            with open(path, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _link(self, temporary: str, key: str) -> None:
+        # a hard link either makes the whole file appear or fails because the name is taken; rename would replace
+        os.link(temporary, self._path(key))
+
+    def _settle(self, key: str) -> None:
+        """The new name itself must survive a power cut as well."""
+        folder = os.open(os.path.dirname(self._path(key)), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _entry(key: str, found: os.stat_result) -> Entry:
+    return Entry(key, found.st_size, f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}", found.st_mtime)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
