@@ -71,9 +71,8 @@ def main() -> None:
 
     figures = [agreement(y, cross_validate(x, y, titles, seed) >= 0.5) for seed in range(3)]
     for name, values in zip(("agreement", "kappa"), zip(*figures, strict=True), strict=True):
-        print(
-            f"{name:<10} {np.mean(values):.4f}   (by title, {FOLDS} folds, 3 ways: {min(values):.4f} to {max(values):.4f})"
-        )
+        low, high = min(values), max(values)
+        print(f"{name:<10} {np.mean(values):.4f}   (by title, {FOLDS} folds, 3 ways: {low:.4f} to {high:.4f})")
     if arguments.write:
         bias, weights = fit(x, y)
         model = {

@@ -1,0 +1,52 @@
+"""Verdicts that were bought once, kept by their content so that nobody pays for them again."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from seal_ray.errors import AlreadyThere, Missing
+
+
+class Cache(Protocol):
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+
+class StoredCache:
+    """One small object for each verdict under a root; the root is whatever `read` and `create` lead to."""
+
+    def __init__(self, read: Callable[[str], bytes], create: Callable[[str, bytes], None]) -> None:
+        self._read, self._create = read, create
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return self._read(_path(key))
+        except (Missing, FileNotFoundError):
+            return None
+
+    def put(self, key: str, data: bytes) -> None:
+        try:
+            self._create(_path(key), data)
+        except (AlreadyThere, FileExistsError):
+            return  # another process bought the same verdict; the first one stays
+
+
+class FolderCache(StoredCache):
+    """The same in a local folder."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+        super().__init__(lambda path: (self.folder / path).read_bytes(), self._write)
+
+    def _write(self, path: str, data: bytes) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_suffix(f".{threading.get_ident()}.part")
+        draft.write_bytes(data)
+        draft.replace(target)  # a reader sees the whole or nothing
+
+
+def _path(key: str) -> str:
+    return f"{key[:2]}/{key}.json"
