@@ -1,0 +1,119 @@
+"""The Ray cluster: joining it, and what its nodes have, as plain data."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from seal_ray.config import PlacementSection
+from seal_ray.errors import InfraError
+
+log = logging.getLogger(__name__)
+
+# what every process of a run is started with, unless whoever submits the run says otherwise
+ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
+_TYPE = "accelerator_type:"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node: what it has, and how much of that nobody holds."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float = 0
+    gpu_type: str = ""
+    memory: float = 0  # bytes
+    free_cpus: float = 0
+    free_gpus: float = 0
+
+
+def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, namespace: str = "seal-ray") -> str:
+    """Join the cluster that the configuration names, or start a local one; returns its address.
+
+    A process that has joined one already stays there. A local cluster asks its members for a token and shows no
+    dashboard to the network.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return ray.get_runtime_context().gcs_address
+    wanted = {k: v for k, v in {**ENVIRONMENT, **(env or {})}.items() if k not in os.environ}
+    common: dict[str, Any] = {
+        "namespace": namespace,
+        "runtime_env": {"env_vars": wanted},
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if section.address == "local":
+        return _local(common)
+    try:
+        ray.init(address=section.address, **common)
+    except ConnectionError as error:
+        if section.address == "auto" and not os.environ.get("RAY_ADDRESS"):
+            return _local(common)
+        where = os.environ.get("RAY_ADDRESS") or section.address
+        raise InfraError(
+            f"placement.address: no Ray cluster answers at {where} ({str(error).splitlines()[0][:200]})",
+            mend="check the address and RAY_AUTH_TOKEN, or use placement.address: local",
+        ) from None
+    return ray.get_runtime_context().gcs_address
+
+
+def _local(common: dict[str, Any]) -> str:
+    import ray
+
+    ray.init(address="local", include_dashboard=False, **common)
+    return ray.get_runtime_context().gcs_address
+
+
+def resources() -> tuple[Node, ...]:
+    """The nodes that are alive and will stay, in an order that does not change."""
+    import ray
+    from ray._private import state
+
+    free = state.available_resources_per_node()
+    going = leaving_nodes()
+    nodes = []
+    for node in ray.nodes():
+        if not node["Alive"] or node["NodeID"] in going:
+            continue
+        has, left = node["Resources"], free.get(node["NodeID"], {})
+        types = [key[len(_TYPE) :] for key in has if key.startswith(_TYPE)]
+        nodes.append(
+            Node(
+                id=node["NodeID"],
+                name=node.get("NodeName") or node["NodeManagerAddress"],
+                cpus=has.get("CPU", 0),
+                gpus=has.get("GPU", 0),
+                gpu_type=types[0] if types else "",
+                memory=has.get("memory", 0),
+                free_cpus=left.get("CPU", 0),
+                free_gpus=left.get("GPU", 0),
+            )
+        )
+    return tuple(sorted(nodes, key=lambda n: n.id))
+
+
+def leaving_nodes() -> dict[str, str]:
+    """Nodes that are gone, or have announced that they will be drained, and why."""
+    import ray
+    from ray._private import state
+
+    going = {
+        n["NodeID"]: f"its node is gone ({n.get('DeathReasonMessage') or 'no reason given'})"
+        for n in ray.nodes()
+        if not n["Alive"]
+    }
+    for node in state.state.get_draining_nodes():
+        going.setdefault(node, "its node will be drained")
+    return going
+
+
+def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
+    """Tell the autoscaler, if there is one, what is wanted. An empty list takes the wish back."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=bundles)

@@ -1,0 +1,134 @@
+"""The crew of a run: it joins the cluster, plans who runs where, and has samplers, workers and trainers at hand."""
+
+from pathlib import Path
+from typing import Any
+
+from seal_ray.config import Config
+from seal_ray.fleet import cluster
+from seal_ray.fleet.actors import RayActors
+from seal_ray.fleet.leases import Leases
+from seal_ray.fleet.placement import Placement, RoleName, Sink, plan_placement, preflight
+from seal_ray.fleet.pool import Pool
+from seal_ray.fleet.samplers import SamplerGroup, sampler_class
+from seal_ray.fleet.weights import share
+from seal_ray.fleet.worker import WorkerSettings, worker_class
+from seal_ray.records import Version
+from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
+
+PROCESS_BYTES = 1.5e9  # an actor without a model: its libraries and what they keep
+COPIES = 4  # of the weights as they are stored: in float32, and as much again for what is computed with them
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class Crew:
+    """Everything that computes for a run. Roles come up when they are asked for, and make room for each other."""
+
+    def __init__(self, config: Config, folder: str, sink: Sink, env: dict[str, str] | None = None) -> None:
+        self._config, self._sink = config, sink
+        cluster.connect(config.placement, env=env)
+        plan = plan_placement(
+            config.placement,
+            cluster.resources(),
+            most_trainers=config.policy.global_batch,
+            actor_bytes=PROCESS_BYTES + COPIES * sum(p.stat().st_size for p in Path(folder).glob("*.safetensors")),
+        )
+        self.placement: Placement = preflight(plan, config.placement.deadline, sink)
+        self.leases = Leases(self.placement, sink)
+        self._samplers: SamplerGroup | None = None
+        self._pool: Pool | None = None
+
+    @property
+    def overlap(self) -> bool:
+        """Whether samplers and workers are there at the same time."""
+        return self.placement.overlap
+
+    def samplers(self, version: Version, adapter_dir: str | None) -> SamplerGroup:
+        """The samplers, writing with this version."""
+        if self._samplers is None:
+            self._make_room("sampler")
+            actors = RayActors("sampler", self.leases, self._make_sampler)
+            self._samplers = SamplerGroup(self.placement, actors, self._sink, share=share)
+        self._samplers.version(version, adapter_dir)
+        return self._samplers
+
+    def pool(self, version: Version, adapter_dir: str | None) -> Pool:
+        """The workers, trying with this version."""
+        if self._pool is None:
+            self._make_room("worker")
+            actors = RayActors("worker", self.leases, self._make_worker)
+            most = self.placement.worker.most
+            self._pool = Pool(
+                actors, self.placement.section, self._sink, wave=self._config.inner.wave, most=most, share=share
+            )
+        self._pool.version(version, adapter_dir)
+        return self._pool
+
+    def trainers(self) -> dict[str, Any]:
+        """What the policy update is given to run on; whoever is in its way has gone by then."""
+        self._make_room("trainer")
+        role = self.placement.trainer
+        self.leases.begin_training(role.count)
+        return {"num_workers": role.count, "use_gpu": role.gpus > 0, "cpus_per_worker": role.cpus}
+
+    def release(self, *roles: RoleName) -> None:
+        """Let roles go, and prove that what they held is free."""
+        if "sampler" in roles and self._samplers:
+            self._samplers.close()
+            self._samplers = None
+        if "worker" in roles and self._pool:
+            self._pool.close()
+            self._pool = None
+        if "trainer" in roles:
+            self.leases.end_training()
+        self.leases.release(*(r for r in roles if r != "trainer"), deadline=min(60.0, self.placement.section.deadline))
+
+    def gpu_hours(self) -> float:
+        return self.leases.gpu_hours()
+
+    def close(self) -> None:
+        """Let everybody go."""
+        self.release("sampler", "worker", "trainer")
+
+    def _make_room(self, role: RoleName) -> None:
+        roles = self.placement.before(role)
+        self.release(*roles)
+
+    def _make_sampler(self, name: str, options: dict[str, Any]) -> Any:
+        config = self._config
+        settings = EngineSettings(
+            device=self.placement.device,
+            dtype=config.model.dtype,
+            max_length=config.model.max_length,
+            lora_rank=_engine_rank(config),
+            tensor_parallel=config.placement.tensor_parallel if self.placement.device == "gpu" else 1,
+            across_nodes=self.placement.sampler.across_nodes,
+            gpu_memory=config.sampling.gpu_memory,
+            kv_cache_gb=config.sampling.kv_cache_gb,
+            trust_remote_code=config.model.trust_remote_code,
+        )
+        env = {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **options["runtime_env"]["env_vars"]}
+        return (
+            sampler_class()
+            .options(**{**options, "runtime_env": {"env_vars": env}})
+            .remote(config.model, settings, config.storage)
+        )
+
+    def _make_worker(self, name: str, options: dict[str, Any]) -> Any:
+        config = self._config
+        on_gpu = self.placement.device == "gpu"
+        settings = WorkerSettings(
+            config.model,
+            config.storage,
+            config.inner,
+            config.answering,
+            device="cuda" if on_gpu else "cpu",
+            threads=0 if on_gpu else max(1, int(config.placement.worker_cpus)),
+        )
+        return worker_class().options(**options).remote(name, settings)
+
+
+def _engine_rank(config: Config) -> int:
+    """The rank that samplers must be ready for; 0 where versions have no adapter."""
+    if config.policy.mode == "full":
+        return 0
+    return next((r for r in VLLM_RANKS if r >= config.policy.rank), config.policy.rank)

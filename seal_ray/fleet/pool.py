@@ -1,0 +1,263 @@
+"""The pool: candidates go in, trials come out, whatever happens to the workers in between.
+
+It is driven by `poll` alone and has no thread: the caller's loop does other things between calls. Workers are reached
+through `Actors`, which a simulation can play. A candidate may be tried twice; the first record of it counts.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from seal_ray.config import PlacementSection
+from seal_ray.errors import ConfigError
+from seal_ray.fleet.actors import Actors
+from seal_ray.fleet.lease import SUSPICIOUS, Cause, Lease
+from seal_ray.fleet.placement import Sink
+from seal_ray.fleet.roster import Member, Outcome, Roster
+from seal_ray.fleet.waves import FIRST_WAVE, LONG, Entry, Estimate, Waiting, split, work_of
+from seal_ray.records import Attempt, Event, Failure, Json, Trial, Version
+
+WAVE = 32  # candidates in a lease where the configuration leaves it open
+WAVE_SECONDS = 60.0  # a lease should not take longer: what is lost with a worker stays small
+STRIKES = 2  # times that a candidate alone may bring down its wave
+NAP = 0.1  # seconds between looks at the clock while nothing comes in
+
+
+@dataclass
+class Running:
+    """A lease that is out: what it holds, and how long it should take."""
+
+    id: int
+    entries: list[Entry]
+    began: float
+    expected: float | None
+    apart: bool
+    copied: bool = False  # leased to another worker as well
+
+
+class Pool:
+    """Leases waves of candidates to workers that come and go."""
+
+    def __init__(
+        self,
+        actors: Actors,
+        section: PlacementSection,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        wave: int = 0,
+        most: int = 0,
+        share: Callable[[str | None], Any] = lambda adapter: adapter,
+    ) -> None:
+        self._section, self._sink, self._clock = section, sink, clock
+        self._wave = wave or WAVE
+        most = section.max_workers or most
+        self._roster = Roster("worker", actors, section, sink, clock, least=section.min_workers, most=most, share=share)
+        self._entries: dict[str, Entry] = {}
+        self._waiting = Waiting(section.window)
+        self._running: dict[int, Running] = {}
+        self._estimate = Estimate()
+        self._out: list[Trial] = []
+        self._flushed = False
+        self._leases = itertools.count(1)
+
+    # what the driver calls
+
+    def version(self, version: Version, adapter_dir: str | None = None) -> None:
+        """Try what comes with this version; workers load it before their next wave."""
+        self._roster.version(version, adapter_dir)
+
+    def submit(self, attempts: Iterable[Attempt]) -> None:
+        now = self._clock()
+        for attempt in attempts:
+            if attempt.candidate.id not in self._entries:
+                entry = Entry(attempt, now, work_of(attempt))
+                self._entries[entry.id] = entry
+                self._waiting.add(entry)
+                self._flushed = False
+
+    def flush(self) -> None:
+        """Nothing more is coming for now: waves that are not full need not wait."""
+        self._flushed = True
+
+    def pending(self) -> int:
+        """Candidates without a trial."""
+        return len(self._entries)
+
+    def room(self) -> int:
+        """How many more candidates it wants, so that workers never wait and little is held in memory."""
+        return max(0, 2 * self._wave * max(1, self._roster.alive()) - len(self._waiting))
+
+    def poll(self, timeout: float) -> list[Trial]:
+        """The trials that have come in; waits for the first of them up to `timeout` seconds."""
+        if self._roster.current is None:
+            raise ConfigError("the pool was not told which version to try with", mend="call version first")
+        until = self._clock() + timeout
+        while True:
+            self._assign()
+            left = until - self._clock()
+            wait = 0.0 if self._out else max(0.0, min(left, NAP))
+            for outcome in self._roster.advance(wait, needed=bool(self._entries)):
+                self._on_outcome(outcome)
+            if self._out or left <= 0:
+                self._assign()
+                out, self._out = self._out, []
+                return out
+
+    def close(self) -> None:
+        """Let all workers go. Candidates that are still pending are forgotten."""
+        self._roster.close()
+        self._entries.clear()
+        self._running.clear()
+        self._waiting = Waiting(self._section.window)
+
+    # leasing
+
+    def _assign(self) -> None:
+        now = self._clock()
+        idle = self._roster.idle()
+        while idle:
+            wave, apart = self._next_wave(now, len(idle))
+            if not wave:
+                break
+            self._lease(idle.pop(), wave, apart)
+        for member in idle:
+            late = self._straggler(now)
+            if late is None:
+                break
+            late.copied = True
+            self._lease(member, [e for e in late.entries if e.id in self._entries], apart=False, copied=True)
+
+    def _next_wave(self, now: float, idle: int) -> tuple[list[Entry], bool]:
+        """Those under suspicion by themselves, on at most half of the workers; else the next wave of the window."""
+        apart = sum(r.apart for r in self._running.values())
+        if apart < max(1, self._roster.alive() // 2) and (wave := self._waiting.cut_apart()):
+            return wave, True
+        size = self._wave
+        if self._flushed:  # towards the end waves shrink, so that all workers end together
+            size = max(1, min(size, -(-len(self._waiting) // max(1, self._roster.alive()))))
+        rate = self._estimate.seconds(1)
+        if rate is None:
+            size = min(size, FIRST_WAVE)
+        seconds = min(WAVE_SECONDS, self._section.candidate_deadline / 3)
+        most_work = seconds / rate if rate else float("inf")
+        return self._waiting.cut(size, now, 0.0 if self._flushed else self._section.wave_wait, most_work), False
+
+    def _lease(self, member: Member, wave: list[Entry], apart: bool, copied: bool = False) -> None:
+        assert self._roster.current is not None
+        work = sum(e.work for e in wave)
+        running = Running(next(self._leases), wave, self._clock(), self._estimate.seconds(work), apart, copied)
+        for entry in wave:
+            entry.leases.add(running.id)
+        self._running[running.id] = running
+        lease = Lease(running.id, self._roster.current.digest, tuple(e.attempt for e in wave))
+        limit = self._estimate.limit(work, self._section.candidate_deadline)
+        self._roster.give(member, running.id, limit, "try_wave", lease)
+
+    def _straggler(self, now: float) -> Running | None:
+        """A lease that is overdue while others have nothing to do: it is leased again, and the first to end counts."""
+        late = [
+            r
+            for r in self._running.values()
+            if not r.copied
+            and not r.apart
+            and r.expected is not None
+            and now - r.began > max(1.0, LONG * r.expected)
+            and any(e.id in self._entries for e in r.entries)
+        ]
+        return min(late, key=lambda r: r.began) if late else None
+
+    # what came back
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        running = self._running.pop(outcome.work, None)
+        if outcome.late or running is None:
+            self._deliver(outcome.member, outcome.value or [])
+            return
+        for entry in running.entries:
+            entry.leases.discard(running.id)
+        if outcome.cause:
+            self._give_back(running, outcome.cause, f"{outcome.member}: {outcome.reason}")
+            return
+        self._tell_wave(running, outcome)
+        self._estimate.learn(sum(e.work for e in running.entries), outcome.seconds)
+        self._deliver(outcome.member, outcome.value)
+        for entry in running.entries:
+            if self._loose(entry):
+                self._again(entry, f"{outcome.member} returned no trial for it")
+
+    def _deliver(self, worker: str, trials: Iterable[Trial]) -> None:
+        """Hand trials out, once for each candidate; failures that may pass elsewhere are tried again."""
+        for trial in trials:
+            entry = self._entries.get(trial.candidate)
+            if entry is None:
+                self._tell("trial_again", candidate=trial.candidate, worker=worker)
+            elif trial.failure and trial.failure.kind == "out_of_memory":
+                self._strike(entry, "out_of_memory", trial.failure.message)
+            elif trial.failure and trial.failure.blame == "infra":
+                self._again(entry, trial.failure.message)
+            else:
+                self._done(entry, trial)
+
+    def _give_back(self, running: Running, cause: Cause, reason: str) -> None:
+        """A lease was lost: by nobody's fault, or brought down by one of its candidates, which must then be found."""
+        loose = [e for e in running.entries if self._loose(e)]
+        if cause == "out_of_memory":
+            self._wave = max(1, min(self._wave, len(running.entries) // 2))
+        if cause not in SUSPICIOUS:
+            for entry in loose:
+                self._again(entry, reason)
+        elif len(running.entries) > 1:
+            self._waiting.add_apart(split(loose))
+        elif loose:
+            self._strike(loose[0], cause, reason)
+
+    def _loose(self, entry: Entry) -> bool:
+        """Neither done, nor waiting, nor being tried elsewhere."""
+        return entry.id in self._entries and not entry.waiting and not entry.leases
+
+    def _again(self, entry: Entry, reason: str) -> None:
+        """Try it elsewhere: this was not its own fault."""
+        entry.losses += 1
+        if entry.losses > self._section.candidate_retries:
+            self._fail(entry, Failure("lost", f"lost {entry.losses} times, the last time because: {reason}", "infra"))
+        elif self._loose(entry):
+            self._waiting.add(entry)
+
+    def _strike(self, entry: Entry, cause: str, reason: str) -> None:
+        """Alone, it brought down its wave. The second time it is told so."""
+        entry.strikes += 1
+        if entry.strikes >= STRIKES or cause == "error":
+            self._fail(entry, Failure(cause, f"tried {entry.strikes} times by itself, the last time: {reason}", "data"))
+        elif self._loose(entry):
+            self._waiting.add_apart([[entry]])
+
+    def _fail(self, entry: Entry, failure: Failure) -> None:
+        candidate = entry.attempt.candidate
+        self._done(entry, Trial(candidate.id, candidate.task, failure=failure))
+
+    def _done(self, entry: Entry, trial: Trial) -> None:
+        del self._entries[entry.id]
+        if entry.waiting:
+            self._waiting.remove(entry)
+        self._out.append(trial)
+
+    def _tell_wave(self, running: Running, outcome: Outcome) -> None:
+        member = self._roster.members.get(outcome.member)
+        alive = self._clock() - member.born if member else 0.0
+        self._tell(
+            "wave",
+            lease=running.id,
+            worker=outcome.member,
+            node=member.node if member else "",
+            candidates=len(running.entries),
+            steps=max(e.attempt.steps for e in running.entries),
+            started=round(time.time() - outcome.seconds, 3),
+            seconds=round(outcome.seconds, 3),
+            occupied=round(member.busy / alive, 4) if member and alive > 0 else 0.0,
+        )
+
+    def _tell(self, kind: str, **data: Json) -> None:
+        self._sink(Event(kind, data, time=time.time()))

@@ -1,0 +1,382 @@
+"""The actors of one role as they come and go: started, given a version, watched, let go; and the jobs they were given.
+
+The pool and the samplers both stand on this. It is driven by `advance` and has no thread. Every job that was given out
+comes back exactly once as an `Outcome` (a value that arrives after that is marked as late).
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from seal_ray.config import PlacementSection
+from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError
+from seal_ray.fleet import health
+from seal_ray.fleet.actors import Actors, Reply
+from seal_ray.fleet.health import Health, Sign
+from seal_ray.fleet.lease import Cause, Lost, OutOfMemory
+from seal_ray.fleet.placement import RoleName, Sink
+from seal_ray.records import Event, Json, Version
+
+LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
+SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
+START_FAILURES = 3  # actors in a row that may fail to start before the run stops
+FAULTS = 2  # jobs in a row that may fail on an actor, by its own account, before it is replaced
+
+
+@dataclass
+class Job:
+    """What an actor was given to do; `work` is the giver's own."""
+
+    work: Any
+    ticket: int
+    began: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: with a value, or by what it was lost."""
+
+    member: str
+    work: Any
+    seconds: float
+    value: Any = None
+    cause: Cause | None = None
+    reason: str = ""
+    late: bool = False
+
+
+@dataclass
+class Member:
+    """What is known of one actor."""
+
+    name: str
+    born: float
+    health: Health
+    version: str = ""
+    loading: int | None = None  # ticket
+    job: Job | None = None
+    ping: tuple[int, float] | None = None  # ticket, when
+    pinged: float = -math.inf
+    condemned: tuple[float, Cause, str] | None = None  # is killed at this time at the latest, and why
+    faults: int = 0
+    busy: float = 0.0  # seconds
+    node: str = ""
+    log: str = ""
+
+    @property
+    def idle(self) -> bool:
+        return self.health.state == "healthy" and self.job is None and self.condemned is None
+
+
+class Roster:
+    """The members of one role. `least` and `most`: how many there must and may be (most 0: as many as fit)."""
+
+    def __init__(
+        self,
+        role: RoleName,
+        actors: Actors,
+        section: PlacementSection,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        least: int,
+        most: int,
+        share: Callable[[str | None], Any],
+    ) -> None:
+        self.role: RoleName = role
+        self.least, self.most = least, most
+        self._actors, self._section, self._sink, self._clock, self._share = actors, section, sink, clock, share
+        self.members: dict[str, Member] = {}
+        self._tickets: dict[int, tuple[str, str, Any]] = {}  # ticket -> member, what was asked, the job's work
+        self._outcomes: list[Outcome] = []
+        self.current: Version | None = None
+        self._adapter: Any = None
+        self._count = 0
+        self._scaled = self._ticked = -math.inf
+        self._enough = clock()  # when there were last enough members
+        self._told_waiting = False
+        self._start_failures = 0
+        self._last_reason = ""
+
+    # what the pool and the samplers call
+
+    def version(self, version: Version, adapter_dir: str | None) -> None:
+        """All members work with this version from their next job on."""
+        if self.current is not None and version.digest == self.current.digest:
+            return
+        self.current, self._adapter = version, self._share(adapter_dir)
+        self._enough = self._clock()
+        for member in self.members.values():
+            if member.health.alive and member.job is None:
+                self._load(member)
+        self._scale(self._clock())
+
+    def idle(self) -> list[Member]:
+        return [m for m in self.members.values() if m.idle and self.current and m.version == self.current.digest]
+
+    def alive(self) -> int:
+        return sum(m.health.alive and m.health.state != "leaving" for m in self.members.values())
+
+    def give(self, member: Member, work: Any, limit: float, method: str, *args: Any) -> None:
+        """Begin a job on an idle member; after `limit` seconds it is taken away."""
+        ticket = self._call(member, "job", method, *args, work=work)
+        member.job = Job(work, ticket, self._clock(), limit)
+
+    def advance(self, timeout: float, *, needed: bool) -> list[Outcome]:
+        """Look after everybody, and wait for something to happen for up to `timeout` seconds.
+
+        `needed`: there is work, so members that are lacking are started, and waited for only so long.
+        """
+        now = self._clock()
+        if now - self._ticked >= min(0.1, self._section.heartbeat / 4):
+            self._tick(now, needed)
+        if not self._outcomes:
+            for reply in self._actors.replies(timeout):
+                self._on_reply(reply)
+        found, self._outcomes = self._outcomes, []
+        return found
+
+    def close(self) -> None:
+        for member in list(self.members.values()):
+            if member.health.alive:
+                self._bury(member, "not needed any more")
+        self.members.clear()
+        self._tickets.clear()
+        self._outcomes.clear()
+
+    # looking after members
+
+    def _tick(self, now: float, needed: bool) -> None:
+        self._ticked = now
+        for reply in self._actors.replies(0):  # what has come in while the driver was busy is no silence
+            self._on_reply(reply)
+        for member in [m for m in self.members.values() if m.health.alive]:
+            self._watch(member, now)
+        if now - self._scaled >= SCALE_EVERY:
+            for name, reason in self._actors.leaving().items():
+                member = self.members.get(name)
+                if member and member.health.alive:
+                    self._change(member, health.leave(member.health, now, reason))
+            if needed:
+                self._scale(now)
+        self._check_enough(now, needed)
+
+    def _watch(self, member: Member, now: float) -> None:
+        """Ask for a sign of life, and see whether what was asked or given is overdue."""
+        beat = self._section.heartbeat
+        if member.condemned:
+            when, cause, reason = member.condemned
+            if now >= when:
+                self._end(member, cause, reason)
+            return
+        if member.ping is None and now - member.pinged >= beat:
+            member.pinged = now
+            member.ping = (self._call(member, "ping", "ping"), now)
+        elif member.ping is not None:
+            self._change(member, health.silent(member.health, now, member.ping[1], beat))
+            if not member.health.alive:
+                self._end(member, "unreachable", member.health.reason)
+                return
+        if member.job and now - member.job.began > member.job.limit:
+            self._condemn(member, "deadline", f"took longer than {member.job.limit:.1f} s")
+        elif member.health.state == "starting" and now - member.health.since > self._section.deadline:
+            self._condemn(member, "infra", f"did not start within {self._section.deadline:g} s")
+        elif member.health.state == "leaving" and member.job is None:
+            self._bury(member, member.health.reason)
+        elif member.idle and self.current and member.version != self.current.digest:
+            self._load(member)
+
+    def _condemn(self, member: Member, cause: Cause, reason: str) -> None:
+        """It is stuck: hear where, then kill it."""
+        member.condemned = (self._clock() + LAST_WORDS, cause, reason)
+        self._call(member, "stacks", "stacks")
+
+    def _scale(self, now: float) -> None:
+        self._scaled = now
+        lacking = self.most - self.alive() if self.most else math.inf
+        if lacking <= 0 or self.current is None:
+            return
+        for _ in range(int(min(lacking, self._actors.room()))):
+            self._count += 1
+            name = f"{self.role}-{self._count}"
+            member = Member(name, now, health.begin(now))
+            self.members[name] = member
+            self._actors.start(name)
+            self._tell_member(member)
+            self._load(member)
+
+    def _load(self, member: Member) -> None:
+        assert self.current is not None
+        self._change(member, health.reload(member.health, self._clock()))
+        member.loading = self._call(member, "load", "load_version", self.current, self._adapter)
+
+    def _check_enough(self, now: float, needed: bool) -> None:
+        there = sum(m.health.state in {"healthy", "starting"} for m in self.members.values())
+        if there >= self.least or not needed:
+            self._enough, self._told_waiting = now, False
+            return
+        grace = self._section.worker_grace
+        if not self._told_waiting:
+            self._told_waiting = True
+            self._tell(
+                "waiting", what=f"{self.role}s", missing=f"{there} of at least {self.least}", deadline=round(grace, 1)
+            )
+        if now - self._enough < grace:
+            return
+        short = f"{there} {self.role}s for {now - self._enough:.0f} s, and at least {self.least} are needed"
+        if self._actors.room() == 0:
+            raise PlacementError(
+                f"{short}: the cluster has no room for {self._actors.missing()}",
+                mend="everything found is kept; add nodes and go on with the same command",
+            )
+        raise InfraError(
+            f"{short}; the last one was lost because: {self._last_reason or 'unknown'}",
+            mend="everything found is kept; the same command goes on with it",
+        )
+
+    # what came back
+
+    def _call(self, member: Member, what: str, method: str, *args: Any, work: Any = None) -> int:
+        ticket = self._actors.call(member.name, method, *args)
+        self._tickets[ticket] = (member.name, what, work)
+        return ticket
+
+    def _on_reply(self, reply: Reply) -> None:
+        name, what, work = self._tickets.pop(reply.ticket, ("", "", None))
+        member = self.members.get(name)
+        if member is None or not member.health.alive:
+            if what == "job" and reply.error is None:
+                self._outcomes.append(Outcome(name, work, 0.0, reply.value, late=True))
+        elif what == "job":
+            self._on_job(member, reply, work)
+        elif what == "load":
+            self._on_load(member, reply)
+        elif what == "ping":
+            self._on_ping(member, reply)
+        elif what == "stacks" and member.condemned:
+            if reply.error is None:
+                self._tell("warning", message=f"{name} is stuck; its stacks:\n{str(reply.value)[:8000]}")
+            self._end(member, *member.condemned[1:])
+
+    def _on_job(self, member: Member, reply: Reply, work: Any) -> None:
+        if member.job is None or member.job.ticket != reply.ticket:
+            if reply.error is None:
+                self._outcomes.append(Outcome(member.name, work, 0.0, reply.value, late=True))
+            return
+        error, reason = reply.error, say(reply.error)
+        if error is None:
+            member.faults = 0
+            self._finish(member, value=reply.value)
+        elif isinstance(error, Lost) and error.cause == "unreachable":
+            self._finish(member, cause="unreachable", reason=reason)
+            self._change(member, health.unreachable(member.health, self._clock(), reason))
+        elif isinstance(error, Lost) and error.cause != "infra":
+            self._end(member, error.cause, reason)
+        elif isinstance(error, OutOfMemory | MemoryError):
+            self._finish(member, cause="out_of_memory", reason=reason)
+        elif isinstance(error, Lost | InfraError | OSError):
+            member.faults += 1
+            if member.faults >= FAULTS:
+                self._end(member, "infra", reason)
+            else:
+                self._finish(member, cause="infra", reason=reason)
+        else:
+            self._finish(member, cause="error", reason=reason)
+
+    def _on_load(self, member: Member, reply: Reply) -> None:
+        if member.loading != reply.ticket:
+            return
+        member.loading = None
+        if reply.error is None:
+            member.version = str(reply.value)
+            self._start_failures = 0
+            self._change(member, health.ready(member.health, self._clock()))
+            return
+        if isinstance(reply.error, ConfigError | DataError):
+            raise reply.error  # the same on every node: nothing is gained by trying elsewhere
+        if isinstance(reply.error, Lost) and reply.error.cause == "unreachable":
+            self._change(member, health.unreachable(member.health, self._clock(), reply.error.reason))
+            return
+        cause = self._cause(member, reply.error.cause) if isinstance(reply.error, Lost) else "infra"
+        self._end(member, cause, f"did not start: {say(reply.error)}")
+
+    def _on_ping(self, member: Member, reply: Reply) -> None:
+        member.ping = None
+        now = self._clock()
+        if isinstance(reply.error, Lost) and reply.error.cause == "unreachable":
+            self._change(member, health.unreachable(member.health, now, reply.error.reason))
+        elif isinstance(reply.error, Lost):
+            self._end(member, reply.error.cause, reply.error.reason)
+        elif isinstance(reply.value, Sign):
+            sign = reply.value
+            if sign.node and not member.node:
+                member.node, member.log = sign.node, sign.log
+                self._actors.placed(member.name, sign.node)
+                self._tell_member(member)
+            before = member.health.state
+            expected = self.current.digest if self.current else ""
+            self._change(member, health.signed(member.health, now, sign, expected))
+            if before == "suspect" and member.health.state == "starting":
+                self._load(member)
+
+    # how members and their jobs end
+
+    def _finish(self, member: Member, value: Any = None, cause: Cause | None = None, reason: str = "") -> None:
+        """The member's job is over; the member lives."""
+        job, member.job = member.job, None
+        if job:
+            seconds = self._clock() - job.began
+            member.busy += seconds
+            self._outcomes.append(Outcome(member.name, job.work, seconds, value, cause, reason))
+
+    def _end(self, member: Member, cause: Cause, reason: str) -> None:
+        """The member is gone, or must go, and its job with it."""
+        cause = self._cause(member, cause)
+        if member.health.state == "starting" and member.version == "" and cause not in {"node", "unreachable"}:
+            self._start_failures += 1
+        self._finish(member, cause=cause, reason=reason)
+        self._bury(member, reason)
+        if self._start_failures >= START_FAILURES:
+            raise InfraError(
+                f"{self._start_failures} {self.role}s in a row did not start, the last one because: {reason}",
+                mend="`seal-ray doctor` checks a node; the actor's log is named in the run's events",
+            )
+
+    def _cause(self, member: Member, cause: Cause) -> Cause:
+        """Processes die with their node; then nobody is to blame, whichever is noticed first."""
+        return "node" if cause == "killed_worker" and member.name in self._actors.leaving() else cause
+
+    def _bury(self, member: Member, reason: str) -> None:
+        self._last_reason = reason
+        self._change(member, health.lost(member.health, self._clock(), reason))
+        self._actors.kill(member.name)
+        self.members.pop(member.name, None)
+
+    def _change(self, member: Member, new: Health) -> None:
+        before, member.health = member.health, new
+        if new.state != before.state:
+            self._tell_member(member)
+
+    def _tell_member(self, member: Member) -> None:
+        self._tell(
+            "worker",
+            worker=member.name,
+            node=member.node,
+            state=member.health.state,
+            reason=member.health.reason,
+            log=member.log,
+        )
+
+    def _tell(self, kind: str, **data: Json) -> None:
+        self._sink(Event(kind, data, time=time.time()))
+
+
+def say(error: BaseException | None) -> str:
+    """An error in one line."""
+    if error is None:
+        return ""
+    text = error.reason if isinstance(error, Lost) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:500]

@@ -1,0 +1,162 @@
+"""The worker: the actor that owns a device, and tries waves of candidates on it with the version that it was given."""
+
+import gc
+import os
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from seal_ray import models
+from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
+from seal_ray.errors import DataError, InfraError, SealError
+from seal_ray.fleet.health import Sign
+from seal_ray.fleet.lease import Lease, OutOfMemory
+from seal_ray.fleet.weights import Shared, materialise
+from seal_ray.records import Trial, Version
+
+SIGNS = "signs"  # the concurrency group that answers while the worker computes
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """All that a worker needs to know before it is given a version."""
+
+    model: ModelSection
+    storage: StorageSection
+    inner: InnerSection
+    answering: AnsweringSection
+    device: str = "cpu"  # cpu, cuda
+    threads: int = 0  # on CPU; 0 leaves it to torch
+
+
+class Worker:
+    """Tries waves. Whatever goes wrong leaves it sorted: `InfraError`, `DataError` or `OutOfMemory`."""
+
+    def __init__(self, name: str, settings: WorkerSettings) -> None:
+        self._name, self._settings = name, settings
+        self._version = ""
+        self._lease: int | None = None
+        self._model: Any = None
+        self._tokenizer: Any = None
+
+    def load_version(self, version: Version, files: Shared | str | None = None) -> str:
+        """Work with this version from now on; returns its digest. `files`: its adapter or weights, if it has any."""
+        settings = self._settings
+        if version.kind != "base" and files is None:
+            raise InfraError(
+                f"version {version.number} has weights of its own, but none were handed over",
+                mend="hand over the folder with its files",
+            )
+        self._version, self._model = "", None
+        gc.collect()
+        try:
+            import torch
+
+            if settings.device == "cpu" and settings.threads:
+                torch.set_num_threads(settings.threads)
+            own = materialise(files, settings.model) if isinstance(files, Shared) else files
+            folder = models.fetch(settings.model, settings.storage)
+            self._model = models.load(
+                own if version.kind == "full" and own else folder,
+                dtype=settings.model.dtype,
+                device=settings.device,
+                adapter=own if version.kind == "adapter" else None,
+                quantization=settings.model.quantization,
+                trust_remote_code=settings.model.trust_remote_code,
+            )
+            self._tokenizer = models.tokenizer(folder, trust_remote_code=settings.model.trust_remote_code)
+        except Exception as error:
+            raise sorted_error(error, f"{self._name} can't load version {version.number}") from None
+        self._version = version.digest
+        return version.digest
+
+    def try_wave(self, lease: Lease) -> list[Trial]:
+        """A trial for each attempt of the lease."""
+        from seal_ray.inner.waves import try_wave
+
+        if lease.version != self._version:
+            raise InfraError(
+                f"{self._name} has version {self._version[:12] or 'none'} and the lease is for {lease.version[:12]}",
+                mend="load the lease's version first",
+            )
+        inner, answering = self._settings.inner, self._settings.answering
+        self._lease = lease.id
+        try:
+            return try_wave(
+                self._model,
+                self._tokenizer,
+                lease.attempts,
+                temperature=answering.temperature,
+                samples=answering.samples,
+                wave=inner.wave,
+                tokens_limit=inner.wave_tokens,
+                worker=self._name,
+            )
+        except Exception as error:
+            raise sorted_error(error, f"lease {lease.id} on {self._name}") from None
+        finally:
+            self._lease = None
+
+    def ping(self) -> Sign:
+        """A sign of life."""
+        return sign(self._version, self._lease)
+
+    def stacks(self) -> str:
+        """Where every thread of this process is."""
+        return stacks()
+
+
+def worker_class() -> Any:
+    """Worker as a Ray actor class: one thread computes, another answers `ping` and `stacks`."""
+    return answering_class(Worker)
+
+
+def answering_class(cls: type) -> Any:
+    """A Ray actor class that gives signs of life while it works, and that Ray neither restarts nor calls again."""
+    import ray
+
+    for name in ("ping", "stacks"):
+        ray.method(concurrency_group=SIGNS)(getattr(cls, name))
+    remote: Any = ray.remote
+    return remote(concurrency_groups={SIGNS: 2}, max_restarts=0, max_task_retries=0)(cls)
+
+
+def sign(version: str, lease: int | None) -> Sign:
+    """A sign of life of this process, with where to find what it has written."""
+    import ray
+
+    if not ray.is_initialized():
+        return Sign(version, lease, os.getpid())
+    context = ray.get_runtime_context()
+    log = f"worker-{context.get_worker_id()}-{context.get_job_id()}-{os.getpid()}.err"
+    return Sign(version, lease, os.getpid(), context.get_node_id(), log)
+
+
+def stacks() -> str:
+    """The stack of every thread, the innermost call last."""
+    names = {t.ident: t.name for t in threading.enumerate()}
+    parts = []
+    for ident, frame in sys._current_frames().items():
+        if ident != threading.get_ident():
+            parts.append(f"thread {names.get(ident, ident)}\n" + "".join(traceback.format_stack(frame)[-12:]))
+    return "\n".join(parts)[-20_000:]
+
+
+def sorted_error(error: Exception, where: str) -> Exception:
+    """Who is to blame, decided where the error still has its type: whoever gets it may not have that type's package."""
+    import torch
+
+    if isinstance(error, SealError):
+        return error
+    text = f"{where}: {type(error).__name__}: {error}"[:1000]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return OutOfMemory(text)
+    device = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    if device or isinstance(error, OSError):
+        return InfraError(text, mend="it is tried again elsewhere")
+    tail = "".join(traceback.format_tb(error.__traceback__)[-3:])
+    return DataError(f"{text}\n{tail}"[:2000])
