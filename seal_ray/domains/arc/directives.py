@@ -31,7 +31,7 @@ class Directives(BaseModel):
     repeat: bool = Field(description="copies tiled in each direction")
     loss: Literal["all", "output"] = Field(description="which tokens are learned")
     learning_rate: float = Field(gt=0, description="peak learning rate")
-    epochs: int = Field(ge=1, description="passes over the training examples")
+    epochs: int = Field(ge=1, le=1_000_000, description="passes over the training examples")
 
     def families(self) -> tuple[Family, ...]:
         return tuple(name for name in FAMILIES if getattr(self, name))

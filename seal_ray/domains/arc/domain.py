@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from seal_ray.config import AnsweringSection, ArcDomain
 from seal_ray.domains.arc.directives import Directives, output_schema, read_directives
@@ -30,6 +31,7 @@ from seal_ray.records import (
 
 GRADER = "exact"
 EDIT_TOKENS = 256  # directives under their schema need about 100, whatever the tokenizer
+TRIES = 4  # training puzzles that are written for each one that is kept, where many are too long
 
 SYSTEM = (
     "One rule turns every input grid into its output grid. Digits are colours. "
@@ -94,19 +96,16 @@ class Arc:
             max_side=self._section.max_grid,
         )
         shortest = 0
-        for puzzle in made:
-            if len(examples) >= limit:
-                break
+        for puzzle in islice(made, TRIES * limit):
             example = self._example(puzzle, directives, tokenizer)
             shortest = min(shortest or len(example.ids), len(example.ids))
             if len(example.ids) <= recipe.max_length:
                 examples.append(example)
+            if len(examples) == limit:
+                break
         if not examples:
-            raise Rejected(
-                Failure("too_long", f"the shortest training example has {shortest} tokens, over {recipe.max_length}")
-                if shortest
-                else Failure("no_text", f"no training puzzle with grids up to {self._section.max_grid}")
-            )
+            why = f"no training example has less than {shortest} tokens; inner.max_length is {recipe.max_length}"
+            raise Rejected(Failure("too_long", why))
         if recipe.steps(len(examples)) > self._section.max_steps:
             steps = f"{recipe.steps(len(examples))} steps for {len(examples)} examples"
             raise Rejected(Failure("over_budget", f"{steps} are over domain.max_steps: {self._section.max_steps}"))

@@ -71,8 +71,10 @@ def _rows(text: str) -> tuple[bool, list[Grid]]:
         cells = [piece for piece in _BETWEEN.split(line) if piece]
         if len(cells) == 1:
             cells = list(cells[0])
-        if cells and all(len(cell) == 1 and cell.isascii() and cell.isdigit() for cell in cells):
-            block.append([int(cell) for cell in cells[: MAX_SIDE + 1]])
+        if cells and all(cell.isascii() and cell.isdigit() for cell in cells):
+            # a number over 9 is no colour: its row has no cells, and so its block is no grid
+            row = [int(cell) for cell in cells[: MAX_SIDE + 1] if len(cell) == 1]
+            block.append(row if len(row) == min(len(cells), MAX_SIDE + 1) else [])
             continue
         if block:
             grid = _grid(block)
