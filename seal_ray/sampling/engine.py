@@ -301,12 +301,27 @@ def _import_vllm(device: str) -> Any:
             f"vLLM can't be imported: {_first_line(error)}",
             mend="install seal-ray with its cpu or gpu extra on every node that samples",
         ) from error
+    if device == "cpu":
+        _use_own_products()
     if device == "gpu" and not current_platform.is_cuda_alike():
         raise InfraError(
             "placement.device: gpu, but the vLLM on this node sees no GPU",
             mend="install the gpu extra on GPU nodes, or set placement.device: cpu",
         )
     return vllm
+
+
+def _use_own_products() -> None:
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    from seal_ray.sampling.cpu_lora import PRODUCTS
+
+    for name, product in PRODUCTS.items():
+        if not hasattr(punica_cpu, name):
+            raise InfraError(
+                f"this vLLM has no {name} to replace on CPU", mend="install the version of vLLM that seal-ray pins"
+            )
+        setattr(punica_cpu, name, product)
 
 
 ENVIRONMENT = {
