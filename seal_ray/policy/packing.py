@@ -1,4 +1,4 @@
-"""How lessons are put into rows and rows dealt to workers, so that what is learned does not depend on how many there are.
+"""How lessons become rows and rows are dealt to workers, so that what is learned does not depend on their number.
 
 A step learns from one global batch. Its lessons are packed into rows of at most `limit` tokens; every worker takes the
 same number of rows (an empty one where they don't divide), because all workers must meet in every forward.
@@ -40,7 +40,7 @@ def fitting(lessons: Sequence[Lesson], limits: dict[str, int], vocabulary: int) 
 
 
 def hold_back(lessons: Sequence[Lesson], share: float, seed: int) -> tuple[list[Lesson], list[Lesson]]:
-    """Lessons to train on and lessons to validate on, by task: no task is on both sides, and one task is never split."""
+    """Lessons to train on and lessons to validate on. No task is on both sides, and a task is never split."""
     tasks = sorted({lesson.task for lesson in lessons}, key=lambda t: derive_seed(seed, "validation", t))
     count = min(round(share * len(tasks)) or (1 if share else 0), len(tasks) - 1)
     held = set(tasks[: max(count, 0)])

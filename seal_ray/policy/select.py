@@ -1,7 +1,7 @@
 """From rewards to choices: which edits the policy learns from, how strongly, and why.
 
 Every algorithm has the same face, `(rewards, section) -> choices`. A reward is an estimate: an edit counts as better
-than its baseline only if it beats it by more than `margin` standard errors, and a task where nothing does gives nothing.
+than its baseline only if it beats it by more than `margin` standard errors. A task where nothing does gives nothing.
 """
 
 import math
@@ -24,7 +24,7 @@ def rest_em(rewards: Sequence[Reward], section: SelectSection) -> list[Choice]:
 
     Assumes that the edits were sampled from the current version and that keeping is rare enough to carry signal. It
     never teaches away from anything, which makes it the steadiest. `best` keeps one edit a task and assumes that its
-    rank is more than luck: with noisy rewards the best of many is mostly the luckiest, so raise `margin` or the repeats.
+    rank is more than luck: with noisy rewards the best of many is mostly the luckiest; raise `margin` or the repeats.
     """
     chosen = []
     for task, group in _by_task(rewards):

@@ -1,0 +1,95 @@
+"""Whether one arm is better than another: means with standard errors over tasks, and the paired bootstrap between arms.
+
+An arm is a way to do the same tasks (no edit, the passage only, the edits of a version). Arms are compared task by
+task, so that how hard a task is cancels out. A task that only one of them has says nothing about their difference.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seal_ray.errors import CoverageError
+from seal_ray.records import Estimate
+
+Scores = Mapping[str, float | Sequence[float]]  # task -> score, or the scores of its edits
+SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the second arm is above the first, with an interval from the paired bootstrap over tasks."""
+
+    mean: float
+    error: float
+    low: float
+    high: float
+    confidence: float
+    better: float  # share of the bootstrap in which the second arm is the better one
+    tasks: int
+    unpaired: int  # tasks that only one arm has
+
+
+def per_task(scores: Scores) -> dict[str, float]:
+    """One number for each task: the mean over its edits. A task without any has no number."""
+    found = {}
+    for task, values in scores.items():
+        numbers = [float(v) for v in values] if isinstance(values, Sequence) else [float(values)]
+        if not all(math.isfinite(v) for v in numbers):
+            raise CoverageError(f"task {task} has a score that is not a number", mend="look at its trials and verdicts")
+        if numbers:
+            found[task] = sum(numbers) / len(numbers)
+    return found
+
+
+def estimate(scores: Scores) -> Estimate:
+    """Mean and standard error over tasks. With fewer than two tasks the error is not known and given as infinite."""
+    values = np.array(list(per_task(scores).values()))
+    if not len(values):
+        raise CoverageError("an arm without a single score can't be summed up", mend="look at what failed")
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
+    return Estimate(float(values.mean()), error, len(values))
+
+
+def paired(first: Scores, second: Scores, *, seed: int, confidence: float = 0.95, samples: int = SAMPLES) -> Difference:
+    """Second minus first, over the tasks that both have."""
+    a, b = per_task(first), per_task(second)
+    common = sorted(a.keys() & b.keys())
+    if len(common) < 2:
+        raise CoverageError(
+            f"two arms have {len(common)} tasks in common, and a comparison needs 2 or more",
+            mend="look at what failed, or compare on more tasks",
+        )
+    gains = np.array([b[t] - a[t] for t in common])
+    random = np.random.Generator(np.random.PCG64(seed))
+    means = gains[random.integers(0, len(gains), (samples, len(gains)))].mean(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Difference(
+        mean=float(gains.mean()),
+        error=float(gains.std(ddof=1) / math.sqrt(len(gains))),
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        better=float(((means > 0) + 0.5 * (means == 0)).mean()),
+        tasks=len(common),
+        unpaired=len(a.keys() ^ b.keys()),
+    )
+
+
+def table(
+    arms: Mapping[str, Scores], *, against: str, seed: int, confidence: float = 0.95
+) -> dict[str, dict[str, object]]:
+    """For each arm its mean, and its difference from the arm `against`. What can't be compared says why."""
+    rows: dict[str, dict[str, object]] = {}
+    for name, scores in arms.items():
+        row: dict[str, object] = {}
+        try:
+            row["mean"] = estimate(scores)
+            if name != against:
+                row["difference"] = paired(arms[against], scores, seed=seed, confidence=confidence)
+        except CoverageError as error:
+            row["missing"] = error.message
+        rows[name] = row
+    return rows

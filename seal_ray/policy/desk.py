@@ -1,0 +1,184 @@
+"""The actor beside the driver that runs an update's Ray Train job: takes news and files in, and takes all down with it.
+
+Ray Train's controller and workers are owned by this actor, so killing it leaves nothing alive, whatever they hang in.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seal_ray.errors import InfraError, PlacementError, SealError
+
+CHUNK = 64 * 2**20
+SIGNS_OF_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long the parts of an update may take, in seconds."""
+
+    start: float
+    hang: float
+    collective: float
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of an update."""
+
+    number: int
+    use_gpu: bool
+    cpus: float
+    env: dict[str, str]
+
+    def __str__(self) -> str:
+        what = "1 GPU and " if self.use_gpu else ""
+        return f"{self.number} x ({what}{self.cpus:g} CPU)"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt ended: with a value, or with an error that may or may not be worth another attempt."""
+
+    value: Any = None
+    error: SealError | None = None
+    again: bool = False
+
+
+class Desk:
+    """Made an actor by whoever needs one. Its methods run in threads of their own."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self._lock = threading.Lock()
+        self._news: list[dict[str, Any]] = []
+        self._sign = time.monotonic()
+        self._seen = False
+        self._kept: dict[str, Any] = {}
+
+    def fit(self, train: Callable[[dict[str, Any]], Any], payload: list[Any], crew: Crew, limits: Limits) -> Outcome:
+        """Run `train` on every worker, once."""
+        import tempfile
+
+        import ray
+
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        with self._lock:
+            self._sign, self._seen = time.monotonic(), False
+        # Ray Train reads these where the trainer is made, and hands them on to its controller and workers
+        os.environ |= {
+            "RAY_TRAIN_V2_ENABLED": "1",
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(limits.start),
+            "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(limits.hang),
+            "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(limits.collective),
+            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        }
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2.api.config import LoggingConfig
+
+        me = ray.get_runtime_context().current_actor
+        with tempfile.TemporaryDirectory(prefix="seal-ray-update-") as storage:
+            trainer = TorchTrainer(
+                train,
+                train_loop_config={"payload": payload[0], "desk": me},
+                torch_config=TorchConfig(timeout_s=int(limits.collective) or 1),
+                scaling_config=ScalingConfig(
+                    num_workers=crew.number,
+                    use_gpu=crew.use_gpu,
+                    resources_per_worker={"CPU": crew.cpus} | ({"GPU": 1} if crew.use_gpu else {}),
+                ),
+                run_config=RunConfig(
+                    storage_path=storage,
+                    name="update",
+                    # every retry is ours: a fault of the data must not be tried again
+                    failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+                    worker_runtime_env={"env_vars": crew.env},
+                    logging_config=LoggingConfig(log_level="ERROR"),
+                ),
+            )
+            try:
+                return Outcome(value=trainer.fit().return_value)
+            except Exception as error:  # whatever it is, it must cross to the driver as an error of ours
+                return judge(error, crew, limits)
+
+    # what workers say
+
+    def tell(self, kind: str, data: dict[str, Any]) -> None:
+        with self._lock:
+            self._sign, self._seen = time.monotonic(), True
+            self._news.append({"kind": kind, "data": data, "time": time.time()})
+
+    def alive(self) -> None:
+        with self._lock:
+            self._sign, self._seen = time.monotonic(), True
+
+    def keep(self, key: str, value: Any) -> None:
+        """Something that outlives an attempt."""
+        with self._lock:
+            self._kept[key] = value
+
+    def kept(self) -> dict[str, Any]:
+        with self._lock:
+            return dict(self._kept)
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        """A piece of a file of the new version."""
+        path = self.folder / os.path.basename(name)
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.seek(offset)
+            file.write(data)
+        self.alive()
+
+    # what the driver asks
+
+    def news(self) -> tuple[list[dict[str, Any]], float, bool]:
+        """What happened since the last call, seconds since the last sign of life, and whether there was one at all."""
+        with self._lock:
+            news, self._news = self._news, []
+            return news, time.monotonic() - self._sign, self._seen
+
+
+def judge(error: Exception, crew: Crew, limits: Limits) -> Outcome:
+    """What an attempt's error means, and whether another attempt may help."""
+    from ray.exceptions import RayError
+    from ray.train.v2._internal.exceptions import InsufficientClusterResourcesError, WorkerGroupStartupTimeoutError
+    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+    if isinstance(error, ControllerError):
+        cause = error.controller_failure
+        if isinstance(cause, (WorkerGroupStartupTimeoutError, InsufficientClusterResourcesError)):
+            return Outcome(
+                error=PlacementError(
+                    f"the policy update needs {crew} and did not get it within {limits.start:g} s",
+                    mend="lower placement.trainers or trainer_cpus, free the cluster, or raise policy.worker_timeout",
+                )
+            )
+        return Outcome(error=InfraError(f"the policy update could not be started: {cause}"), again=True)
+    failures = dict(sorted(error.worker_failures.items())) if isinstance(error, WorkerGroupError) else {0: error}
+    for failure in failures.values():
+        if isinstance(failure, SealError):
+            return Outcome(error=failure)
+    for rank, failure in failures.items():
+        if type(failure).__name__ == "OutOfMemoryError" or isinstance(failure, MemoryError):
+            mend = "lower policy.micro_batch_tokens, or use zero_stage: 3, offload: cpu or more trainers"
+            return Outcome(error=InfraError(f"worker {rank} of the policy update ran out of memory", mend=mend))
+    text = "; ".join(f"worker {rank}: {type(f).__name__}: {_first_line(f)}" for rank, f in failures.items())
+    lost = any(isinstance(f, RayError) or _lost_peer(f) for f in failures.values())
+    return Outcome(error=InfraError(f"the policy update failed: {text}"), again=lost)
+
+
+def _lost_peer(failure: Exception) -> bool:
+    return any(sign in str(failure).lower() for sign in SIGNS_OF_LOST_PEER) or "Dist" in type(failure).__name__
+
+
+def _first_line(failure: Exception) -> str:
+    lines = str(failure).strip().splitlines()
+    return lines[0][:300] if lines else ""

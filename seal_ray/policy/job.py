@@ -1,0 +1,60 @@
+"""What a policy update is asked to do and what it found. Plain data that travels between processes."""
+
+from dataclasses import dataclass, field
+
+from seal_ray.config import ModelSection, PolicySection
+from seal_ray.policy.lessons import Lesson
+from seal_ray.policy.packing import LeftOut
+
+
+@dataclass(frozen=True)
+class UpdateJob:
+    """One policy update. `output` must not exist yet; it appears whole, or not at all."""
+
+    base: str  # folder of the base model; on a node that lacks it, `model` is fetched
+    lessons: tuple[Lesson, ...]
+    section: PolicySection
+    seed: int
+    output: str  # folder on this node
+    adapter: str | None = None  # what to go on from: a folder with an adapter, or with full weights
+    model: ModelSection = field(default_factory=ModelSection)
+    num_workers: int = 1
+    use_gpu: bool = False
+    cpus_per_worker: float = 1
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """One optimiser step over one global batch."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    kl: float  # from the starting version, nats per token of the batch
+    entropy: float  # of the model's next token, nats
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """A new version's files, and how it came about."""
+
+    folder: str
+    kind: str  # adapter, full
+    rank: int
+    steps: int
+    losses: tuple[float, ...]
+    log: tuple[StepLog, ...]
+    seconds: float
+    kl: float  # of the new version from the starting one, nats per token, on the lessons' own texts
+    drift: float | None  # of the new version from the base model, likewise; None in full fine-tuning
+    entropy: float
+    entropy_before: float
+    likelihood: tuple[float, ...]  # mean log-probability per token of each lesson's text, after
+    likelihood_before: tuple[float, ...]
+    validation_losses: tuple[float, ...]  # negative log-likelihood per token: before, and after each epoch
+    left_out: tuple[LeftOut, ...]
+    held_back: tuple[str, ...]  # edits that the validation losses rest on
+    attempts: int = 1

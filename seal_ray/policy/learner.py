@@ -1,0 +1,184 @@
+"""The model that learns, behind one forward: packed texts in, log-probabilities of their completions out.
+
+Texts in one row do not see each other: their positions start again at 0, and transformers keeps them apart as long as
+it is given no attention mask and no cache.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from seal_ray import models
+from seal_ray.config import PolicySection
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.policy.lessons import Text
+
+CHUNK = 1024  # rows of logits that are turned into probabilities at once
+
+
+@dataclass(frozen=True)
+class Row:
+    """Some texts, one after the other, and which of the row's positions predict a completion token."""
+
+    ids: Tensor  # [1, T]
+    positions: Tensor  # [1, T]
+    keep: Tensor  # [N] positions whose logits are needed
+    targets: Tensor  # [N]
+    lengths: tuple[int, ...]  # completion tokens of each text
+
+
+def pack(texts: Sequence[Text], device: torch.device | str = "cpu") -> Row:
+    """A row of these texts. Without any, one token that nothing is learned from."""
+    ids: list[int] = []
+    positions: list[int] = []
+    keep: list[int] = []
+    targets: list[int] = []
+    for text in texts:
+        start = len(ids) + len(text.prompt_ids) - 1
+        ids += text.prompt_ids + text.ids
+        positions += range(text.tokens)
+        keep += range(start, start + len(text.ids))
+        targets += text.ids
+    if not texts:
+        ids, positions, keep, targets = [0, 0], [0, 1], [0], [0]
+
+    def tensor(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return Row(
+        tensor(ids)[None], tensor(positions)[None], tensor(keep), tensor(targets), tuple(len(t.ids) for t in texts)
+    )
+
+
+class Learner(nn.Module):
+    """A causal language model that answers with log-probabilities and entropies of the wanted tokens."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, positions: Tensor, keep: Tensor, targets: Tensor | None) -> Any:
+        """Log-probability and entropy at each kept position; without targets the logits there."""
+        out = self.model(
+            input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False, logits_to_keep=keep
+        )
+        return out.logits[0] if targets is None else token_scores(out.logits[0], targets)
+
+
+def token_scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target and entropy of each distribution, in float32, a chunk of rows at a time."""
+    scores, entropies = [], []
+    for rows, wanted in zip(logits.split(CHUNK), targets.split(CHUNK), strict=True):
+        score, entropy = checkpoint(_scores, rows, wanted, use_reentrant=False)  # type: ignore[misc]
+        scores.append(score)
+        entropies.append(entropy)
+    return torch.cat(scores), torch.cat(entropies)
+
+
+def _scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logprobs = logits.float().log_softmax(-1)
+    with torch.no_grad():
+        entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return logprobs.gather(-1, targets[:, None])[:, 0], entropy
+
+
+def divergence(now: Tensor, before: Tensor) -> Tensor:
+    """Nats by which each distribution of `now` has left that of `before`, summed over rows."""
+    total = torch.zeros((), device=now.device)
+    for a, b in zip(now.split(CHUNK), before.split(CHUNK), strict=True):
+        p, q = a.float().log_softmax(-1), b.float().log_softmax(-1)
+        total += (p.exp() * (p - q)).sum()
+    return total
+
+
+# the model itself
+
+
+def build(base: str, adapter: str | None, section: PolicySection, seed: int, dtype: str, device: str) -> Any:
+    """The model as it starts: with an adapter to train on, a fresh one, or with all its weights to be trained."""
+    if section.mode == "full":
+        if adapter is not None:
+            raise ConfigError(
+                "policy.mode: full can't go on from a version that is an adapter",
+                mend="use mode: lora, or export the version merged and name it as the model",
+            )
+        model = models.load(base, dtype=dtype, device=device)
+        model.requires_grad_(True)
+        return model
+    if adapter is not None:
+        model = models.load(base, dtype=dtype, device=device, adapter=adapter)
+        for name, weight in model.named_parameters():
+            weight.requires_grad_("lora_" in name)
+        return model
+    model = models.load(base, dtype=dtype, device=device)
+    seed_everything(seed)
+    return _fresh(model, section, base)
+
+
+def _fresh(model: Any, section: PolicySection, base: str) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    targets: Any = "all-linear" if section.targets == ("all-linear",) else list(section.targets)
+    config = LoraConfig(
+        r=section.rank,
+        lora_alpha=section.alpha,  # type: ignore[arg-type]
+        lora_dropout=0.0,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(
+            f"policy.targets: {', '.join(section.targets)} fits no layer of {base}: {error}",
+            mend="use all-linear, or names of its linear layers such as q_proj",
+        ) from error
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+
+
+def adapter_name(name: str) -> str:
+    """The name that a parameter of a PeftModel has in an adapter's file."""
+    return name.replace(".default.", ".")
+
+
+def adapter_config(model: Any) -> bytes:
+    """adapter_config.json of a PeftModel, as PEFT reads it, without a path that only this node has."""
+    config = model.peft_config["default"].to_dict()
+    config["inference_mode"] = True
+    config["base_model_name_or_path"] = ""
+    for key, value in config.items():
+        if isinstance(value, (set, frozenset)):
+            config[key] = sorted(value)
+    return json.dumps(config, indent=1, sort_keys=True, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", None) or str(value)
+
+
+def vocabulary(base: str) -> tuple[int, int]:
+    """Size of the vocabulary and the longest text that a model was made for."""
+    config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    try:
+        return int(config["vocab_size"]), int(config.get("max_position_embeddings") or 1_000_000)
+    except KeyError:
+        raise DataError(f"{base}: config.json does not say vocab_size", mend="name another model") from None

@@ -1,0 +1,124 @@
+"""What a policy update needs: bytes on each device and seconds, by a formula of plain numbers, without torch.
+
+Bytes on one device of n, with b bytes a weight (2 in bfloat16), P weights in the base and A in the adapter (in full
+fine-tuning the trained weights are T = P, with LoRA T = A):
+
+    weights      b (P + A), divided by n under ZeRO 3; plus two gathered layers there
+    gradients    b T, divided by n under ZeRO 2 and 3
+    optimiser    12 T / n (float32 copy and two moments), nothing on the device with offload
+    buckets      2 b x 5e7
+    activations  with recomputation: one input a layer and one layer's inner values; without: all layers' inner values
+    logits       of one row's completion tokens: twice b x vocabulary (values and gradients), and a chunk in float32
+
+Seconds: a token costs 2 P operations forward, 2 P more backward through the frozen base (4 P where weights are
+trained), and 2 P for recomputation. Scans before and after add forwards. ZeRO 3 moves the weights to each device once
+for every pass over a row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BUCKET = int(5e7)  # elements; what the update asks DeepSpeed for on GPU
+CHUNK = 1024  # logits that are in float32 at once
+SPARE = 1.5e9  # CUDA context, collectives' buffers, fragments
+LINK = 20e9  # bytes a second into one device, over its slowest link (100 Gbit/s and some)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on one device, by what they are for, and bytes of CPU memory for each worker."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    buckets: float
+    activations: float
+    logits: float
+    cpu: float
+
+    @property
+    def total(self) -> float:
+        return SPARE + self.weights + self.gradients + self.optimizer + self.buckets + self.activations + self.logits
+
+
+def adapter_parameters(shape: Mapping[str, Any], rank: int, targets: tuple[str, ...]) -> int:
+    """Weights of a LoRA adapter. `shape` is what `seal_ray.models.shape` returns."""
+    linears: Mapping[str, tuple[int, int]] = shape["linears"]
+    wanted = linears if targets == ("all-linear",) else {n: s for n, s in linears.items() if n in targets}
+    return shape["layers"] * rank * sum(a + b for a, b in wanted.values())
+
+
+def need(
+    shape: Mapping[str, Any],
+    *,
+    devices: int,
+    mode: str = "lora",
+    rank: int = 64,
+    targets: tuple[str, ...] = ("all-linear",),
+    zero_stage: int = 2,
+    offload: str = "none",
+    checkpointing: bool = True,
+    row_tokens: int = 4096,
+    weight_bytes: int = 2,
+) -> Need:
+    """Memory of an update with the given settings, those of `PolicySection`."""
+    base = shape["parameters"]
+    adapter = adapter_parameters(shape, rank, targets) if mode == "lora" else 0
+    trained = adapter if mode == "lora" else base
+    layer = sum(a * b for a, b in shape["linears"].values())
+    weights = weight_bytes * (base + adapter)
+    if zero_stage == 3:
+        gathered = 2 * layer + shape["vocab"] * shape["hidden"]
+        weights = weights / devices + weight_bytes * gathered
+    gradients = weight_bytes * trained / (devices if zero_stage >= 2 else 1)
+    optimizer = 12 * trained / devices
+    inner = _inner_values(shape, trained_adapter=mode == "lora", rank=rank) * weight_bytes * row_tokens
+    kept = shape["layers"] * shape["hidden"] * weight_bytes * row_tokens
+    logits = shape["vocab"] * (2 * weight_bytes * row_tokens + 3 * 4 * min(CHUNK, row_tokens))
+    return Need(
+        weights=weights,
+        gradients=gradients,
+        optimizer=0 if offload == "cpu" else optimizer,
+        buckets=2 * weight_bytes * BUCKET,
+        activations=kept + inner if checkpointing else shape["layers"] * inner,
+        logits=logits,
+        cpu=optimizer + 4 * trained / devices if offload == "cpu" else 0,
+    )
+
+
+def seconds(
+    shape: Mapping[str, Any],
+    tokens: int,
+    *,
+    devices: int,
+    flops: float,
+    mode: str = "lora",
+    zero_stage: int = 2,
+    checkpointing: bool = True,
+    epochs: int = 2,
+    row_tokens: int = 4096,
+    weight_bytes: int = 2,
+    link: float = LINK,
+) -> float:
+    """Time of an update on `tokens` tokens (of one epoch) with devices that reach `flops` operations a second each.
+
+    `flops` is what a device reaches, not what its sheet says: 40 % of it is usual. Start-up is not in it.
+    """
+    base = shape["parameters"]
+    passes = 2 + (2 if mode == "lora" else 4) + (2 if checkpointing else 0)
+    scans = 2 + (2 if mode == "lora" else 0)  # before, after, and the drift's two
+    compute = tokens * base * (passes * epochs + 2 * scans) / (flops * devices)
+    if zero_stage < 3 or devices == 1:
+        return compute
+    rows = -(-tokens // (row_tokens * devices))  # each worker's rows; all gather in step
+    gathers = rows * ((3 if checkpointing else 2) * epochs + scans)
+    return compute + gathers * base * weight_bytes * (devices - 1) / devices / link
+
+
+def _inner_values(shape: Mapping[str, Any], *, trained_adapter: bool, rank: int) -> float:
+    """Values that one layer keeps for its backward, for each token."""
+    hidden, inner = shape["hidden"], shape["intermediate"]
+    attention = (2 * shape["heads"] + 2 * shape["kv_heads"]) * shape["head_dim"]
+    values = 6 * hidden + attention + 4 * inner
+    return values + (len(shape["linears"]) * rank if trained_adapter else 0)

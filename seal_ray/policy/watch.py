@@ -1,0 +1,95 @@
+"""The driver's eye on an update: passes its news on, notices when it hangs, tries again what was lost, sees it end."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seal_ray.errors import InfraError
+from seal_ray.policy.desk import Crew, Limits, Outcome
+from seal_ray.policy.job import StepLog
+from seal_ray.records import Event
+
+POLL_SECONDS = 0.2
+START_SECONDS = 120  # for processes to come up and import, on top of the time to find room for them
+END_SECONDS = 30
+
+
+class Watch:
+    """What an update has told so far. Steps of a later attempt replace those of an earlier one."""
+
+    def __init__(self, desk: Any, sink: Callable[[Event], None]) -> None:
+        self.desk, self.sink = desk, sink
+        self.steps: dict[int, StepLog] = {}
+        self.validation: dict[int, float] = {}
+        self._processes: set[tuple[str, int]] = set()
+
+    def attempts(
+        self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: Crew, limits: Limits, retries: int
+    ) -> tuple[Any, int]:
+        """What `train` returns on the first worker, and how many attempts it took."""
+        for attempt in range(1, retries + 2):
+            outcome = self._attempt(train, payload, crew, limits)
+            if outcome.error is None:
+                return outcome.value, attempt
+            if not outcome.again or attempt > retries:
+                raise outcome.error
+            self.sink(
+                Event("warning", {"message": f"attempt {attempt}: {outcome.error.message}; the update starts again"})
+            )
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: Crew, limits: Limits) -> Outcome:
+        import ray
+
+        # in a list, the payload travels as a reference
+        running = self.desk.fit.remote(train, [payload], crew, limits)
+        while True:
+            done, _ = ray.wait([running], timeout=POLL_SECONDS)
+            quiet, started = self.drain()
+            if done:
+                return ray.get(running)
+            if quiet > (limits.hang if started else limits.start + START_SECONDS):
+                # not tried again: workers that hang in a kernel end with their desk, and only with it
+                raise InfraError(
+                    f"the policy update gave no sign of life for {quiet:.0f} s",
+                    mend="look at the workers' logs; where a step does take that long, raise policy.hang_timeout",
+                )
+
+    def drain(self) -> tuple[float, bool]:
+        """Pass on what is new. Returns seconds since the last sign of life, and whether there was any."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            news, quiet, started = ray.get(self.desk.news.remote(), timeout=60)
+        except RayError as error:
+            raise InfraError(f"the actor that runs the policy update is gone: {error}") from error
+        for item in news:
+            kind, data = item["kind"], item["data"]
+            if kind == "validation":
+                self.validation[data["epoch"]] = data["loss"]
+                continue
+            if kind == "update_step":
+                self.steps[data["step"]] = StepLog(**{k: v for k, v in data.items() if k != "steps"})
+            if kind == "worker":
+                self._processes.add((data["node"], data["pid"]))
+            self.sink(Event(kind, data, time=item["time"]))
+        return quiet, started
+
+    def end(self) -> None:
+        """Take everything down and wait until no worker of this node is left."""
+        import ray
+
+        ray.kill(self.desk)
+        here = ray.get_runtime_context().get_node_id()
+        until = time.monotonic() + END_SECONDS
+        while any(node == here and _runs(pid) for node, pid in self._processes) and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
