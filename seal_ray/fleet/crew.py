@@ -80,7 +80,8 @@ class Crew:
             self._pool = None
         if "trainer" in roles:
             self.leases.end_training()
-        self.leases.release(*(r for r in roles if r != "trainer"), deadline=min(60.0, self.placement.section.deadline))
+        own: list[RoleName] = [r for r in roles if r != "trainer"]
+        self.leases.release(*own, deadline=min(60.0, self.placement.section.deadline))
 
     def gpu_hours(self) -> float:
         return self.leases.gpu_hours()

@@ -27,12 +27,12 @@ NAP = 0.1  # seconds between looks at the clock while nothing comes in
 
 @dataclass
 class Running:
-    """A lease that is out: what it holds, and how long it should take."""
+    """A lease that is out, and what it holds."""
 
     id: int
     entries: list[Entry]
     began: float
-    expected: float | None
+    work: int
     apart: bool
     copied: bool = False  # leased to another worker as well
 
@@ -148,7 +148,7 @@ class Pool:
     def _lease(self, member: Member, wave: list[Entry], apart: bool, copied: bool = False) -> None:
         assert self._roster.current is not None
         work = sum(e.work for e in wave)
-        running = Running(next(self._leases), wave, self._clock(), self._estimate.seconds(work), apart, copied)
+        running = Running(next(self._leases), wave, self._clock(), work, apart, copied)
         for entry in wave:
             entry.leases.add(running.id)
         self._running[running.id] = running
@@ -163,8 +163,8 @@ class Pool:
             for r in self._running.values()
             if not r.copied
             and not r.apart
-            and r.expected is not None
-            and now - r.began > max(1.0, LONG * r.expected)
+            and (expected := self._estimate.seconds(r.work)) is not None
+            and now - r.began > max(1.0, LONG * expected)
             and any(e.id in self._entries for e in r.entries)
         ]
         return min(late, key=lambda r: r.began) if late else None
