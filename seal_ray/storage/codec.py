@@ -61,7 +61,7 @@ def unpack_part(data: bytes, uri: str) -> tuple[Json, dict[str, Json]]:
 
 
 def pack_segment(kind: str, epoch: int, number: int, lines: Sequence[bytes]) -> bytes:
-    body = b"".join(line + b"\n" for line in lines)
+    body = b"\n".join([*lines, b""])
     header = {
         "schema": SCHEMA, "kind": kind, "epoch": epoch, "number": number, "records": len(lines), "digest": sha256(body)
     }  # fmt: skip

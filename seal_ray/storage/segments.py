@@ -47,8 +47,8 @@ class Writer:
         self._changed = threading.Condition(threading.RLock())
         self._open: dict[str, _Open] = {}
         self._numbers: dict[str, int] = {}
-        self._waiting: dict[str, bytes] = {}  # sealed and not yet in the store
-        self._failed: dict[str, bytes] = {}
+        self._waiting: dict[str, list[bytes]] = {}  # sealed and not yet in the store
+        self._failed: dict[str, list[bytes]] = {}
         self._error: SealError | None = None
         self._bytes = 0  # taken and not yet in the store
         self._closed = False
@@ -88,9 +88,9 @@ class Writer:
             again = {p: d for p, d in self._failed.items() if p.startswith(folder)}
             if again and not isinstance(self._error, Fenced):
                 self._error = None
-                for path, data in again.items():
+                for path, lines in again.items():
                     del self._failed[path]
-                    self._send(path, data)
+                    self._send(path, lines)
             for name in [f for f in self._open if f.startswith(folder)]:
                 self._seal(name)
             while any(p.startswith(folder) for p in self._waiting):
@@ -114,17 +114,18 @@ class Writer:
     def _seal(self, folder: str) -> None:
         segment = self._open.pop(folder)
         number = self._numbers[folder] = self._numbers.get(folder, 0) + 1
-        path = segment_path(folder, self._epoch, number)
-        kind = folder.rpartition("/")[2]
-        self._send(path, codec.pack_segment(kind, self._epoch, number, segment.lines), segment.size)
+        self._send(segment_path(folder, self._epoch, number), segment.lines, segment.size)
 
-    def _send(self, path: str, data: bytes, taken: int = 0) -> None:
-        self._waiting[path] = data
-        self._uploads.submit(self._upload, path, data, taken)
+    def _send(self, path: str, lines: list[bytes], taken: int = 0) -> None:
+        self._waiting[path] = lines
+        self._uploads.submit(self._upload, path, lines, taken)
 
-    def _upload(self, path: str, data: bytes, taken: int) -> None:
+    def _upload(self, path: str, lines: list[bytes], taken: int) -> None:
         error: SealError | None = None
+        part: Part | None = None
         try:
+            data = self._pack(path, lines)
+            part = Part(path, len(data), codec.sha256(data))
             self._guard()
             self._store.create(path, data)
         except SealError as found:
@@ -134,12 +135,18 @@ class Writer:
         with self._changed:
             del self._waiting[path]
             self._bytes -= taken
-            if error is None:
-                self.landed[path] = Part(path, len(data), codec.sha256(data))
+            if error is None and part is not None:
+                self.landed[path] = part
             else:
-                self._failed[path] = data
+                self._failed[path] = lines
                 self._error = error
             self._changed.notify_all()
+
+    def _pack(self, path: str, lines: list[bytes]) -> bytes:
+        found = parse(path)
+        assert found
+        folder, epoch, number = found
+        return codec.pack_segment(folder.rpartition("/")[2], epoch, number, lines)
 
     def _seal_old(self) -> None:
         """Close segments that have waited long enough for company."""
