@@ -1,10 +1,12 @@
 """The few-shot domain: from ARC's puzzles to prompts, training sets and verdicts."""
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
 
 from seal_ray.config import AnsweringSection, ArcDomain
+from seal_ray.domains.arc.augment import Family
 from seal_ray.domains.arc.directives import Directives, output_schema, read_directives
 from seal_ray.domains.arc.evaluate import View, solves, views, vote
 from seal_ray.domains.arc.formats import STOP, longest_grid, puzzle_text, write_grid
@@ -32,6 +34,9 @@ from seal_ray.records import (
 GRADER = "exact"
 EDIT_TOKENS = 256  # directives under their schema need about 100, whatever the tokenizer
 TRIES = 4  # training puzzles that are written for each one that is kept, where many are too long
+KEPT = 32  # sets of training texts that are kept; a task has 16, one for each choice of families
+
+Text = tuple[tuple[int, ...], tuple[int, ...]]  # token ids of what is asked, and of the answer
 
 SYSTEM = (
     "One rule turns every input grid into its output grid. Digits are colours. "
@@ -55,6 +60,7 @@ class Arc:
     ):
         self._section, self._recipe, self._chat, self._seed = section, recipe, chat, seed
         self._max_tokens = max_tokens
+        self._made: OrderedDict[tuple[str, tuple[Family, ...], int], tuple[Tokenizer, list[Text]]] = OrderedDict()
         self._splits = split_tasks(tasks, seed, section.validation, section.test)
 
     def tasks(self, split: Split) -> Sequence[Task]:
@@ -88,24 +94,11 @@ class Arc:
         else:
             directives = Directives.model_validate(content)
         recipe = dataclasses.replace(self._recipe, lr=directives.learning_rate, epochs=directives.epochs)
-        examples: list[Example] = []
-        made = training_puzzles(
-            puzzles(task)[0].demonstrations,
-            directives.families(),
-            seed=derive_seed(self._seed, "arc-training", task.id),
-            max_side=self._section.max_grid,
-        )
-        shortest = 0
-        for puzzle in islice(made, TRIES * limit):
-            example = self._example(puzzle, directives, tokenizer)
-            shortest = min(shortest or len(example.ids), len(example.ids))
-            if len(example.ids) <= recipe.max_length:
-                examples.append(example)
-            if len(examples) == limit:
-                break
-        if not examples:
-            why = f"no training example has less than {shortest} tokens; inner.max_length is {recipe.max_length}"
-            raise Rejected(Failure("too_long", why))
+        texts = self._texts(task, directives.families(), tokenizer)[:limit]
+        examples = [
+            Example(asked + answer, (directives.loss == "all",) * len(asked) + (True,) * len(answer))
+            for asked, answer in texts
+        ]
         if recipe.steps(len(examples)) > self._section.max_steps:
             steps = f"{recipe.steps(len(examples))} steps for {len(examples)} examples"
             raise Rejected(Failure("over_budget", f"{steps} are over domain.max_steps: {self._section.max_steps}"))
@@ -179,14 +172,46 @@ class Arc:
         text = puzzle_text(puzzle, self._section.grid_format)
         return Prompt(text, system=SYSTEM, chat=True) if self._chat else Prompt(text)
 
-    def _example(self, puzzle: Puzzle, directives: Directives, tokenizer: Tokenizer) -> Example:
-        """A puzzle as the questions put it, its output as the answer, and the end of the text as its last label."""
+    def _texts(self, task: Task, families: tuple[Family, ...], tokenizer: Tokenizer) -> list[Text]:
+        """The training texts that the families make, as many and as long as is allowed.
+
+        The edits of a task share most of them, and each is asked for when it is planned and when it is tried.
+        """
+        key = (task.digest, families, id(tokenizer))
+        if key in self._made:
+            self._made.move_to_end(key)
+            return self._made[key][1]
+        texts: list[Text] = []
+        shortest = 0
+        limit, longest = self._section.max_examples, self._recipe.max_length
+        made = training_puzzles(
+            puzzles(task)[0].demonstrations,
+            families,
+            seed=derive_seed(self._seed, "arc-training", task.id),
+            max_side=self._section.max_grid,
+        )
+        for puzzle in islice(made, TRIES * limit):
+            text = self._text(puzzle, tokenizer)
+            length = len(text[0]) + len(text[1])
+            shortest = min(shortest or length, length)
+            if length <= longest:
+                texts.append(text)
+            if len(texts) == limit:
+                break
+        if not texts:
+            why = f"no training example has less than {shortest} tokens; inner.max_length is {longest}"
+            raise Rejected(Failure("too_long", why))
+        self._made[key] = (tokenizer, texts)  # the tokenizer is kept, so that no other gets its id
+        if len(self._made) > KEPT:
+            self._made.popitem(last=False)
+        return texts
+
+    def _text(self, puzzle: Puzzle, tokenizer: Tokenizer) -> Text:
+        """A puzzle as the questions put it; and its output as the answer, which the end of the text closes."""
         assert puzzle.output is not None, "training puzzles are made of demonstrations"
-        asked = list(render(tokenizer, self._prompt(puzzle)))
         output = write_grid(puzzle.output, self._section.grid_format)
-        answer = [*tokenizer(output, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        learned = [directives.loss == "all"] * len(asked) + [True] * len(answer)
-        return Example(tuple(asked + answer), tuple(learned))
+        answer = (*tokenizer(output, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+        return tuple(render(tokenizer, self._prompt(puzzle))), answer
 
 
 def build(
