@@ -34,7 +34,7 @@ def fit(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         curve = (z * (likely * (1 - likely))[:, None]).T @ z + ridge
         step = np.linalg.solve(curve, slope)
         weights -= step
-        if np.abs(step).max() < 1e-10:
+        if np.abs(step).max() < 1e-7:
             break
     scaled = weights[1:] / spread
     return float(weights[0] - scaled @ middle), scaled

@@ -137,14 +137,15 @@ class _Reader:
             try:
                 value, end = _DECODER.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                if len(self._buffer) - self._at < LARGEST_ENTRY and self._more(CHUNK + len(self._buffer) - self._at):
+                into, pending = error.pos - self._at, len(self._buffer) - self._at
+                if pending < LARGEST_ENTRY and self._more(CHUNK + pending):
                     continue
-                self._move(min(error.pos, len(self._buffer)))
+                self._move(min(self._at + into, len(self._buffer)))
                 self.fail(error.msg)
             except RecursionError:
                 self.fail("nested too deeply")
-            if end == len(self._buffer) and not isinstance(value, (str, list, dict)) and self._more():
-                continue  # a number may go on in the next chunk
+            if isinstance(value, (int, float)) and _NUMBER.fullmatch(self._buffer, end) and self._more():
+                continue  # the number may go on in the next chunk
             self._move(end)
             return value
 
@@ -193,6 +194,7 @@ class _Reader:
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_NUMBER = re.compile(r"[0-9.eE+-]*")
 _DECODER = json.JSONDecoder()
 
 

@@ -39,7 +39,7 @@ NAMES = (
 _SMALL_TEXT = (
     "a an the of in on at to for by with from as and or is was were are be been being it its that this these those "
     "there their his her he she they them which who whom what when where how why did do does has have had into than "
-    "then also can could would will may might about such some any very s t"
+    "then also can could would will might about such some any very s t"
 )
 _DENY = frozenset(("not", "no", "never", "neither", "nor", "without"))
 SMALL = frozenset(_SMALL_TEXT.split())
