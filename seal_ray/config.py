@@ -332,6 +332,9 @@ class PolicySection(Section):
     )
     collective_timeout: float = Field(default=600, gt=0, description="seconds that one collective may take")
     retries: int = Field(default=2, ge=0, le=20, description="starts over after a loss of workers")
+    checkpoint_steps: int = Field(
+        default=20, ge=0, description="with mode: full, steps between checkpoints that a restart goes on from; 0: none"
+    )
 
 
 class GateSection(Section):

@@ -1,10 +1,12 @@
 """What a policy update is asked to do and what it found. Plain data that travels between processes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.packing import LeftOut
+from seal_ray.records import Json
 
 
 @dataclass(frozen=True)
@@ -57,4 +59,7 @@ class UpdateResult:
     validation_losses: tuple[float, ...]  # negative log-likelihood per token: before, and after each epoch
     left_out: tuple[LeftOut, ...]
     held_back: tuple[str, ...]  # edits that the validation losses rest on
+    edits: tuple[tuple[str, float], ...]  # what was trained on: each edit and its weight
+    recipe: Mapping[str, Json]
+    environment: Mapping[str, str]
     attempts: int = 1

@@ -6,7 +6,7 @@ it is given no attention mask and no cache.
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from seal_ray.config import PolicySection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.policy.lessons import Text
 
+MAX_RANK = 512  # of one adapter, in the engines that serve it
 CHUNK = 1024  # rows of logits that are turned into probabilities at once
 
 
@@ -103,7 +104,7 @@ def divergence(now: Tensor, before: Tensor) -> Tensor:
 
 
 def build(base: str, adapter: str | None, section: PolicySection, seed: int, dtype: str, device: str) -> Any:
-    """The model as it starts: with an adapter to train on, a fresh one, or with all its weights to be trained."""
+    """The model as it starts: an adapter to train on, a fresh one, or all its weights to be trained."""
     if section.mode == "full":
         if adapter is not None:
             raise ConfigError(
@@ -113,18 +114,20 @@ def build(base: str, adapter: str | None, section: PolicySection, seed: int, dty
         model = models.load(base, dtype=dtype, device=device)
         model.requires_grad_(True)
         return model
-    if adapter is not None:
-        model = models.load(base, dtype=dtype, device=device, adapter=adapter)
-        for name, weight in model.named_parameters():
-            weight.requires_grad_("lora_" in name)
-        return model
-    model = models.load(base, dtype=dtype, device=device)
-    seed_everything(seed)
-    return _fresh(model, section, base)
+    model = models.load(base, dtype=dtype, device=device, adapter=adapter)
+    learns = "default"
+    if adapter is None or section.fresh:
+        # the adapter that is there stays on, frozen: the same as merging it, and exact under ZeRO 3 too
+        seed_everything(seed)
+        learns = "default" if adapter is None else "fresh"
+        model = _with_fresh(model, section, base, learns)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(f".{learns}." in name)
+    return model
 
 
-def _fresh(model: Any, section: PolicySection, base: str) -> Any:
-    from peft import LoraConfig, get_peft_model
+def _with_fresh(model: Any, section: PolicySection, base: str, name: str) -> Any:
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     targets: Any = "all-linear" if section.targets == ("all-linear",) else list(section.targets)
     config = LoraConfig(
@@ -133,10 +136,21 @@ def _fresh(model: Any, section: PolicySection, base: str) -> Any:
         lora_dropout=0.0,
         target_modules=targets,
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base,
     )
     try:
-        return get_peft_model(model, config)
+        if not isinstance(model, PeftModel):
+            return get_peft_model(model, config)
+        there: Any = model.peft_config["default"]
+        if there.r + section.rank > MAX_RANK:
+            raise ConfigError(
+                f"policy.fresh: a new adapter of rank {section.rank} on top of rank {there.r} is more than {MAX_RANK}",
+                mend="export the version merged and begin a new run with it as the model, or set fresh: false",
+            )
+        config.target_modules = there.target_modules
+        model.add_adapter(name, config)
+        base_model: Any = model.base_model
+        base_model.set_adapter(["default", name])
+        return model
     except ValueError as error:
         raise ConfigError(
             f"policy.targets: {', '.join(section.targets)} fits no layer of {base}: {error}",
@@ -154,24 +168,37 @@ def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(n, p) for n, p in model.named_parameters() if p.requires_grad]
 
 
-def adapter_name(name: str) -> str:
-    """The name that a parameter of a PeftModel has in an adapter's file."""
-    return name.replace(".default.", ".")
+def adapter_files(model: Any, whole: Callable[[nn.Parameter], Tensor]) -> tuple[dict[str, Tensor], bytes]:
+    """The tensors and the configuration of what was learned, as one adapter in PEFT's format.
 
-
-def adapter_config(model: Any) -> bytes:
-    """adapter_config.json of a PeftModel, as PEFT reads it, without a path that only this node has."""
+    An adapter that was there and stayed, and the fresh one beside it, become one of both ranks together. `whole` puts a
+    parameter together from its shards; workers call it in the same order.
+    """
     config = model.peft_config["default"].to_dict()
-    config["inference_mode"] = True
-    config["base_model_name_or_path"] = ""
-    for key, value in config.items():
-        if isinstance(value, (set, frozenset)):
-            config[key] = sorted(value)
-    return json.dumps(config, indent=1, sort_keys=True, default=_plain).encode()
+    scale = _scale(model.peft_config["default"])
+    found: dict[str, dict[str, Tensor]] = {"default": {}, "fresh": {}}
+    for name, weight in model.named_parameters():
+        for adapter, tensors in found.items():
+            if "lora_" in name and f".{adapter}." in name:
+                tensors[name.replace(f".{adapter}.", ".")] = whole(weight)
+    old, new = found["default"], found["fresh"]
+    if new:
+        fresh = model.peft_config["fresh"]
+        for name in old:
+            if "lora_B" in name:
+                new[name] = new[name] * (_scale(fresh) / scale)
+            old[name] = torch.cat([old[name], new[name]], dim=1 if "lora_B" in name else 0)
+        config["r"] += fresh.r
+        config["lora_alpha"] = scale * config["r"]
+    # a path that only this node has is of no use to anyone else
+    config |= {"inference_mode": True, "base_model_name_or_path": ""}
+    plain = {k: sorted(v) if isinstance(v, (set, frozenset)) else v for k, v in config.items()}
+    text = json.dumps(plain, indent=1, sort_keys=True, default=lambda v: getattr(v, "value", None) or str(v))
+    return {n: t.contiguous() for n, t in old.items()}, text.encode()
 
 
-def _plain(value: Any) -> Any:
-    return getattr(value, "value", None) or str(value)
+def _scale(config: Any) -> float:
+    return config.lora_alpha / config.r
 
 
 def vocabulary(base: str) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,11 @@ def update(job: UpdateJob, *, sink: Callable[[Event], None]) -> UpdateResult:
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 8, "scheduling_strategy": here}
     desk = ray.remote(Desk).options(**options).remote(part)
     watch = Watch(desk, sink)
+    crew = Crew(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job))
     try:
         payload = ray.put(_Payload(job, tuple(train), tuple(held), _files(job.adapter), checkpoints))
-        crew = Crew(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job))
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        os.mkdir(checkpoints)
         within = Limits(section.worker_timeout, section.hang_timeout, section.collective_timeout)
         found, attempts = watch.attempts(_train, payload, crew, within, section.retries)
         os.rename(part, job.output)
@@ -87,6 +90,9 @@ def update(job: UpdateJob, *, sink: Callable[[Event], None]) -> UpdateResult:
         seconds=time.monotonic() - began,
         left_out=tuple(left_out),
         held_back=tuple(lesson.edit for lesson in held),
+        edits=tuple((lesson.edit, lesson.weight) for lesson in train),
+        recipe=section.model_dump(mode="json") | {"algorithm": job.lessons[0].algorithm, "seed": job.seed},
+        environment=_software() | {"workers": str(crew)},
         attempts=attempts,
         validation_losses=tuple(watch.validation[n] for n in sorted(watch.validation)),
         **found,
@@ -134,6 +140,10 @@ def _environment(job: UpdateJob) -> dict[str, str]:
     }
 
 
+def _software() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("torch", "transformers", "peft", "deepspeed", "ray")}
+
+
 # the workers' side
 
 
@@ -152,6 +162,7 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     import ray.train.torch
 
+    from seal_ray.policy.checkpoints import Checkpoints
     from seal_ray.policy.training import Training, as_event
 
     payload: _Payload = ray.get(config["payload"])
@@ -184,7 +195,8 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     training.reference = before.logprobs
     if payload.held:
         validated(0, training.scan(payload.held, alive).loss())
-    training.run(tell, alive, validated, lambda step: None)
+    checkpoints = Checkpoints(engine, payload.checkpoints, section, desk)
+    training.run(tell, alive, validated, checkpoints.after, first=checkpoints.resume())
     after = training.scan(payload.train, alive)
     changes = [
         (n - b).double()
@@ -255,7 +267,7 @@ class _Engine:
             model.gradient_checkpointing_enable({"use_reentrant": section.zero_stage == 3})
             model.enable_input_require_grads()
         model.train()
-        self.adapter_rank = 0 if section.mode == "full" else int(model.peft_config["default"].r)
+        self.adapter_rank = 0 if section.mode == "full" else sum(int(c.r) for c in model.peft_config.values())
         weights = [p for _, p in learner.trainable(model)]
         optimizer = torch.optim.AdamW(weights, lr=section.lr, weight_decay=section.weight_decay)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
@@ -306,6 +318,12 @@ class _Engine:
         self.engine.step()
         return float(self.engine.get_global_grad_norm())
 
+    def write(self, folder: str, tag: str) -> None:
+        self.engine.save_checkpoint(folder, tag=tag, save_latest=False)
+
+    def read(self, folder: str, tag: str) -> None:
+        self.engine.load_checkpoint(folder, tag=tag, load_lr_scheduler_states=False)
+
     def save(self, send: Callable[[str, str], None], base: str) -> None:
         """Hand the files of the new version over, each by name and path on this node."""
         with tempfile.TemporaryDirectory(prefix="seal-ray-version-") as folder:
@@ -315,23 +333,28 @@ class _Engine:
                 self._save_adapter(folder, send)
 
     def _save_adapter(self, folder: str, send: Callable[[str, str], None]) -> None:
-        from deepspeed.utils import safe_get_full_fp32_param
         from safetensors.torch import save_file
 
         from seal_ray.policy import learner
 
-        model = self.engine.module.model
-        tensors = {}
-        for name, weight in learner.trainable(model):
-            whole = safe_get_full_fp32_param(weight)
-            if self.rank == 0:
-                assert whole is not None, f"DeepSpeed has no master weights of {name}"
-                tensors[learner.adapter_name(name)] = whole.detach().to("cpu").contiguous()
+        tensors, config = learner.adapter_files(self.engine.module.model, self._whole)
         if self.rank == 0:
             save_file(tensors, os.path.join(folder, ADAPTER), metadata={"format": "pt"})
-            Path(folder, "adapter_config.json").write_bytes(learner.adapter_config(model))
+            Path(folder, "adapter_config.json").write_bytes(config)
             for name in (ADAPTER, "adapter_config.json"):
                 send(name, os.path.join(folder, name))
+
+    def _whole(self, weight: Any) -> Any:
+        """A parameter on CPU in float32: of a trained one the optimiser's copy, which is the finer one."""
+        import deepspeed
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        if weight.requires_grad:
+            found = safe_get_full_fp32_param(weight)
+            assert found is not None, "DeepSpeed keeps a float32 copy of whatever it trains"
+            return found.detach().to("cpu").float().clone()
+        with deepspeed.zero.GatheredParameters([weight], enabled=self._section.zero_stage == 3):
+            return weight.detach().to("cpu").float().clone()
 
     def _save_full(self, folder: str, send: Callable[[str, str], None], base: str) -> None:
         import deepspeed

@@ -1,27 +1,117 @@
-"""Versions of the policy: how one is made from an update's result, and what its record tells."""
+"""Versions of the policy: what one is called, what it came from, and whether its files are still what they were.
+
+A version's digest covers its files and its parent, so two versions are the same only if their whole history is.
+"""
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from seal_ray.errors import DataError
 from seal_ray.policy.job import UpdateResult
 from seal_ray.records import Json, Version, digest, encode
 
 
-def make(parent: Version, result: UpdateResult, number: int) -> Version:
-    """The version that an update of round `number` made."""
-    files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(result.folder).iterdir())}
+def first(base: str) -> Version:
+    """Version 0: the base model (by the digest of its files) as it is."""
+    return Version(0, digest([base]), base, created_by="base model")
+
+
+def make(parent: Version, result: UpdateResult, round: int) -> Version:
+    """The version that an update made in a round. Its number is the round's, so a rejected one never lends its own."""
     kind = "full" if result.kind == "full" else "adapter"
     return Version(
-        number=parent.number + 1,
-        digest=digest([parent.digest, files]),
+        number=round,
+        digest=digest([parent.digest, files_digest(result.folder)]),
         base=parent.base,
         parent=parent.digest,
-        path=f"{number}/version",
+        path=f"rounds/{round:04d}/version",
         kind=kind,
         rank=result.rank,
+        created_by=f"policy update of round {round}",
     )
 
 
+def check(version: Version, folder: str) -> None:
+    """Refuse files that are not those that the version was made of."""
+    if digest([version.parent, files_digest(folder)]) != version.digest:
+        raise DataError(
+            f"{folder}: these are not the files of version {version.number} ({version.digest[:12]})",
+            mend="fetch them again from the run; if the run's own copy is damaged, roll back to an earlier version",
+        )
+
+
+def files_digest(folder: str) -> str:
+    """The name of a folder's content: its files and their SHA-256."""
+    found = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_file():
+            with open(path, "rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    if not any(name.endswith(".safetensors") for name in found):
+        raise DataError(f"{folder}: no weights in safetensors are there", mend="name the folder of a version")
+    return digest(found)
+
+
 def told(result: UpdateResult) -> dict[str, Json]:
-    return {k: encode(v) for k, v in dataclasses.asdict(result).items() if k != "folder"}
+    """An update for the ledger: everything but where its files happened to lie."""
+    plain = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "folder"}
+    return {name: encode(value) for name, value in plain.items()}
+
+
+def lineage(
+    versions: Sequence[Version], updates: Mapping[str, Json], gates: Mapping[str, Json]
+) -> list[dict[str, Json]]:
+    """Every version with what it came from, as a forest: those without a known parent first, each with its children.
+
+    `updates` and `gates` hold by digest what `told` said and what the gate decided.
+    """
+    nodes = {v.digest: _node(v, updates.get(v.digest), gates.get(v.digest)) for v in versions}
+    roots = []
+    for version in sorted(versions, key=lambda v: (v.number, v.digest)):
+        parent = nodes.get(version.parent or "")
+        (parent["children"] if parent else roots).append(nodes[version.digest])
+    return roots
+
+
+def _node(version: Version, update: Any, gate: Any) -> dict[str, Json]:
+    update, gate = update or {}, gate or {}
+    return {
+        "version": encode(version),
+        "edits": update.get("edits", []),
+        "recipe": update.get("recipe"),
+        "environment": update.get("environment"),
+        "steps": update.get("steps"),
+        "loss": (update.get("losses") or [None])[-1],
+        "kl": update.get("kl"),
+        "gate": {k: gate.get(k) for k in ("decision", "figures", "reasons")} if gate else None,
+        "children": [],
+    }
+
+
+def tree(roots: Sequence[Mapping[str, Json]]) -> str:
+    """The forest of `lineage` as lines of text."""
+    return "\n".join(line for root in roots for line in _branch(root, "", "", ""))
+
+
+def _branch(node: Mapping[str, Json], lead: str, mark: str, below: str) -> list[str]:
+    version = node["version"]
+    parts = [f"version {version['number']}", version["digest"][:12]]
+    if version["parent"]:
+        parts.append(f"{len(node['edits'])} edits")
+        if node["loss"] is not None:
+            parts.append(f"loss {node['loss']:.3f}")
+        if node["kl"] is not None:
+            parts.append(f"kl {node['kl']:.3f}")
+    else:
+        parts.append("base model")
+    if node["gate"] and node["gate"]["decision"]:
+        parts.append(node["gate"]["decision"])
+    lines = [f"{lead}{mark}{'  '.join(parts)}"]
+    children = node["children"]
+    for i, child in enumerate(children):
+        last = i == len(children) - 1
+        lines += _branch(child, lead + below, "└─ " if last else "├─ ", "   " if last else "│  ")
+    return lines

@@ -1,0 +1,201 @@
+"""A version as a folder for others: the adapter as PEFT reads it, or merged into a model that needs nothing else.
+
+Merging goes through the base's files tensor by tensor, so it takes the memory of one file and no device. The result is
+then loaded and compared with the version itself by log-probabilities on a probe.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from seal_ray import models
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.policy.versions import files_digest
+from seal_ray.records import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+BESIDE_WEIGHTS = {".json", ".model", ".txt", ".jinja"}
+# nats a token by which a merged model may differ from base and adapter side by side: what rounding its weights costs
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what the probe said: mean absolute differences of log-probabilities, nats per token."""
+
+    folder: str
+    kind: Literal["merged", "adapter"]
+    digest: str
+    modules: int  # layers of the base that the adapter changes
+    probe_tokens: int
+    difference: float  # between what was exported and the version
+    effect: float  # between the version and its base: what an adapter that silently did nothing would show
+
+
+def export(
+    base: str,
+    adapter: str,
+    to: str,
+    *,
+    kind: Literal["merged", "adapter"] = "merged",
+    probe: Sequence[Sequence[int]] | None = None,
+) -> Exported:
+    """Write a version of `base` and `adapter` to the new folder `to`. It is there whole and verified, or not at all.
+
+    `probe` are texts as token ids; without it, some random ones.
+    """
+    if os.path.exists(to):
+        raise DataError(f"{to}: already there", mend="export to another folder")
+    if kind not in ("merged", "adapter"):
+        raise ConfigError(f"export as {kind!r} is not known", mend="use merged or adapter")
+    changes = _changes(base, adapter)
+    part = f"{to.rstrip('/')}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    os.makedirs(part)
+    try:
+        if kind == "adapter":
+            for name in (ADAPTER, ADAPTER_CONFIG):
+                shutil.copyfile(os.path.join(adapter, name), os.path.join(part, name))
+        else:
+            merge(base, adapter, part)
+        texts = [list(text) for text in probe] if probe is not None else _random_probe(base)
+        difference, effect, tokens = _compare(base, adapter, part, kind, texts)
+        os.rename(part, to)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Exported(to, kind, files_digest(to), len(changes), tokens, difference, effect)
+
+
+def merge(base: str, adapter: str, to: str) -> None:
+    """The files of the base with the adapter's change added to its weights, each in the type that it had."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    changes = _changes(base, adapter)
+    weights = load_file(os.path.join(adapter, ADAPTER))
+    for path in sorted(Path(base).iterdir()):
+        if path.suffix in BESIDE_WEIGHTS:
+            shutil.copyfile(path, os.path.join(to, path.name))
+        if path.suffix != ".safetensors":
+            continue
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            notes = file.metadata()
+        for name, tensor in tensors.items():
+            if name in changes:
+                tensors[name] = (tensor.float() + changes[name].of(weights)).to(tensor.dtype)
+        save_file(tensors, os.path.join(to, path.name), metadata=notes or {"format": "pt"})
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What the adapter adds to one weight of the base."""
+
+    module: str
+    scale: float
+    transposed: bool
+
+    def of(self, weights: "dict[str, Tensor]") -> "Tensor":
+        down, up = (weights[f"{PREFIX}{self.module}.lora_{x}.weight"].float() for x in "AB")
+        change = self.scale * (up @ down)
+        return change.T if self.transposed else change
+
+
+def _changes(base: str, adapter: str) -> dict[str, _Change]:
+    """For each weight of the base that the adapter changes: how. An adapter that does not fit is refused."""
+    config = _adapter_config(adapter)
+    rank, alpha = config["r"], config["lora_alpha"]
+    scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+    held = {n for n in models.header_of(Path(adapter) / ADAPTER) if n != "__metadata__"}
+    there = {
+        n: header["shape"]
+        for path in Path(base).glob("*.safetensors")
+        for n, header in models.header_of(path).items()
+        if n != "__metadata__"
+    }
+    found, used = {}, set()
+    for name in sorted(held):
+        if not name.endswith(".lora_A.weight"):
+            continue
+        module = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+        partner = name.replace(".lora_A.", ".lora_B.")
+        if f"{module}.weight" in there and partner in held:
+            found[f"{module}.weight"] = _Change(module, scale, bool(config.get("fan_in_fan_out")))
+            used |= {name, partner}
+    if not found or used != held:
+        strange = sorted(held - used)
+        raise DataError(
+            f"{adapter}: {len(strange)} of its {len(held)} tensors match no layer of {base}"
+            + (f", the first is {strange[0]}" if strange else ""),
+            mend="export with the base model that the version was trained on",
+        )
+    return found
+
+
+def _adapter_config(adapter: str) -> dict[str, Any]:
+    path = Path(adapter) / ADAPTER_CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no adapter's configuration: {error}", mend="name the folder of a version") from None
+    odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(k)]
+    if odd or config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
+        raise DataError(
+            f"{path}: only plain LoRA can be merged, and this one has {', '.join(odd) or config.get('peft_type')}",
+            mend="export it as adapter",
+        )
+    return config
+
+
+def _random_probe(base: str, texts: int = 4, length: int = 32) -> list[list[int]]:
+    import random
+
+    size = models.shape(base)["vocab"]
+    return [[random.Random(derive_seed("probe", i, j)).randrange(size) for j in range(length)] for i in range(texts)]
+
+
+def _compare(base: str, adapter: str, exported: str, kind: str, probe: list[list[int]]) -> tuple[float, float, int]:
+    """Difference and effect on the probe (see `Exported`), refused if the export is not the version."""
+    import torch
+
+    from seal_ray.policy.learner import pack, token_scores
+    from seal_ray.policy.lessons import Text
+
+    row = pack([Text(tuple(text[:1]), tuple(text[1:])) for text in probe])
+
+    @torch.no_grad()
+    def scores(model: Any) -> "Tensor":
+        out = model(input_ids=row.ids, position_ids=row.positions, attention_mask=None, use_cache=False)
+        return token_scores(out.logits[0, row.keep], row.targets)[0]
+
+    def load(folder: str, with_adapter: str | None) -> Any:
+        return models.load(folder, dtype="float32", adapter=with_adapter)
+
+    whole = load(base, adapter)
+    version = scores(whole)
+    with whole.disable_adapter():
+        plain = scores(whole)
+    del whole
+    ours = scores(load(base, exported) if kind == "adapter" else load(exported, None))
+    difference, effect = (float((x - version).abs().mean()) for x in (ours, plain))
+    kept_as = _type_of(exported if kind == "merged" else base)
+    if not difference <= TOLERANCE.get(kept_as, 0.1):
+        raise DataError(
+            f"{exported}: the export differs from the version by {difference:.4f} nats a token "
+            f"(the version from its base by {effect:.4f})",
+            mend="do not use it; export again, and report it if it happens again",
+        )
+    return difference, effect, len(version)
+
+
+def _type_of(folder: str) -> str:
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
