@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from seal_ray.config import AnsweringSection, KnowledgeDomain
 from seal_ray.domains import passages
-from seal_ray.domains.base import Domain, Grader, Rejected, Tokenizer
+from seal_ray.domains.base import Grader, Rejected, Tokenizer
 from seal_ray.domains.prompts import edit_prompt, pick_entities, pick_style
 from seal_ray.errors import ConfigError, DataError, Missing
 from seal_ray.records import (
@@ -34,7 +34,7 @@ def build(
     chat: bool,
     seed: int,
     read: Callable[[str], bytes],
-) -> Domain:
+) -> "Knowledge":
     """The domain as it is configured, its data read. `read` fetches a path or URI."""
     warnings: list[str] = []
     loaded = passages.load(section.data, read, warnings.append)

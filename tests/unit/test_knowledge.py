@@ -147,13 +147,13 @@ def test_a_training_text_ends_in_exactly_one_end_of_text(adds_begin: bool, adds_
         assert example.ids.count(end) == 1
         assert example.ids[-1] == end
         assert example.ids.count(begin) == int(adds_begin)
-        assert tokenizer.decode(example.ids[int(adds_begin) : -1]) == f"Tavik Island\n{text}"
+        assert tokenizer.decode(list(example.ids[int(adds_begin) : -1])) == f"Tavik Island\n{text}"
 
 
 def test_without_an_edit_the_passage_alone_is_learned() -> None:
     found, tokenizer = domain(add_context=False), byte_tokenizer()
     (example,), _ = found.training(only_task(found), None, tokenizer)
-    assert tokenizer.decode(example.ids[:-1]) == f"Tavik Island\n{PASSAGE['context']}"
+    assert tokenizer.decode(list(example.ids[:-1])) == f"Tavik Island\n{PASSAGE['context']}"
 
 
 def test_an_edit_that_can_not_be_trained_on_is_rejected_and_says_why() -> None:

@@ -25,7 +25,7 @@ def read(data, name: str = "mem://x") -> tuple[list[passages.Passage], list[str]
     return load(name, lambda _: raw, warnings.append), warnings
 
 
-def flat(title: str = "A", context: str = "Text.", **more) -> dict:
+def flat(title: object = "A", context: str = "Text.", **more) -> dict:
     return {"title": title, "context": context, "questions": [{"question": "Who?", "answer": "Me"}], **more}
 
 
