@@ -78,15 +78,24 @@ class Desk:
             "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(limits.hang),
             "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(limits.collective),
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a preempted worker is a lost one, and our retries count it
             "RAY_CHDIR_TO_TRIAL_DIR": "0",
         }
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.config import LoggingConfig
 
+        class Trainer(TorchTrainer):
+            """Without the detached actor that removes placement groups: it waits 12 s for a dashboard where there is
+            none, could outlive us, and a placement group ends with the controller that made it anyway."""
+
+            def _create_default_callbacks(self) -> list[Any]:
+                callbacks = super()._create_default_callbacks()
+                return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
+
         me = ray.get_runtime_context().current_actor
         with tempfile.TemporaryDirectory(prefix="seal-ray-update-") as storage:
-            trainer = TorchTrainer(
+            trainer = Trainer(
                 train,
                 train_loop_config={"payload": payload[0], "desk": me},
                 torch_config=TorchConfig(timeout_s=int(limits.collective) or 1),

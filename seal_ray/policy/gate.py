@@ -4,6 +4,7 @@ The driver runs the evaluation; this is the rule. It looks at validation tasks t
 with edits of the old and of the new version), at questions that must not get worse, and at how far the model has moved.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -98,4 +99,4 @@ def _lost(old: Mapping[str, float], new: Mapping[str, float]) -> float | None:
 
 def _mean(scores: Scores) -> float:
     values = list(per_task(scores).values())
-    return sum(values) / len(values)
+    return math.fsum(values) / len(values)
