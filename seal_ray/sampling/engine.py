@@ -118,14 +118,21 @@ class Engine:
                 distributed_executor_backend=self._executor(),
                 trust_remote_code=s.trust_remote_code,
                 disable_log_stats=True,
-                **({"kv_cache_memory_bytes": int(s.kv_cache_gb * 2**30)} if cpu else {}),
-                **({} if cpu else {"gpu_memory_utilization": s.gpu_memory}),
+                **(self._on_cpu(min(s.max_length, context)) if cpu else {"gpu_memory_utilization": s.gpu_memory}),
             )
         except Exception as error:  # vLLM raises whatever its parts raise; the cause stays attached
             raise InfraError(
                 f"vLLM could not start with {self.model_dir}: {_first_line(error)}",
                 mend="if it names memory, lower sampling.gpu_memory, sampling.kv_cache_gb or model.max_length",
             ) from error
+
+    def _on_cpu(self, longest: int) -> dict[str, Any]:
+        return {
+            "kv_cache_memory_bytes": int(self.settings.kv_cache_gb * 2**30),
+            # a prompt that is taken in pieces makes vLLM turn its random generators back, which those of a CPU cannot
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(longest, 4096),
+        }
 
     def _executor(self) -> str:
         if self.settings.across_nodes:
