@@ -1,0 +1,120 @@
+"""What each algorithm teaches, shown on a tiny model with a plain optimiser; DeepSpeed has tests of its own."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tiny_policy import SECTION, PlainEngine, alone, everything, lessons_of, rise
+
+from seal_ray.config import PolicySection
+from seal_ray.errors import DataError
+from seal_ray.policy.learner import pack
+from seal_ray.policy.lessons import Text
+from seal_ray.policy.losses import Size, loss, policy_gradient, preference, size
+from seal_ray.policy.training import Training, learning_rate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_group() -> Iterator[None]:
+    with alone():
+        yield
+
+
+def taught(algorithm: str, sign: float) -> tuple[list[float], list[float]]:
+    """How much likelier the good and the bad edits became."""
+    engine = PlainEngine(SECTION)
+    training = Training(engine, SECTION, lessons_of(algorithm, sign), (), seed=1)
+    before = training.scan(everything(), lambda: None).likelihood()
+    training.reference = training.scan(training.lessons, lambda: None).logprobs
+    training.run(lambda log: None, lambda: None, lambda epoch, found: None, lambda step: None)
+    after = training.scan(everything(), lambda: None).likelihood()
+    return rise(before, after, "good"), rise(before, after, "bad")
+
+
+@pytest.mark.parametrize("algorithm", ["rest_em", "weighted", "pairs", "grpo"])
+def test_an_update_makes_the_better_edits_likelier_and_not_the_others(algorithm: str) -> None:
+    good, bad = taught(algorithm, 1.0)
+    assert min(good) > 0.1 and max(bad) < 0.05, (good, bad)
+
+
+@pytest.mark.parametrize("algorithm", ["rest_em", "weighted", "pairs", "grpo"])
+def test_with_the_sign_of_the_rewards_flipped_it_teaches_the_opposite(algorithm: str) -> None:
+    good, bad = taught(algorithm, -1.0)
+    assert max(good) < 0.05 and min(bad) > 0.1, (good, bad)
+
+
+def test_the_loss_of_a_batch_is_the_sum_over_any_cut_of_it() -> None:
+    lessons = lessons_of("grpo")
+    whole = size(lessons)
+    assert whole == Size(4, 48)
+    logprobs = {x.edit: torch.full((len(x.text.ids),), -6.0 + i / 10) for i, x in enumerate(lessons)}
+    before = {x.edit: torch.full((len(x.text.ids),), -6.0) for x in lessons}
+    parts = [float(loss(x, [logprobs[x.edit]], [before[x.edit]], whole, SECTION)) for x in lessons]
+    halves = [sum(parts[:2]), sum(parts[2:])]
+    assert sum(halves) == pytest.approx(sum(parts))
+    alone_parts = [float(loss(x, [logprobs[x.edit]], [before[x.edit]], size([x]), SECTION)) for x in lessons]
+    assert sum(parts) == pytest.approx(sum(alone_parts) / 4)
+
+
+def test_preference_starts_at_log_2_and_falls_as_the_better_text_gains() -> None:
+    here, there = torch.tensor([-1.0, -2.0]), torch.tensor([-1.5])
+    assert float(preference(here, there, here, there, 0.1)) == pytest.approx(math.log(2))
+    assert float(preference(here + 1, there, here, there, 0.1)) < math.log(2)
+    assert float(preference(here, there + 1, here, there, 0.1)) > math.log(2)
+
+
+def test_the_policy_gradient_stops_where_the_ratio_has_moved_enough() -> None:
+    start = torch.tensor([-2.0])
+    for moved, advantage, pushes in ((0.0, 1.0, True), (0.5, 1.0, False), (-0.5, 1.0, True), (-0.5, -1.0, False)):
+        now = (start + moved).requires_grad_()
+        policy_gradient(now, start, start, advantage, clip=0.2, beta=0.0).backward()
+        assert now.grad is not None and bool(now.grad.abs() > 0) is pushes, (moved, advantage)
+
+
+def test_what_the_sampler_saw_differently_is_corrected_for_but_not_without_bound() -> None:
+    start = torch.tensor([-2.0])
+    plain = float(policy_gradient(start, start, start, 1.0, 0.2, 0.0))
+    assert plain == pytest.approx(-1.0)
+    assert float(policy_gradient(start, start, start - 0.1, 1.0, 0.2, 0.0)) == pytest.approx(-math.exp(0.1))
+    assert float(policy_gradient(start, start, start - 5, 1.0, 0.2, 0.0)) == pytest.approx(-2.0)
+
+
+def test_texts_in_one_row_do_not_see_each_other() -> None:
+    texts = [Text((5, 6, 7), tuple(range(40 + 3 * i, 48 + 3 * i))) for i in range(3)]
+    engine = PlainEngine(SECTION)
+    with torch.no_grad():
+        together = engine.forward(pack(texts))[0].split([8, 8, 8])
+        for text, found in zip(texts, together, strict=True):
+            assert torch.allclose(engine.forward(pack([text]))[0], found, atol=1e-5)
+        swapped = engine.forward(pack([Text((9, 9), (300,) * 9), *texts[1:]]))[0].split([9, 8, 8])
+        assert torch.allclose(swapped[2], together[2], atol=1e-5), "a neighbour leaks into a text"
+
+
+def test_only_the_completion_carries_loss() -> None:
+    row = pack([Text((5, 6, 7), (40, 41))])
+    assert row.targets.tolist() == [40, 41] and row.keep.tolist() == [2, 3]
+
+
+def test_a_loss_that_is_not_a_number_names_step_and_edit() -> None:
+    lessons = lessons_of("rest_em")
+    lessons[1] = dataclasses.replace(lessons[1], weight=math.nan)
+    training = Training(PlainEngine(SECTION), SECTION, lessons, (), seed=1)
+    training.reference = training.scan(lessons, lambda: None).logprobs
+    with pytest.raises(DataError, match=r"step 1 .*edit good1 of task t1"):
+        training.run(lambda log: None, lambda: None, lambda epoch, found: None, lambda step: None)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", [0.5, 1, 1, 1]), ("linear", [0.5, 1, 1, 0.5]), ("cosine", [0.5, 1, 1, 0.5])],
+)
+def test_the_learning_rate_warms_up_and_then_follows_the_schedule(schedule: str, expected: list[float]) -> None:
+    section = PolicySection(lr=1.0, schedule=schedule, warmup=0.5)  # type: ignore[arg-type]
+    assert [learning_rate(i, 4, section) for i in range(4)] == pytest.approx(expected)
+
+
+def test_no_step_has_a_learning_rate_of_nothing() -> None:
+    for schedule in ("constant", "linear", "cosine"):
+        assert learning_rate(0, 1, PolicySection(schedule=schedule)) > 0  # type: ignore[arg-type]
