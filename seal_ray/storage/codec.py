@@ -41,8 +41,13 @@ def sha256(data: bytes) -> str:
 
 def pack_part(name: str, epoch: int, value: Json) -> bytes:
     body = canonical(value)
-    envelope = {"schema": SCHEMA, "name": name, "epoch": epoch, "digest": sha256(body.encode())}
+    envelope = {"schema": SCHEMA, "name": name, "epoch": epoch, "digest": _seal(name, epoch, body)}
     return f'{canonical(envelope)[:-1]},"value":{body}}}\n'.encode()
+
+
+def _seal(name: Json, epoch: Json, body: str) -> str:
+    """The digest of a part: of its value, and of whose it is."""
+    return sha256(f"{name}\n{epoch}\n{body}".encode())
 
 
 def unpack_part(data: bytes, uri: str) -> tuple[Json, dict[str, Json]]:
@@ -51,7 +56,7 @@ def unpack_part(data: bytes, uri: str) -> tuple[Json, dict[str, Json]]:
         envelope = json.loads(data)
         value, digest, name, schema = (envelope.pop(k) for k in ("value", "digest", "name", "schema"))
         assert isinstance(envelope["epoch"], int)
-        whole = sha256(canonical(value).encode()) == digest
+        whole = _seal(name, envelope["epoch"], canonical(value)) == digest
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError):
         raise Damaged(f"{uri} is damaged: it is no part of a ledger", mend=MEND) from None
     check_schema(schema, uri)

@@ -45,7 +45,10 @@ class LocalFiles:
         return True
 
     def info(self, key: str) -> Entry:
-        return _entry(key, os.stat(self._path(key)))
+        path = self._path(key)
+        if os.path.isdir(path):
+            raise FileNotFoundError(path)
+        return _entry(key, os.stat(path))
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         folder = prefix.rpartition("/")[0]

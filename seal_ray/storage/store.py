@@ -238,7 +238,7 @@ class Store:
 
     def _do(self, operation: str, path: str, call: Callable[[], T], **nothing: T) -> T:
         """Call, again and again while that may help. `empty` is what a missing object means, where that is no error."""
-        check_path(path.rstrip("/"), may_be_empty=True)
+        check_path(path.removesuffix("/"), may_be_empty=operation in ("list", "ask the time of"))
         renewals = 0
 
         def helps(error: BaseException) -> bool:
@@ -476,7 +476,7 @@ def check_uri(uri: str) -> str:
         raise ConfigError(
             f"run.uri: {shown}: nothing here reads {protocol}://", mend="s3://, gs://, file:// or a folder"
         )
-    if protocol not in ("memory", "file", "local") and not rest.strip("/").split("/")[0]:
+    if protocol not in ("memory", "file", "local") and not rest.split("/")[0]:
         raise ConfigError(f"run.uri: {shown} names no bucket", mend=f"write {protocol}://bucket/path")
     if "@" in rest.split("/")[0] and ":" in rest.split("@")[0]:
         raise ConfigError(f"run.uri: {shown} holds a password", mend="give credentials by environment, profile or role")

@@ -1,0 +1,82 @@
+"""A run's record on a real S3 endpoint: made, killed, gone on with, and made through faults."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import ledger_round
+import s3_proxy
+
+from seal_ray.errors import InfraError
+from seal_ray.storage.ledger import Ledger
+
+
+def test_a_run_on_s3_is_made_and_verified(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
+    storage = ledger_round.settings(s3_endpoint)
+    ledger_round.drive(f"{bucket}/run", storage, str(tmp_path / "log"))
+    reader = Ledger(f"{bucket}/run", storage, read_only=True)
+    assert reader.latest() == 2 and reader.verify() == []
+    assert len(reader.round(2).records("trials")) == 13
+    ledger_round.drive(str(tmp_path / "local"), ledger_round.settings(), str(tmp_path / "log"))
+    assert ledger_round.content(f"{bucket}/run", storage) == ledger_round.content(
+        str(tmp_path / "local"), ledger_round.settings()
+    )
+
+
+def test_a_driver_that_was_killed_is_replaced_and_nothing_recorded_is_done_again(
+    bucket: str, s3_endpoint: str, tmp_path: Path
+) -> None:
+    def drive(*kill: str) -> int:
+        command = [sys.executable, ledger_round.__file__, f"{bucket}/run", s3_endpoint, str(tmp_path / "log"), *kill]
+        return subprocess.run(command, env=os.environ, timeout=120).returncode
+
+    storage = ledger_round.settings(s3_endpoint)
+    assert drive("60", "after") == -signal.SIGKILL
+    safe, before = ledger_round.recorded(f"{bucket}/run", storage), ledger_round.runs(str(tmp_path / "log"))
+    assert safe
+    assert drive() == 0
+    assert not safe & set(ledger_round.runs(str(tmp_path / "log"))[len(before) :])
+    ledger_round.drive(f"{bucket}/whole", storage, str(tmp_path / "log"))
+    assert ledger_round.content(f"{bucket}/run", storage) == ledger_round.content(f"{bucket}/whole", storage)
+
+
+def test_a_run_is_made_through_a_faulty_endpoint_without_losing_or_doubling(
+    bucket: str, s3_endpoint: str, tmp_path: Path
+) -> None:
+    with s3_proxy.before(s3_endpoint, stall=2) as proxy:
+        proxy.plan = s3_proxy.seeded(1, 0.15)
+        ledger_round.drive(f"{bucket}/run", ledger_round.settings(proxy.endpoint, timeout=1), str(tmp_path / "log"))
+    assert sum(proxy.injected.values()) >= 20, proxy.injected
+    storage = ledger_round.settings(s3_endpoint)
+    ledger_round.drive(f"{bucket}/whole", storage, str(tmp_path / "log-whole"))
+    assert ledger_round.content(f"{bucket}/run", storage) == ledger_round.content(f"{bucket}/whole", storage)
+    done = ledger_round.runs(str(tmp_path / "log"))
+    assert len(done) == len(set(done)) == 26
+    assert Ledger(f"{bucket}/run", storage, read_only=True).verify() == []
+
+
+def test_of_several_drivers_one_takes_the_run(bucket: str, s3_endpoint: str) -> None:
+    storage = ledger_round.settings(s3_endpoint)
+    Ledger(f"{bucket}/run", storage).create({}, {}, 0)
+    for race in range(8):
+        ready, won, lost = threading.Barrier(3), [], []
+
+        def take(race: int, ready: threading.Barrier, won: list[Ledger], lost: list[InfraError]) -> None:
+            ledger = Ledger(f"{bucket}/run", storage)
+            ready.wait()
+            try:
+                ledger.acquire(f"race-{race}")
+                won.append(ledger)
+            except InfraError as error:
+                lost.append(error)
+
+        threads = [threading.Thread(target=take, args=(race, ready, won, lost)) for _ in range(3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert len(won) == 1 and len(lost) == 2
+        won[0].close()

@@ -1,0 +1,169 @@
+"""The promises of a store on a real S3 endpoint over HTTP, and what happens when the endpoint misbehaves."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import s3_proxy
+
+from seal_ray.config import StorageSection
+from seal_ray.errors import AlreadyThere, Missing, StorageError
+from seal_ray.records import Event
+from seal_ray.storage.store import Store
+
+
+def settings(endpoint: str, **changes: object) -> StorageSection:
+    return StorageSection.model_validate({"endpoint": endpoint, "retries": 3, "timeout": 10, **changes})
+
+
+def test_what_was_written_is_read_listed_and_deleted(bucket: str, s3_endpoint: str) -> None:
+    store = Store(f"{bucket}/a/run", settings(s3_endpoint))
+    store.write("x/one", b"1")
+    store.write("x/one", b"two")
+    store.create("x/deep/er", b"3")
+    assert store.read("x/one") == b"two"
+    assert [(e.path, e.size) for e in store.list()] == [("x/deep/er", 1), ("x/one", 3)]
+    assert store.names("x/") == ["deep", "one"] and store.names("") == ["x"] and store.list("y/") == []
+    assert store.exists("x/one") and not store.exists("x") and not store.exists("z")
+    assert abs(store.now() - store.info("x/one").modified) < 60
+    store.delete("x/one")
+    store.delete("x/one")
+    with pytest.raises(Missing, match="a/run/x/one"):
+        store.read("x/one")
+
+
+def test_create_is_exclusive_and_swap_compares(bucket: str, s3_endpoint: str) -> None:
+    store = Store(bucket, settings(s3_endpoint))
+    store.probe()
+    store.create("a", b"1")
+    store.create("a", b"1")
+    with pytest.raises(AlreadyThere):
+        store.create("a", b"2")
+    seen = store.info("a").etag
+    assert store.swap("a", b"3", seen) and not store.swap("a", b"4", seen)
+    assert store.read("a") == b"3"
+
+
+def test_of_many_creators_one_wins(bucket: str, s3_endpoint: str) -> None:
+    store = Store(bucket, settings(s3_endpoint))
+    for race in range(10):
+        won: list[int] = []
+
+        def create(number: int, race: int = race, won: list[int] = won) -> None:
+            try:
+                store.create(f"race-{race}", b"%d" % number)
+                won.append(number)
+            except AlreadyThere:
+                pass
+
+        threads = [threading.Thread(target=create, args=(n,)) for n in range(5)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert len(won) == 1 and store.read(f"race-{race}") == b"%d" % won[0]
+
+
+def test_a_listing_has_more_than_one_page_and_comes_from_no_cache(bucket: str, s3_endpoint: str) -> None:
+    store, other = (Store(bucket, settings(s3_endpoint)) for _ in range(2))
+    list(store._each(lambda n: store.create(f"many/{n:05d}", b""), range(1010)))
+    assert len(store.list("many/")) == 1010
+    other.create("many/one-more", b"")
+    assert len(store.list("many/")) == 1011 and len(store.names("many/")) == 1011
+
+
+def test_a_folder_with_a_large_file_goes_up_and_comes_down_unchanged(
+    bucket: str, s3_endpoint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up/large").write_bytes(os.urandom(1_000_000) * 110)  # beyond what is sent in one request
+    (tmp_path / "up/small").write_bytes(b"x")
+    store = Store(bucket, settings(s3_endpoint, timeout=60))
+    parts = store.upload_dir(tmp_path / "up", "v")
+    assert store.upload_dir(tmp_path / "up", "v") == parts
+    assert store.download_dir("v", tmp_path / "down") == parts
+    (tmp_path / "up/large").write_bytes(b"other")
+    with pytest.raises(AlreadyThere, match="v/large"):
+        store.upload_dir(tmp_path / "up", "v")
+
+
+def test_a_bucket_that_does_not_exist_is_named(s3_endpoint: str, bucket: str) -> None:
+    store = Store("s3://no-such-bucket-here/run", settings(s3_endpoint))
+    for call in (lambda: store.create("a", b"1"), lambda: store.read("a"), lambda: store.list("a/"), store.now):
+        with pytest.raises(StorageError, match=r"no-such-bucket-here.*no such bucket; create the bucket") as found:
+            call()
+        assert not isinstance(found.value, Missing)
+
+
+def test_an_endpoint_where_nobody_listens_is_named_after_the_tries(bucket: str) -> None:
+    told: list[Event] = []
+    store = Store(bucket, settings("http://127.0.0.1:9", retries=2), told.append)
+    with pytest.raises(StorageError, match="check endpoint and network"):
+        store.create("a", b"1")
+    assert len(told) == 2
+
+
+def test_encryption_is_asked_for_with_each_object(bucket: str, s3_endpoint: str) -> None:
+    store = Store(bucket, settings(s3_endpoint, encryption="aws:kms", kms_key="key-of-the-customer"))
+    store.create("a", b"1")
+    found = store._backend._call("head_object", Key="a")  # pyright: ignore[reportAttributeAccessIssue]
+    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", "key-of-the-customer")
+
+
+@pytest.mark.parametrize("kind", s3_proxy.KINDS)
+def test_each_fault_that_passes_is_got_over(bucket: str, s3_endpoint: str, kind: str) -> None:
+    with s3_proxy.before(s3_endpoint, stall=2) as proxy:
+        told: list[Event] = []
+        store = Store(f"{bucket}/{kind}", settings(proxy.endpoint, timeout=1), told.append)
+        left = 0
+
+        def plan(method: str, path: str) -> str:
+            nonlocal left
+            left -= 1
+            return kind if left >= 0 else ""
+
+        proxy.plan = plan
+        for faults in (1,) if kind == "stall" else (1, 2):
+            left = faults
+            store.create(f"new-{faults}", b"content " * 100)
+            left = faults
+            assert store.read(f"new-{faults}") == b"content " * 100
+            left = faults
+            assert [e.path for e in store.list("new-1")] == ["new-1"]
+            left = faults
+            store.write("over", b"%d" % faults)
+        with pytest.raises(AlreadyThere):
+            left = 1
+            store.create("new-1", b"of somebody else")
+        assert proxy.injected[kind] >= (5 if kind == "stall" else 13)
+        assert told and {e.kind for e in told} == {"storage"}
+        assert all("testing-key" not in str(e.data) for e in told)
+
+
+def test_access_denied_is_not_tried_again_and_says_what_to_do(bucket: str, s3_endpoint: str) -> None:
+    with s3_proxy.before(s3_endpoint) as proxy:
+        proxy.plan = lambda method, path: "denied"
+        with pytest.raises(StorageError, match=r"AccessDenied.*allow this account"):
+            Store(bucket, settings(proxy.endpoint)).create("a", b"1")
+        assert proxy.requests == 1
+
+
+def test_an_expired_token_is_renewed_once_or_named(bucket: str, s3_endpoint: str) -> None:
+    with s3_proxy.before(s3_endpoint) as proxy:
+        proxy.plan = s3_proxy.seeded(0, 1.0, ("expired",), most=1)
+        store = Store(bucket, settings(proxy.endpoint))
+        store.create("a", b"1")
+        assert proxy.injected["expired"] == 1 and store.read("a") == b"1"
+        proxy.plan = lambda method, path: "expired"
+        with pytest.raises(StorageError, match=r"expired.*renew the credentials"):
+            store.create("b", b"1")
+        assert proxy.injected["expired"] == 4
+
+
+def test_a_store_whose_create_replaces_is_found_out(bucket: str, s3_endpoint: str) -> None:
+    """Old look-alikes take a conditional write and ignore the condition."""
+    store = Store(bucket, settings(s3_endpoint))
+    store._backend.create = store._backend.write
+    with pytest.raises(StorageError, match="honours If-None-Match"):
+        store.probe()

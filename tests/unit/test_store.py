@@ -1,0 +1,257 @@
+"""Objects under a URI: what is promised on every kind of store, shown on a disk and in memory."""
+
+import errno
+import os
+import pickle
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seal_ray.config import StorageSection
+from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
+from seal_ray.records import Event
+from seal_ray.storage import faults
+from seal_ray.storage.local import LocalFiles
+from seal_ray.storage.store import Store, check_uri, is_local, read_uri
+
+QUICK = StorageSection(retries=2)
+
+
+@pytest.fixture(params=["disk", "file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    uri = {"disk": str(tmp_path), "file": f"file://{tmp_path}", "memory": f"memory://{uuid.uuid4().hex}"}
+    yield Store(uri[request.param], QUICK)
+
+
+def test_what_was_written_is_read_listed_and_deleted(store: Store) -> None:
+    store.write("a/one.json", b"1")
+    store.write("a/one.json", b"two")
+    store.create("a/deep/er.json", b"3")
+    store.create("b", b"")
+    assert store.read("a/one.json") == b"two"
+    assert [(e.path, e.size) for e in store.list()] == [("a/deep/er.json", 1), ("a/one.json", 3), ("b", 0)]
+    assert [e.path for e in store.list("a/o")] == ["a/one.json"]
+    assert store.names("a/") == ["deep", "one.json"]
+    assert store.list("nothing/") == [] and store.names("nothing/") == []
+    assert store.exists("b") and not store.exists("c") and not store.exists("a")
+    store.delete("b")
+    store.delete("b")
+    assert not store.exists("b")
+    assert abs(store.now() - store.info("a/one.json").modified) < 60
+
+
+def test_what_is_missing_is_named(store: Store) -> None:
+    with pytest.raises(Missing, match=r"gone\.json"):
+        store.read("gone.json")
+    with pytest.raises(Missing, match="folder"):
+        store.download_dir("folder", "/nowhere")
+
+
+def test_create_never_replaces_and_takes_the_same_content_for_its_own(store: Store) -> None:
+    store.create("once", b"first")
+    store.create("once", b"first")
+    with pytest.raises(AlreadyThere, match="once"):
+        store.create("once", b"second")
+    assert store.read("once") == b"first"
+    store.probe()
+    assert [e.path for e in store.list()] == ["once"]
+
+
+def test_of_many_creators_one_wins(store: Store) -> None:
+    for race in range(20):
+        won: list[int] = []
+        ready = threading.Barrier(6)
+
+        def create(number: int, race: int = race, won: list[int] = won, ready: threading.Barrier = ready) -> None:
+            ready.wait()
+            try:
+                store.create(f"race-{race}", b"%d" % number)
+                won.append(number)
+            except AlreadyThere:
+                pass
+
+        threads = [threading.Thread(target=create, args=(n,)) for n in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert len(won) == 1
+        assert store.read(f"race-{race}") == b"%d" % won[0]
+
+
+def test_swap_replaces_only_the_state_that_was_seen(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("x", b"1")
+    seen = store.info("x").etag
+    assert store.swap("x", b"2", seen)
+    assert not store.swap("x", b"3", seen)
+    assert store.read("x") == b"2"
+
+
+def test_a_folder_goes_up_and_comes_down_unchanged(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "a.bin").write_bytes(os.urandom(100_000))
+    (source / "deep" / "b.txt").write_text("text")
+    parts = store.upload_dir(source, "kept/here")
+    assert [p.path for p in parts] == ["kept/here/a.bin", "kept/here/deep/b.txt"]
+    assert store.upload_dir(source, "kept/here") == parts
+    assert store.download_dir("kept/here", tmp_path / "target") == parts
+    assert (tmp_path / "target/a.bin").read_bytes() == (source / "a.bin").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "target").iterdir()) == ["a.bin", "deep"]
+    (source / "a.bin").write_bytes(b"other")
+    with pytest.raises(AlreadyThere, match=r"a\.bin"):
+        store.upload_dir(source, "kept/here")
+
+
+def test_a_writer_that_died_leaves_nothing_that_anybody_reads(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.create("a", b"whole")
+    (tmp_path / ".tmp-123-abc").write_bytes(b"ha")
+    assert [e.path for e in store.list()] == ["a"] and store.names("") == ["a"]
+
+
+def test_the_object_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path), QUICK)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"a\.json.*No space left.*make room"):
+        store.create("a.json", b"x" * 1000)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_can_not_be_written_is_named_with_its_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file/run/a.*mend the URI"):
+        Store(str(tmp_path / "file" / "run"), QUICK).create("a", b"1")
+    with pytest.raises(StorageError, match="/proc/nowhere"):
+        Store("/proc/nowhere", QUICK).create("a", b"1")
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("s3:/bucket/run", "no ://"),
+        ("s3:bucket", "no ://"),
+        ("s33://bucket/run", "nothing here reads s33"),
+        ("s3://", "names no bucket"),
+        ("s3:///run", "names no bucket"),
+        ("", "is no place"),
+        (" s3://b/run", "is no place"),
+        ("s3://key:hunter2@bucket/run", "password"),
+    ],
+)
+def test_a_typo_in_a_uri_is_found_before_anything_is_written(uri: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as found:
+        Store(uri)
+    assert "hunter2" not in str(found.value)
+
+
+def test_uris_that_are_right_stay_what_they_are() -> None:
+    for uri in ("runs/a", "/tmp/x", "s3://bucket/a/b", "file:///tmp/x", "memory://x", "C/odd:name"):
+        assert check_uri(uri) == uri
+    assert check_uri("s3a://bucket/run/") == "s3://bucket/run"
+    assert is_local("runs/a") and is_local("file:///x") and not is_local("s3://b/x")
+
+
+def test_no_path_leaves_the_root(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "run"))
+    for path in ("../out", "a/../../out", "/etc/passwd", "a//b", ""):
+        with pytest.raises(StorageError, match="not a path below"):
+            store.write(path, b"x")
+
+
+class Flaky(LocalFiles):
+    """A disk that fails as it is told, once for each error."""
+
+    def __init__(self, root: str, errors: list[Exception], after: bool = False) -> None:
+        super().__init__(root)
+        self.errors, self.after, self.calls = errors, after, 0
+
+    def create(self, key: str, data: bytes) -> None:
+        self.calls += 1
+        if self.after:
+            super().create(key, data)
+        if self.errors:
+            raise self.errors.pop(0)
+        if not self.after:
+            super().create(key, data)
+
+
+def answer(code: str, kind: type[Exception] = OSError) -> Exception:
+    """An error as s3fs translates it: ours to tell apart by the store's own code."""
+    cause = Exception(code)
+    cause.response = {"Error": {"Code": code}}  # pyright: ignore[reportAttributeAccessIssue]
+    error = kind(errno.EINVAL, code)
+    error.__cause__ = cause
+    return error
+
+
+def test_what_passes_is_tried_again_and_told(tmp_path: Path) -> None:
+    told: list[Event] = []
+    store = Store(str(tmp_path), StorageSection(retries=8), told.append)
+    passing = ["SlowDown", "ServiceUnavailable", "ConditionalRequestConflict", "InternalError", "RequestTimeout"]
+    store._backend = flaky = Flaky(str(tmp_path), [*map(answer, passing), ConnectionResetError("reset")])
+    store.create("a", b"1")
+    assert flaky.calls == 7 and store.read("a") == b"1"
+    assert [e.data["attempt"] for e in told] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_can_not_pass_is_not_tried_again(tmp_path: Path) -> None:
+    for error in (answer("AccessDenied", PermissionError), answer("InvalidArgument"), OSError(errno.ENOSPC, "full")):
+        store = Store(str(tmp_path), StorageSection(retries=8))
+        store._backend = flaky = Flaky(str(tmp_path), [error])
+        with pytest.raises(StorageError):
+            store.create("a", b"1")
+        assert flaky.calls == 1
+
+
+def test_the_tries_are_counted_out(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), StorageSection(retries=2))
+    store._backend = flaky = Flaky(str(tmp_path), [answer("SlowDown") for _ in range(9)])
+    with pytest.raises(StorageError, match="SlowDown"):
+        store.create("a", b"1")
+    assert flaky.calls == 3
+
+
+def test_after_a_lost_reply_a_retry_knows_its_own_object(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), QUICK)
+    store._backend = Flaky(str(tmp_path), [ConnectionResetError("lost reply")], after=True)
+    store.create("a", b"mine")
+    (tmp_path / "b").write_bytes(b"theirs")
+    with pytest.raises(AlreadyThere):
+        store.create("b", b"mine")
+
+
+def test_a_failed_condition_is_known_in_each_of_its_forms() -> None:
+    assert faults.says_exists(FileExistsError("there"))
+    assert faults.says_exists(answer("PreconditionFailed"))
+    assert not faults.says_exists(answer("InvalidArgument"))
+    assert not faults.says_exists(answer("ConditionalRequestConflict"))
+
+
+def test_no_secret_reaches_an_error() -> None:
+    found = faults.translate(
+        PermissionError("denied: x-amz-security-token=AbC123&Signature=deadbeef https://me:hunter2@host/"),
+        "read",
+        "s3://b",
+    )
+    assert not any(secret in str(found) for secret in ("AbC123", "deadbeef", "hunter2"))
+
+
+def test_a_store_travels_to_another_process(tmp_path: Path) -> None:
+    Store(str(tmp_path)).write("a", b"1")
+    assert pickle.loads(pickle.dumps(Store(str(tmp_path), QUICK))).read("a") == b"1"
+
+
+def test_one_object_is_read_by_its_whole_uri(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text("[]")
+    assert read_uri(str(tmp_path / "data.json")) == b"[]"
+    assert read_uri(f"file://{tmp_path}/data.json") == b"[]"
