@@ -86,6 +86,11 @@ def test_a_view_puts_its_two_most_frequent_answers_forward():
     assert elected(one_view) == [A.tolist(), B.tolist()]
 
 
+def test_what_a_view_answers_least_often_is_not_in_its_shortlist():
+    first = [(A, -1)] * 3 + [(B, -1)] * 2 + [(C, -1)]
+    assert elected(first, [(C, -1)]) == [A.tolist(), B.tolist()]
+
+
 def test_two_views_outvote_one_that_repeats_itself():
     assert elected([(A, -1)] * 5, [(B, -2)], [(B, -2)])[0] == B.tolist()
 

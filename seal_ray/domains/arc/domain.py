@@ -122,7 +122,9 @@ class Arc:
             for number, view in enumerate(found)
         ]
 
-    def verdicts(self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader) -> Sequence[Verdict]:
+    def verdicts(
+        self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader | None = None
+    ) -> Sequence[Verdict]:
         """One verdict for each test input: is one of the two attempts exactly right. No grader is asked."""
         both = zip(puzzles(task), self.attempts(task, answers), strict=True)
         return [_verdict(candidate, test, puzzle, attempts) for test, (puzzle, attempts) in enumerate(both)]
