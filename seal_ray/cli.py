@@ -119,7 +119,7 @@ def run(
     from seal_ray import driver, tables
 
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
-        done = driver.run(found, stop=lambda: signals.stopped, wind_up=signals.on_stop)
+        done = driver.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     rows = done.table()
     _show({"uri": done.uri, "table": rows}, f"\n{tables.show_table(rows)}\n\n{_files(done)}", as_json)
     rejected = bool(rows) and rows[-1]["decision"] == "reject"

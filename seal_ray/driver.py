@@ -7,31 +7,46 @@ die at any line: the next one finds what is there and goes on.
 import dataclasses
 import os
 import platform
+import random
+import shutil
 import socket
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
 from seal_ray import __version__, grading, models, observe
-from seal_ray.config import MAY_CHANGE, Config
+from seal_ray.config import MAY_CHANGE, Config, StorageSection
 from seal_ray.domains import load_domain
-from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, Interrupted
+from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, Interrupted, SealError
 from seal_ray.explore import Exploration, Plan, explore
 from seal_ray.fleet.crew import Crew
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.history import Run
-from seal_ray.policy import gate, select, versions
+from seal_ray.policy import select, versions
+from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, lessons
-from seal_ray.policy.update import UpdateJob, update
-from seal_ray.records import Event, Json, Task, Version, decode, derive_seed, digest, encode
-from seal_ray.storage.ledger import Ledger, RoundLedger
+from seal_ray.policy.update import update
+from seal_ray.records import Event, Json, Task, Version, decode, derive_seed, encode
 from seal_ray.storage.documents import read_document
+from seal_ray.storage.ledger import Ledger, RoundLedger
 
 
-def run(config: Config, *, stop: Callable[[], bool] = lambda: False) -> Run:
-    """Do a run, or go on with it. What comes back reads the ledger."""
+def run(
+    config: Config,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
+) -> Run:
+    """Do a run, or go on with it. What comes back reads the ledger.
+
+    `stop` is asked often and ends the run cleanly; `on_stop` is told what must be done where nobody can ask.
+    """
     driver = Driver(config, stop)
+    on_stop(driver.hand_over)
     try:
         driver.go()
     finally:
@@ -39,7 +54,7 @@ def run(config: Config, *, stop: Callable[[], bool] = lambda: False) -> Run:
     return Run(config.run.uri, config.storage)
 
 
-def open(uri: str, storage: Any = None) -> Run:
+def open(uri: str, storage: StorageSection | None = None) -> Run:
     """A run that is already there, to read."""
     return Run(uri, storage)
 
@@ -54,16 +69,19 @@ class Driver:
         self.crew: Crew | None = None
         self._sinks: list[Any] = []
         self._round = 0
+        self._scratch = ""
+        self._telling = threading.Lock()
+        asking = config.grading.grader in {"judge", "cascade"}
+        self._graders = ThreadPoolExecutor(8 if asking else 1, thread_name_prefix="grading")
 
     # what everything is told through
 
     def tell(self, event: Event) -> None:
-        if not event.round:
-            event = dataclasses.replace(event, round=self._round)
-        event = dataclasses.replace(event, time=event.time or time.time())
-        self.ledger.events(event)
-        for sink in self._sinks:
-            sink(event)
+        event = dataclasses.replace(event, round=event.round or self._round, time=event.time or time.time())
+        with self._telling:
+            self.ledger.events(event)
+            for sink in self._sinks:
+                sink(event)
 
     def _tell(self, kind: str, **data: Json) -> None:
         self.tell(Event(kind, data))
@@ -77,47 +95,46 @@ class Driver:
             )
         self.ledger.check()
         budget = self.config.run.budget
-        hours = (time.monotonic() - self.started) / 3600
-        if budget.hours and hours >= budget.hours:
-            raise BudgetSpent(f"run.budget.hours: {budget.hours} is spent", mend="raise it to go on where this stopped")
-        if self.crew and budget.gpu_hours and self.crew.gpu_hours() >= budget.gpu_hours:
-            raise BudgetSpent(
-                f"run.budget.gpu_hours: {budget.gpu_hours} is spent", mend="raise it to go on where this stopped"
-            )
-        spent = getattr(self.grader, "dollars", 0.0)
-        if budget.judge_dollars and spent >= budget.judge_dollars:
-            raise BudgetSpent(
-                f"run.budget.judge_dollars: {budget.judge_dollars} is spent",
-                mend="raise it to go on where this stopped",
-            )
+        spent = {
+            "hours": (time.monotonic() - self.started) / 3600,
+            "gpu_hours": self.crew.gpu_hours() if self.crew and budget.gpu_hours else 0.0,
+            "judge_dollars": getattr(self.grader, "dollars", 0.0),
+        }
+        for name, amount in spent.items():
+            limit = getattr(budget, name)
+            if limit and amount >= limit:
+                self._tell("budget", spent={name: amount}, limit=limit)
+                raise BudgetSpent(
+                    f"run.budget.{name}: {limit:g} is spent; everything found is kept",
+                    mend="raise it to go on where this stopped",
+                )
 
     # a run as rounds
 
     def go(self) -> None:
         resumed = self._open_ledger()
         config = self.config
-        self._sinks = observe.build(config.observe, config)
         self.folder = models.fetch(config.model, config.storage)
-        self.tokenizer = models.tokenizer(self.folder)
-        self.chat = config.model.chat == "yes" or (
-            config.model.chat == "auto" and models.has_chat_template(self.folder)
-        )
+        self.tokenizer = models.tokenizer(self.folder, trust_remote_code=config.model.trust_remote_code)
+        chat = config.model.chat == "yes" or (config.model.chat == "auto" and models.has_chat_template(self.folder))
         self.domain = load_domain(
             config.domain,
             recipe=config.inner.recipe(),
             answering=config.answering,
-            chat=self.chat,
+            chat=chat,
             seed=config.run.seed,
             read=lambda uri: read_document(uri, config.storage),
         )
         self.grader = grading.build(config.grading, config.run.uri, config.storage)
         self.train_tasks = list(self.domain.tasks("train"))
         if not self.train_tasks:
-            raise ConfigError(f"domain.data: {config.domain} has no training tasks")
+            raise ConfigError("domain.validation and domain.test leave no tasks to train on", mend="lower one of them")
         if not resumed:
             self.ledger.create(config.model_dump(mode="json"), software(), config.run.seed)
         epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
+        self._sinks = observe.build(config.observe, config)
         self.base = models.digest_of(self.folder)
+        self._scratch = tempfile.mkdtemp(prefix="seal-ray-")
         self._tell(
             "run_started",
             uri=config.run.uri,
@@ -126,19 +143,24 @@ class Driver:
             epoch=epoch,
             resumed=resumed,
         )
-        self.crew = Crew(config, self.folder, self.tell)
-        done = self.ledger.latest()
-        for number in range(done + 1, config.run.rounds + 1):
-            self._round = number
-            self.round(number)
-        self._tell("run_ended", outcome="done", seconds=round(time.monotonic() - self.started, 1))
+        for warning in getattr(self.domain, "warnings", ()):
+            self._tell("warning", message=warning)
+        try:
+            self._rounds()
+        except SealError as error:
+            self._tell("run_ended", outcome=type(error).__name__, reason=str(error), seconds=self._seconds())
+            raise
+        self._tell("run_ended", outcome="done", seconds=self._seconds())
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self.started, 1)
 
     def _open_ledger(self) -> bool:
         """Whether there is a run to go on with; refuses one that was configured otherwise."""
         uri, wish = self.config.run.uri, self.config.run.resume
         if not self.ledger.exists():
             if wish == "must":
-                raise ConfigError(f"run.resume: must, but there is no run at {uri}")
+                raise ConfigError(f"run.resume: must, but there is no run at {uri}", mend="check run.uri")
             return False
         if wish == "never":
             raise ConfigError(f"run.resume: never, but there is a run at {uri}", mend="choose another run.uri")
@@ -150,36 +172,32 @@ class Driver:
             )
         return True
 
+    def _rounds(self) -> None:
+        first = self.ledger.latest() + 1
+        if first > self.config.run.rounds:
+            return
+        self.crew = Crew(self.config, self.folder, self.tell)
+        for number in range(first, self.config.run.rounds + 1):
+            self._round = number
+            self.round(number)
+
     # a round as a sequence of phases
 
     def round(self, number: int) -> None:
         began = time.monotonic()
         part = self.ledger.round(number)
         tasks, version = self._tasks(part, number)
-        self._tell("round_started", tasks=len(tasks), version=version.number, edits=self.config.sampling.edits)
-        found = self._explore(
-            part,
-            Plan(
-                number,
-                version,
-                tasks,
-                self.config.sampling.edits,
-                self.config.inner.repeats,
-                self.config.inner.context_arm,
-            ),
-        )
+        inner, sampling = self.config.inner, self.config.sampling
+        self._tell("round_started", tasks=len(tasks), version=version.number, edits=sampling.edits)
+        plan = Plan(number, version, tasks, sampling.edits, inner.repeats, inner.context_arm)
+        found = self._explore(part, plan)
         worth = self._reward(part, found)
         chosen = self._select(part, found, worth)
-        new = self._update(part, number, version, chosen)
-        decision = self._gate(part, number, version, new)
-        current = new if new and decision != "reject" else version
-        manifest = part.commit({"round": number, "version": encode(current), "decision": decision})
+        new = self._update(part, version, chosen)
+        current = new or version
+        manifest = part.commit({"version": encode(current), "decision": "accept" if new else "no update"})
         self._tell(
-            "round_committed",
-            manifest=manifest,
-            version=current.number,
-            decision=decision,
-            seconds=round(time.monotonic() - began, 1),
+            "round_committed", manifest=manifest, version=current.number, seconds=round(time.monotonic() - began, 1)
         )
 
     def _tasks(self, part: RoundLedger, number: int) -> tuple[tuple[Task, ...], Version]:
@@ -194,19 +212,31 @@ class Driver:
 
     def _current(self, number: int) -> Version:
         manifest = self.ledger.manifest(number - 1) if number > 1 else None
-        if manifest:
-            return decode(Version, manifest["version"])
-        return Version(0, digest([self.base]), self.base)
+        return decode(Version, manifest["version"]) if manifest else versions.first(self.base)
+
+    def _adapter(self, version: Version) -> str | None:
+        """The folder with a version's files on this machine, fetched from the ledger if it is not there yet."""
+        if version.path is None:
+            return None
+        folder = os.path.join(self._scratch, version.digest[:16])
+        if not os.path.isdir(folder):
+            _, made_in, name = version.path.split("/")
+            os.makedirs(folder + ".part", exist_ok=True)
+            self.ledger.round(int(made_in)).get_dir(name, folder + ".part")
+            versions.check(version, folder + ".part")
+            os.rename(folder + ".part", folder)
+        return folder
+
+    # explore: sample, try and grade
 
     def _explore(self, part: RoundLedger, plan: Plan) -> Exploration:
-        assert self.crew
         exploration = Exploration(
             plan,
             config=self.config,
             domain=self.domain,
             tokenizer=self.tokenizer,
-            chat=self.chat,
             grader=self.grader,
+            graders=self._graders,
             ledger=part,
             sink=self.tell,
         )
@@ -215,113 +245,136 @@ class Driver:
 
     def _try(self, exploration: Exploration) -> None:
         """Sample and try until the exploration is done: side by side where there is room, else in turn."""
+        if exploration.done:
+            return
         assert self.crew
         began = time.monotonic()
         version = exploration.plan.version
         adapter = self._adapter(version)
-        self._tell("phase_started", phase="explore", total=len(exploration.plan.tasks))
+        phase = "trials" if exploration.sampled else "sampling"
+        self._tell("phase_started", phase=phase, total=len(exploration.plan.tasks) * exploration.plan.edits)
         if self.crew.overlap or exploration.sampled:
             samplers = None if exploration.sampled else self.crew.samplers(version, adapter)
             explore(exploration, samplers, self.crew.pool(version, adapter), self.tick)
         else:
             explore(exploration, self.crew.samplers(version, adapter), None, self.tick)
-            self.crew.release("sampler")
             explore(exploration, None, self.crew.pool(version, adapter), self.tick)
         self.ledger.flush()
-        self._tell("phase_ended", phase="explore", seconds=round(time.monotonic() - began, 1))
+        for name in dict.fromkeys((phase, "trials", "grading")):
+            self._tell("phase_ended", phase=name, seconds=round(time.monotonic() - began, 1))
 
     def _reward(self, part: RoundLedger, found: Exploration) -> RoundRewards:
         """Rewards from what was found; while the choice is open and repeats are left, ask for more."""
-        config = self.config
-
-        def value() -> RoundRewards:
-            return rewards(
-                [e for edits in found.edits.values() for e in edits],
-                list(found.candidates.values()),
-                list(found.trials.values()),
-                [v for verdicts in found.verdicts.values() for v in verdicts],
-                section=config.grading,
-            )
-
-        worth = value()
-        while config.inner.extra_repeats:
-            budget = config.inner.extra_repeats * len(found.plan.tasks)
-            requests = more_repeats(worth, budget, found.asked(), found.plan.version.digest)
+        extra = self.config.inner.extra_repeats * len(found.plan.tasks)
+        worth = self._value(found)
+        while extra:
+            requests = more_repeats(worth, extra, found.asked(), found.plan.version.digest)
             if not requests:
                 break
             found.more(requests)
             self._try(found)
-            worth = value()
+            worth = self._value(found)
         coverage = found.coverage()
-        if coverage < config.run.coverage:
+        if coverage < self.config.run.coverage:
             raise CoverageError(
                 f"round {found.plan.round}: only {coverage:.0%} of the candidates have a verdict, "
-                f"run.coverage wants {config.run.coverage:.0%}",
-                mend=f"`seal-ray status {config.run.uri}` says what failed; the same command tries what is missing",
+                f"run.coverage wants {self.config.run.coverage:.0%}",
+                mend=f"`seal-ray status {self.config.run.uri}` says what failed; the same command tries again",
             )
-        known = part.get("rewards.json")
-        if not known:
-            part.put("rewards.json", encode(worth) | {"coverage": coverage})
-        found.close()
-        self._tell("rewards", reliability=encode(worth.reliability), arms=encode(worth.arms), coverage=coverage)
+        part.put("rewards.json", encode(worth) | {"coverage": coverage})
+        self._tell(
+            "rewards",
+            reliability=encode(worth.reliability),
+            arms=encode(worth.arms),
+            diversity=worth.diversity,
+            coverage=coverage,
+        )
+        for note in worth.notes:
+            self._tell("warning", message=note)
         return worth
 
-    def _select(self, part: RoundLedger, found: Exploration, worth: RoundRewards) -> list[Lesson]:
-        choices = select.choose(worth.rewards, self.config.select)
-        kept = select.kept(worth.rewards, choices)
-        if not part.get("selection.json"):
-            part.put(
-                "selection.json",
-                {
-                    "choices": [encode(c) for c in choices],
-                    "kept": encode(kept),
-                    "abstained": select.abstentions(worth.rewards, self.config.select),
-                },
-            )
-        self._tell("selected", choices=len(choices), abstained=len(found.plan.tasks) - len({c.task for c in choices}))
-        edits = {e.id: e for edits in found.edits.values() for e in edits}
-        return lessons(choices, edits)
+    def _value(self, found: Exploration) -> RoundRewards:
+        return rewards(
+            [e for edits in found.edits.values() for e in edits],
+            list(found.candidates.values()),
+            [t for t in found.trials.values() if not t.failure],
+            [v for verdicts in found.verdicts.values() for v in verdicts],
+            section=self.config.grading,
+        )
 
-    def _update(self, part: RoundLedger, number: int, version: Version, chosen: Sequence[Lesson]) -> Version | None:
+    def _select(self, part: RoundLedger, found: Exploration, worth: RoundRewards) -> list[Lesson]:
+        section = self.config.select
+        choices = select.choose(worth.rewards, section)
+        kept = encode(select.kept(worth.rewards, choices))
+        abstained = select.abstentions(worth.rewards, section)
+        part.put("selection.json", {"choices": [encode(c) for c in choices], "kept": kept, "abstained": abstained})
+        self._tell("selected", choices=len(choices), abstained=len(abstained), reasons=abstained, kept=kept)
+        return lessons(choices, {e.id: e for edits in found.edits.values() for e in edits})
+
+    # update
+
+    def _update(self, part: RoundLedger, version: Version, chosen: Sequence[Lesson]) -> Version | None:
         """Train the policy's adapter on. None: there was nothing to learn from."""
-        assert self.crew
         known = part.get("update.json")
         if known:
             return decode(Version, known["version"]) if known["version"] else None
         if not chosen:
-            self._tell(
-                "warning", message="no edit was chosen: the version stays, and the round is committed without an update"
-            )
+            self._tell("warning", message="no edit was chosen: the version stays, the round has no update")
             part.put("update.json", {"version": None, "reason": "no edit was chosen"})
             return None
-        began = time.monotonic()
-        self._tell("phase_started", phase="update", total=len(chosen))
-        self.crew.release("sampler", "worker")
+        assert self.crew
+        self.tick()
+        section = self.config.policy
+        self._tell("phase_started", phase="update", total=0)
         trainers = self.crew.trainers()
-        output = models.scratch(f"update-{part.digest_prefix}")
-        result = update(
-            UpdateJob(
-                base=self.folder,
-                adapter=self._adapter(version),
-                lessons=tuple(chosen),
-                section=self.config.policy,
-                seed=derive_seed(self.config.run.seed, number, "update"),
-                output=output,
-                **trainers,
-            ),
-            sink=self.tell,
+        job = UpdateJob(
+            base=self.folder,
+            adapter=None if section.fresh else self._adapter(version),
+            lessons=tuple(chosen),
+            section=section,
+            seed=derive_seed(self.config.run.seed, part.number, "update"),
+            output=os.path.join(self._scratch, f"update-{part.number}-{time.monotonic_ns()}"),
+            model=self.config.model,
+            **trainers,
         )
-        new = versions.make(version, result, number)
+        result = update(job, sink=self.tell)
+        self.crew.release("trainer")
+        new = versions.make(version, result, part.number)
         part.put_dir("version", result.folder)
-        part.put("update.json", {"version": encode(new), "losses": list(result.losses), "seconds": result.seconds})
-        self._tell("phase_ended", phase="update", seconds=round(time.monotonic() - began, 1))
+        part.put("update.json", {"version": encode(new), "result": versions.told(result)})
+        self._tell(
+            "update",
+            version=new.number,
+            steps=result.steps,
+            loss=result.losses[-1],
+            seconds=result.seconds,
+            kl=result.kl,
+            entropy=result.entropy,
+        )
+        self._tell("phase_ended", phase="update", seconds=round(result.seconds, 1))
         return new
+
+    # the end
+
+    def hand_over(self) -> None:
+        """Close the ledger in what time is left, from another thread, where the driver itself is stuck."""
+        self.ledger.close(within=self.config.storage.stop_within / 2)
+
+    def close(self) -> None:
+        try:
+            self.ledger.close(within=None if not self._stop() else self.config.storage.stop_within / 2)
+        finally:
+            self._graders.shutdown(wait=False, cancel_futures=True)
+            for sink in self._sinks:
+                sink.close()
+            if self.crew:
+                self.crew.close()
+            if self._scratch:
+                shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def draw(tasks: Sequence[Task], seed: int, number: int, count: int) -> list[Task]:
     """The round's tasks: in a seeded order without repeats until all were seen, then in a new order."""
-    import random
-
     wanted = min(count, len(tasks))
     out: list[Task] = []
     position = (number - 1) * wanted

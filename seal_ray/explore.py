@@ -7,7 +7,7 @@ be made again from the ledger at any moment: what is recorded is not done twice.
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,13 +79,13 @@ class Exploration:
         config: Config,
         domain: Domain,
         tokenizer: Any,
-        chat: bool,
         grader: Grader,
+        graders: Executor,
         ledger: RoundLedger,
         sink: Sink,
     ) -> None:
         self.plan, self.config, self.domain, self.tokenizer = plan, config, domain, tokenizer
-        self.chat, self.grader, self.ledger, self.sink = chat, grader, ledger, sink
+        self.grader, self.ledger, self.sink = grader, ledger, sink
         self.edits: dict[str, list[Edit]] = {}
         self.candidates: dict[str, Candidate] = {}
         self.trials: dict[str, Trial] = {}
@@ -96,7 +96,7 @@ class Exploration:
         self._running: set[str] = set()
         self._answering = config.answering.model_dump(mode="json", exclude={"engine_from"})
         self._grading: dict[Future[Sequence[Verdict]], Trial] = {}
-        self._graders = ThreadPoolExecutor(1, thread_name_prefix="grading")
+        self._graders = graders
         self._recall()
 
     # what was there before
@@ -115,9 +115,8 @@ class Exploration:
             edits = sorted(by_task.get(task.id, []), key=lambda e: e.slot)
             if self.plan.given is not None or len(edits) >= self.plan.edits:
                 self._open(task, edits)
-        for request in self.ledger.records("repeats").values():
-            if request.version == self.plan.version.digest:
-                self._repeat(request)
+        for request in self.asked():
+            self._repeat(request)
         known = sum(c in self.trials for c in self.candidates)
         if self.edits and self.plan.given is None:
             self._tell(
@@ -251,6 +250,10 @@ class Exploration:
             )
             self._repeat(request)
 
+    def asked(self) -> list[Repeats]:
+        """The further repeats that were asked for so far."""
+        return [r for r in self.ledger.records("repeats").values() if r.version == self.plan.version.digest]
+
     def _repeat(self, request: Repeats) -> None:
         task = self._tasks.get(request.task)
         for edit in self.edits.get(request.task, []):
@@ -345,12 +348,13 @@ class Exploration:
         return all(t.id in self.edits for t in self.plan.tasks)
 
     @property
-    def tried_all(self) -> bool:
-        return not self._ready and not self._running
+    def queued(self) -> int:
+        """Candidates that nobody has been given yet."""
+        return len(self._ready)
 
     @property
     def done(self) -> bool:
-        return self.sampled and self.tried_all and not self._grading
+        return self.sampled and not (self._ready or self._running or self._grading)
 
     def coverage(self) -> float:
         """Share of the candidates with a verdict, among those that could have one."""
@@ -359,11 +363,8 @@ class Exploration:
         whole = [c for c in could if c in self.verdicts and not any(v.failure for v in self.verdicts[c])]
         return len(whole) / max(1, len(could) + missing)
 
-    def close(self) -> None:
-        self._graders.shutdown(wait=False, cancel_futures=True)
-
-    def _tell(self, kind: str, **data: Json) -> None:
-        self.sink(Event(kind, data, self.plan.round))
+    def _tell(self, event: str, /, **data: Json) -> None:
+        self.sink(Event(event, data, self.plan.round))
 
 
 def explore(exploration: Exploration, samplers: Samplers | None, pool: Pool | None, tick: Tick) -> None:
@@ -381,7 +382,7 @@ def explore(exploration: Exploration, samplers: Samplers | None, pool: Pool | No
             exploration.took(edits)
         if pool:
             pool.submit(exploration.attempts(pool.room()))
-            if not waiting and not exploration._ready and not flushed:
+            if not waiting and not exploration.queued and not flushed:
                 pool.flush()
                 flushed = True
             for trial in pool.poll(0.05):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ log = logging.getLogger(__name__)
 
 # what every process of a run is started with, unless whoever submits the run says otherwise
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
+REACH_SECONDS = 5
 _TYPE = "accelerator_type:"
 
 
@@ -50,6 +52,7 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
     if section.address == "local":
         return _local(common)
     try:
+        _reach(section.address)
         ray.init(address=section.address, **common)
     except ConnectionError as error:
         if section.address == "auto" and not os.environ.get("RAY_ADDRESS"):
@@ -60,6 +63,20 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
             mend="check the address and RAY_AUTH_TOKEN, or use placement.address: local",
         ) from None
     return ray.get_runtime_context().gcs_address
+
+
+def _reach(address: str) -> None:
+    """Raise at once where nobody answers: Ray itself asks a cluster that is gone for minutes."""
+    from ray._private import services
+
+    if address.startswith("ray://"):
+        return
+    found = services.canonicalize_bootstrap_address_or_die(address)
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, ValueError):
+        raise ConnectionError(f"nothing listens at {found}") from None
 
 
 def _local(common: dict[str, Any]) -> str:
