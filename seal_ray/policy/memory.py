@@ -73,7 +73,7 @@ def need(
         weights = weights / devices + weight_bytes * gathered
     gradients = weight_bytes * trained / (devices if zero_stage >= 2 else 1)
     optimizer = 12 * trained / devices
-    inner = _inner_values(shape, trained_adapter=mode == "lora", rank=rank) * weight_bytes * row_tokens
+    inner = _inner_values(shape, rank if mode == "lora" else 0, weight_bytes) * weight_bytes * row_tokens
     kept = shape["layers"] * shape["hidden"] * weight_bytes * row_tokens
     logits = shape["vocab"] * (2 * weight_bytes * row_tokens + 3 * 4 * min(CHUNK, row_tokens))
     return Need(
@@ -116,9 +116,8 @@ def seconds(
     return compute + gathers * base * weight_bytes * (devices - 1) / devices / link
 
 
-def _inner_values(shape: Mapping[str, Any], *, trained_adapter: bool, rank: int) -> float:
-    """Values that one layer keeps for its backward, for each token."""
-    hidden, inner = shape["hidden"], shape["intermediate"]
+def _inner_values(shape: Mapping[str, Any], rank: int, weight_bytes: int) -> float:
+    """Values that one layer keeps for its backward, for each token. In bfloat16 the norms keep theirs in float32."""
+    norms_and_inputs = (10 if weight_bytes == 2 else 8) * shape["hidden"]
     attention = (2 * shape["heads"] + 2 * shape["kv_heads"]) * shape["head_dim"]
-    values = 6 * hidden + attention + 4 * inner
-    return values + (len(shape["linears"]) * rank if trained_adapter else 0)
+    return norms_and_inputs + attention + 4 * shape["intermediate"] + len(shape["linears"]) * rank
