@@ -53,6 +53,7 @@ class GenerateRequest:
     max_tokens: int = 64
     schema: Mapping[str, Json] | None = None  # JSON schema that the text will follow
     stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()  # end a text too, besides the model's own
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Engine:
                 mend="lower the rank",
             )
         self._vllm = _import_vllm(self.settings.device)
+        self.dtype = models.pick_dtype(self.settings.dtype, "cpu" if self.settings.device == "cpu" else "cuda")
         self._linears = _linears(self.model_dir)
         self._adapters: dict[str, _Adapter] = {}
         self._base_probe: list[float] | None = None
@@ -97,7 +99,7 @@ class Engine:
         try:
             return self._vllm.LLM(
                 model=self.model_dir,
-                dtype=models.pick_dtype(s.dtype, "cpu" if cpu else "cuda"),
+                dtype=self.dtype,
                 max_model_len=min(s.max_length, context),
                 max_num_seqs=s.batch,
                 seed=0,
@@ -218,6 +220,7 @@ class Engine:
             seed=request.seed,
             max_tokens=request.max_tokens,
             stop=list(request.stop) or None,
+            stop_token_ids=list(request.stop_ids) or None,
             logprobs=0,
             structured_outputs=structured,
         )
@@ -331,7 +334,10 @@ def _use_own_products() -> None:
         setattr(punica_cpu, name, product)
 
 
+# For the process that an engine will run in, before it starts. On a node that is busy, threads that wait for each other by
+# spinning take the cores from those they wait for: generation took ten times as long.
 ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TOKENIZERS_PARALLELISM": "false",

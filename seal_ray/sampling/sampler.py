@@ -1,14 +1,17 @@
-"""The sampler: the actor that owns a vLLM engine and writes edits with the policy's current version."""
+"""The sampler: owns a vLLM engine and writes edits with the policy's current version.
+
+A plain class; the fleet runs it as an actor in a process of its own.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seal_ray import models
 from seal_ray.errors import InfraError
 from seal_ray.records import Edit, Failure, Json, Version, digest
-from seal_ray.sampling.engine import ENVIRONMENT, Engine, EngineSettings, GenerateRequest, Sample
+from seal_ray.sampling.engine import Engine, EngineSettings, GenerateRequest, Sample
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
@@ -131,27 +134,6 @@ class Sampler:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
-
-
-def sampler_actor(settings: EngineSettings, *, num_cpus: float = 1, num_gpus: float = 0, **options: Any) -> Any:
-    """Sampler as a Ray actor class with its resources: `sampler_actor(…).remote(model, settings, storage)`.
-
-    `options` are more of Ray's: name, scheduling_strategy, resources. The actor has a process of its own, dies with its
-    owner, and is never restarted or retried behind the caller's back. It answers `ping` while it samples.
-    """
-    import ray
-
-    ray.method(concurrency_group="health")(Sampler.ping)
-    actor: Any = ray.remote(Sampler)
-    return actor.options(
-        concurrency_groups={"health": 1},
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-        max_restarts=0,
-        max_task_retries=0,
-        runtime_env={"env_vars": {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}},
-        **options,
-    )
 
 
 def _too_long(prompt: EditPrompt, limit: int) -> Failure:

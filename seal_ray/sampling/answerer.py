@@ -1,0 +1,153 @@
+"""Answers by vLLM: takes a wave's adapters as files and answers with all of them at once, for answers that are long.
+
+Between the bank that trained an adapter and the engine that answers with it lies a file, and with it every way to
+answer with the wrong weights and not to notice. So each adapter is held against its bank before it may answer.
+"""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from seal_ray.errors import InfraError
+from seal_ray.records import derive_seed
+from seal_ray.sampling.engine import Engine, EngineSettings, GenerateRequest
+
+S = TypeVar("S")
+Ids = Sequence[int]
+
+PROBE = 32  # tokens of a prompt on which bank and engine are compared
+# largest mean difference of a token's log-probability: what the arithmetic alone may cause, far below what a round of
+# training changes
+TOLERANCE = {"float32": 0.005, "bfloat16": 0.1}
+
+
+class Bank(Protocol):
+    """What is asked of a bank here."""
+
+    seeds: Sequence[int]
+    slots: Any  # holds the numbers of the adapters that were trained
+
+    def export(self, number: int, directory: str | Path) -> None: ...
+    def likelihood(self, pairs: Sequence[Sequence[tuple[Ids, Ids]]]) -> list[list[tuple[float, int]]]: ...
+
+
+class Sampling(Protocol):
+    """How answers are drawn."""
+
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def eos_ids(self) -> tuple[int, ...]: ...
+    @property
+    def stop_texts(self) -> tuple[str, ...]: ...
+
+
+def engine_answers(how: Literal["auto", "bank", "engine"], engine_from: int, longest: int) -> bool:
+    """Whether the engine is to answer: as configured, or by how long an answer may be."""
+    return how == "engine" or (how == "auto" and longest >= engine_from)
+
+
+class EngineAnswerer(Generic[S]):
+    """An engine beside a bank. `sample` makes the caller's kind of answer from ids, log-probabilities and finish.
+
+    `policy` is the folder of the policy's adapter, with which a candidate answers that has no adapter of its own.
+    """
+
+    def __init__(
+        self,
+        model_dir: str,
+        settings: EngineSettings,
+        sample: Callable[[tuple[int, ...], tuple[float, ...], str], S],
+        policy: str | None = None,
+    ) -> None:
+        self._model_dir, self._settings, self._sample, self._policy = model_dir, settings, sample, policy
+        self._engine: Engine | None = None
+        self._bank: Bank | None = None
+        self._folders: dict[int, str] = {}
+
+    def answer(self, bank: Bank, prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[S]]]:
+        """For each adapter, prompt and sample an answer; no prompts for an adapter give an empty list."""
+        engine = self._running()
+        if self._bank is not bank:
+            self._let_go()
+            self._bank = bank
+        requests: list[GenerateRequest] = []
+        adapters: list[str | None] = []
+        for number, own in enumerate(prompts):
+            adapter = self._adapter(bank, number, own[0]) if own else None
+            for at, prompt in enumerate(own):
+                for draw in range(sampling.samples):
+                    requests.append(
+                        GenerateRequest(
+                            tuple(prompt),
+                            seed=derive_seed(sampling.seed, bank.seeds[number], at, draw),
+                            temperature=sampling.temperature,
+                            max_tokens=sampling.max_tokens,
+                            stop=sampling.stop_texts,
+                            stop_ids=sampling.eos_ids,
+                        )
+                    )
+                    adapters.append(adapter)
+        found = iter(engine.generate(requests, adapters))
+        return [[[self._made(next(found)) for _ in range(sampling.samples)] for _ in own] for own in prompts]
+
+    def likelihood(self, bank: Bank, pairs: Sequence[Sequence[tuple[Ids, Ids]]]) -> list[list[tuple[float, int]]]:
+        """The bank's own: a likelihood is one forward pass, for which no adapter needs to leave it."""
+        return bank.likelihood(pairs)
+
+    def close(self) -> None:
+        self._let_go()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            self._engine = Engine(self._model_dir, self._settings)
+        return self._engine
+
+    def _made(self, sample: Any) -> S:
+        return self._sample(sample.ids, sample.logprobs, sample.finish)
+
+    def _adapter(self, bank: Bank, number: int, prompt: Ids) -> str | None:
+        """The folder that this candidate answers with, exported and held against the bank once."""
+        if number not in bank.slots:
+            return self._policy
+        if number not in self._folders:
+            folder = tempfile.mkdtemp(prefix="seal-ray-adapter-")
+            self._folders[number] = folder
+            bank.export(number, folder)
+            self._compare(bank, number, folder, list(prompt))
+        return self._folders[number]
+
+    def _compare(self, bank: Bank, number: int, folder: str, prompt: list[int]) -> None:
+        """The canary: engine and bank must give the same tokens the same log-probabilities."""
+        probe = (prompt if len(prompt) > 1 else prompt * 2)[:PROBE]
+        pairs: list[list[tuple[Ids, Ids]]] = [[] for _ in bank.seeds]
+        pairs[number] = [(probe[:1], probe[1:])]
+        ours, count = bank.likelihood(pairs)[number][0]
+        theirs = math.fsum(self._running().score([probe], folder)[0])
+        allowed = TOLERANCE[self._running().dtype] * count
+        if not abs(ours - theirs) <= allowed:
+            raise InfraError(
+                f"adapter {number}: vLLM gives a probe of {count} tokens the log-probability {theirs:.4f}, "
+                f"the bank that trained it {ours:.4f}; they may differ by {allowed:.4f}",
+                mend="set answering.how: bank; the engine does not answer with the weights that were trained",
+            )
+
+    def _let_go(self) -> None:
+        for folder in self._folders.values():
+            if self._engine is not None:
+                self._engine.forget(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        self._folders = {}
+        self._bank = None
