@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +55,7 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
         return _local(common)
     try:
         _reach(section.address)
-        ray.init(address=section.address, **common)
+        _init(address=section.address, **common)
     except ConnectionError as error:
         if section.address == "auto" and not os.environ.get("RAY_ADDRESS"):
             return _local(common)
@@ -79,10 +81,21 @@ def _reach(address: str) -> None:
         raise ConnectionError(f"nothing listens at {found}") from None
 
 
+def _init(**options: Any) -> None:
+    """Join, and keep the signal handlers that were there: Ray puts one for SIGTERM in their place."""
+    import ray
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ray.init(**options)
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _local(common: dict[str, Any]) -> str:
     import ray
 
-    ray.init(address="local", include_dashboard=False, **common)
+    _init(address="local", include_dashboard=False, **common)
     return ray.get_runtime_context().gcs_address
 
 
