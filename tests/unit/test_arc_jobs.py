@@ -1,0 +1,130 @@
+"""The few-shot jobs: configurations that hold, tasks that their seed makes, a model that can be trained in pieces."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from seal_ray import config_file, models
+from seal_ray.config import ArcDomain
+from seal_ray.domains import load_domain
+from seal_ray.domains.arc.directives import Directives, read_directives
+from seal_ray.domains.arc.grids import same
+from seal_ray.domains.arc.tasks import puzzles, read_tasks
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.fixture
+def job(monkeypatch):
+    monkeypatch.syspath_prepend(str(JOBS))
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+def tiny():
+    config = config_file.load(JOBS / "arc-tiny.yaml")
+    assert isinstance(config.domain, ArcDomain)
+    domain = load_domain(
+        config.domain,
+        recipe=config.inner.recipe(),
+        answering=config.answering,
+        chat=False,
+        seed=config.run.seed,
+        read=lambda path: (JOBS.parent / path).read_bytes(),
+    )
+    return config, config.domain, domain
+
+
+def test_the_papers_recipe_is_what_it_says_it_is():
+    config = config_file.load(JOBS / "arc-1b.yaml")
+    recipe = config.inner.recipe()
+    assert isinstance(config.domain, ArcDomain)
+    assert (recipe.rank, recipe.alpha, recipe.batch_size, recipe.schedule, recipe.warmup) == (128, 16, 2, "cosine", 11)
+    assert recipe.targets == ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
+    assert (config.domain.max_steps, config.domain.max_examples) == (375, 250)
+    assert (config.run.rounds, config.run.tasks_per_round, config.sampling.edits) == (1, 11, 15)
+    assert (config.policy.rank, config.policy.alpha, config.policy.epochs, config.policy.lr) == (16, 16, 8, 5e-5)
+    assert recipe.steps(config.domain.max_examples) <= config.domain.max_steps
+
+
+def test_the_tiny_job_has_tasks_for_a_round_and_held_out_ones_beside():
+    config, _, domain = tiny()
+    assert len(domain.tasks("train")) >= config.run.tasks_per_round
+    assert len(domain.tasks("test")) >= 12 and len(domain.tasks("validation")) >= 4
+
+
+def test_the_tasks_in_the_file_are_those_that_the_seed_makes(job):
+    made = job("arc_tiny_tasks")
+    kept = json.loads(made.FILE.read_text())
+    assert made.challenges(len(kept), made.HELD_OUT) == kept
+    assert made.challenges(4, made.HELD_OUT + 1) != dict(list(kept.items())[:4])
+
+
+def test_every_task_in_the_file_follows_the_rule_in_its_name(job):
+    made = job("arc_tiny_tasks")
+    for task in read_tasks(made.FILE.read_bytes(), None, "file"):
+        names = task.id.split(" ", 1)[1].split(", then ")
+        if "swap two colours" in names:
+            continue  # which two is not in the name
+        (puzzle,) = puzzles(task)
+        assert puzzle.output is not None and len(names) in (1, 2)
+        for pair in [*puzzle.demonstrations, type(puzzle.demonstrations[0])(puzzle.input, puzzle.output)]:
+            grid = pair.input
+            for name in names:
+                grid = made.STEPS[name](grid)
+            assert same(grid, pair.output), task.id
+
+
+def test_the_tiny_model_learns_the_very_prompts_and_directives_that_the_job_uses(job, tmp_path):
+    model = job("arc_tiny_model")
+    _, section, domain = tiny()
+    assert (section.learning_rates, section.epoch_choices) == (model.LEARNING_RATES, model.EPOCHS)
+    before, after = model.edit_prompt()
+    text = domain.edit_request(domain.tasks("train")[0], 0).prompt.text
+    assert text.startswith(before) and text.endswith(after)
+    rng = np.random.default_rng(0)
+    assert all(isinstance(read_directives(model.directives(rng), section), Directives) for _ in range(20))
+    model.make_tokenizer(tmp_path)
+    tokenizer = models.tokenizer(tmp_path)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert len(ids) + 256 < model.CONTEXT
+    assert len(tokenizer("0123456789\n", add_special_tokens=False)["input_ids"]) == 11
+
+
+def test_a_batch_is_learned_where_outputs_stand_and_nowhere_else(job, tmp_path):
+    model = job("arc_tiny_model")
+    model.make_tokenizer(tmp_path)
+    tokenizer = models.tokenizer(tmp_path)
+    batches = model.Batches(tokenizer)
+    ids, labels = batches.batch(0)
+    text = tokenizer.decode(ids[0])
+    learned = tokenizer.decode([i for i in labels[0].tolist() if i >= 0])
+    outputs = [part.split("Input:")[0] for part in text.split("Output:\n")[1:]]
+    assert learned == "".join(outputs) and learned.endswith("<end>")
+    assert (labels[labels >= 0] == ids[labels >= 0]).all()
+    again, _ = batches.batch(0)
+    assert (again == ids).all()
+    ids, labels = batches.batch(model.DIRECTIVES_EVERY - 1)
+    chosen = tokenizer.decode([i for i in labels[0].tolist() if i >= 0])
+    assert isinstance(read_directives(chosen, tiny()[1]), Directives) and chosen.endswith("<end>")
+
+
+def test_training_in_pieces_makes_the_same_model_as_in_one_go(job, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    model = job("arc_tiny_model")
+    monkeypatch.setattr(model, "BATCH", 2)
+    assert model.train(tmp_path / "whole", 3, 0, 1)
+    assert [model.train(tmp_path / "pieces", 3, 1e-9, 1) for _ in range(3)] == [False, False, True]
+    whole, pieces = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "pieces"))
+    assert whole.keys() == pieces.keys() and all((whole[k] == pieces[k]).all() for k in whole)
+    assert not (tmp_path / "pieces" / "unfinished").exists()
+    models.check(tmp_path / "whole", "the model that was trained")
