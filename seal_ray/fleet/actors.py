@@ -151,6 +151,7 @@ class RayActors:
 
 # Ray tells the reasons of a death as text only
 _NODE = re.compile(r"node (has died|was terminated|died|is dead)|Node Id:|node_death", re.IGNORECASE)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MEMORY = re.compile(r"out of memory \(OOM\)|memory monitor|running low on memory|ran out of memory", re.IGNORECASE)
 
 
@@ -168,6 +169,8 @@ def sort(error: BaseException) -> BaseException:
     if isinstance(error, rx.NodeDiedError | rx.ObjectLostError):
         return Lost("node", _first_line(error))
     text = str(error)
+    if isinstance(error, rx.RayActorError) and error.actor_init_failed:
+        return Lost("infra", _last_line(text))
     if isinstance(error, rx.RayActorError):
         if error.preempted or _NODE.search(text):
             return Lost("node", "its node is gone")
@@ -183,6 +186,12 @@ def _reason(text: str) -> str:
         if line.startswith("The actor is dead because"):
             return line.split("Some common causes")[0].strip()[:300]
     return text.strip().splitlines()[0][:300] if text.strip() else "the actor died"
+
+
+def _last_line(text: str) -> str:
+    """What was raised stands at the end of a traceback."""
+    lines = [line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "the actor's process could not be made ready"
 
 
 def _first_line(error: BaseException) -> str:

@@ -64,7 +64,10 @@ class Crew:
         return self._pool
 
     def trainers(self) -> dict[str, Any]:
-        """What the policy update is given to run on; whoever is in its way has gone by then."""
+        """What the policy update is given to run on; whoever is in its way has gone by then.
+
+        The update is held to be over when another role is asked for, or when `release("trainer")` says so.
+        """
         self._make_room("trainer")
         role = self.placement.trainer
         self.leases.begin_training(role.count)
@@ -91,8 +94,7 @@ class Crew:
         self.release("sampler", "worker", "trainer")
 
     def _make_room(self, role: RoleName) -> None:
-        roles = self.placement.before(role)
-        self.release(*roles)
+        self.release(*self.placement.before(role), "trainer")
 
     def _make_sampler(self, name: str, options: dict[str, Any]) -> Any:
         config = self._config

@@ -120,6 +120,8 @@ class Leases:
         self._tell("lease", role="trainer", count=count, resources=wants.say(count), state="acquired")
 
     def end_training(self) -> None:
+        if not self._held["trainer"]:
+            return
         for name in list(self._held["trainer"]):
             self.drop("trainer", name)
         self._killed["trainer"].clear()
@@ -204,8 +206,7 @@ class Leases:
     def close(self, deadline: float = 30) -> None:
         """Give everything back at the end of a run."""
         self.release("sampler", "worker", deadline=deadline)
-        if self._held["trainer"]:
-            self.end_training()
+        self.end_training()
 
     def _tell(self, kind: str, **data: Any) -> None:
         self._sink(Event(kind, data, time=time.time()))
