@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from seal_ray.config import ModelSection, PolicySection
-from seal_ray.policy.lessons import Lesson
+from seal_ray.config import ModelSection, PolicySection, StorageSection
+from seal_ray.policy.lessons import Lesson, Text
 from seal_ray.policy.packing import LeftOut
 from seal_ray.records import Json
 
@@ -19,7 +19,9 @@ class UpdateJob:
     seed: int
     output: str  # folder on this node
     adapter: str | None = None  # what to go on from: a folder with an adapter, or with full weights
+    probe: tuple[Text, ...] = ()  # what drift is measured on; none: the lessons' own texts
     model: ModelSection = field(default_factory=ModelSection)
+    storage: StorageSection = field(default_factory=StorageSection)  # where `model` may have to be fetched from
     num_workers: int = 1
     use_gpu: bool = False
     cpus_per_worker: float = 1
@@ -51,7 +53,7 @@ class UpdateResult:
     log: tuple[StepLog, ...]
     seconds: float
     kl: float  # of the new version from the starting one, nats per token, on the lessons' own texts
-    drift: float | None  # of the new version from the base model, likewise; None in full fine-tuning
+    drift: float | None  # of the new version from the base model, on the probe; None in full fine-tuning
     entropy: float
     entropy_before: float
     likelihood: tuple[float, ...]  # mean log-probability per token of each lesson's text, after

@@ -111,10 +111,10 @@ def build(base: str, adapter: str | None, section: PolicySection, seed: int, dty
                 "policy.mode: full can't go on from a version that is an adapter",
                 mend="use mode: lora, or export the version merged and name it as the model",
             )
-        model = models.load(base, dtype=dtype, device=device)
+        model = _without_dropout(models.load(base, dtype=dtype, device=device))
         model.requires_grad_(True)
         return model
-    model = models.load(base, dtype=dtype, device=device, adapter=adapter)
+    model = _without_dropout(models.load(base, dtype=dtype, device=device, adapter=adapter))
     learns = "default"
     if adapter is None or section.fresh:
         # the adapter that is there stays on, frozen: the same as merging it, and exact under ZeRO 3 too
@@ -123,6 +123,16 @@ def build(base: str, adapter: str | None, section: PolicySection, seed: int, dty
         model = _with_fresh(model, section, base, learns)
     for name, weight in model.named_parameters():
         weight.requires_grad_(f".{learns}." in name)
+    return model
+
+
+def _without_dropout(model: Any) -> Any:
+    """Chance in the forward would make the result depend on how rows fell to workers."""
+    module: Any
+    for module in model.modules():
+        for name in ("p", "attention_dropout") if isinstance(module, nn.Dropout) else ("attention_dropout",):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
     return model
 
 

@@ -136,7 +136,9 @@ def _environment(job: UpdateJob) -> dict[str, str]:
         "OMP_NUM_THREADS": str(max(int(job.cpus_per_worker), 1)),
         "TOKENIZERS_PARALLELISM": "false",
         "DS_ACCELERATOR": "cuda" if job.use_gpu else "cpu",
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONWARNINGS": "ignore::FutureWarning",
     }
 
 
@@ -195,6 +197,7 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     training.reference = before.logprobs
     if payload.held:
         validated(0, training.scan(payload.held, alive).loss())
+    probe = [Lesson("", "", text) for text in job.probe]
     checkpoints = Checkpoints(engine, payload.checkpoints, section, desk)
     training.run(tell, alive, validated, checkpoints.after, first=checkpoints.resume())
     after = training.scan(payload.train, alive)
@@ -207,7 +210,7 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
         "kind": "full" if section.mode == "full" else "adapter",
         "rank": engine.adapter_rank,
         "kl": sum(float((c.exp() - 1 - c).sum()) for c in changes) / sum(len(c) for c in changes),
-        "drift": None if section.mode == "full" else training.drift(payload.train, alive),
+        "drift": None if section.mode == "full" else training.drift(probe or payload.train, alive),
         "entropy": after.entropy,
         "entropy_before": before.entropy,
         "likelihood": after.likelihood(),
@@ -227,7 +230,7 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
 def _start(payload: _Payload) -> Iterator[tuple[str, str | None]]:
     """The folder of the base on this node, and that of the adapter to go on from."""
     job, start = payload.job, payload.start
-    base = job.base if os.path.isdir(job.base) else models.fetch(job.model)
+    base = job.base if os.path.isdir(job.base) else models.fetch(job.model, job.storage)
     if isinstance(start, str):
         if not os.path.isdir(start):
             raise InfraError(
@@ -266,7 +269,7 @@ class _Engine:
             # under ZeRO 3 weights are gone when a layer is recomputed, which only the reentrant way survives
             model.gradient_checkpointing_enable({"use_reentrant": section.zero_stage == 3})
             model.enable_input_require_grads()
-        model.train()
+        model.train()  # or nothing is recomputed; there is no dropout left that it could wake
         self.adapter_rank = 0 if section.mode == "full" else sum(int(c.r) for c in model.peft_config.values())
         weights = [p for _, p in learner.trainable(model)]
         optimizer = torch.optim.AdamW(weights, lr=section.lr, weight_decay=section.weight_decay)

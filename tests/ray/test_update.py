@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import ray
 from update_jobs import Sink, actors_left, job, likelihood, made_up_lessons
 
 from seal_ray import models
-from seal_ray.errors import DataError, PlacementError
+from seal_ray.errors import DataError, InfraError, PlacementError
 from seal_ray.policy.job import UpdateResult
 from seal_ray.policy.update import update
+from seal_ray.records import Event
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +84,35 @@ def test_room_that_is_not_there_is_named_when_the_time_is_up(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_an_update_that_is_broken_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    sink = Sink()
+
+    def stop(event: Event) -> None:
+        sink(event)
+        if event.kind == "update_step":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        update(job(tmp_path / "version", workers=2, epochs=200), sink=stop)
+    assert len(sink.pids) == 2 and not sink.alive()
+    assert actors_left() == [] and list(tmp_path.iterdir()) == []
+    assert ray.util.placement_group_table() == {} or all(
+        group["state"] == "REMOVED" for group in ray.util.placement_group_table().values()
+    )
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_ends_the_update_when_its_time_is_up(tmp_path: Path) -> None:
+    sink = Sink(kill=1, at=2, by=signal.SIGSTOP)
+    with pytest.raises(InfraError, match="no sign of life"):
+        update(job(tmp_path / "version", workers=2, epochs=200, hang_timeout=15), sink=sink)
+    assert not sink.alive() and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 3])
 def test_every_zero_stage_learns_the_same(undisturbed: tuple[UpdateResult, Sink], tmp_path: Path, stage: int) -> None:
     sink = Sink(kill=0, at=2)
@@ -126,6 +157,14 @@ def test_an_adapter_is_trained_on_and_a_fresh_one_is_stacked_upon_it(
         assert result.likelihood_before == pytest.approx(first.likelihood, abs=1e-3)
         model = models.load(start.base, dtype="float32", adapter=result.folder)
         assert likelihood(model, made_up_lessons()) == pytest.approx(result.likelihood, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_single_lesson_is_learned_by_one_worker_while_the_other_goes_along(tmp_path: Path) -> None:
+    lessons = made_up_lessons(1)
+    one = update(job(tmp_path / "one", lessons=lessons), sink=Sink())
+    two = update(job(tmp_path / "two", workers=2, lessons=lessons, zero_stage=3), sink=Sink())
+    assert one.steps == 2 and two.losses == pytest.approx(one.losses, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -47,19 +47,19 @@ def job(output: Path, workers: int = 1, lessons: tuple[Lesson, ...] | None = Non
 
 
 class Sink:
-    """Keeps events; with `kill`, ends the worker of that rank once, when the given step was told."""
+    """Keeps events; with `kill`, signals the worker of that rank once, when the given step was told."""
 
-    def __init__(self, kill: int | None = None, at: int = 1) -> None:
+    def __init__(self, kill: int | None = None, at: int = 1, by: signal.Signals = signal.SIGKILL) -> None:
         self.events: list[Event] = []
         self.pids: dict[str, list[int]] = {}
-        self._kill, self._at = kill, at
+        self._kill, self._at, self._by = kill, at, by
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
         if event.kind == "worker":
             self.pids.setdefault(event.data["worker"], []).append(event.data["pid"])
         if event.kind == "update_step" and self._kill is not None and event.data["step"] >= self._at:
-            os.kill(self.pids[f"trainer-{self._kill}"][-1], signal.SIGKILL)
+            os.kill(self.pids[f"trainer-{self._kill}"][-1], self._by)
             self._kill = None
 
     def steps(self) -> list[int]:
@@ -81,12 +81,13 @@ def _runs(pid: int) -> bool:
 
 
 def actors_left(within: float = 20) -> list[str]:
-    """Names of Ray actors that are alive, once they had time to end."""
+    """Names of actors that are alive once they had time to end. The cluster's own autoscaling service is not ours."""
     from ray._private.state import actors
 
     until = time.monotonic() + within
     while True:
         alive = [a["ActorClassName"] for a in actors().values() if a["State"] != "DEAD"]
+        alive = [name for name in alive if name != "_AutoscalingCoordinatorActor"]
         if not alive or time.monotonic() > until:
             return alive
         time.sleep(0.1)
