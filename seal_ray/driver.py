@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
-from seal_ray import __version__, grading, models, observe
+from seal_ray import __version__, grading, models, observe, validation
 from seal_ray.config import MAY_CHANGE, Config, StorageSection
 from seal_ray.domains import load_domain
-from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, Interrupted, SealError
+from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, Interrupted, SealError
 from seal_ray.explore import Exploration, Plan, explore
 from seal_ray.fleet.crew import Crew
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
@@ -123,7 +123,7 @@ class Driver:
             answering=config.answering,
             chat=chat,
             seed=config.run.seed,
-            read=lambda uri: read_document(uri, config.storage),
+            read=self._read,
         )
         self.grader = grading.build(config.grading, config.run.uri, config.storage)
         self.train_tasks = list(self.domain.tasks("train"))
@@ -146,11 +146,17 @@ class Driver:
         for warning in getattr(self.domain, "warnings", ()):
             self._tell("warning", message=warning)
         try:
-            self._rounds()
+            outcome = self._rounds()
         except SealError as error:
             self._tell("run_ended", outcome=type(error).__name__, reason=str(error), seconds=self._seconds())
             raise
-        self._tell("run_ended", outcome="done", seconds=self._seconds())
+        finally:
+            if self.crew:
+                self.crew.release("sampler", "worker")
+        self._tell("run_ended", outcome=outcome, seconds=self._seconds())
+
+    def _read(self, uri: str) -> bytes:
+        return read_document(uri, self.config.storage)
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self.started, 1)
@@ -172,18 +178,21 @@ class Driver:
             )
         return True
 
-    def _rounds(self) -> None:
+    def _rounds(self) -> str:
         first = self.ledger.latest() + 1
         if first > self.config.run.rounds:
-            return
+            return "done"
         self.crew = Crew(self.config, self.folder, self.tell)
         for number in range(first, self.config.run.rounds + 1):
             self._round = number
-            self.round(number)
+            if not self.round(number):
+                return "held"
+        return "done"
 
     # a round as a sequence of phases
 
-    def round(self, number: int) -> None:
+    def round(self, number: int) -> bool:
+        """Whether the round was committed; if not, its gate waits for a person."""
         began = time.monotonic()
         part = self.ledger.round(number)
         tasks, version = self._tasks(part, number)
@@ -194,11 +203,19 @@ class Driver:
         worth = self._reward(part, found)
         chosen = self._select(part, found, worth)
         new = self._update(part, version, chosen)
-        current = new or version
-        manifest = part.commit({"version": encode(current), "decision": "accept" if new else "no update"})
+        decision = self._gate(part, version, new)
+        if decision == "hold":
+            return False
+        current = new if new and decision == "accept" else version
+        manifest = part.commit({"version": encode(current), "decision": decision})
         self._tell(
-            "round_committed", manifest=manifest, version=current.number, seconds=round(time.monotonic() - began, 1)
+            "round_committed",
+            manifest=manifest,
+            version=current.number,
+            decision=decision,
+            seconds=round(time.monotonic() - began, 1),
         )
+        return True
 
     def _tasks(self, part: RoundLedger, number: int) -> tuple[tuple[Task, ...], Version]:
         """The round's tasks and the version that writes for them; decided once."""
@@ -211,6 +228,9 @@ class Driver:
         return tuple(tasks), version
 
     def _current(self, number: int) -> Version:
+        back = self.ledger.round(number).get("rollback.json")
+        if back:
+            return decode(Version, back["version"])
         manifest = self.ledger.manifest(number - 1) if number > 1 else None
         return decode(Version, manifest["version"]) if manifest else versions.first(self.base)
 
@@ -337,22 +357,66 @@ class Driver:
             model=self.config.model,
             **trainers,
         )
-        result = update(job, sink=self.tell)
-        self.crew.release("trainer")
+        try:
+            result = update(job, sink=self.tell)
+        except DataError as error:  # what was to be learned is at fault: the round goes on without an update
+            self._tell("warning", message=f"the update failed, the version stays: {error}")
+            part.put("update.json", {"version": None, "reason": str(error)})
+            return None
+        finally:
+            self.crew.release("trainer")
         new = versions.make(version, result, part.number)
         part.put_dir("version", result.folder)
-        part.put("update.json", {"version": encode(new), "result": versions.told(result)})
+        learned = {
+            "version": encode(new),
+            "edits": [{"edit": lesson.edit, "task": lesson.task, "weight": lesson.weight} for lesson in chosen],
+            "recipe": section.model_dump(mode="json"),
+            "environment": software(),
+        }
+        part.put("update.json", versions.told(result) | learned)
         self._tell(
             "update",
             version=new.number,
             steps=result.steps,
             loss=result.losses[-1],
-            seconds=result.seconds,
+            seconds=round(result.seconds, 1),
             kl=result.kl,
             entropy=result.entropy,
         )
         self._tell("phase_ended", phase="update", seconds=round(result.seconds, 1))
         return new
+
+    # gate
+
+    def _gate(self, part: RoundLedger, version: Version, new: Version | None) -> str:
+        """accept, reject, hold, or no update. A person's word on a held version is in decision.json."""
+        if new is None:
+            return "no update"
+        if self.config.gate.mode == "off":
+            return "accept"
+        known = part.get("gate.json")
+        if not known:
+            self._tell("phase_started", phase="gate", total=0)
+            began = time.monotonic()
+            update_known = part.get("update.json") or {}
+            result = validation.compare(
+                lambda plan: self._explore(part, plan),
+                self._value,
+                config=self.config,
+                domain=self.domain,
+                number=part.number,
+                old=version,
+                new=new,
+                drift=update_known.get("drift"),
+                read=self._read,
+            )
+            known = encode(result)
+            part.put("gate.json", known)
+            self._tell("phase_ended", phase="gate", seconds=round(time.monotonic() - began, 1))
+        word = part.get("decision.json") if known["decision"] == "hold" else None
+        decision = word["decision"] if word else known["decision"]
+        self._tell("gate", decision=decision, figures=known["figures"], reasons=known["reasons"])
+        return decision
 
     # the end
 

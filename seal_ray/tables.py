@@ -1,5 +1,6 @@
 """What a person is shown of a run in a terminal: its table, its status, one task or candidate from close by."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +40,7 @@ def status(run: Run) -> dict[str, Json]:
     events = run.events()
     rounds = [_round_status(r) for r in run.rounds()]
     phase = next((e.data.get("phase") for e in reversed(events) if e.kind in {"phase_started", "phase_ended"}), None)
+    holder = run.ledger.holder()
     ended = next((dict(e.data) for e in reversed(events) if e.kind in {"run_ended", "run_started"}), {})
     return {
         "uri": run.uri,
@@ -47,7 +49,7 @@ def status(run: Run) -> dict[str, Json]:
         "phase": phase,
         "ended": ended.get("outcome"),
         "reason": ended.get("reason"),
-        "holder": run.ledger.holder(),
+        "holder": dataclasses.asdict(holder) if holder else None,
         "last_event": max((e.time for e in events), default=None),
         "rounds": rounds,
         "workers": _workers(events),
@@ -109,7 +111,7 @@ def show_status(found: dict[str, Any]) -> str:
         for kind, count in r["failed"].items():
             why = r["failed_because"].get(kind)
             out.append(f"    {count} failed: {kind}" + (f", like: {why}" if why else ""))
-    for name, worker in found["workers"].items():
+    for name, worker in found["workers"].items() if found["holder"] else ():
         out.append(
             f"worker {name}: {worker.get('state')} on {worker.get('node')} {worker.get('reason') or ''}".rstrip()
         )

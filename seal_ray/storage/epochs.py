@@ -218,13 +218,24 @@ def holder(store: Store, epoch: int) -> dict[str, Json]:
     return value
 
 
-def _refuse_if_held(store: Store, epoch: int) -> None:
+@dataclass(frozen=True)
+class Alive:
+    """A driver that holds a run, and until when by the store's clock."""
+
+    owner: str
+    epoch: int
+    until: float
+    now: float
+
+
+def alive(store: Store, epoch: int) -> Alive | None:
+    """Who holds this epoch, if anybody does."""
     try:
         found = holder(store, epoch)
     except codec.Damaged:
-        return  # written whole or not at all: somebody's hand was in it, and nobody can hold it
+        return None  # written whole or not at all: somebody's hand was in it, and nobody can hold it
     if store.exists(f"epochs/{epoch:06d}.end.json") or _is_dead(found["process"]):
-        return
+        return None
     try:
         beat = store.info(f"epochs/{epoch:06d}.beat.json").modified
     except Missing:
@@ -232,12 +243,17 @@ def _refuse_if_held(store: Store, epoch: int) -> None:
     # S3 stamps objects in whole seconds
     until = beat + found["lease"] + (1 if store.remote else 0)
     now = store.now()
-    if now >= until:
+    return Alive(found["owner"], epoch, until, now) if now < until else None
+
+
+def _refuse_if_held(store: Store, epoch: int) -> None:
+    found = alive(store, epoch)
+    if found is None:
         return
-    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(until))
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.until))
     raise InfraError(
-        f"{store.uri()} is driven by {found['owner']} (epoch {epoch}), by its last sign of life until {when}",
-        mend=f"stop that driver, or if it is dead start the same command again in {until - now:.0f} s",
+        f"{store.uri()} is driven by {found.owner} (epoch {epoch}), by its last sign of life until {when}",
+        mend=f"stop that driver, or if it is dead start the same command again in {found.until - found.now:.0f} s",
     )
 
 

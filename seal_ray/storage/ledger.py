@@ -93,6 +93,16 @@ class Ledger:
                 part.forget()
             return hold.epoch
 
+    def holder(self) -> epochs.Alive | None:
+        """Who drives the run now, as anybody can see; needs no take-over."""
+        top = epochs.highest(self.store)
+        try:
+            return epochs.alive(self.store, top) if top else None
+        except StorageError:
+            if self.store.remote:
+                raise
+            return None  # a local clock is asked by writing, and this place is read-only
+
     def check(self) -> None:
         """Raise `Fenced` if somebody else has taken over. Cheap: the heartbeat asks, this looks at the answer."""
         if self._access.hold:

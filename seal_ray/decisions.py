@@ -1,0 +1,72 @@
+"""What a person decides of a run that is not on: accept or reject a held version, or go back to an earlier one.
+
+Nothing is deleted: a decision is one more part in the ledger, with who, when and why.
+"""
+
+import getpass
+import os
+import socket
+import time
+
+from seal_ray.config import StorageSection
+from seal_ray.errors import ConfigError
+from seal_ray.records import Json, Version, decode, encode
+from seal_ray.storage.ledger import Ledger
+
+
+def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict[str, Json]:
+    """Answer the gate of the round that is held."""
+    ledger = _open(uri, storage)
+    try:
+        number = ledger.latest() + 1
+        part = ledger.round(number)
+        gate = part.get("gate.json")
+        if not gate or gate["decision"] != "hold":
+            raise ConfigError(
+                f"no round of {uri} waits for a decision", mend=f"`seal-ray status {uri}` says where it is"
+            )
+        said = _signed(why) | {"decision": "accept" if accept else "reject", "round": number}
+        part.put("decision.json", said)
+        return said
+    finally:
+        ledger.close()
+
+
+def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[str, Json]:
+    """Make the version that was current after round `to` current again; 0 is the base model."""
+    ledger = _open(uri, storage)
+    try:
+        latest = ledger.latest()
+        if not 0 <= to < latest:
+            raise ConfigError(f"--to {to}: the run at {uri} has the rounds 1 to {latest}", mend="name an earlier one")
+        part = ledger.round(latest + 1)
+        if part.get("tasks.json"):
+            raise ConfigError(
+                f"round {latest + 1} has already begun with another version",
+                mend="let it end (or stop after it with run.rounds), then roll back",
+            )
+        source = ledger.manifest(to) if to else None
+        version = decode(Version, source["version"]) if source else decode(Version, _first(ledger))
+        said = _signed(why) | {"to": to, "version": encode(version)}
+        part.put("rollback.json", said)
+        return said
+    finally:
+        ledger.close()
+
+
+def _first(ledger: Ledger) -> Json:
+    tasks = ledger.round(1).get("tasks.json")
+    assert tasks, "a committed round has its tasks"
+    return tasks["version"]
+
+
+def _open(uri: str, storage: StorageSection) -> Ledger:
+    ledger = Ledger(uri, storage)
+    if not ledger.exists():
+        raise ConfigError(f"there is no run at {uri}", mend="check the URI")
+    ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
+    return ledger
+
+
+def _signed(why: str) -> dict[str, Json]:
+    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "time": time.time(), "why": why}
