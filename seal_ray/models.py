@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,19 +85,28 @@ def _builtin(section: "ModelSection") -> Path:
 def _from_store(section: "ModelSection", storage: "StorageSection | None") -> Path:
     from seal_ray.storage.store import Store
 
-    cache = _cache(section)
     store = Store(section.name, storage)
+    try:
+        there = [e for e in store.list() if "/" not in e.path]
+        names = {e.path for e in there}
+        patterns = (*WANTED, "*.py") if section.trust_remote_code else WANTED
+        wanted = sorted((e for e in there if any(fnmatch(e.path, p) for p in patterns)), key=lambda e: e.path)
+        if not wanted:
+            raise DataError(f"model.name: no model is stored under {section.name}", mend="check bucket and folder")
+        _check_names(names, f"model.name: {section.name}")
+        cache = _cache(section)
+        # a folder that is written anew gets a new entry
+        stamp = "\n".join(f"{e.path} {e.size} {e.etag}" for e in wanted)
 
-    def make(folder: Path) -> None:
-        store.download_dir("", str(folder))
-        if not any(folder.iterdir()):
-            raise DataError(f"model.name: nothing is stored under {section.name}", mend="check bucket and folder")
+        def make(folder: Path) -> None:
+            store.download([(e.path, e.path, e.size) for e in wanted], folder)
 
-    return cache.take(cache.key(section.name, section.revision), make)
+        return cache.take(cache.key(section.name, stamp), make)
+    finally:
+        store.close()
 
 
 def _from_hub(section: "ModelSection") -> Path:
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub import errors as hub
 
@@ -136,7 +146,7 @@ def _from_hub(section: "ModelSection") -> Path:
             f"model.name: {name} is neither a folder here nor a model at {where}",
             mend="check the name; for a private or gated model set HF_TOKEN; a folder's name begins with ./ or /",
         ) from None
-    except (hub.HfHubHTTPError, hub.LocalEntryNotFoundError, httpx.HTTPError) as error:
+    except _network_errors() as error:
         raise InfraError(
             f"model.name: {name} can't be fetched from {where} ({type(error).__name__})",
             mend="check the network, set model.mirror, or name a folder or an s3:// URI that holds the model",
@@ -145,17 +155,16 @@ def _from_hub(section: "ModelSection") -> Path:
 
 def _commit(section: "ModelSection", cache: Cache, api: Any) -> str:
     """The commit that a revision stands for: the hub's word, or without a network what it was the last time."""
-    import httpx
     from huggingface_hub import errors as hub
 
     if re.fullmatch(r"[0-9a-f]{40}", section.revision):
         return section.revision
     note = cache.root / "revisions" / (cache.key(section.name, section.revision) + ".txt")
     try:
-        commit = api.model_info(section.name, revision=section.revision, timeout=NETWORK_SECONDS).sha
+        info = api.model_info(section.name, revision=section.revision, timeout=NETWORK_SECONDS)
     except (hub.GatedRepoError, hub.RepositoryNotFoundError, hub.RevisionNotFoundError):
         raise
-    except (hub.HfHubHTTPError, hub.OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+    except _network_errors() as error:
         if note.exists() and cache.held(cache.key(section.name, note.read_text())):
             log.warning("%s: no network (%s); the copy on this node is used", section.name, type(error).__name__)
             return note.read_text()
@@ -164,9 +173,19 @@ def _commit(section: "ModelSection", cache: Cache, api: Any) -> str:
             f"({type(error).__name__})",
             mend="check the network, set model.mirror, or name a folder or an s3:// URI that holds the model",
         ) from None
+    if info.siblings:
+        _check_names({file.rfilename for file in info.siblings}, f"model.name: {section.name}")
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(commit)
-    return commit
+    note.write_text(info.sha)
+    return info.sha
+
+
+def _network_errors() -> tuple[type[BaseException], ...]:
+    from huggingface_hub import errors as hub
+
+    # the hub's own error descends from that of the HTTP library which it was built on
+    below = next(c for c in hub.HfHubHTTPError.__mro__ if c.__name__ == "HTTPError")
+    return below, hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError, TimeoutError
 
 
 def _drop_hub_notes(folder: Path) -> None:
@@ -193,24 +212,28 @@ def check(folder: str | Path, where: str, *, trust_remote_code: bool = False) ->
             f"{where}: the model comes with code of its own, which is not run unasked",
             mend="set model.trust_remote_code: true if you trust it",
         )
-    weights = sorted(n for n in names if n.endswith(".safetensors"))
-    if not weights:
+    _check_names(names, where)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        missing = sorted(set(_read_json(index, where).get("weight_map", {}).values()) - names)
+        if missing:
+            raise DataError(f"{where}: {len(missing)} of its files are missing, the first is {missing[0]}")
+    for weight in sorted(folder.glob("*.safetensors")):
+        header_of(weight)
+
+
+def _check_names(names: set[str], where: str) -> None:
+    """Weights in safetensors and a tokenizer must be among a model's files."""
+    if not any(n.endswith(".safetensors") for n in names):
         pickled = sorted(n for n in names if n.endswith(PICKLED))
         if pickled:
             raise DataError(
                 f"{where}: its weights are pickled ({pickled[0]}), which can run code when they are read",
                 mend="convert them to safetensors (save_pretrained of a recent transformers does)",
             )
-        raise DataError(f"{where}: {folder} has no *.safetensors", mend="fetch the model's weights again")
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        missing = sorted(set(_read_json(index, where).get("weight_map", {}).values()) - names)
-        if missing:
-            raise DataError(f"{where}: {len(missing)} of its files are missing, the first is {missing[0]}")
-    for weight in weights:
-        header_of(folder / weight)
+        raise DataError(f"{where}: no *.safetensors is there", mend="fetch the model's weights again")
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
-        raise DataError(f"{where}: {folder} has no tokenizer", mend="put tokenizer.json beside the weights")
+        raise DataError(f"{where}: no tokenizer is there", mend="put tokenizer.json beside the weights")
 
 
 def header_of(path: Path) -> dict[str, Any]:

@@ -334,8 +334,8 @@ def _use_own_products() -> None:
         setattr(punica_cpu, name, product)
 
 
-# For the process that an engine will run in, before it starts. On a node that is busy, threads that wait for each other by
-# spinning take the cores from those they wait for: generation took ten times as long.
+# For the process that an engine will run in, before it starts. On a node that is busy, threads that wait for each
+# other by spinning take the cores from those they wait for: generation took ten times as long.
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_NO_USAGE_STATS": "1",

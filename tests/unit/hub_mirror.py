@@ -1,0 +1,68 @@
+"""A hub in miniature on this machine: what huggingface_hub asks of a mirror for one model, and no more."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextmanager
+def serve(folder: Path, name: str, token: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Serves the folder's files as the model `name`; gives its URL and what was asked. A token makes it gated."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(True)
+
+        def do_HEAD(self) -> None:
+            self.answer(False)
+
+        def answer(self, with_body: bool) -> None:
+            path = self.path.split("?")[0]
+            asked.append(path)
+            if f"/{name}" not in path:
+                return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, with_body)
+            if token and self.headers.get("Authorization") != f"Bearer {token}":
+                return self.send(403, b"{}", {"X-Error-Code": "GatedRepo"}, with_body)
+            if path.startswith("/api/"):
+                revision = path.rsplit("/", 1)[-1]
+                if revision not in {"main", COMMIT, "tree"} and "/tree/" not in path:
+                    return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, with_body)
+                files = sorted(p.name for p in folder.iterdir())
+                if "/tree/" in path:
+                    listing = [
+                        {"type": "file", "path": f, "size": (folder / f).stat().st_size, "oid": f} for f in files
+                    ]
+                    return self.send(200, json.dumps(listing).encode(), {}, with_body)
+                info = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files], "private": False}
+                return self.send(200, json.dumps(info).encode(), {}, with_body)
+            body = (folder / path.rsplit("/", 1)[-1]).read_bytes()
+            headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            return self.send(200, body, headers, with_body)
+
+        def send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:
+            self.send_response(status)
+            for key, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if with_body:
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

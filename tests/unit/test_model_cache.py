@@ -1,0 +1,105 @@
+"""The node's cache of models: once for all processes, whole or not at all, never over its limit by what nobody uses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seal_ray.errors import ConfigError, InfraError
+from seal_ray.model_cache import GIB, Cache
+
+USER = Path(__file__).with_name("cache_user.py")
+
+
+def start(root: Path, key: str, how: str = "quick", size: int = 100, limit: int = 10_000) -> subprocess.Popen[str]:
+    command = [sys.executable, str(USER), str(root), str(limit), key, str(size), how]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return out.strip()
+
+
+def made(root: Path) -> list[str]:
+    return (root / "made").read_text().split()
+
+
+def entries(root: Path) -> list[str]:
+    return sorted(p.name for p in (root / "models").iterdir() if p.is_dir())
+
+
+def test_many_processes_of_a_node_fetch_a_model_once(tmp_path: Path) -> None:
+    found = [finish(p) for p in [start(tmp_path, "model") for _ in range(5)]]
+    assert found == ["['weights']"] * 5
+    assert made(tmp_path) == ["model"]
+
+
+def test_a_process_killed_while_it_fetches_leaves_no_half_of_a_model(tmp_path: Path) -> None:
+    victim = start(tmp_path, "model", "hang")
+    assert victim.stdout is not None and victim.stdout.readline() == "making\n"
+    victim.kill()
+    victim.wait(timeout=60)
+    assert entries(tmp_path) == []
+    assert finish(start(tmp_path, "model")) == "['weights']"
+    assert list((tmp_path / "making").iterdir()) == []
+
+
+def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    holder = start(tmp_path, "a", "hold", size=400, limit=1000)
+    assert holder.stdout is not None and holder.stdout.readline() == "['weights']\n"
+    for key in ("b", "c"):
+        finish(start(tmp_path, key, size=250, limit=1000))
+    finish(start(tmp_path, "b", limit=1000))  # used again: now c is the oldest that nobody holds
+    finish(start(tmp_path, "d", size=250, limit=1000))
+    assert entries(tmp_path) == ["a", "b", "d"]
+    finish(holder)
+    finish(start(tmp_path, "e", size=500, limit=1000))
+    assert "a" not in entries(tmp_path)
+    assert made(tmp_path) == ["a", "b", "c", "d", "e"]
+
+
+def test_what_is_in_use_stays_even_over_the_limit(tmp_path: Path) -> None:
+    holder = start(tmp_path, "a", "hold", size=600, limit=1000)
+    assert holder.stdout is not None and holder.stdout.readline() == "['weights']\n"
+    finish(start(tmp_path, "b", size=600, limit=1000))
+    assert entries(tmp_path) == ["a", "b"]
+    finish(holder)
+
+
+def test_a_model_larger_than_the_whole_cache_is_refused(tmp_path: Path) -> None:
+    def make(folder: Path) -> None:
+        (folder / "weights").write_bytes(b"x" * 2000)
+
+    with pytest.raises(ConfigError, match=r"model\.cache_gb"):
+        Cache(tmp_path, 1000 / GIB).take("big", make)
+    assert entries(tmp_path) == []
+
+
+def test_a_maker_that_fails_is_tried_again_by_the_next(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "part").write_bytes(b"x")
+        raise OSError(28, "No space left on device")
+
+    cache = Cache(tmp_path)
+    with pytest.raises(InfraError, match="No space left"):
+        cache.take("model", fail)
+    folder = cache.take("model", lambda folder: (folder / "weights").touch())
+    assert [p.name for p in folder.iterdir()] == ["weights"]
+
+
+def test_waiting_for_another_process_has_a_deadline(tmp_path: Path) -> None:
+    victim = start(tmp_path, "model", "hang")
+    assert victim.stdout is not None and victim.stdout.readline() == "making\n"
+    with pytest.raises(InfraError, match="held model"):
+        Cache(tmp_path, deadline=0.2).take("model", lambda folder: None)
+    victim.kill()
+    victim.wait(timeout=60)
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"model\.cache"):
+        Cache(tmp_path / "file")
