@@ -1,12 +1,13 @@
 """The commands. Each one reads its arguments, calls the room that does the work, and shows the result."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from seal_ray.errors import ConfigError, Interrupted, SealError
 if TYPE_CHECKING:
     from seal_ray.config import StorageSection
     from seal_ray.history import Run
+    from seal_ray.storage.ledger import Ledger
 
 app = typer.Typer(
     name="seal-ray",
@@ -245,6 +247,144 @@ def verify(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
     _show({"problems": problems}, "\n".join(problems) or f"{uri} is whole", as_json)
     if problems:
         raise typer.Exit(3)
+
+
+@app.command()
+def gc(
+    uri: Uri,
+    delete_: Annotated[bool, typer.Option("--delete", help="delete it; without this it is only listed")] = False,
+    endpoint: Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
+    """List what no reader of a run looks at any more, or delete it."""
+    with _writable(uri, endpoint) as ledger:
+        waste = [str(w) for w in ledger.gc(dry_run=not delete_)]
+    _show({"waste": waste, "deleted": delete_}, "\n".join(waste) or "nothing can go", as_json)
+
+
+@app.command()
+def delete(
+    uri: Uri,
+    task: Annotated[str, typer.Option("--task", help="id of the task whose texts go")],
+    endpoint: Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take a task's texts out of a run, everywhere, and leave a tombstone."""
+    with _writable(uri, endpoint) as ledger:
+        done = str(ledger.delete_task(task))
+    _show({"deleted": done}, done, as_json)
+
+
+@app.command()
+def lineage(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+    """Every version: parents, edits, losses, gate."""
+    from seal_ray.policy.versions import tree
+
+    found = _open(uri, endpoint).lineage()
+    _show(found, tree(found), as_json)
+
+
+Why = Annotated[str, typer.Option("--why", help="the reason, kept in the run")]
+
+
+@app.command()
+def approve(uri: Uri, why: Why = "", endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+    """Accept the version that a held gate waits with; the next `run` goes on with it."""
+    _decide(uri, endpoint, True, why, as_json)
+
+
+@app.command()
+def reject(uri: Uri, why: Why = "", endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+    """Reject the version that a held gate waits with; the next `run` goes on with the one before."""
+    _decide(uri, endpoint, False, why, as_json)
+
+
+def _decide(uri: str, endpoint: str, accept: bool, why: str, as_json: bool) -> None:
+    from seal_ray import decisions
+
+    said = decisions.decide(uri, _storage(endpoint), accept=accept, why=why)
+    _show(said, f"round {said['round']}: {said['decision']}; `seal-ray run` goes on with it", as_json)
+
+
+@app.command()
+def rollback(
+    uri: Uri,
+    to: Annotated[int, typer.Option("--to", help="the round whose version becomes current; 0 is the base", min=0)],
+    why: Why = "",
+    endpoint: Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier version current. Nothing is deleted."""
+    from seal_ray import decisions
+
+    said = decisions.rollback(uri, _storage(endpoint), to=to, why=why)
+    _show(said, f"version {said['version']['number']} is current; `seal-ray run` goes on with it", as_json)
+
+
+@app.command()
+def export(
+    uri: Uri,
+    to: Annotated[Path, typer.Option("--to", help="folder to write")],
+    as_: Annotated[
+        str, typer.Option("--as", help="merged: a model that needs nothing else; adapter: for PEFT")
+    ] = "merged",
+    round_: Round = 0,
+    endpoint: Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a version as a folder that transformers, PEFT and vLLM load, checked by log-probabilities."""
+    from dataclasses import asdict
+
+    from seal_ray import handing_out
+
+    done = handing_out.export(_open(uri, endpoint), to, kind=as_, number=round_)
+    _show(
+        asdict(done),
+        f"wrote {done.folder}: {done.modules} layers changed, {done.difference:.2g} nats a token off the version "
+        f"(which is {done.effect:.2g} off its base)",
+        as_json,
+    )
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", help="none, context, untrained, file:PATH#KEY, version:RUN#N; may be given again"),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="train, validation or test")] = "test",
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare arms on the same tasks: no training, the context alone, edits from here and there."""
+    from seal_ray import config_file
+    from seal_ray import evaluate as evaluating
+
+    if split not in {"train", "validation", "test"}:
+        raise ConfigError(f"--split {split}: no such split", mend="use train, validation or test")
+    found = config_file.load(config, set_ or ())
+    with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
+        done = evaluating.evaluate(
+            found,
+            arm or ["none", "context", "untrained"],
+            split=split,  # type: ignore[arg-type]
+            stop=lambda: signals.stopped,
+        )
+    _show(done, evaluating.show(done), as_json)
+
+
+@contextlib.contextmanager
+def _writable(uri: str, endpoint: str) -> "Iterator[Ledger]":
+    from seal_ray.storage.ledger import Ledger
+
+    ledger = Ledger(uri, _storage(endpoint))
+    if not ledger.exists():
+        raise ConfigError(f"there is no run at {uri}", mend="check the URI")
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def _open(uri: str, endpoint: str) -> "Run":

@@ -71,6 +71,7 @@ class Driver:
         self._round = 0
         self._scratch = ""
         self._telling = threading.Lock()
+        self._foreign: dict[str, Ledger] = {}  # versions that come from another run
         asking = config.grading.grader in {"judge", "cascade"}
         self._graders = ThreadPoolExecutor(8 if asking else 1, thread_name_prefix="grading")
 
@@ -112,6 +113,19 @@ class Driver:
     # a run as rounds
 
     def go(self) -> None:
+        self._set_up()
+        try:
+            outcome = self._rounds()
+        except SealError as error:
+            self._tell("run_ended", outcome=type(error).__name__, reason=str(error), seconds=self._seconds())
+            raise
+        finally:
+            if self.crew:
+                self.crew.release("sampler", "worker")
+        self._tell("run_ended", outcome=outcome, seconds=self._seconds())
+
+    def _set_up(self) -> None:
+        """Everything but the cluster: ledger, model, tokenizer, domain, grader, and who is told what."""
         resumed = self._open_ledger()
         config = self.config
         self.folder = models.fetch(config.model, config.storage)
@@ -145,15 +159,6 @@ class Driver:
         )
         for warning in getattr(self.domain, "warnings", ()):
             self._tell("warning", message=warning)
-        try:
-            outcome = self._rounds()
-        except SealError as error:
-            self._tell("run_ended", outcome=type(error).__name__, reason=str(error), seconds=self._seconds())
-            raise
-        finally:
-            if self.crew:
-                self.crew.release("sampler", "worker")
-        self._tell("run_ended", outcome=outcome, seconds=self._seconds())
 
     def _read(self, uri: str) -> bytes:
         return read_document(uri, self.config.storage)
@@ -182,12 +187,15 @@ class Driver:
         first = self.ledger.latest() + 1
         if first > self.config.run.rounds:
             return "done"
-        self.crew = Crew(self.config, self.folder, self.tell)
+        self._need_crew()
         for number in range(first, self.config.run.rounds + 1):
             self._round = number
             if not self.round(number):
                 return "held"
         return "done"
+
+    def _need_crew(self) -> None:
+        self.crew = Crew(self.config, self.folder, self.tell)
 
     # a round as a sequence of phases
 
@@ -242,7 +250,8 @@ class Driver:
         if not os.path.isdir(folder):
             _, made_in, name = version.path.split("/")
             os.makedirs(folder + ".part", exist_ok=True)
-            self.ledger.round(int(made_in)).get_dir(name, folder + ".part")
+            ledger = self._foreign.get(version.digest, self.ledger)
+            ledger.round(int(made_in)).get_dir(name, folder + ".part")
             versions.check(version, folder + ".part")
             os.rename(folder + ".part", folder)
         return folder

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from seal_ray import config_file
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError
+from seal_ray.policy import versions
 from seal_ray.records import Candidate, Choice, Edit, Event, Json, Task, Trial, Verdict, Version, decode
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
@@ -70,6 +71,17 @@ class Run:
                 decision = (self.ledger.manifest(n) or {}).get("decision")
                 rows.append({"round": n, "arms": arms, "reliability": rewards["reliability"], "decision": decision})
         return rows
+
+    def lineage(self) -> list[dict[str, Json]]:
+        """Every version with what it came from, as a forest."""
+        updates, gates = {}, {}
+        for n in self.ledger.rounds():
+            part = self.ledger.round(n)
+            update = part.get("update.json") or {}
+            if update.get("version"):
+                updates[update["version"]["digest"]] = update
+                gates[update["version"]["digest"]] = part.get("gate.json")
+        return versions.lineage(self.versions(), updates, gates)
 
     def versions(self) -> list[Version]:
         """Every version that was made, the first one without an adapter."""

@@ -12,8 +12,9 @@ PACKAGE = ROOT / "seal_ray"
 # from the roof to the cellar; rooms on one floor do not see each other
 FLOORS = [
     {"cli"},
-    {"doctor", "submit", "tables"},
-    {"driver", "evaluate"},
+    {"decisions", "doctor", "evaluate", "handing_out", "reporting", "submit", "tables"},
+    {"driver"},
+    {"validation"},
     {"explore", "history", "plan"},
     {"fleet", "policy", "observe"},
     {"sampling", "inner", "grading", "domains"},
