@@ -29,7 +29,7 @@ def base_folder() -> str:
 
 def write_adapter(folder: Path, fresh_on: str | None = None, seed: int = 1) -> Any:
     """An adapter that was trained by chance: random weights large enough to change what the model says."""
-    section = PolicySection(rank=8, alpha=16, fresh=fresh_on is not None)
+    section = PolicySection(rank=8, alpha=16 if fresh_on is None else 40, fresh=fresh_on is not None)
     model = learner.build(base_folder(), fresh_on, section, seed, "float32", "cpu")
     torch.manual_seed(seed)
     with torch.no_grad():

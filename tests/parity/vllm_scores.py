@@ -7,6 +7,8 @@ from pathlib import Path
 
 os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
 
+VOCABULARY = 512
+
 
 def main(model: str, lora: str, probe: list[list[int]]) -> list[float]:
     from vllm import LLM, SamplingParams
@@ -21,19 +23,21 @@ def main(model: str, lora: str, probe: list[list[int]]) -> list[float]:
         enable_lora=bool(lora),
         max_lora_rank=rank,
         max_model_len=256,
+        max_logprobs=VOCABULARY,
     )
+    # asked prefix by prefix: log-probabilities of a prompt are beyond vLLM's LoRA on CPU
     outputs = engine.generate(
-        [{"prompt_token_ids": text} for text in probe],
-        SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0),
+        [{"prompt_token_ids": text[:end]} for text in probe for end in range(1, len(text))],
+        SamplingParams(max_tokens=1, temperature=0, logprobs=VOCABULARY),
         lora_request=LoRARequest("version", 1, lora) if lora else None,
         use_tqdm=False,
     )
+    wanted = [token for text in probe for token in text[1:]]
     found = []
-    for text, output in zip(probe, outputs, strict=True):
-        assert output.prompt_logprobs is not None
-        for token, place in zip(text[1:], output.prompt_logprobs[1:], strict=True):
-            assert place is not None
-            found.append(place[token].logprob)
+    for token, output in zip(wanted, outputs, strict=True):
+        places = output.outputs[0].logprobs
+        assert places is not None
+        found.append(places[0][token].logprob)
     return found
 
 

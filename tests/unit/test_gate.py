@@ -39,6 +39,22 @@ def test_a_clearly_worse_version_is_rejected_with_the_figure_in_the_reason() -> 
     assert any(f"{found.figures['gain']:+.3f}" in reason for reason in found.reasons)
 
 
+def test_a_small_but_certain_loss_is_no_gain() -> None:
+    old = gains(0.1, 20, 1)
+    slightly_worse = {t: [v - 0.02 for v in values] for t, values in old.items()}
+    found = judged(old, slightly_worse)
+    assert found.decision == "reject" and "min_gain" in found.reasons[0]
+    assert judged(old, slightly_worse, GateSection(mode="auto", min_gain=-0.03)).decision == "accept"
+
+
+def test_a_gain_that_may_as_well_be_a_loss_is_not_trusted() -> None:
+    old = {f"t{i}": 0.0 for i in range(10)}
+    new = {f"t{i}": 0.5 if i % 2 else -0.45 for i in range(10)}
+    found = judged(old, new)
+    assert found.figures["gain"] > 0 and found.decision == "reject" and "tolerance" in found.reasons[0]
+    assert judged(old, new, GateSection(mode="auto", tolerance=0.5)).decision == "accept"
+
+
 def test_forgetting_rejects_a_version_that_writes_better() -> None:
     old, new = gains(0.1, 20, 1), gains(0.3, 20, 2)
     before = {f"q{i}": 1.0 for i in range(40)}

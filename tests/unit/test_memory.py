@@ -49,7 +49,9 @@ def test_activations_are_what_torch_keeps(mode: str, dtype: torch.dtype) -> None
         models.shape(base_folder()), devices=1, mode=mode, rank=8, checkpointing=False, row_tokens=256,
         weight_bytes=dtype.itemsize,
     ).activations  # fmt: skip
-    assert found == pytest.approx(kept_bytes(build(mode, dtype, False), 256), rel=0.25)
+    # a frozen layer keeps a little less than a trained one, which the formula does not tell apart
+    share = kept_bytes(build(mode, dtype, False), 256) / found
+    assert (0.94 if mode == "full" else 0.83) < share < 1.05
 
 
 def test_recomputation_keeps_one_input_a_layer() -> None:
