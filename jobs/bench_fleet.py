@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +173,8 @@ def try_all(pool: Pool, count: int, seed: int, at: Any) -> None:
         at(done)
 
 
-def explore_all(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> None:
-    """The loop of a real exploration over given edits, with its ledger and its grader."""
+def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> Any:
+    """The loop of a real exploration over given edits, with its ledger and its grader, ready to go."""
     from seal_ray.domains import load_domain
     from seal_ray.explore import Exploration, Plan, explore
     from seal_ray.grading import build
@@ -241,17 +242,23 @@ def explore_all(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> Non
             done[0] += len(trials)
             return trials
 
-    exploration = Exploration(
-        Plan(1, VERSION, tuple(found), 5, 3, context_arm=False, given=tuple(edits)),
-        config=config,
-        domain=domain,
-        tokenizer=models.tokenizer(model),
-        grader=grader,
-        graders=ThreadPoolExecutor(1),
-        ledger=ledger.round(1),
-        sink=lambda event: None,
-    )
-    explore(exploration, None, Counting, tick)  # type: ignore[arg-type]
+    tokenizer = models.tokenizer(model)
+    plan = Plan(1, VERSION, tuple(found), 5, 3, context_arm=False, given=tuple(edits))
+
+    def go() -> None:
+        exploration = Exploration(
+            plan,
+            config=config,
+            domain=domain,
+            tokenizer=tokenizer,
+            grader=grader,
+            graders=ThreadPoolExecutor(1),
+            ledger=ledger.round(1),
+            sink=lambda event: None,
+        )
+        explore(exploration, None, Counting, tick)  # type: ignore[arg-type]
+
+    return go
 
 
 def memory_mb() -> float:
@@ -283,13 +290,13 @@ def main() -> int:
             if name not in memory and done >= share * args.candidates:
                 memory[name] = memory_mb()
 
-    began, thread, process = time.monotonic(), time.thread_time(), time.process_time()
-    pool.version(VERSION)
-    if args.explore:
-        with tempfile.TemporaryDirectory() as folder:
-            explore_all(pool, args.candidates, args.seed, at, Path(folder))
-    else:
-        try_all(pool, args.candidates, args.seed, at)
+    with tempfile.TemporaryDirectory() as folder:
+        go: Any = partial(try_all, pool, args.candidates, args.seed, at)
+        if args.explore:
+            go = exploration_of(pool, args.candidates, args.seed, at, Path(folder))
+        began, thread, process = time.monotonic(), time.thread_time(), time.process_time()
+        pool.version(VERSION)
+        go()
     seconds = time.monotonic() - began
     thread, process = time.thread_time() - thread, time.process_time() - process
     worked = sum(ray.get([h.total.remote() for h in hives]))

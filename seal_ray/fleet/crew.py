@@ -46,6 +46,7 @@ class Crew:
         """The samplers, writing with this version."""
         if self._samplers is None:
             self._make_room("sampler")
+            self.leases.sampling = True
             actors = RayActors("sampler", self.leases, self._make_sampler)
             self._samplers = SamplerGroup(self.placement, actors, self._sink, share=share)
         self._samplers.version(version, adapter_dir)
@@ -74,7 +75,9 @@ class Crew:
         return {"num_workers": role.count, "use_gpu": role.gpus > 0, "cpus_per_worker": role.cpus}
 
     def release(self, *roles: RoleName) -> None:
-        """Let roles go, and prove that what they held is free."""
+        """Let roles go, and prove that what they held is free. Where samplers have gone, workers may come."""
+        if "sampler" in roles:
+            self.leases.sampling = False
         if "sampler" in roles and self._samplers:
             self._samplers.close()
             self._samplers = None

@@ -41,6 +41,7 @@ class Leases:
         self._killed: dict[RoleName, list[Any]] = {"sampler": [], "worker": [], "trainer": []}
         self._gpu_seconds = 0.0
         self._groups: dict[str, Any] = {}
+        self.sampling = True  # whether room is kept for samplers
 
     # what `RayActors` asks for
 
@@ -84,7 +85,7 @@ class Leases:
         out: list[dict[str, float]] = []
         for name, held in self._held.items():
             out += self.placement.role(name).bundles(sum(not h.node for h in held.values()))
-        if role == "worker" and self.placement.overlap:
+        if role == "worker" and self.placement.overlap and self.sampling:
             lacking = self.placement.sampler.count - len(self._held["sampler"])
             out += self.placement.sampler.bundles(max(0, lacking))
         return out
