@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NAME = "seal_bank"
+SHORT = 512  # tokens up to which a text's whole matrix of scores is little
 GROWTH = 32  # tokens by which a cache grows
 
 
@@ -87,16 +88,55 @@ def packed_attention(
     outs, keys, values = [], [], []
     for block, q, k, v in zip(bank_pass.blocks, *(r.split(sizes) for r in rows), strict=True):
         q, k, v = (t.unflatten(0, (block.texts, block.length)).transpose(1, 2) for t in (q, k, v))
-        mask = _windowed(block.length, window, q.device)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-        )
-        outs.append(out.transpose(1, 2).flatten(0, 1))
+        outs.append(_block_attention(q, k, v, scaling, window).transpose(1, 2).flatten(0, 1))
         keys.append(k)
         values.append(v)
     if cache is not None:
         cache.fill(module.layer_idx, keys, values)
     return torch.cat(outs).unsqueeze(0), None
+
+
+def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Causal attention of `[texts, heads, length, width]`."""
+    length = q.shape[2]
+    if q.device.type == "cpu" and length <= SHORT:
+        return ShortAttention.apply(q, k, v, scaling or q.shape[-1] ** -0.5, window or length)  # type: ignore[return-value]
+    mask = _windowed(length, window, q.device)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+    )
+
+
+class ShortAttention(torch.autograd.Function):
+    """Attention of short texts on CPU, as plain products: torch's own is ten times slower in its backward there."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int) -> Tensor:  # type: ignore[override]
+        texts, _, length, width = q.shape
+        shared = k.shape[1]
+        # query heads that share a key stand below each other: one product for each key head
+        q_s = (q * scaling).reshape(texts * shared, -1, width)
+        k_s, v_s = k.reshape(texts * shared, length, width), v.reshape(texts * shared, length, width)
+        steps = torch.arange(length, device=q.device)
+        distance = steps[:, None] - steps[None]
+        hidden = (distance < 0) | (distance >= window)
+        scores = torch.bmm(q_s, k_s.mT).view(-1, length, length).masked_fill_(hidden, float("-inf"))
+        share = scores.softmax(-1).view(texts * shared, -1, length)
+        ctx.save_for_backward(q_s, k_s, v_s, share)
+        ctx.scaling, ctx.shapes = scaling, (q.shape, k.shape)
+        return torch.bmm(share, v_s).view(q.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        q_s, k_s, v_s, share = ctx.saved_tensors
+        of_q, of_k = ctx.shapes
+        d_out = grads[0].reshape(q_s.shape)
+        d_v = torch.bmm(share.mT, d_out)
+        d_share = torch.bmm(d_out, v_s.mT)
+        d_scores = torch._softmax_backward_data(d_share, share, -1, share.dtype)
+        d_q = torch.bmm(d_scores, k_s).mul_(ctx.scaling)
+        d_k = torch.bmm(d_scores.mT, q_s)
+        return d_q.view(of_q), d_k.view(of_k), d_v.view(of_k), None, None
 
 
 def _continued(layer: int, rows: list[Tensor], cache: Cache, scaling: float | None, window: int | None) -> Tensor:

@@ -34,7 +34,7 @@ class Bank:
         self.occupied = 1.0  # share of slots x steps in which an adapter was training
         self.room = 8 * tokens_limit  # tokens of keys and values at once while answering
         self.slots: dict[int, int] = {}  # adapter -> row of `weights`
-        self.weights: Tensor | None = None  # in the model's dtype, scale folded into B
+        self.weights: Tensor | None = None  # in the model's dtype
 
     def __len__(self) -> int:
         return len(self.recipes)
@@ -51,10 +51,12 @@ class Bank:
         """The adapters with these numbers, by layer and in this order."""
         if self.weights is None or not order:
             return {}
-        rows = [self.slots[i] for i in order]
-        if rows == list(range(len(self.weights))):
-            return self.stack.adapters(self.weights)
-        return self.stack.adapters(self.weights[rows])
+        scales = [0.0] * len(self.weights)
+        for i in order:
+            recipe = self.recipes[i]
+            assert recipe is not None
+            scales[self.slots[i]] = recipe.alpha / recipe.rank
+        return self.stack.adapters(self.weights, [self.slots[i] for i in order], scales, self.weights.dtype)
 
     def answer(self, prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[Sample]]]:
         """Answers: `[adapter][prompt][sample]`. A failed adapter must not be asked: it would answer as the model."""
@@ -72,10 +74,9 @@ class Bank:
             raise ValueError(f"adapter {number} was not trained: {self.failures[number] or 'it has no recipe'}")
         recipe = self.recipes[number]
         assert recipe is not None and self.weights is not None
-        scale = recipe.alpha / recipe.rank
         row = self.weights[self.slots[number]][None]
         own = {
-            name: (self.stack.a(row, name)[0, : recipe.rank], self.stack.b(row, name)[0, :, : recipe.rank] / scale)
+            name: (self.stack.a(row, name)[0, : recipe.rank], self.stack.b(row, name)[0, :, : recipe.rank])
             for name in self.wanted[number]
         }
         write_adapter(self.frozen, own, recipe.rank, recipe.alpha, Path(directory))

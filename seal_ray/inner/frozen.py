@@ -7,6 +7,7 @@ it was. A PeftModel's active adapter (the policy) stays in the forward, frozen.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from seal_ray.inner.attention import NAME, Cache, packed_attention
 from seal_ray.inner.layout import Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters
+from seal_ray.inner.norm import FrozenNorm, rms_norms
 
 # settings by which some models change their logits after the head, which the bank does not do
 LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -37,7 +39,7 @@ class Pass:
 class Frozen:
     """A causal language model whose weights never change, with its linear layers by name."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, checkpointing: bool = False) -> None:
         self.model = model
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         if not isinstance(base, PreTrainedModel):
@@ -58,7 +60,7 @@ class Frozen:
         config = base.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         self.vocabulary = int(config.vocab_size)
-        self.checkpointing = False
+        self.checkpointing = checkpointing
         self._pass: Pass | None = None
         self._anchor = torch.zeros((), requires_grad=True)
 
@@ -77,7 +79,7 @@ class Frozen:
         config = self.base.config.get_text_config()
         attention, training = config._attn_implementation, [m for m in self.model.modules() if m.training]
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        blocks = decoder_layers(self.decoder)
+        blocks, norms = decoder_layers(self.decoder), rms_norms(self.decoder)
         try:
             for parameter in trainable:
                 parameter.requires_grad_(False)
@@ -87,10 +89,12 @@ class Frozen:
                 self.layers[name].forward = self._layer_forward(name)
             for block in blocks:
                 block.forward = self._block_forward(block)
+            for norm, eps in norms:
+                norm.forward = partial(_normalised, norm, eps)
             yield
         finally:
             self._pass = None
-            for module in [*(self.layers[n] for n in names), *blocks]:
+            for module in [*(self.layers[n] for n in names), *blocks, *(norm for norm, _ in norms)]:
                 module.__dict__.pop("forward", None)
             config._attn_implementation = attention
             for parameter in trainable:
@@ -152,6 +156,10 @@ class Frozen:
     def logits(self, hidden: Tensor) -> Tensor:
         """The logits of some rows, for a head without adapters."""
         return self.head(hidden)
+
+
+def _normalised(norm: Any, eps: float, x: Tensor) -> Tensor:
+    return FrozenNorm.apply(x, norm.weight, eps)  # type: ignore[return-value]
 
 
 def linear_layers(base: nn.Module) -> dict[str, Any]:

@@ -21,14 +21,15 @@ def loss_and_gradient(head: nn.Linear, hidden: Tensor, targets: Tensor, shares: 
     losses = torch.empty(len(targets), device=hidden.device)
     gradient = torch.empty_like(hidden)
     for at in chunks(len(targets), head.weight.shape[0], hidden.device):
-        logits = F.linear(hidden[at], head.weight, head.bias).float()
-        total = logits.logsumexp(-1, keepdim=True)
+        logits = F.linear(hidden[at], head.weight, head.bias)
         picked = targets[at, None]
-        losses[at] = (total - logits.gather(1, picked)).squeeze(1)
-        logits.sub_(total).exp_()
-        logits.scatter_add_(1, picked, torch.full_like(total, -1.0))
-        logits.mul_(shares[at, None])
-        torch.matmul(logits.to(head.weight.dtype), head.weight, out=gradient[at])
+        # softmax is a single pass; the normaliser is got back from its largest value, which can't be rounded to zero
+        share = logits.softmax(-1, dtype=torch.float32)
+        largest, where = logits.max(-1, keepdim=True)
+        total = largest.float() - share.gather(1, where).log()
+        losses[at] = (total - logits.gather(1, picked).float()).squeeze(1)
+        share.scatter_add_(1, picked, torch.full_like(total, -1.0))
+        gradient[at] = (share.to(head.weight.dtype) @ head.weight).mul_(shares[at, None])
     return losses, gradient
 
 

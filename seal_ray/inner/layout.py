@@ -9,7 +9,7 @@ ever sees it, and its gradient is zero.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-BLOCK_COST = 24  # rows that one more block is worth: a block costs a few small products in every layer
+BLOCK_COST = 32  # rows that one more block is worth: a block costs a few small products in every layer
 
 
 @dataclass(frozen=True)

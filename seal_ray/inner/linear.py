@@ -17,12 +17,19 @@ from seal_ray.inner.layout import Block
 
 @dataclass(frozen=True)
 class Adapters:
-    """The adapters of one layer in order of position, scale folded into B. Gradients only while training."""
+    """The adapters of one layer in order of position. Gradients only while training."""
 
     a: Tensor  # [position, rank, in]
     b: Tensor  # [position, out, rank]
+    scale: Tensor | float  # alpha / rank: one for all, or [position, 1, 1]
     grad_a: Tensor | None = None
     grad_b: Tensor | None = None
+
+    def scaled(self, inner: Tensor, block: Block) -> Tensor:
+        """A product of rank's width times the block's scale, in place: the smallest tensor to put it into."""
+        if isinstance(self.scale, Tensor):
+            return inner.mul_(self.scale[block.first : block.last])
+        return inner if self.scale == 1 else inner.mul_(self.scale)
 
 
 def add_adapters(y: Tensor, x: Tensor, adapters: Adapters, blocks: Sequence[Block]) -> list[Tensor]:
@@ -32,7 +39,7 @@ def add_adapters(y: Tensor, x: Tensor, adapters: Adapters, blocks: Sequence[Bloc
         n = block.last - block.first
         x_b = x[block.row : block.stop].view(n, -1, x.shape[-1])
         y_b = y[block.row : block.stop].view(n, -1, y.shape[-1])
-        h = torch.bmm(x_b, adapters.a[block.first : block.last].mT)
+        h = adapters.scaled(torch.bmm(x_b, adapters.a[block.first : block.last].mT), block)
         y_b.baddbmm_(h, adapters.b[block.first : block.last].mT)
         inner.append(h)
     return inner
@@ -47,7 +54,7 @@ def _backward(
         n, at = block.last - block.first, slice(block.first, block.last)
         dy_b = dy[block.row : block.stop].view(n, -1, dy.shape[-1])
         x_b = x[block.row : block.stop].view(n, -1, x.shape[-1])
-        dh = torch.bmm(dy_b, adapters.b[at])
+        dh = adapters.scaled(torch.bmm(dy_b, adapters.b[at]), block)
         for grad, part in ((adapters.grad_b, torch.bmm(dy_b.mT, h)), (adapters.grad_a, torch.bmm(dh.mT, x_b))):
             if block.fresh:
                 grad[at].copy_(part)

@@ -15,7 +15,7 @@ from seal_ray.inner.head import loss_and_gradient
 from seal_ray.inner.layout import Layout, Text, order, pack
 from seal_ray.inner.linear import Adapters
 from seal_ray.inner.recipe import check_examples, check_recipe, learning_rate, padded, windows
-from seal_ray.inner.stack import Stack, copy_rows, empty_rows
+from seal_ray.inner.stack import Stack
 from seal_ray.records import Example, Failure, Recipe
 
 Progress = Callable[[int, int, int], None]  # step, steps of the longest, adapters still training
@@ -39,16 +39,18 @@ def fit(
     seeds: Sequence[int],
     *,
     tokens_limit: int = 16384,
+    checkpointing: bool = False,
     progress: Progress | None = None,
 ) -> Bank:
     """Trains one adapter for each set of examples. None for a recipe trains nothing and answers as the model does.
 
     Raises ValueError before anything starts where a recipe does not suit the model; what is wrong with one set of
-    examples, or goes wrong in one adapter, is that adapter's failure in the bank.
+    examples, or goes wrong in one adapter, is that adapter's failure in the bank. With `checkpointing` activations are
+    computed twice instead of kept.
     """
     if not len(train_sets) == len(recipes) == len(seeds):
         raise ValueError(f"{len(train_sets)} sets of examples, {len(recipes)} recipes, {len(seeds)} seeds: not a wave")
-    frozen = Frozen(model)
+    frozen = Frozen(model, checkpointing=checkpointing)
     wanted: dict[int, list[str]] = {}
     for i, recipe in enumerate(recipes):
         if recipe is not None:
@@ -74,13 +76,11 @@ def fit(
 
 def _train(bank: Bank, courses: list[Course], progress: Progress | None) -> None:
     frozen, stack = bank.frozen, bank.stack
-    master = empty_rows(len(courses), stack, torch.float32, frozen.device)
+    master = torch.zeros(len(courses), stack.size, device=frozen.device)
     for slot, course in enumerate(courses):
         stack.start(master[slot], bank.wanted[course.number], course.recipe.rank, bank.seeds[course.number])
     adam = Adam(master, [c.recipe for c in courses])
-    weights = empty_rows(len(courses), stack, frozen.dtype, frozen.device)
-    grads = empty_rows(len(courses), stack, torch.float32, frozen.device)
-    views = stack.adapters(weights, grads)
+    grads = torch.empty_like(master)
     scales = [c.recipe.alpha / c.recipe.rank for c in courses]
     longest = max(len(c.steps) for c in courses)
     # of each step: the slots in order of position, their losses and gradient norms
@@ -93,11 +93,8 @@ def _train(bank: Bank, courses: list[Course], progress: Progress | None) -> None
             break
         texts = [[Text(t, courses[s].examples[t].ids) for t in courses[s].steps[step]] for s in active]
         slots = [active[i] for i in order(texts)]
-        copy_rows(weights, master, slots, scales, stack.split)
-        losses = _gradients(frozen, views, [(courses[s], courses[s].steps[step]) for s in slots], bank.tokens_limit)
-        for at, slot in enumerate(slots):
-            if scales[slot] != 1:
-                grads[at, stack.split :].mul_(scales[slot])
+        adapters = stack.adapters(master, slots, scales, frozen.dtype, grads)
+        losses = _gradients(frozen, adapters, [(courses[s], courses[s].steps[step]) for s in slots], bank.tokens_limit)
         rates = [learning_rate(courses[s].recipe, step, len(courses[s].steps)) for s in slots]
         told.append((slots, losses, adam.step(slots, grads, rates)))
         if frozen.device.type == "cpu" or len(told) - looked == LOOK_EVERY or step == longest - 1:
@@ -110,10 +107,9 @@ def _train(bank: Bank, courses: list[Course], progress: Progress | None) -> None
         _look(bank, courses, told[looked:], looked)
     bank.steps = sum(map(len, bank.losses))
     bank.occupied = bank.steps / max(1, len(courses) * len(told))
-    del grads, views, adam
+    del grads, adam
     kept = [s for s, c in enumerate(courses) if bank.failures[c.number] is None]
-    copy_rows(weights, master, range(len(courses)), scales, stack.split)
-    bank.keep(weights, {courses[s].number: s for s in kept})
+    bank.keep(master.to(frozen.dtype), {courses[s].number: s for s in kept})
 
 
 def _look(bank: Bank, courses: list[Course], told: list[tuple[list[int], Tensor, Tensor]], first: int) -> set[int]:

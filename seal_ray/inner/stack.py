@@ -55,25 +55,31 @@ class Stack:
         width, at = self.widths[layer][1], self.b_at[layer]
         return rows[:, at : at + self.rank * width].view(-1, width, self.rank)
 
-    def adapters(self, rows: Tensor, grads: Tensor | None = None) -> dict[str, Adapters]:
-        if grads is None:
-            return {n: Adapters(self.a(rows, n), self.b(rows, n)) for n in self.widths}
-        return {n: Adapters(self.a(rows, n), self.b(rows, n), self.a(grads, n), self.b(grads, n)) for n in self.widths}
+    def adapters(
+        self,
+        rows: Tensor,
+        order: Sequence[int],
+        scales: Sequence[float],
+        dtype: torch.dtype,
+        grads: Tensor | None = None,
+    ) -> dict[str, Adapters]:
+        """The chosen rows by layer in their new order, dense for the products' sake; `grads` are in that order."""
+        index = torch.tensor(order, device=rows.device)
+        chosen = [scales[i] for i in order]
+        scale: Tensor | float = chosen[0]
+        if len(set(chosen)) > 1:
+            scale = torch.tensor(chosen, device=rows.device)[:, None, None]
+        found = {}
+        for name in self.widths:
+            a, b = (view(rows, name).index_select(0, index).to(dtype) for view in (self.a, self.b))
+            if grads is None:
+                found[name] = Adapters(a, b, scale)
+            else:
+                found[name] = Adapters(a, b, scale, self.a(grads, name), self.b(grads, name))
+        return found
 
     def start(self, row: Tensor, layers: Collection[str], rank: int, seed: int) -> None:
         """Writes an adapter's first weights into a row of zeros."""
         rows = row[None]
         for name in layers:
             self.a(rows, name)[0, :rank] = first_a(name, rank, self.widths[name][0], seed, row.device)
-
-
-def copy_rows(target: Tensor, source: Tensor, rows: Sequence[int], scales: Sequence[float], split: int) -> None:
-    """Casts the chosen rows of the master weights into `target` in their new order, with the scale put into B."""
-    for position, row in enumerate(rows):
-        target[position].copy_(source[row])
-        if scales[row] != 1:
-            target[position, split:].mul_(scales[row])
-
-
-def empty_rows(count: int, stack: Stack, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.zeros(count, stack.size, dtype=dtype, device=device)
