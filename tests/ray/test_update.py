@@ -96,7 +96,7 @@ def test_an_update_that_is_broken_off_leaves_nothing_behind(tmp_path: Path) -> N
             raise Stopped
 
     with pytest.raises(Stopped):
-        update(job(tmp_path / "version", workers=2, epochs=200), sink=stop)
+        update(job(tmp_path / "version", workers=2, epochs=100), sink=stop)
     assert len(sink.pids) == 2 and not sink.alive()
     assert actors_left() == [] and list(tmp_path.iterdir()) == []
     assert ray.util.placement_group_table() == {} or all(
@@ -108,7 +108,7 @@ def test_an_update_that_is_broken_off_leaves_nothing_behind(tmp_path: Path) -> N
 def test_a_worker_that_hangs_ends_the_update_when_its_time_is_up(tmp_path: Path) -> None:
     sink = Sink(kill=1, at=2, by=signal.SIGSTOP)
     with pytest.raises(InfraError, match="no sign of life"):
-        update(job(tmp_path / "version", workers=2, epochs=200, hang_timeout=15), sink=sink)
+        update(job(tmp_path / "version", workers=2, epochs=100, hang_timeout=15), sink=sink)
     assert not sink.alive() and list(tmp_path.iterdir()) == []
 
 
