@@ -7,7 +7,7 @@ from seal_ray.config import Config
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.leases import Leases
-from seal_ray.fleet.placement import Placement, RoleName, Sink, plan_placement, preflight
+from seal_ray.fleet.placement import Placement, RoleName, Sink, plan_placement, preflight, wait_for
 from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.samplers import SamplerGroup, sampler_class
 from seal_ray.fleet.weights import share
@@ -70,9 +70,10 @@ class Crew:
         The update is held to be over when another role is asked for, or when `release("trainer")` says so.
         """
         self._make_room("trainer")
-        role = self.placement.trainer
-        self.leases.begin_training(role.count)
-        return {"num_workers": role.count, "use_gpu": role.gpus > 0, "cpus_per_worker": role.cpus}
+        role = self.placement.again(cluster.resources()).trainer  # nodes may have come or gone since the plan
+        count = wait_for(role, self.placement.section.deadline, self._sink)
+        self.leases.begin_training(count)
+        return {"num_workers": count, "use_gpu": role.gpus > 0, "cpus_per_worker": role.cpus}
 
     def release(self, *roles: RoleName) -> None:
         """Let roles go, and prove that what they held is free. Where samplers have gone, workers may come."""

@@ -41,6 +41,7 @@ class Leases:
         self._killed: dict[RoleName, list[Any]] = {"sampler": [], "worker": [], "trainer": []}
         self._gpu_seconds = 0.0
         self._groups: dict[str, Any] = {}
+        self._group: Any = None  # the placement group of the actor that is being started
         self.sampling = True  # whether room is kept for samplers
 
     # what `RayActors` asks for
@@ -58,17 +59,16 @@ class Leases:
         if wants.gpu_type:
             options["resources"] = {f"accelerator_type:{wants.gpu_type}": 0.001}
         if wants.across_nodes:
-            options |= self._group(wants)
+            options |= self._over_nodes(wants)
         return options
 
-    def _group(self, wants: Role) -> dict[str, Any]:
+    def _over_nodes(self, wants: Role) -> dict[str, Any]:
         """An engine that reaches over nodes takes its GPUs as a placement group; the actor itself holds none."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        group = placement_group(wants.bundles(1), strategy="PACK")
-        self._groups[uuid.uuid4().hex] = group
-        strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+        self._group = placement_group(wants.bundles(1), strategy="PACK")
+        strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_capture_child_tasks=True)
         return {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": strategy}
 
     def mark(self, role: RoleName) -> str:
@@ -76,9 +76,11 @@ class Leases:
 
     def room(self, role: RoleName) -> int:
         """How many more of the role could be started now."""
-        wants = self.placement.role(role)
-        room = how_many(wants, cluster.resources(), self._promised(role))
-        return min(room, wants.most - len(self._held[role])) if wants.most else room
+        wants, nodes, held = self.placement.role(role), cluster.resources(), len(self._held[role])
+        most = wants.most
+        if not most and self.placement.device == "cpu":  # memory is a limit that Ray does not watch
+            most = self.placement.again(nodes).role(role).count
+        return how_many(wants, nodes, self._promised(role), most=max(0, most - held) if most else 10_000)
 
     def _promised(self, role: RoleName) -> list[dict[str, float]]:
         """What looks free and is not: actors that are on their way, and room kept for samplers."""
@@ -88,6 +90,8 @@ class Leases:
         if role == "worker" and self.placement.overlap and self.sampling:
             lacking = self.placement.sampler.count - len(self._held["sampler"])
             out += self.placement.sampler.bundles(max(0, lacking))
+        if role == "worker" and self.placement.overlap and not self.placement.training_alone:
+            out += self.placement.trainer.bundles(self.placement.trainer.count - len(self._held["trainer"]))
         return out
 
     def missing(self, role: RoleName) -> str:
@@ -96,6 +100,8 @@ class Leases:
 
     def hold(self, role: RoleName, name: str, actor: Any) -> None:
         self._held[role][name] = Held(actor, self._clock())
+        if self._group is not None:
+            self._groups[name], self._group = self._group, None
         if len(self._held[role]) == 1:
             wants = self.placement.role(role)
             self._tell("lease", role=role, count=wants.count, resources=wants.say(wants.count), state="acquired")
@@ -112,6 +118,10 @@ class Leases:
         if held:
             self._gpu_seconds += (self._clock() - held.since) * self.placement.role(role).gpus
             self._killed[role].append(held.actor)
+        if name in self._groups:
+            from ray.util.placement_group import remove_placement_group
+
+            remove_placement_group(self._groups.pop(name))
 
     # trainers are started by Ray Train: their lease has no actors of ours
 
@@ -146,8 +156,6 @@ class Leases:
                 if held.actor is not None:
                     ray.kill(held.actor, no_restart=True)
                 self.drop(role, name)
-            if role == "sampler":
-                self._remove_groups()
         for role in roles:
             actors = self._killed[role]
             if not actors and not self._nodes[role]:
@@ -162,13 +170,6 @@ class Leases:
             self._killed[role] = []
             self._nodes[role].clear()
             self._tell("lease", role=role, count=0, resources="", state="released")
-
-    def _remove_groups(self) -> None:
-        from ray.util.placement_group import remove_placement_group
-
-        for group in self._groups.values():
-            remove_placement_group(group)
-        self._groups.clear()
 
     def _prove_gone(self, role: RoleName, deadline: float) -> None:
         """Search the nodes for processes with the lease's mark, and end those that outlived their actor."""

@@ -213,7 +213,7 @@ def _on_cpus(section: PlacementSection, nodes: Sequence[Node], actor_bytes: floa
     def roles() -> tuple[Role, Role, Role]:
         return (
             Role("sampler", samplers, section.samplers or 1, samplers, cpus["sampler"]),
-            Role("worker", workers, section.min_workers, section.max_workers or workers, cpus["worker"]),
+            Role("worker", workers, section.min_workers, section.max_workers, cpus["worker"]),
             Role("trainer", trainers, section.trainers or 1, trainers, cpus["trainer"]),
         )
 
@@ -254,10 +254,10 @@ def _unplaced(bundles: Sequence[dict[str, float]], nodes: Sequence[Node], *, fre
     return out
 
 
-def how_many(role: Role, nodes: Sequence[Node], taken: Sequence[dict[str, float]] = ()) -> int:
-    """How many of a role fit into what is free, after `taken`."""
+def how_many(role: Role, nodes: Sequence[Node], taken: Sequence[dict[str, float]] = (), *, most: int = 10_000) -> int:
+    """How many of a role fit into what is free, after `taken`; at most `most`."""
     count = 0
-    while count < 10_000 and not _unplaced([*taken, *role.bundles(count + 1)], nodes, free=True):
+    while count < most and not _unplaced([*taken, *role.bundles(count + 1)], nodes, free=True):
         count += 1
     return count
 
@@ -354,3 +354,37 @@ def preflight(
                 )
             )
         sleep(min(1.0, max(0.05, deadline - waited)))
+
+
+def wait_for(
+    role: Role,
+    deadline: float,
+    sink: Sink,
+    *,
+    nodes: Callable[[], Sequence[Node]] = resources,
+    ask: Callable[[list[dict[str, float]]], None] = ask_autoscaler,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """How many of a role there is room for now, at most its count; waits up to `deadline` seconds for its least."""
+    began, told = clock(), False
+    while True:
+        found = nodes()
+        fits = how_many(role, found, most=role.count)
+        if fits >= role.least:
+            if told:
+                ask([])
+            return fits
+        waited = clock() - began
+        missing = f"{role.say(role.least)} are needed and {fits} find a place: {say_nodes(found)}"
+        if waited >= deadline:
+            ask([])  # a wish that is not taken back keeps nodes up for ever
+            raise PlacementError(
+                f"placement: after {waited:.0f} s {missing}", mend="add nodes, or lower the numbers under placement"
+            )
+        if not told:
+            told = True
+            ask(role.bundles(role.least))
+            left = round(deadline - waited, 1)
+            sink(Event("waiting", {"what": f"{role.name}s", "missing": missing, "deadline": left}, time=time.time()))
+        sleep(min(0.5, max(0.05, deadline - waited)))

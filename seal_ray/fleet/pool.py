@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seal_ray.config import PlacementSection
-from seal_ray.errors import ConfigError
+from seal_ray.errors import ConfigError, SealError
 from seal_ray.fleet.actors import Actors
 from seal_ray.fleet.lease import SUSPICIOUS, Cause, Lease
 from seal_ray.fleet.placement import Sink
@@ -22,6 +22,7 @@ from seal_ray.records import Attempt, Event, Failure, Json, Trial, Version
 WAVE = 32  # candidates in a lease where the configuration leaves it open
 WAVE_SECONDS = 60.0  # a lease should not take longer: what is lost with a worker stays small
 STRIKES = 2  # times that a candidate alone may bring down its wave
+SHORT = 2.0  # seconds; a wave is not done twice before it has taken that long
 NAP = 0.1  # seconds between looks at the clock while nothing comes in
 
 
@@ -61,6 +62,7 @@ class Pool:
         self._estimate = Estimate()
         self._out: list[Trial] = []
         self._flushed = False
+        self._stopped: SealError | None = None
         self._leases = itertools.count(1)
 
     # what the driver calls
@@ -91,18 +93,27 @@ class Pool:
         return max(0, 2 * self._wave * max(1, self._roster.alive()) - len(self._waiting))
 
     def poll(self, timeout: float) -> list[Trial]:
-        """The trials that have come in; waits for the first of them up to `timeout` seconds."""
+        """The trials that have come in; waits for the first of them up to `timeout` seconds.
+
+        Raises where it can't go on, once everything that was found has been handed out.
+        """
         if self._roster.current is None:
             raise ConfigError("the pool was not told which version to try with", mend="call version first")
         until = self._clock() + timeout
         while True:
             self._assign()
             left = until - self._clock()
-            wait = 0.0 if self._out else max(0.0, min(left, NAP))
-            for outcome in self._roster.advance(wait, needed=bool(self._entries)):
+            try:
+                self._roster.advance(max(0.0, min(left, NAP)), needed=bool(self._entries))
+            except SealError as error:
+                self._stopped = error
+            for outcome in self._roster.outcomes():
                 self._on_outcome(outcome)
+            if self._stopped and not self._out:
+                raise self._stopped
             if self._out or left <= 0:
-                self._assign()
+                if not self._stopped:
+                    self._assign()
                 out, self._out = self._out, []
                 return out
 
@@ -119,7 +130,7 @@ class Pool:
         now = self._clock()
         idle = self._roster.idle()
         while idle:
-            wave, apart = self._next_wave(now, len(idle))
+            wave, apart = self._next_wave(now)
             if not wave:
                 break
             self._lease(idle.pop(), wave, apart)
@@ -130,7 +141,7 @@ class Pool:
             late.copied = True
             self._lease(member, [e for e in late.entries if e.id in self._entries], apart=False, copied=True)
 
-    def _next_wave(self, now: float, idle: int) -> tuple[list[Entry], bool]:
+    def _next_wave(self, now: float) -> tuple[list[Entry], bool]:
         """Those under suspicion by themselves, on at most half of the workers; else the next wave of the window."""
         apart = sum(r.apart for r in self._running.values())
         if apart < max(1, self._roster.alive() // 2) and (wave := self._waiting.cut_apart()):
@@ -164,7 +175,7 @@ class Pool:
             if not r.copied
             and not r.apart
             and (expected := self._estimate.seconds(r.work)) is not None
-            and now - r.began > max(1.0, LONG * expected)
+            and now - r.began > max(SHORT, LONG * expected)
             and any(e.id in self._entries for e in r.entries)
         ]
         return min(late, key=lambda r: r.began) if late else None

@@ -125,7 +125,7 @@ class Roster:
         ticket = self._call(member, "job", method, *args, work=work)
         member.job = Job(work, ticket, self._clock(), limit)
 
-    def advance(self, timeout: float, *, needed: bool) -> list[Outcome]:
+    def advance(self, timeout: float, *, needed: bool) -> None:
         """Look after everybody, and wait for something to happen for up to `timeout` seconds.
 
         `needed`: there is work, so members that are lacking are started, and waited for only so long.
@@ -136,6 +136,9 @@ class Roster:
         if not self._outcomes:
             for reply in self._actors.replies(timeout):
                 self._on_reply(reply)
+
+    def outcomes(self) -> list[Outcome]:
+        """The jobs that have ended since this was last asked."""
         found, self._outcomes = self._outcomes, []
         return found
 

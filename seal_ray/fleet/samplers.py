@@ -65,7 +65,8 @@ class SamplerGroup:
         while True:
             self._assign()
             left = until - self._clock()
-            for outcome in self._roster.advance(max(0.0, min(left, NAP)), needed=bool(self._chunks)):
+            self._roster.advance(max(0.0, min(left, NAP)), needed=bool(self._chunks))
+            for outcome in self._roster.outcomes():
                 self._on_outcome(outcome, found)
             if found or left <= 0:
                 self._assign()

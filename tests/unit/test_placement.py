@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from seal_ray.config import PlacementSection
 from seal_ray.errors import PlacementError
 from seal_ray.fleet.cluster import Node
-from seal_ray.fleet.placement import ROLES, Placement, how_many, plan_placement, preflight
+from seal_ray.fleet.placement import ROLES, Placement, how_many, plan_placement, preflight, wait_for
 from seal_ray.records import Event
 
 
@@ -167,7 +167,7 @@ def test_preflight_asks_the_autoscaler_waits_and_plans_for_what_came() -> None:
 def test_preflight_fails_within_its_deadline() -> None:
     clock = Clock()
     nodes = cpu_nodes(4)
-    with pytest.raises(PlacementError, match="after 30 s the cluster still lacks.*1 node with no GPU and 4 CPUs"):
+    with pytest.raises(PlacementError, match=r"after 30 s the cluster still lacks.*1 node with no GPU and 4 CPUs"):
         preflight(
             plan(nodes, device="gpu"),
             30,
@@ -207,3 +207,21 @@ def test_no_plan_promises_what_the_cluster_can_not_hold(
     for name in ROLES:
         role = placement.role(name)
         assert how_many(role, nodes) >= role.least
+
+
+def test_waiting_for_a_role_takes_what_fits_and_fails_with_the_arithmetic() -> None:
+    clock, asked = Clock(), list[list[dict[str, float]]]()
+    role = plan(gpu_nodes(8)).trainer
+    wait: dict[str, Any] = {"ask": asked.append, "clock": clock, "sleep": clock.sleep}
+    assert wait_for(role, 30, lambda e: None, nodes=lambda: gpu_nodes(6), **wait) == 6
+    assert not asked
+    fixed = plan(gpu_nodes(8), trainers=8).trainer
+
+    def late() -> tuple[Node, ...]:
+        return gpu_nodes(8) if clock.now > 10 else gpu_nodes(4)
+
+    assert wait_for(fixed, 30, lambda e: None, nodes=late, **wait) == 8
+    assert asked == [fixed.bundles(8), []]
+    with pytest.raises(PlacementError, match="8 trainers of 1 GPU and 1 CPU are needed and 4 find a place"):
+        wait_for(fixed, 30, lambda e: None, nodes=lambda: gpu_nodes(4), **wait)
+    assert asked[-1] == []

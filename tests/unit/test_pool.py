@@ -393,3 +393,23 @@ def test_the_version_of_the_lease_is_the_pools() -> None:
     simulation.behave = lambda w, lease, now: leases.append(lease.version)
     Table(simulation, section()).run(many(tasks=1))
     assert set(leases) == {VERSION.digest}
+
+
+def test_what_was_found_is_handed_out_before_the_pool_stops() -> None:
+    """A wave comes in at the moment at which the pool gives up: its trials are kept."""
+    simulation = Simulation(nodes={"a": 1}, seconds=lambda a: 1.0)
+    table = Table(simulation, section(worker_grace=5.0), wave=5)
+    table.pool.submit(many(tasks=4))
+    table.pool.flush()
+    found: list[Trial] = []
+
+    def drain() -> None:
+        simulation.gone["a"] = "its node will be drained"
+        simulation.nodes["a"] = 0
+
+    simulation.at(1.5, drain)
+    with pytest.raises(PlacementError, match="at least 1 are needed"):
+        while simulation.now < 100:
+            found += table.pool.poll(50.0)
+    waves = sum(e.data["candidates"] for e in table.kinds("wave"))
+    assert len(found) == waves > 0
