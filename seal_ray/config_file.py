@@ -101,6 +101,9 @@ def _explain(error: ErrorDetails, lines: dict[Key, str], name: str) -> str:
     where = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), name)
     dotted = ".".join(str(k) for k in key) or "configuration"
     kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden" and error["loc"][:2] == ("domain", "plugin"):
+        mend = "domain.name is neither knowledge nor arc, and another package's domain takes its keys under options"
+        return f"{dotted}: no such key ({where}); {mend}"
     if kind == "extra_forbidden":
         names = sorted(_section(key[:-1]).model_fields)
         close = difflib.get_close_matches(str(key[-1]), names, 1)

@@ -143,12 +143,13 @@ class Driver:
         self.train_tasks = list(self.domain.tasks("train"))
         if not self.train_tasks:
             raise ConfigError("domain.validation and domain.test leave no tasks to train on", mend="lower one of them")
-        if not resumed:
-            self.ledger.create(config.model_dump(mode="json"), software(), config.run.seed)
-        epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
-        self._sinks = observe.build(config.observe, config)
         self.base = models.digest_of(self.folder)
         self._scratch = tempfile.mkdtemp(prefix="seal-ray-")
+        self._sinks = observe.build(config.observe, config)
+        if not resumed:
+            self._need_crew()  # a cluster that lacks what the run needs is found before anything is written
+            self.ledger.create(config.model_dump(mode="json"), software(), config.run.seed)
+        epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
         self._tell(
             "run_started",
             uri=config.run.uri,
@@ -195,7 +196,8 @@ class Driver:
         return "done"
 
     def _need_crew(self) -> None:
-        self.crew = Crew(self.config, self.folder, self.tell)
+        if self.crew is None:
+            self.crew = Crew(self.config, self.folder, self.tell)
 
     # a round as a sequence of phases
 

@@ -1,26 +1,13 @@
 """Whole rounds through the command line, with real Ray, vLLM, PEFT and DeepSpeed and a tiny random model."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from command import ROOT, environment, seal_ray
 
 from seal_ray.history import Round, Run
-
-ROOT = Path(__file__).parents[2]
-COMMAND = [str(Path(sys.executable).parent / "seal-ray")]
-
-
-def seal_ray(*words: str, within: float = 280, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*COMMAND, *words], cwd=ROOT, capture_output=True, text=True, timeout=within, env=environment, check=False
-    )
-    assert done.returncode == expect, f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +28,8 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Run:
         f"config = config_file.load('jobs/tiny.yaml', ['run.uri={uri}', 'placement.trainers=2', 'run.rounds=1'])\n"
         "print(seal_ray.run(config).latest)\n"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=280, env=environment
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=280, env=environment()
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == "1"
