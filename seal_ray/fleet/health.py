@@ -25,7 +25,8 @@ class Sign:
     lease: int | None  # what it is computing
     pid: int = 0
     node: str = ""
-    log: str = ""  # name of its log file on that node
+    host: str = ""  # that node's name
+    log: str = ""  # name of its log file there
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from typing import Literal
 from seal_ray.errors import SealError
 from seal_ray.records import Attempt
 
-# what took a wave from us. node and unreachable are nobody's fault; the others may be one of the candidates'
+# what took a wave from us. node and unreachable are nobody's fault; the others may be one of the candidates'.
+# infra: the worker says that its device or node failed it, which a bad candidate can bring about on a GPU
 Cause = Literal["node", "unreachable", "killed_worker", "out_of_memory", "deadline", "error", "infra"]
-SUSPICIOUS: frozenset[Cause] = frozenset({"killed_worker", "out_of_memory", "deadline", "error"})
+NOBODYS: frozenset[Cause] = frozenset({"node", "unreachable"})
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.fleet.actors import Actors
-from seal_ray.fleet.lease import SUSPICIOUS, Cause, Lease
+from seal_ray.fleet.lease import NOBODYS, Cause, Lease
 from seal_ray.fleet.placement import Sink
 from seal_ray.fleet.roster import Member, Outcome, Roster
 from seal_ray.fleet.waves import FIRST_WAVE, LONG, Entry, Estimate, Waiting, split, work_of
@@ -215,9 +215,7 @@ class Pool:
     def _give_back(self, running: Running, cause: Cause, reason: str) -> None:
         """A lease was lost: by nobody's fault, or brought down by one of its candidates, which must then be found."""
         loose = [e for e in running.entries if self._loose(e)]
-        if cause == "out_of_memory":
-            self._wave = max(1, min(self._wave, len(running.entries) // 2))
-        if cause not in SUSPICIOUS:
+        if cause in NOBODYS:
             for entry in loose:
                 self._again(entry, reason)
         elif len(running.entries) > 1:
@@ -237,11 +235,12 @@ class Pool:
         elif self._loose(entry):
             self._waiting.add(entry)
 
-    def _strike(self, entry: Entry, cause: str, reason: str) -> None:
+    def _strike(self, entry: Entry, cause: Cause, reason: str) -> None:
         """Alone, it brought down its wave. The second time it is told so."""
         entry.strikes += 1
         if entry.strikes >= STRIKES or cause == "error":
-            self._fail(entry, Failure(cause, f"tried {entry.strikes} times by itself, the last time: {reason}", "data"))
+            message = f"tried {entry.strikes} times by itself, the last time: {reason}"
+            self._fail(entry, Failure("lost", message, "infra") if cause == "infra" else Failure(cause, message))
         elif self._loose(entry):
             self._waiting.add_apart([[entry]])
 

@@ -22,7 +22,6 @@ from seal_ray.records import Event, Json, Version
 LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
 SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
 START_FAILURES = 3  # actors in a row that may fail to start before the run stops
-FAULTS = 2  # jobs in a row that may fail on an actor, by its own account, before it is replaced
 
 
 @dataclass
@@ -61,9 +60,8 @@ class Member:
     ping: tuple[int, float] | None = None  # ticket, when
     pinged: float = -math.inf
     condemned: tuple[float, Cause, str] | None = None  # is killed at this time at the latest, and why
-    faults: int = 0
     busy: float = 0.0  # seconds
-    node: str = ""
+    node: str = ""  # its name, for people
     log: str = ""
 
     @property
@@ -271,7 +269,6 @@ class Roster:
             return
         error, reason = reply.error, say(reply.error)
         if error is None:
-            member.faults = 0
             self._finish(member, value=reply.value)
         elif isinstance(error, Lost) and error.cause == "unreachable":
             self._finish(member, cause="unreachable", reason=reason)
@@ -281,11 +278,7 @@ class Roster:
         elif isinstance(error, OutOfMemory | MemoryError):
             self._finish(member, cause="out_of_memory", reason=reason)
         elif isinstance(error, Lost | InfraError | OSError):
-            member.faults += 1
-            if member.faults >= FAULTS:
-                self._end(member, "infra", reason)
-            else:
-                self._finish(member, cause="infra", reason=reason)
+            self._end(member, "infra", reason)  # its device or its node may be at fault: another process, and elsewhere
         else:
             self._finish(member, cause="error", reason=reason)
 
@@ -316,7 +309,7 @@ class Roster:
         elif isinstance(reply.value, Sign):
             sign = reply.value
             if sign.node and not member.node:
-                member.node, member.log = sign.node, sign.log
+                member.node, member.log = sign.host or sign.node, sign.log
                 self._actors.placed(member.name, sign.node)
                 self._tell_member(member)
             before = member.health.state
@@ -371,6 +364,8 @@ class Roster:
             state=member.health.state,
             reason=member.health.reason,
             log=member.log,
+            busy=round(member.busy, 2),
+            alive=round(self._clock() - member.born, 2),
         )
 
     def _tell(self, kind: str, **data: Json) -> None:

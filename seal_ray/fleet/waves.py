@@ -12,6 +12,7 @@ from seal_ray.records import Attempt
 SLOWEST = 8.0  # a wave that takes this many times its estimate is stuck
 LONG = 2.0  # a wave that takes this many times its estimate is worth doing elsewhere as well
 LEARNING = 0.2  # weight of the newest wave in the running estimate
+BASE_WORK = 64  # what a candidate costs however little there is to it
 FIRST_WAVE = 8  # candidates in a wave while nothing is known about how long one takes
 
 
@@ -37,7 +38,7 @@ def work_of(attempt: Attempt) -> int:
     recipe = attempt.candidate.recipe
     trained = attempt.tokens * recipe.epochs * 3 if recipe else 0  # a backward costs two forwards
     asked = sum(len(a.prompt_ids) + a.max_tokens + sum(map(len, a.gold_ids)) for a in attempt.asks)
-    return max(1, trained + asked)
+    return BASE_WORK + trained + asked
 
 
 class Estimate:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import sys
 import threading
 import traceback
@@ -131,7 +132,7 @@ def sign(version: str, lease: int | None) -> Sign:
         return Sign(version, lease, os.getpid())
     context = ray.get_runtime_context()
     log = f"worker-{context.get_worker_id()}-{context.get_job_id()}-{os.getpid()}.err"
-    return Sign(version, lease, os.getpid(), context.get_node_id(), log)
+    return Sign(version, lease, os.getpid(), context.get_node_id(), socket.gethostname(), log)
 
 
 def stacks() -> str:

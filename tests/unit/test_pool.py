@@ -413,3 +413,28 @@ def test_what_was_found_is_handed_out_before_the_pool_stops() -> None:
             found += table.pool.poll(50.0)
     waves = sum(e.data["candidates"] for e in table.kinds("wave"))
     assert len(found) == waves > 0
+
+
+def test_a_candidate_that_breaks_the_device_is_found_and_not_taken_for_its_neighbours_fault() -> None:
+    simulation = Simulation(behave=killer("t002-s1-r0", InfraError("CUDA error: device-side assert")))
+    done = Table(simulation, section(), wave=8).run(many())
+    failed = {i: t.failure for i, t in done.items() if t.failure}
+    assert failed.keys() == {"t002-s1-r0"}
+    assert failed["t002-s1-r0"].kind == "lost" and failed["t002-s1-r0"].blame == "infra"
+
+
+def test_waves_stay_large_after_one_candidate_ran_out_of_memory() -> None:
+    simulation = Simulation(nodes={"a": 1}, behave=killer("t000-s0-r0", OutOfMemory("no more")))
+    table = Table(simulation, section(), wave=8)
+    table.run(many(tasks=2))
+    simulation.tried.clear()
+    table.run([attempt(t, s, repeat=1) for t in range(4) for s in range(4)])
+    assert max(len(ids) for _, _, ids in simulation.tried) == 8
+
+
+def test_the_share_of_time_that_each_worker_worked_is_told() -> None:
+    table = Table(Simulation(nodes={"a": 1}, seconds=lambda a: 2.0, start_seconds=10.0), section())
+    table.run(many(tasks=2))
+    table.pool.close()
+    last = table.kinds("worker")[-1].data
+    assert last["busy"] == pytest.approx(20.0, abs=0.5) and last["alive"] == pytest.approx(30.0, abs=2)
