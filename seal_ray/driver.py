@@ -30,7 +30,7 @@ from seal_ray.policy import select, versions
 from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, lessons
 from seal_ray.policy.update import update
-from seal_ray.records import Event, Json, Task, Version, decode, derive_seed, encode
+from seal_ray.records import Choice, Event, Json, Task, Version, decode, derive_seed, encode
 from seal_ray.storage.documents import read_document
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
@@ -296,6 +296,9 @@ class Driver:
 
     def _reward(self, part: RoundLedger, found: Exploration) -> RoundRewards:
         """Rewards from what was found; while the choice is open and repeats are left, ask for more."""
+        known = part.get("rewards.json")
+        if known:
+            return decode(RoundRewards, {k: v for k, v in known.items() if k != "coverage"})
         extra = self.config.inner.extra_repeats * len(found.plan.tasks)
         worth = self._value(found)
         while extra:
@@ -325,20 +328,28 @@ class Driver:
         return worth
 
     def _value(self, found: Exploration) -> RoundRewards:
+        # in one order, whatever the order in which things came in: sums of floats depend on it
         return rewards(
-            [e for edits in found.edits.values() for e in edits],
-            list(found.candidates.values()),
-            [t for t in found.trials.values() if not t.failure],
-            [v for verdicts in found.verdicts.values() for v in verdicts],
+            [e for _, edits in sorted(found.edits.items()) for e in edits],
+            [c for _, c in sorted(found.candidates.items())],
+            [t for _, t in sorted(found.trials.items()) if not t.failure],
+            [v for _, verdicts in sorted(found.verdicts.items()) for v in verdicts],
             section=self.config.grading,
         )
 
     def _select(self, part: RoundLedger, found: Exploration, worth: RoundRewards) -> list[Lesson]:
         section = self.config.select
-        choices = select.choose(worth.rewards, section)
-        kept = encode(select.kept(worth.rewards, choices))
-        abstained = select.abstentions(worth.rewards, section)
-        part.put("selection.json", {"choices": [encode(c) for c in choices], "kept": kept, "abstained": abstained})
+        known = part.get("selection.json")
+        if not known:
+            picked = select.choose(worth.rewards, section)
+            known = {
+                "choices": [encode(c) for c in picked],
+                "kept": encode(select.kept(worth.rewards, picked)),
+                "abstained": select.abstentions(worth.rewards, section),
+            }
+            part.put("selection.json", known)
+        choices = [decode(Choice, c) for c in known["choices"]]
+        kept, abstained = known["kept"], known["abstained"]
         self._tell("selected", choices=len(choices), abstained=len(abstained), reasons=abstained, kept=kept)
         return lessons(choices, {e.id: e for edits in found.edits.values() for e in edits})
 
