@@ -185,7 +185,9 @@ def judge(error: Exception, crew: Crew, limits: Limits) -> Outcome:
 
 
 def _lost_peer(failure: Exception) -> bool:
-    return any(sign in str(failure).lower() for sign in SIGNS_OF_LOST_PEER) or "Dist" in type(failure).__name__
+    """Whether a worker is gone, or ended because another one is: Ray Train and torch have no one type for it."""
+    kind, text = type(failure).__name__, str(failure).lower()
+    return kind.startswith(("Dist", "WorkerHealthCheck")) or any(sign in text for sign in SIGNS_OF_LOST_PEER)
 
 
 def _first_line(failure: Exception) -> str:

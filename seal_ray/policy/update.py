@@ -272,6 +272,7 @@ class _Engine:
         model.train()  # or nothing is recomputed; there is no dropout left that it could wake
         self.adapter_rank = 0 if section.mode == "full" else sum(int(c.r) for c in model.peft_config.values())
         weights = [p for _, p in learner.trainable(model)]
+        self._trained = {id(p) for p in weights}
         optimizer = torch.optim.AdamW(weights, lr=section.lr, weight_decay=section.weight_decay)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=learner.Learner(model), optimizer=optimizer, model_parameters=weights, config=config
@@ -307,9 +308,12 @@ class _Engine:
         return self.engine(row.ids, row.positions, row.keep, row.targets)
 
     def logits(self, row: Any, *, of_base: bool) -> Any:
-        learner = self.engine.module
-        with learner.model.disable_adapter() if of_base else contextlib.nullcontext():
-            return self.engine(row.ids, row.positions, row.keep, None)
+        model = self.engine.module.model
+        with model.disable_adapter() if of_base else contextlib.nullcontext():
+            found = self.engine(row.ids, row.positions, row.keep, None)
+        for weight in model.parameters():
+            weight.requires_grad_(id(weight) in self._trained)  # PEFT wakes every adapter when it switches them on
+        return found
 
     def backward(self, loss: Any) -> None:
         # DeepSpeed takes the mean over workers, and a batch's loss is a sum
@@ -352,7 +356,7 @@ class _Engine:
         import deepspeed
         from deepspeed.utils import safe_get_full_fp32_param
 
-        if weight.requires_grad:
+        if id(weight) in self._trained:
             found = safe_get_full_fp32_param(weight)
             assert found is not None, "DeepSpeed keeps a float32 copy of whatever it trains"
             return found.detach().to("cpu").float().clone()

@@ -1,0 +1,54 @@
+"""What the end of an attempt means: whose fault it was, and whether another attempt may help."""
+
+import pytest
+import torch
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from seal_ray.errors import DataError, InfraError, PlacementError
+from seal_ray.policy.desk import Crew, Desk, Limits, judge
+
+CREW, LIMITS = Crew(2, True, 4, {}), Limits(60, 60, 60)
+
+
+def failed(*failures: Exception) -> WorkerGroupError:
+    return WorkerGroupError("text", dict(enumerate(failures)))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "again", "said"),
+    [
+        (failed(RuntimeError("gloo: Connection closed by peer"), ActorDiedError()), InfraError, True, "worker 1"),
+        (failed(RuntimeError("[1] Connection reset by peer")), InfraError, True, "reset"),
+        (failed(WorkerHealthCheckFailedError("no answer", ActorDiedError())), InfraError, True, "no answer"),
+        (failed(ActorDiedError(), DataError("nan at edit x")), DataError, False, "nan at edit x"),
+        (failed(torch.OutOfMemoryError("CUDA")), InfraError, False, "micro_batch_tokens"),
+        (failed(KeyError("weights")), InfraError, False, "KeyError"),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), PlacementError, False, r"2 x (1 GPU and 4 CPU)"),
+        (ControllerError(RuntimeError("odd")), InfraError, True, "odd"),
+        (ValueError("before it began"), InfraError, False, "before it began"),
+    ],
+)
+def test_an_attempt_is_repeated_only_where_that_may_help(error: Exception, kind: type, again: bool, said: str) -> None:
+    found = judge(error, CREW, LIMITS)
+    assert type(found.error) is kind and found.again is again
+    assert said in str(found.error)
+
+
+def test_files_arrive_in_pieces_and_only_in_their_folder(tmp_path) -> None:
+    desk = Desk(str(tmp_path))
+    desk.write("weights", 0, b"abcd")
+    desk.write("weights", 4, b"ef")
+    desk.write("../outside", 0, b"x")
+    assert (tmp_path / "weights").read_bytes() == b"abcdef"
+    assert not (tmp_path.parent / "outside").exists()
+
+
+def test_news_are_told_once_and_are_signs_of_life() -> None:
+    desk = Desk("nowhere")
+    assert desk.news()[2] is False
+    desk.tell("update_step", {"step": 1})
+    news, quiet, started = desk.news()
+    assert [n["kind"] for n in news] == ["update_step"] and quiet < 5 and started
+    assert desk.news()[0] == []
