@@ -183,10 +183,7 @@ class Pool:
     # what came back
 
     def _on_outcome(self, outcome: Outcome) -> None:
-        running = self._running.pop(outcome.work, None)
-        if outcome.late or running is None:
-            self._deliver(outcome.member, outcome.value or [])
-            return
+        running = self._running.pop(outcome.work)
         for entry in running.entries:
             entry.leases.discard(running.id)
         if outcome.cause:

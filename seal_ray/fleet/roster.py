@@ -1,7 +1,7 @@
 """The actors of one role as they come and go: started, given a version, watched, let go; and the jobs they were given.
 
 The pool and the samplers both stand on this. It is driven by `advance` and has no thread. Every job that was given out
-comes back exactly once as an `Outcome` (a value that arrives after that is marked as late).
+comes back exactly once as an `Outcome`.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seal_ray.config import PlacementSection
-from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError
+from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError, SealError
 from seal_ray.fleet import health
 from seal_ray.fleet.actors import Actors, Reply
 from seal_ray.fleet.health import Health, Sign
@@ -29,7 +29,6 @@ class Job:
     """What an actor was given to do; `work` is the giver's own."""
 
     work: Any
-    ticket: int
     began: float
     limit: float
 
@@ -44,7 +43,6 @@ class Outcome:
     value: Any = None
     cause: Cause | None = None
     reason: str = ""
-    late: bool = False
 
 
 @dataclass
@@ -88,7 +86,7 @@ class Roster:
         self.least, self.most = least, most
         self._actors, self._section, self._sink, self._clock, self._share = actors, section, sink, clock, share
         self.members: dict[str, Member] = {}
-        self._tickets: dict[int, tuple[str, str, Any]] = {}  # ticket -> member, what was asked, the job's work
+        self._tickets: dict[int, tuple[str, str]] = {}  # ticket -> member, what was asked
         self._outcomes: list[Outcome] = []
         self.current: Version | None = None
         self._adapter: Any = None
@@ -120,8 +118,8 @@ class Roster:
 
     def give(self, member: Member, work: Any, limit: float, method: str, *args: Any) -> None:
         """Begin a job on an idle member; after `limit` seconds it is taken away."""
-        ticket = self._call(member, "job", method, *args, work=work)
-        member.job = Job(work, ticket, self._clock(), limit)
+        self._call(member, "job", method, *args)
+        member.job = Job(work, self._clock(), limit)
 
     def advance(self, timeout: float, *, needed: bool) -> None:
         """Look after everybody, and wait for something to happen for up to `timeout` seconds.
@@ -132,8 +130,7 @@ class Roster:
         if now - self._ticked >= min(0.1, self._section.heartbeat / 4):
             self._tick(now, needed)
         if not self._outcomes:
-            for reply in self._actors.replies(timeout):
-                self._on_reply(reply)
+            self._take(timeout)
 
     def outcomes(self) -> list[Outcome]:
         """The jobs that have ended since this was last asked."""
@@ -152,8 +149,7 @@ class Roster:
 
     def _tick(self, now: float, needed: bool) -> None:
         self._ticked = now
-        for reply in self._actors.replies(0):  # what has come in while the driver was busy is no silence
-            self._on_reply(reply)
+        self._take(0)  # what has come in while the driver was busy is no silence
         for member in [m for m in self.members.values() if m.health.alive]:
             self._watch(member, now)
         if now - self._scaled >= SCALE_EVERY:
@@ -240,19 +236,29 @@ class Roster:
 
     # what came back
 
-    def _call(self, member: Member, what: str, method: str, *args: Any, work: Any = None) -> int:
+    def _call(self, member: Member, what: str, method: str, *args: Any) -> int:
         ticket = self._actors.call(member.name, method, *args)
-        self._tickets[ticket] = (member.name, what, work)
+        self._tickets[ticket] = (member.name, what)
         return ticket
 
+    def _take(self, timeout: float) -> None:
+        """Deal with every reply that is there, also where one of them says that the run must stop."""
+        stop: SealError | None = None
+        for reply in self._actors.replies(timeout):
+            try:
+                self._on_reply(reply)
+            except SealError as error:
+                stop = stop or error
+        if stop:
+            raise stop
+
     def _on_reply(self, reply: Reply) -> None:
-        name, what, work = self._tickets.pop(reply.ticket, ("", "", None))
+        name, what = self._tickets.pop(reply.ticket, ("", ""))
         member = self.members.get(name)
-        if member is None or not member.health.alive:
-            if what == "job" and reply.error is None:
-                self._outcomes.append(Outcome(name, work, 0.0, reply.value, late=True))
-        elif what == "job":
-            self._on_job(member, reply, work)
+        if member is None:
+            return  # whatever it had to do was given to others when it was lost
+        if what == "job":
+            self._on_job(member, reply)
         elif what == "load":
             self._on_load(member, reply)
         elif what == "ping":
@@ -262,11 +268,7 @@ class Roster:
                 self._tell("warning", message=f"{name} is stuck; its stacks:\n{str(reply.value)[:8000]}")
             self._end(member, *member.condemned[1:])
 
-    def _on_job(self, member: Member, reply: Reply, work: Any) -> None:
-        if member.job is None or member.job.ticket != reply.ticket:
-            if reply.error is None:
-                self._outcomes.append(Outcome(member.name, work, 0.0, reply.value, late=True))
-            return
+    def _on_job(self, member: Member, reply: Reply) -> None:
         error, reason = reply.error, say(reply.error)
         if error is None:
             self._finish(member, value=reply.value)

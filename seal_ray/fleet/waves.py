@@ -127,14 +127,14 @@ class Waiting:
 
 
 def _like(pool: list[Entry], start: int, size: int, most_work: float) -> list[Entry]:
-    """The entries nearest in step count to the one at `start`; those that train nothing only with their like."""
+    """The entries nearest in step count to the one at `start`, itself among them."""
     low = high = start
     anchor = pool[start].attempt.steps
     work = pool[start].work
     while high - low + 1 < size:
         below = pool[low - 1] if low else None
         above = pool[high + 1] if high + 1 < len(pool) else None
-        options = [e for e in (below, above) if e and (e.attempt.steps > 0) == (anchor > 0)]
+        options = [e for e in (below, above) if e]
         if not options:
             break
         nearest = min(options, key=lambda e: abs(e.attempt.steps - anchor))

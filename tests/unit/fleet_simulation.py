@@ -98,6 +98,8 @@ class Simulation:
             self._later(0.001, lambda: Reply(ticket, "in a wave"), player)
 
     def _try_wave(self, player: Player, ticket: int, lease: Lease) -> None:
+        if lease.version != player.version:
+            raise AssertionError(f"{player.name} has {player.version} and the lease is for {lease.version}")
         self.tried.append((self.now, player.name, tuple(a.candidate.id for a in lease.attempts)))
         result = self.behave(player.name, lease, self.now) if self.behave else None
         player.lease = lease.id
@@ -120,8 +122,7 @@ class Simulation:
     ) -> None:
         def arrive() -> Reply | None:
             if player and player.dead:
-                cause = "node" if player.node in self.gone else "killed_worker"
-                return Reply(ticket, error=Lost(cause, "it died")) if ticket else None
+                return Reply(ticket, error=Lost("killed_worker", "it died")) if ticket else None
             return reply()
 
         heapq.heappush(self._events, (self.now + seconds, next(self._order), arrive))

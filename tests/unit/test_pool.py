@@ -3,9 +3,10 @@
 import random
 
 import pytest
-from fleet_simulation import VERSION, Simulation, Table, attempt, section, trials
+from fleet_simulation import VERSION, Player, Simulation, Table, attempt, section, trials
 
 from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError
+from seal_ray.fleet.actors import Reply
 from seal_ray.fleet.lease import Lease, Lost, OutOfMemory
 from seal_ray.fleet.pool import Pool
 from seal_ray.records import Attempt, Failure, Trial, Version
@@ -56,10 +57,10 @@ def test_a_full_wave_does_not_wait() -> None:
     assert [len(ids) for _, _, ids in simulation.tried] == [4]
 
 
-def test_waves_hold_candidates_of_like_step_counts_and_baselines_go_together() -> None:
+def test_waves_hold_candidates_of_like_step_counts() -> None:
     simulation = Simulation(nodes={"a": 1})
     table = Table(simulation, section(window=8), wave=4)
-    work = [attempt(t, s, texts=[3, 30][s % 2]) for t in range(4) for s in range(-1, 4)]
+    work = [attempt(t, s, texts=[3, 30][s % 2]) for t in range(4) for s in range(4)]
     steps = {a.candidate.id: a.steps for a in work}
     table.run(work)
     for _, _, ids in simulation.tried:
@@ -95,8 +96,7 @@ def test_a_worker_that_dies_costs_nothing_but_time() -> None:
 def test_a_node_that_goes_is_nobodys_fault() -> None:
     simulation = Simulation(nodes={"a": 2, "b": 2})
     table = Table(simulation, section(), wave=1)
-    for when in (5.5, 6.5):
-        simulation.at(when, lambda w=when: simulation.remove_node("b") if w == 5.5 else None)
+    simulation.at(5.5, lambda: simulation.remove_node("b"))
     done = table.run(many())
     assert not any(t.failure for t in done.values())
 
@@ -438,3 +438,56 @@ def test_the_share_of_time_that_each_worker_worked_is_told() -> None:
     table.pool.close()
     last = table.kinds("worker")[-1].data
     assert last["busy"] == pytest.approx(20.0, abs=0.5) and last["alive"] == pytest.approx(30.0, abs=2)
+
+
+def test_a_candidate_whose_nodes_die_under_it_is_not_taken_for_a_killer() -> None:
+    simulation = Simulation(nodes={"a": 1}, seconds=lambda a: 10.0)
+    table = Table(simulation, section(candidate_retries=4), wave=1)
+    for number, (old, new) in enumerate(["ab", "bc", "cd"]):
+        simulation.at(5 + 8 * number, lambda n=old: simulation.remove_node(n))
+        simulation.at(6 + 8 * number, lambda n=new: simulation.nodes.update({n: 1}))
+    done = table.run([attempt(0, 0)])
+    assert len(simulation.tried) == 4 and not done["t000-s0-r0"].failure
+
+
+def test_towards_the_end_waves_shrink_so_that_all_workers_have_work() -> None:
+    simulation = Simulation(nodes={"a": 4})
+    table = Table(simulation, section(), wave=8)
+    while len(table.pool._roster.idle()) < 4:
+        table.pool.poll(0.1)
+    table.run([attempt(0, s) for s in range(8)])
+    assert {worker for _, worker, _ in simulation.tried[:4]} == set(simulation.players)
+    assert max(len(ids) for _, _, ids in simulation.tried) == 2
+
+
+def test_a_version_that_comes_while_waves_are_out_is_loaded_after_them() -> None:
+    simulation = Simulation(nodes={"a": 2}, seconds=lambda a: 5.0)
+    table = Table(simulation, section(), wave=1)
+    table.pool.submit([attempt(0, 0)])
+    table.pool.flush()
+    while not simulation.tried:
+        table.pool.poll(0.1)
+    table.pool.version(Version(1, "v1", "base", kind="adapter"), "adapter")
+    done = table.run([attempt(t, 0, repeat=1) for t in range(6)])
+    assert len(done) == 7 and {p.version for p in simulation.players.values()} == {"v1"}
+
+
+def test_trials_that_come_with_bad_news_are_handed_out_first() -> None:
+    class Late(Simulation):
+        def _load_version(self, player: Player, ticket: int, version: Version, adapter: object) -> None:
+            self.start_seconds = 1.0 if player.name == "worker-1" else 2.0
+            self.start_error = None
+            if player.name == "worker-2":
+                self._later(2.0, lambda: Reply(ticket, error=DataError("no model")))
+            else:
+                super()._load_version(player, ticket, version, adapter)
+
+    simulation = Late(nodes={"a": 2})
+    table = Table(simulation, section(), wave=1)
+    table.pool.submit([attempt(0, 0), attempt(0, 1)])
+    table.pool.flush()
+    found: list[Trial] = []
+    with pytest.raises(DataError, match="no model"):
+        while simulation.now < 50:
+            found += table.pool.poll(50.0)
+    assert [t.candidate for t in found] == ["t000-s0-r0"]
