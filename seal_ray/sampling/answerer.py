@@ -7,7 +7,7 @@ answer with the wrong weights and not to notice. So each adapter is held against
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -27,8 +27,12 @@ TOLERANCE = {"float32": 0.005, "bfloat16": 0.1}
 class Bank(Protocol):
     """What is asked of a bank here."""
 
-    seeds: Sequence[int]
-    slots: Any  # holds the numbers of the adapters that were trained
+    @property
+    def seeds(self) -> Sequence[int]: ...
+    @property
+    def slots(self) -> Container[int]:
+        """The numbers of the adapters that were trained."""
+        ...
 
     def export(self, number: int, directory: str | Path) -> None: ...
     def likelihood(self, pairs: Sequence[Sequence[tuple[Ids, Ids]]]) -> list[list[tuple[float, int]]]: ...
@@ -124,9 +128,13 @@ class EngineAnswerer(Generic[S]):
             return self._policy
         if number not in self._folders:
             folder = tempfile.mkdtemp(prefix="seal-ray-adapter-")
+            try:
+                bank.export(number, folder)
+                self._compare(bank, number, folder, list(prompt))
+            except BaseException:
+                self._drop(folder)
+                raise
             self._folders[number] = folder
-            bank.export(number, folder)
-            self._compare(bank, number, folder, list(prompt))
         return self._folders[number]
 
     def _compare(self, bank: Bank, number: int, folder: str, prompt: list[int]) -> None:
@@ -146,8 +154,11 @@ class EngineAnswerer(Generic[S]):
 
     def _let_go(self) -> None:
         for folder in self._folders.values():
-            if self._engine is not None:
-                self._engine.forget(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            self._drop(folder)
         self._folders = {}
         self._bank = None
+
+    def _drop(self, folder: str) -> None:
+        if self._engine is not None:
+            self._engine.forget(folder)
+        shutil.rmtree(folder, ignore_errors=True)

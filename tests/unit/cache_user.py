@@ -1,4 +1,4 @@
-"""A process that takes an entry from a cache: ROOT LIMIT_BYTES KEY SIZE HOW, where HOW is quick, hang or hold."""
+"""A process that takes an entry from a cache: ROOT LIMIT_BYTES KEY SIZE HOW, where HOW is quick, tell, hang or hold."""
 
 import os
 import sys
@@ -20,6 +20,8 @@ def main(root: str, limit: str, key: str, size: str, how: str) -> None:
         (folder / "half").unlink()
         (folder / "weights").write_bytes(b"x" * int(size))
 
+    if how == "tell":
+        print("asking", flush=True)
     folder = Cache(root, int(limit) / GIB).take(key, make)
     print(sorted(os.listdir(folder)), flush=True)
     if how == "hold":

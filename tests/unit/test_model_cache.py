@@ -1,7 +1,9 @@
 """The node's cache of models: once for all processes, whole or not at all, never over its limit by what nobody uses."""
 
+import fcntl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,8 +34,13 @@ def entries(root: Path) -> list[str]:
 
 
 def test_many_processes_of_a_node_fetch_a_model_once(tmp_path: Path) -> None:
-    found = [finish(p) for p in [start(tmp_path, "model") for _ in range(5)]]
-    assert found == ["['weights']"] * 5
+    (tmp_path / "models").mkdir()
+    with open(tmp_path / "models" / "model.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # nobody can begin before all have seen that it is not there
+        users = [start(tmp_path, "model", "tell") for _ in range(5)]
+        assert [user.stdout.readline() for user in users if user.stdout] == ["asking\n"] * 5
+        time.sleep(0.3)
+    assert [finish(user) for user in users] == ["['weights']"] * 5
     assert made(tmp_path) == ["model"]
 
 

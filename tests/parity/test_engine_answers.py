@@ -1,0 +1,146 @@
+"""A wave's answers by vLLM are the bank's own (float32), and an adapter that is not what was trained may not answer."""
+
+import contextlib
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cloudpickle import register_pickle_by_value
+from ray.exceptions import RayTaskError
+
+from seal_ray.config import ModelSection
+from seal_ray.errors import InfraError
+from seal_ray.records import Example, Recipe
+from seal_ray.sampling.answerer import engine_answers
+from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
+
+register_pickle_by_value(sys.modules[__name__])  # workers can not import this file
+
+RECIPE = Recipe(rank=4, alpha=8, epochs=6, lr=2e-2)
+SETTINGS = EngineSettings(dtype="float32", max_length=256, lora_rank=16, adapters=2, kv_cache_gb=0.1)
+
+
+class Room:
+    """The bank and the engine in one process, as in a worker."""
+
+    def __init__(self, policy: str | None) -> None:
+        from seal_ray import inner, models
+        from seal_ray.sampling.answerer import EngineAnswerer
+
+        folder = models.fetch(ModelSection(name="builtin:tiny"))
+        model = models.load(folder, dtype="float32", adapter=policy)
+        ids = tuple(range(100, 140))
+        text = Example(ids, (True,) * len(ids))
+        other = dataclasses.replace(text, ids=ids[::-1])
+        # the second has no adapter of its own: it answers as the model does
+        self.bank = inner.fit(model, [[text], [], [other], [text, other]], [RECIPE, None, RECIPE, RECIPE], [1, 2, 3, 4])
+        self.answerer = EngineAnswerer(folder, SETTINGS, inner.Sample, policy)
+
+    def both(self, sampling: Any) -> Any:
+        prompts = [[(1, 100 + n, 101 + n, 102 + n) for n in range(2 + i)] for i in range(4)]
+        prompts[2] = []
+        return self.bank.answer(prompts, sampling), self.answerer.answer(self.bank, prompts, sampling)
+
+    def likelihoods(self) -> Any:
+        pairs = [[((1, 100), (101, 102))], [], [], []]
+        return self.bank.likelihood(pairs), self.answerer.likelihood(self.bank, pairs)
+
+    def with_swapped_files(self, sampling: Any) -> Any:
+        """What is exported for one adapter is another's: a whole adapter, well formed, and wrong."""
+        bank = self.bank
+
+        class Swapped:
+            seeds, slots, likelihood = bank.seeds, bank.slots, staticmethod(bank.likelihood)
+
+            def export(self, number: int, directory: str | Path) -> None:
+                bank.export({0: 2, 2: 0}.get(number, number), directory)
+
+        prompts: list[list[Any]] = [[(1, 100, 101, 102, 103)], [], [], []]
+        swapped = Swapped()
+        with contextlib.suppress(InfraError):
+            return self.answerer.answer(swapped, prompts, sampling)
+        return self.answerer.answer(swapped, prompts, sampling)  # trying again does not let it through
+
+    def left_files(self) -> list[str]:
+        folders = list(self.answerer._folders.values())
+        self.answerer.close()
+        return [f for f in folders if Path(f).exists()]
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Callable[..., Callable[..., Any]]]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    actors: list[Any] = []
+
+    def start(policy: str | None) -> Callable[..., Any]:
+        for old in actors:
+            ray.kill(old)
+        remote: Any = ray.remote
+        actors[:] = [remote(Room).options(runtime_env={"env_vars": ENVIRONMENT}).remote(policy)]
+
+        def call(method: str, *args: Any) -> Any:
+            try:
+                return ray.get(getattr(actors[0], method).remote(*args), timeout=120)
+            except RayTaskError as error:
+                raise getattr(error, "cause", error) from None
+
+        return call
+
+    yield start
+    ray.shutdown()
+
+
+def test_the_engine_answers_what_the_bank_answers_and_refuses_what_was_not_trained(
+    start: Callable[..., Callable[..., Any]],
+) -> None:
+    from seal_ray.inner import Sampling
+
+    call = start(None)
+    greedy = Sampling(max_tokens=12, eos_ids=(2,))
+    ours, theirs = call("both", greedy)
+    assert [[len(p) for p in own] for own in theirs] == [[1] * 2, [1] * 3, [], [1] * 5]
+    for own, found in zip(ours, theirs, strict=True):
+        for a, b in zip((s for p in own for s in p), (s for p in found for s in p), strict=True):
+            assert a.ids == b.ids and a.finish == b.finish and type(a) is type(b)
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-3)
+    assert ours[0] != ours[3][:2]  # the adapters do answer differently
+    _, drawn = call("both", Sampling(max_tokens=12, temperature=1.0, samples=3, eos_ids=(2,), seed=5))
+    assert all(len({s.ids for s in p}) == 3 for own in drawn for p in own)
+    assert call("both", Sampling(max_tokens=12, temperature=1.0, samples=3, eos_ids=(2,), seed=5))[1] == drawn
+    ours, theirs = call("likelihoods")
+    assert ours == theirs
+    with pytest.raises(InfraError, match=r"adapter 0: vLLM gives .* the bank that trained it"):
+        call("with_swapped_files", greedy)
+    assert call("left_files") == []
+
+
+def test_over_a_policy_the_engine_answers_with_the_policy_too(
+    start: Callable[..., Callable[..., Any]], tmp_path: Path
+) -> None:
+    from seal_ray.inner import Sampling, fit
+    from seal_ray.models import fetch, load
+
+    ids = tuple(range(200, 240))
+    trained = fit(
+        load(fetch(ModelSection(name="builtin:tiny")), dtype="float32"),
+        [[Example(ids, (True,) * len(ids))]],
+        [dataclasses.replace(RECIPE, epochs=3)],
+        [9],
+    )
+    trained.export(0, tmp_path / "policy")
+    ours, theirs = start(str(tmp_path / "policy"))("both", Sampling(max_tokens=12, eos_ids=(2,)))
+    assert [[s.ids for p in own for s in p] for own in theirs] == [[s.ids for p in own for s in p] for own in ours]
+    shutil.rmtree(tmp_path / "policy")
+
+
+@pytest.mark.parametrize(
+    ("how", "longest", "engine"),
+    [("auto", 64, False), ("auto", 512, True), ("bank", 4096, False), ("engine", 1, True)],
+)
+def test_who_answers_follows_from_length_or_configuration(how: Any, longest: int, engine: bool) -> None:
+    assert engine_answers(how, 512, longest) is engine
