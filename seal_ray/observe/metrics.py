@@ -120,7 +120,7 @@ class RayMetrics:
                 self._figures(data)
             case "selected":
                 for measure, value in flat(data.get("kept") or {}):
-                    if not measure.endswith("/error"):
+                    if not measure.endswith("_error"):
                         self._set("seal_arm", value, arm="kept", measure=measure)
             case "gate":
                 self._set("seal_gate_accepted", data.get("decision") == "accept")
@@ -137,7 +137,7 @@ class RayMetrics:
     def _figures(self, data: dict[str, Any]) -> None:
         for arm, measures in (data.get("arms") or {}).items():
             for measure, value in flat(measures or {}):
-                if not measure.endswith("/error"):
+                if not measure.endswith("_error"):
                     self._set("seal_arm", value, arm=arm, measure=measure)
         reliability = data.get("reliability")
         named = reliability if isinstance(reliability, dict) else {"reward": reliability}

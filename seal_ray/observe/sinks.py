@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from seal_ray.errors import ConfigError
-from seal_ray.observe.scalars import Scalars
+from seal_ray.observe.scalars import scalars
 from seal_ray.records import Event, Json, canonical, digest, encode
 
 
@@ -83,10 +83,10 @@ class TensorBoard:
 
     def __init__(self, folder: str) -> None:
         writer = _need("tensorboardX", "observe.tensorboard").SummaryWriter
-        self._writer, self._scalars = writer(folder, write_to_disk=True), Scalars()
+        self._writer = writer(folder, write_to_disk=True)
 
     def __call__(self, event: Event) -> None:
-        for s in self._scalars.of(event):
+        for s in scalars(event):
             self._writer.add_scalar(s.name, s.value, s.step, walltime=event.time or time.time())
 
     def close(self) -> None:
@@ -111,15 +111,14 @@ class Mlflow:
             self._run = run.info.run_id
             for key, value in _settings(config):
                 self._client.log_param(self._run, key, value[:500])
-        self._scalars, self._outcome = Scalars(), "KILLED"
+        self._outcome = "KILLED"
 
     def __call__(self, event: Event) -> None:
         if event.kind == "run_ended":
             self._outcome = "FINISHED" if event.data.get("outcome") == "done" else "FAILED"
         when = int((event.time or time.time()) * 1000)
         batch = [
-            self._entities.Metric(re.sub(r"[^\w./ -]", "_", s.name), s.value, when, s.step)
-            for s in self._scalars.of(event)
+            self._entities.Metric(re.sub(r"[^\w./ -]", "_", s.name), s.value, when, s.step) for s in scalars(event)
         ]
         if batch:
             self._client.log_batch(self._run, metrics=batch)
@@ -140,10 +139,9 @@ class Wandb:
         self._run.define_metric("round")
         self._run.define_metric("update_step")
         self._run.define_metric("update/*", step_metric="update_step")
-        self._scalars = Scalars()
 
     def __call__(self, event: Event) -> None:
-        found = self._scalars.of(event)
+        found = scalars(event)
         if found:
             axis = "update_step" if event.kind == "update_step" else "round"
             self._run.log({s.name: s.value for s in found} | {axis: found[0].step})

@@ -1,0 +1,110 @@
+"""The run's figures, scraped from a real Ray node's endpoint as Prometheus would."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+
+from seal_ray.config import Config
+from seal_ray.observe.metrics import METRICS, RayMetrics
+from seal_ray.records import Event
+
+ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": {"mean": -1.5, "error": 0.1, "n": 3}}
+EVENTS = [
+    Event("round_started", {"tasks": 2, "edits": 2}, 1, 1.0),
+    Event("worker", {"worker": "w0", "node": "n", "state": "up"}, 1, 1.5),
+    Event("sampled", {"task": "a", "edits": 2, "failed": 1}, 1, 2.0),
+    Event("trial", {"kind": "baseline", "seconds": 1.0, "likelihood": -3.0}, 1, 3.0),
+    Event("trial", {"kind": "edit", "seconds": 2.0, "likelihood": -2.0}, 1, 4.0),
+    Event("trial_failed", {"kind": "nan_loss", "message": "", "blame": "data"}, 1, 5.0),
+    Event("wave", {"worker": "w0", "candidates": 2, "seconds": 4.0, "occupied": 0.5}, 1, 5.0),
+    Event("graded", {"grader": "lexical", "verdicts": 5, "failed": 1}, 1, 5.5),
+    Event("phase_ended", {"phase": "explore", "seconds": 7.5}, 1, 6.0),
+    Event("rewards", {"arms": {"base": ARM}, "reliability": {"accuracy": 0.4}, "coverage": 0.9}, 1, 7.0),
+    Event("selected", {"choices": 1, "kept": ARM}, 1, 7.5),
+    Event("update_step", {"step": 1, "steps": 2, "loss": 1.25}, 1, 8.0),
+    Event("gate", {"decision": "accept"}, 1, 9.0),
+    Event("storage", {"operation": "put", "uri": "s3://x", "attempt": 1, "error": "503"}, 1, 9.0),
+    Event("warning", {"message": "x"}, 1, 9.0),
+    Event("round_committed", {"version": 1}, 1, 10.0),
+]
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[dict[str, list[tuple[dict[str, str], float]]]]:
+    """What the endpoint says after these events: name -> labels and values."""
+    ray.init(
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=80_000_000,
+        _system_config={"metrics_report_interval_ms": 500},
+    )
+    try:
+        sink = RayMetrics(Config())
+        for event in EVENTS:
+            sink(event)
+        node = ray.nodes()[0]
+        url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        deadline = time.monotonic() + 60
+        text = ""
+        while time.monotonic() < deadline and "ray_seal_rounds_committed" not in text:
+            time.sleep(0.5)
+            try:
+                text = httpx.get(url, timeout=5).text
+            except httpx.HTTPError:
+                continue
+        yield parse(text)
+    finally:
+        ray.shutdown()
+
+
+def parse(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for line in text.splitlines():
+        match = re.match(r"(\w+)\{(.*)\} (\S+)$", line)
+        if match:
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
+            found.setdefault(match[1], []).append((labels, float(match[3])))
+    return found
+
+
+def value(page: dict[str, list[tuple[dict[str, str], float]]], name: str, **labels: str) -> float:
+    rows = [v for have, v in page.get(name, []) if labels.items() <= have.items()]
+    assert len(rows) == 1, f"{name} {labels}: {page.get(name)}"
+    return rows[0]
+
+
+def test_every_metric_is_on_the_endpoint_with_its_value(page: dict[str, list[tuple[dict[str, str], float]]]) -> None:
+    assert value(page, "ray_seal_trials_total", kind="edit", outcome="ok") == 1
+    assert value(page, "ray_seal_trials_total", outcome="nan_loss") == 1
+    assert value(page, "ray_seal_trial_seconds_sum", kind="edit") == 2
+    assert value(page, "ray_seal_edits_total", outcome="failed") == 1
+    assert value(page, "ray_seal_verdicts_total", grader="lexical", outcome="ok") == 4
+    assert value(page, "ray_seal_phase_seconds_total", phase="explore") == 7.5
+    assert value(page, "ray_seal_occupied_share", worker="w0") == 0.5
+    assert value(page, "ray_seal_workers") == 1
+    assert value(page, "ray_seal_arm", arm="base", measure="accuracy") == 0.25
+    assert value(page, "ray_seal_arm", arm="kept", measure="likelihood") == -1.5
+    assert value(page, "ray_seal_reliability", measure="accuracy") == 0.4
+    assert value(page, "ray_seal_gate_accepted", run="runs/default") == 1
+    assert value(page, "ray_seal_rounds_committed") == 1
+    for metric in METRICS:
+        names = [f"ray_{metric.name}"] if metric.kind != "histogram" else [f"ray_{metric.name}_bucket"]
+        assert any(n in page for n in names), f"{metric.name} is not on the page"
+
+
+def test_dashboard_and_alerts_ask_only_for_metrics_that_exist(
+    page: dict[str, list[tuple[dict[str, str], float]]],
+) -> None:
+    root = Path(__file__).parents[2] / "cluster"
+    dashboard = json.loads((root / "grafana.json").read_text())
+    asked = json.dumps(dashboard) + (root / "alerts.yaml").read_text()
+    names = set(re.findall(r"\bray_seal_\w+", asked))
+    assert len(names) > 10
+    assert names <= page.keys(), f"nobody tells {sorted(names - page.keys())}"

@@ -1,0 +1,95 @@
+"""Trackers of experiments: what is written with them is read back with their own readers."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from seal_ray.errors import ConfigError
+from seal_ray.observe.scalars import Scalar, scalars
+from seal_ray.observe.sinks import Mlflow, TensorBoard, Wandb
+from seal_ray.records import Event
+
+ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": None}
+EVENTS = [
+    Event("rewards", {"arms": {"base": ARM}, "coverage": 0.5, "reliability": {"accuracy": 0.4}}, 1, 10.0),
+    Event("update_step", {"step": 1, "steps": 2, "loss": 2.0}, 1, 11.0),
+    Event("update_step", {"step": 2, "steps": 2, "loss": 1.0}, 1, 12.0),
+    Event("phase_ended", {"phase": "update", "seconds": 7.5}, 1, 13.0),
+    Event("update_step", {"step": 1, "steps": 2, "loss": 0.5}, 2, 20.0),
+    Event("run_ended", {"outcome": "done"}, 2, 21.0),
+]
+CONFIG = {"inner": {"rank": 32}, "run": {"uri": "runs/x"}}
+
+
+def test_events_become_numbers_over_rounds_and_update_steps_over_the_whole_run() -> None:
+    found = [s for e in EVENTS for s in scalars(e)]
+    assert Scalar("arms/base/accuracy", 0.25, 1) in found
+    assert Scalar("arms/base/accuracy_error", 0.02, 1) in found
+    assert Scalar("reliability/accuracy", 0.4, 1) in found
+    assert Scalar("seconds/update", 7.5, 1) in found
+    assert [(s.step, s.value) for s in found if s.name == "update/loss"] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+
+
+def test_tensorboard_files_are_read_back(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sink = TensorBoard(str(tmp_path))
+    for event in EVENTS:
+        sink(event)
+    sink.close()
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    assert [(s.step, s.value) for s in read.Scalars("update/loss")] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    (accuracy,) = read.Scalars("arms/base/accuracy")
+    assert (accuracy.step, accuracy.value, accuracy.wall_time) == (1, 0.25, 10.0)
+
+
+def test_mlflow_is_read_back_and_a_resumed_run_goes_on_in_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    tracking = tmp_path.as_uri()
+    for part in (EVENTS[:3], EVENTS[3:]):
+        sink = Mlflow(tracking, "runs/x", CONFIG)
+        for event in part:
+            sink(event)
+        sink.close()
+    client = mlflow.MlflowClient(tracking_uri=tracking)
+    experiment = client.get_experiment_by_name("seal-ray")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["inner.rank"] == "32"
+    assert run.data.metrics["seconds/update"] == 7.5
+    history = client.get_metric_history(run.info.run_id, "update/loss")
+    assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+
+
+def test_weights_and_biases_writes_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    for key, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(key, value)
+    sink = Wandb("seal-ray", "runs/x", CONFIG)
+    for event in EVENTS:
+        sink(event)
+    sink.close()
+    (file,) = tmp_path.rglob("*.wandb")
+    written = file.read_bytes()
+    assert b"arms/base/accuracy" in written and b"update_step" in written
+
+
+@pytest.mark.parametrize(
+    ("module", "make", "key"),
+    [
+        ("tensorboardX", lambda: TensorBoard("x"), "observe.tensorboard"),
+        ("mlflow", lambda: Mlflow("x", "runs/x", {}), "observe.mlflow"),
+        ("wandb", lambda: Wandb("x", "runs/x", {}), "observe.wandb"),
+    ],
+)
+def test_a_tracker_that_is_not_installed_is_named_with_the_mend(
+    monkeypatch: pytest.MonkeyPatch, module: str, make: object, key: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"{key}: the package {module} .*seal-ray\[sinks\]"):
+        make()  # type: ignore[operator]
