@@ -86,8 +86,8 @@ class Desk:
         from ray.train.v2.api.config import LoggingConfig
 
         class Trainer(TorchTrainer):
-            """Without the detached actor that removes placement groups: it waits 12 s for a dashboard where there is
-            none, could outlive us, and a placement group ends with the controller that made it anyway."""
+            """Without the detached actor that frees the workers' room should the controller die: it waits 12 s for a
+            dashboard where there is none and could outlive us. `Watch.end` frees that room instead."""
 
             def _create_default_callbacks(self) -> list[Any]:
                 callbacks = super()._create_default_callbacks()

@@ -163,6 +163,7 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     import ray
     import ray.train
     import ray.train.torch
+    import ray.util
 
     from seal_ray.policy.checkpoints import Checkpoints
     from seal_ray.policy.training import Training, as_event
@@ -172,9 +173,17 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     context, runtime = ray.train.get_context(), ray.get_runtime_context()
     rank = context.get_world_rank()
     desk = config["desk"]
+    group = ray.util.get_current_placement_group()
     desk.tell.remote(
         "worker",
-        {"worker": f"trainer-{rank}", "node": runtime.get_node_id(), "pid": os.getpid(), "state": "up", "reason": ""},
+        {
+            "worker": f"trainer-{rank}",
+            "node": runtime.get_node_id(),
+            "pid": os.getpid(),
+            "state": "up",
+            "reason": "",
+            "placement_group": group.id.hex() if group else "",
+        },
     )
     device = ray.train.torch.get_device() if job.use_gpu else "cpu"
     with _start(payload) as (base, adapter):

@@ -23,6 +23,7 @@ class Watch:
         self.steps: dict[int, StepLog] = {}
         self.validation: dict[int, float] = {}
         self._processes: set[tuple[str, int]] = set()
+        self._groups: set[str] = set()
 
     def attempts(
         self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: Crew, limits: Limits, retries: int
@@ -74,14 +75,20 @@ class Watch:
                 self.steps[data["step"]] = StepLog(**{k: v for k, v in data.items() if k != "steps"})
             if kind == "worker":
                 self._processes.add((data["node"], data["pid"]))
+                self._groups.add(data["placement_group"])
             self.sink(Event(kind, data, time=item["time"]))
         return quiet, started
 
     def end(self) -> None:
-        """Take everything down and wait until no worker of this node is left."""
+        """Take everything down, give back what it held, and wait until no worker of this node is left."""
         import ray
+        from ray._raylet import PlacementGroupID
+        from ray.util.placement_group import PlacementGroup, remove_placement_group
 
         ray.kill(self.desk)
+        for name in self._groups - {""}:
+            # Ray gives it back only when the whole job ends, unless the controller lived to do so
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
         here = ray.get_runtime_context().get_node_id()
         until = time.monotonic() + END_SECONDS
         while any(node == here and _runs(pid) for node, pid in self._processes) and time.monotonic() < until:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import ray
-from update_jobs import Sink, actors_left, job, likelihood, made_up_lessons
+from update_jobs import Sink, actors_left, job, likelihood, made_up_lessons, rooms_left
 
 from seal_ray import models
 from seal_ray.errors import DataError, InfraError, PlacementError
@@ -99,9 +99,7 @@ def test_an_update_that_is_broken_off_leaves_nothing_behind(tmp_path: Path) -> N
         update(job(tmp_path / "version", workers=2, epochs=100), sink=stop)
     assert len(sink.pids) == 2 and not sink.alive()
     assert actors_left() == [] and list(tmp_path.iterdir()) == []
-    assert ray.util.placement_group_table() == {} or all(
-        group["state"] == "REMOVED" for group in ray.util.placement_group_table().values()
-    )
+    assert rooms_left() == []
 
 
 @pytest.mark.slow

@@ -93,6 +93,18 @@ def actors_left(within: float = 20) -> list[str]:
         time.sleep(0.1)
 
 
+def rooms_left(within: float = 20) -> list[str]:
+    """Placement groups that are still held, once they had time to end."""
+    from ray.util import placement_group_table
+
+    until = time.monotonic() + within
+    while True:
+        held = [name for name, group in placement_group_table().items() if group["state"] != "REMOVED"]
+        if not held or time.monotonic() > until:
+            return held
+        time.sleep(0.1)
+
+
 @torch.no_grad()
 def likelihood(model: Any, lessons: tuple[Lesson, ...]) -> list[float]:
     """Mean log-probability per token of each lesson's text, one at a time."""
