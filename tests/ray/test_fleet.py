@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 from adapters import write_adapter
+from ray.cloudpickle import register_pickle_by_value
 
 from seal_ray import models
 from seal_ray.config import Config, ModelSection, PlacementSection
@@ -24,6 +25,8 @@ from seal_ray.fleet.placement import plan_placement, preflight
 from seal_ray.fleet.weights import materialise, share
 from seal_ray.records import Ask, Attempt, Candidate, Event, Example, Recipe, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt
+
+register_pickle_by_value(sys.modules[__name__])  # actors can not import this file
 
 BASE = Version(0, "v0", "base")
 RECIPE = Recipe(rank=4, epochs=2)
@@ -143,7 +146,7 @@ def test_a_process_that_outlives_its_actor_is_found_and_ended() -> None:
     actors.start("worker-1")
     ticket = actors.call("worker-1", "spawn")
     reply = next(r for r in iter(lambda: (actors.replies(30) or [None])[0], None))
-    assert reply.ticket == ticket
+    assert reply.ticket == ticket and reply.error is None, reply.error
     child: int = reply.value
     actors.placed("worker-1", cluster.resources()[0].id)
     assert f"{MARK}={leases.mark('worker')}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
