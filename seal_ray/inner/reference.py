@@ -82,7 +82,7 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
     texts = padded(examples, recipe, frozen.pad_id)
     parameters = [p for p in peft.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
-        parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
+        parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay, fused=True
     )
     steps = windows(len(texts), recipe, seed)
     for step, batches in enumerate(steps):

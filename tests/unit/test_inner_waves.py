@@ -1,0 +1,261 @@
+"""A lease's attempts become trials: in their order, whatever the waves, and one's failure is nobody else's."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from seal_ray.builtin import make_tiny
+from seal_ray.inner import BankAnswerer, Sample, try_wave, waves
+from seal_ray.inner.frozen import Frozen
+from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Trial, decode, encode
+
+RECIPE = Recipe(rank=8, alpha=16, epochs=2, lr=3e-3)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: Any) -> Any:
+    folder: Path = tmp_path_factory.mktemp("tiny")
+    make_tiny(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def attempt(tokenizer: Any, number: int, recipe: Recipe | None = RECIPE, texts: int = 2, **changes: Any) -> Attempt:
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text)["input_ids"])
+
+    examples = tuple(
+        Example(i, (True,) * len(i))
+        for i in (ids(f"The ship {number} has {k} masts. " * (1 + k)) for k in range(texts))
+    )
+    asks = tuple(
+        Ask(f"q{k}", ids(f"Question {k}: what of ship {number}? Answer:"), (ids(" two"), ids(" three masts")), 6 + k)
+        for k in range(3)
+    )
+    candidate = Candidate(f"c{number}", f"t{number}", "edit" if recipe else "baseline", None, 0, 0, number, recipe)
+    made = Attempt(candidate, examples if recipe else (), asks)
+    return dataclasses.replace(made, **changes)
+
+
+def same(a: Trial, b: Trial) -> None:
+    assert (a.candidate, a.task, a.failure) == (b.candidate, b.task, b.failure)
+    assert a.losses == pytest.approx(b.losses, abs=1e-5)
+    assert [(x.question, x.text, x.sample) for x in a.answers] == [(x.question, x.text, x.sample) for x in b.answers]
+    assert [x.logprob for x in a.likelihoods] == pytest.approx([x.logprob for x in b.likelihoods], abs=1e-3)
+
+
+def mixed(tokenizer: Any) -> list[Attempt]:
+    longer = dataclasses.replace(RECIPE, epochs=5, rank=4)
+    return [
+        attempt(tokenizer, 0),
+        attempt(tokenizer, 1, None),
+        attempt(tokenizer, 2, longer),
+        attempt(tokenizer, 3, RECIPE, 4),
+        attempt(tokenizer, 4, None),
+        attempt(tokenizer, 5, longer, 1),
+    ]
+
+
+def test_trials_come_in_the_order_of_the_attempts_whatever_the_waves(tiny):
+    model, tokenizer = tiny
+    attempts = mixed(tokenizer)
+    whole = try_wave(model, tokenizer, attempts, worker="w7")
+    assert [t.candidate for t in whole] == [a.candidate.id for a in attempts]
+    for given, trial in zip(attempts, whole, strict=True):
+        assert trial.failure is None and trial.worker == "w7"
+        assert len(trial.losses) == given.steps == trial.cost.steps
+        assert [(x.question, x.gold) for x in trial.likelihoods] == [
+            (k.question, g) for k in given.asks for g in (0, 1)
+        ]
+        assert [x.question for x in trial.answers] == ["q0", "q1", "q2"]
+        assert decode(Trial, encode(trial)) == trial
+    for size in (1, 2, 4):
+        for a, b in zip(whole, try_wave(model, tokenizer, attempts, wave=size), strict=True):
+            same(a, b)
+
+
+def test_the_same_attempts_give_the_same_trials_to_the_bit(tiny):
+    model, tokenizer = tiny
+    for temperature, samples in ((0.0, 1), (1.0, 3)):
+        a, b = (
+            try_wave(model, tokenizer, mixed(tokenizer), temperature=temperature, samples=samples) for _ in range(2)
+        )
+        assert [dataclasses.replace(t, cost=b[i].cost) for i, t in enumerate(a)] == b
+        assert all(len(t.answers) == 3 * samples for t in a)
+
+
+def test_a_wave_is_as_many_as_asked_for_and_like_goes_with_like(tiny):
+    model, tokenizer = tiny
+    attempts = mixed(tokenizer)
+    cut = waves.cut_waves(Frozen(model), attempts, 2, 16384)
+    assert sorted(n for wave in cut for n in wave) == list(range(6))
+    trained = [[attempts[n].steps for n in wave if attempts[n].steps] for wave in cut]
+    assert trained == [[10, 8], [5, 4]]
+    assert len(waves.cut_waves(Frozen(model), attempts, 0, 16384)) == 1, "a tiny model's wave fits whole"
+    assert waves.cut_waves(Frozen(model), [attempts[1]], 0, 16384) == [[0]]
+    assert try_wave(model, tokenizer, []) == []
+
+
+def test_bad_candidates_fail_with_their_kind_and_leave_their_neighbours_alone(tiny):
+    model, tokenizer = tiny
+    good = [attempt(tokenizer, 0), attempt(tokenizer, 1, None), attempt(tokenizer, 2)]
+    calm = try_wave(model, tokenizer, good)
+    long = Example((5,) * 2049, (True,) * 2049)
+    silent = Example((5, 6, 7), (True, False, False))
+    wild = dataclasses.replace(RECIPE, lr=1e30, clip=0.0, epochs=4)
+    huge = Ask("q", (5,) * 8190, (), 64)
+    bad = {
+        "no_text": attempt(tokenizer, 10, examples=()),
+        "no_text ": attempt(tokenizer, 11, examples=(silent,)),
+        "too_long": attempt(tokenizer, 12, examples=(long,)),
+        "too_long ": attempt(tokenizer, 13, asks=(huge,)),
+        "nan_loss": attempt(tokenizer, 14, wild),
+        "bad_token": attempt(tokenizer, 15, examples=(Example((5, 99999), (True, True)),)),
+        "bad_token ": attempt(tokenizer, 16, asks=(Ask("q", (5, -1), (), 4),)),
+        "bad_question": attempt(tokenizer, 17, asks=(Ask("q", (), (), 4),)),
+    }
+    found = try_wave(model, tokenizer, [good[0], *bad.values(), *good[1:]])
+    for expected, trial in zip(bad, found[1:-2], strict=True):
+        assert trial.failure is not None and trial.failure.kind == expected.strip()
+        assert trial.failure.blame == "data" and trial.failure.message
+        assert trial.answers == () and trial.likelihoods == ()
+        encode(trial)
+    for a, b in zip([found[0], *found[-2:]], calm, strict=True):
+        same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (dataclasses.replace(RECIPE, targets=("query",)), "target 'query' is no linear layer"),
+        (dataclasses.replace(RECIPE, rank=65), "rank 65 is over the width 64"),
+        (dataclasses.replace(RECIPE, rank=0), "rank 0 is not a rank"),
+        (dataclasses.replace(RECIPE, lr=float("nan")), "learning rate nan"),
+    ],
+)
+def test_a_recipe_that_suits_no_candidate_stops_before_anything_starts(tiny, monkeypatch, recipe, message):
+    model, tokenizer = tiny
+    monkeypatch.setattr(waves, "fit", lambda *_, **__: pytest.fail("it started"))
+    with pytest.raises(ValueError, match=message):
+        try_wave(model, tokenizer, [attempt(tokenizer, 0), attempt(tokenizer, 1, recipe)], wave=1)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_halves_the_wave_and_loses_nothing(tiny, monkeypatch, error):
+    model, tokenizer = tiny
+    attempts = mixed(tokenizer)
+    calm = try_wave(model, tokenizer, attempts)
+    sizes, own = [], waves.fit
+
+    def small(model: Any, sets: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(sets))
+        if len(sets) > 2:
+            raise error
+        return own(model, sets, *args, **kwargs)
+
+    monkeypatch.setattr(waves, "fit", small)
+    for a, b in zip(calm, try_wave(model, tokenizer, attempts), strict=True):
+        same(a, b)
+    assert sizes[0] == 6 and max(s for s in sizes if s <= 2) == 2
+
+
+def test_only_a_candidate_that_does_not_fit_alone_fails_for_memory(tiny, monkeypatch):
+    model, tokenizer = tiny
+    attempts = mixed(tokenizer)
+    own = waves.fit
+
+    def picky(model: Any, sets: Any, recipes: Any, seeds: Any, **kwargs: Any) -> Any:
+        if 3 in seeds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return own(model, sets, recipes, seeds, **kwargs)
+
+    monkeypatch.setattr(waves, "fit", picky)
+    found = try_wave(model, tokenizer, attempts)
+    assert [t.candidate for t in found if t.failure] == ["c3"]
+    failure = found[3].failure
+    assert failure is not None and (failure.kind, failure.blame) == ("out_of_memory", "infra")
+
+
+def test_another_error_is_not_taken_for_lack_of_memory(tiny, monkeypatch):
+    model, tokenizer = tiny
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the device fell off")
+
+    monkeypatch.setattr(waves, "fit", broken)
+    with pytest.raises(RuntimeError, match="fell off"):
+        try_wave(model, tokenizer, mixed(tokenizer))
+
+
+def test_an_answer_ends_before_its_stop_text(tiny):
+    model, tokenizer = tiny
+    free = [dataclasses.replace(k, stop=(), max_tokens=12) for k in attempt(tokenizer, 0).asks]
+    whole = try_wave(model, tokenizer, [attempt(tokenizer, 0, asks=tuple(free))])[0].answers
+    text = whole[1].text
+    assert len(text) > 4
+    stop = text[3:5]
+    asks = (free[0], dataclasses.replace(free[1], stop=(stop,)), free[2])
+    found = try_wave(model, tokenizer, [attempt(tokenizer, 0, asks=asks)])[0].answers
+    assert [a.question for a in found] == ["q0", "q1", "q2"]
+    assert found[1].text == text[: text.find(stop)] and found[1].finish == "stop"
+    assert found[1].tokens < whole[1].tokens
+    assert (found[0].text, found[2].text) == (whole[0].text, whole[2].text)
+
+
+def test_another_answerer_is_asked_in_the_banks_stead_and_told_the_stops(tiny):
+    model, tokenizer = tiny
+    seen = []
+
+    class Parrot(BankAnswerer):
+        def answer(self, bank: Any, prompts: Any, sampling: Any) -> Any:
+            seen.append((sampling.max_tokens, sampling.stop_texts))
+            ids = tuple(tokenizer("yes\nno")["input_ids"])
+            return [[[Sample(ids, (-0.5,) * len(ids), "stop")] for _ in own] for own in prompts]
+
+    found = try_wave(model, tokenizer, [attempt(tokenizer, 0), attempt(tokenizer, 1, None)], answerer=Parrot())
+    assert seen == [(6, ("\n",)), (7, ("\n",)), (8, ("\n",))]
+    assert {a.text for t in found for a in t.answers} == {"yes"}
+
+
+def test_an_answer_without_numbers_is_a_failure_and_no_answer(tiny):
+    model, tokenizer = tiny
+
+    class Broken(BankAnswerer):
+        def answer(self, bank: Any, prompts: Any, sampling: Any) -> Any:
+            return [[[Sample((), (), "nan" if i == 0 else "stop")] for _ in own] for i, own in enumerate(prompts)]
+
+    class Unlikely(BankAnswerer):
+        def likelihood(self, bank: Any, pairs: Any) -> Any:
+            return [[(float("nan" if i == 0 else 0), 1) for _ in own] for i, own in enumerate(pairs)]
+
+    attempts = [attempt(tokenizer, 0), attempt(tokenizer, 1)]
+    for answerer, kind in ((Broken(), "nan_answer"), (Unlikely(), "nan_likelihood")):
+        bad, good = try_wave(model, tokenizer, attempts, answerer=answerer)
+        assert bad.failure is not None and bad.failure.kind == kind and bad.answers == () and bad.likelihoods == ()
+        assert good.failure is None and good.answers
+        encode(bad)
+
+
+def test_cost_is_shared_out_by_use(tiny):
+    model, tokenizer = tiny
+    small, none, large = try_wave(
+        model,
+        tokenizer,
+        [attempt(tokenizer, 0, RECIPE, 1), attempt(tokenizer, 1, None), attempt(tokenizer, 2, RECIPE, 5)],
+    )
+    assert none.cost.fit_seconds == 0 and none.cost.tokens == 0 and none.cost.answer_seconds > 0
+    assert large.cost.fit_seconds / small.cost.fit_seconds == pytest.approx(large.cost.tokens / small.cost.tokens)
+    for trial in (small, none, large):
+        assert trial.cost.seconds == pytest.approx(trial.cost.fit_seconds + trial.cost.answer_seconds)
+
+
+def test_free_memory_is_less_than_all_there_is():
+    free = waves.free_memory(torch.device("cpu"))
+    total = next(int(x.split()[1]) for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemTotal"))
+    assert 0 < free < total * 1024
