@@ -439,7 +439,7 @@ def test_a_second_driver_is_told_who_holds_the_run_and_until_when(uri: str) -> N
 
 
 def expire(ledger: Ledger) -> None:
-    """Let the holder look dead: its heart stops, and its last beat was long ago. Its process lives: the lease counts."""
+    """Let the holder look dead: its heart stops, its last beat was long ago. Its process lives, so the lease counts."""
     hold = ledger._access.hold
     assert hold
     hold.stop()
