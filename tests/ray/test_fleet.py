@@ -163,7 +163,7 @@ def test_a_cluster_without_gpus_is_a_clear_error_within_the_deadline(role: str) 
     with pytest.raises(PlacementError, match=f"3 {role.removeprefix('min_')} of 1 GPU.*with no GPU and"):
         preflight(plan_placement(section, cluster.resources()), 2.0, events.append)
     assert time.monotonic() - began < 10
-    assert [e.kind for e in events] == ["waiting"]
+    assert {e.kind for e in events} == {"waiting"}  # told again when what is free changes
 
 
 def test_a_node_writes_a_versions_files_once_whoever_asks(tmp_path: Path) -> None:
