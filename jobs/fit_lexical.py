@@ -20,6 +20,7 @@ from seal_ray.records import derive_seed
 
 RIDGE = 10.0
 FOLDS = 10
+CASCADES = ((0.02, 0.98), (0.05, 0.95), (0.1, 0.9), (0.2, 0.8))
 
 
 def fit(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
@@ -58,6 +59,12 @@ def cross_validate(x: np.ndarray, y: np.ndarray, titles: list[str], seed: int) -
     return scores
 
 
+def cascade(y: np.ndarray, scores: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """With the judge asked only between low and high: the share of answers it is spared, and agreement with it."""
+    asked = (scores >= low) & (scores <= high)
+    return float(1 - asked.mean()), float((np.where(asked, y, scores >= 0.5) == y).mean())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verdicts", type=Path)
@@ -69,10 +76,14 @@ def main() -> None:
     titles = [r["title"] for r in rows]
     print(f"{len(rows)} verdicts on {len(set(titles))} titles, {y.mean():.1%} right")
 
-    figures = [agreement(y, cross_validate(x, y, titles, seed) >= 0.5) for seed in range(3)]
+    scores = [cross_validate(x, y, titles, seed) for seed in range(3)]
+    figures = [agreement(y, s >= 0.5) for s in scores]
     for name, values in zip(("agreement", "kappa"), zip(*figures, strict=True), strict=True):
         low, high = min(values), max(values)
         print(f"{name:<10} {np.mean(values):.4f}   (by title, {FOLDS} folds, 3 ways: {low:.4f} to {high:.4f})")
+    for low, high in CASCADES:
+        saved, kept = np.mean([cascade(y, s, low, high) for s in scores], axis=0)
+        print(f"cascade    {low:.2f} to {high:.2f} to the judge: {saved:.1%} saved, {kept:.2%} agreement kept")
     if arguments.write:
         bias, weights = fit(x, y)
         model = {

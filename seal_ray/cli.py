@@ -132,7 +132,7 @@ def run(
 def _files(run: "Run") -> str:
     return (
         f"the run is in {run.uri}\n"
-        f"  read it:    seal-ray report {run.uri}\n"
+        f"  how it did: seal-ray status {run.uri}\n"
         f"  look close: seal-ray inspect {run.uri} --task TASK\n"
         f"  take it:    seal-ray export {run.uri} --to FOLDER"
     )
@@ -201,20 +201,6 @@ def inspect(
         raise ConfigError("inspect wants one of --task and --candidate", mend=f"`seal-ray status {uri}` names some")
     found = tables.inspect(_open(uri, endpoint), task=task, candidate=candidate, number=round_)
     _show(found, tables.show_inspection(found), as_json)
-
-
-@app.command()
-def report(
-    uri: Uri,
-    out: Annotated[Path, typer.Option("--out", help="file to write")] = Path("report.html"),
-    endpoint: Endpoint = "",
-    as_json: AsJson = False,
-) -> None:
-    """Write one HTML file that shows a run: figures, edits side by side, questions before and after."""
-    from seal_ray import reporting
-
-    size = reporting.write(_open(uri, endpoint), out)
-    _show({"written": str(out), "bytes": size}, f"wrote {out} ({size / 1e6:.1f} MB); open it in a browser", as_json)
 
 
 @app.command()

@@ -234,12 +234,19 @@ class InnerSection(Section):
 
 class AnsweringSection(Section):
     how: Literal["auto", "bank", "engine"] = Field(
-        default="auto", description="who answers: the bank that trained, or vLLM; auto: by length"
+        default="auto",
+        description="auto and bank: the bank that trained answers; engine is not offered yet",
     )
     max_tokens: int = Field(default=64, ge=1, le=65536, description="tokens of an answer, at most")
     samples: int = Field(default=1, ge=1, le=64, description="answers to each question")
     temperature: float = Field(default=0, ge=0, le=5, description="0 is greedy")
     engine_from: int = Field(default=512, ge=1, description="with how: auto, vLLM answers from this many tokens up")
+
+    @model_validator(mode="after")
+    def _offered(self) -> "AnsweringSection":
+        if self.how == "engine":
+            raise ValueError("how: engine is not offered by the workers of this version; use how: bank")
+        return self
 
 
 class GradingSection(Section):

@@ -371,12 +371,13 @@ class Driver:
         trainers = self.crew.trainers()
         job = UpdateJob(
             base=self.folder,
-            adapter=None if section.fresh else self._adapter(version),
+            adapter=self._adapter(version),
             lessons=tuple(chosen),
             section=section,
             seed=derive_seed(self.config.run.seed, part.number, "update"),
             output=os.path.join(self._scratch, f"update-{part.number}-{time.monotonic_ns()}"),
             model=self.config.model,
+            storage=self.config.storage,
             **trainers,
         )
         try:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from seal_ray import models
@@ -91,12 +92,14 @@ class Exploration:
         self.trials: dict[str, Trial] = {}
         self.verdicts: dict[str, list[Verdict]] = {}
         self._tasks = {t.id: t for t in plan.tasks}
-        self._contents: dict[str, Json] = {}  # edit id -> content
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
         self._answering = config.answering.model_dump(mode="json", exclude={"engine_from"})
         self._grading: dict[Future[Sequence[Verdict]], Trial] = {}
         self._graders = graders
+        # an edit's repeats share its examples, and a task's candidates its questions
+        self._training = lru_cache(512)(self._make_training)
+        self._asks = lru_cache(128)(self._make_asks)
         self._recall()
 
     # what was there before
@@ -215,7 +218,7 @@ class Exploration:
         seed = derive_seed(self.config.run.seed, self.plan.round, task.id, repeat, "train")
         content = edit.content if edit else kind
         try:
-            recipe = None if kind == "baseline" else self._training(task, edit)[1]
+            recipe = None if kind == "baseline" else self._training(task.id, edit.id if edit else None)[1]
             failure = None
         except Rejected as rejected:
             recipe, failure = self.config.inner.recipe(), rejected.failure
@@ -236,8 +239,13 @@ class Exploration:
         else:
             self._ready.append(candidate)
 
-    def _training(self, task: Task, edit: Edit | None) -> tuple[list[Example], Recipe]:
-        return self.domain.training(task, edit.content if edit else None, self.tokenizer)
+    def _make_training(self, task_id: str, edit_id: str | None) -> tuple[tuple[Example, ...], Recipe]:
+        edit = self._edit(task_id, edit_id)
+        examples, recipe = self.domain.training(self._tasks[task_id], edit.content if edit else None, self.tokenizer)
+        return tuple(examples), recipe
+
+    def _edit(self, task_id: str, edit_id: str | None) -> Edit | None:
+        return next((e for e in self.edits[task_id] if e.id == edit_id), None)
 
     def more(self, requests: Sequence[Repeats]) -> None:
         """Further repeats where the choice is still open. The request is safe before it is acted on."""
@@ -267,15 +275,14 @@ class Exploration:
         while self._ready and len(out) < room:
             candidate = self._ready.popleft()
             task = self._tasks[candidate.task]
-            edit = next((e for e in self.edits[task.id] if e.id == candidate.edit), None)
-            examples = () if candidate.kind == "baseline" else tuple(self._training(task, edit)[0])
-            out.append(Attempt(candidate, examples, self._asks(task)))
+            examples = () if candidate.kind == "baseline" else self._training(task.id, candidate.edit)[0]
+            out.append(Attempt(candidate, examples, self._asks(task.id)))
             self._running.add(candidate.id)
         return out
 
-    def _asks(self, task: Task) -> tuple[Ask, ...]:
+    def _make_asks(self, task_id: str) -> tuple[Ask, ...]:
         asks = []
-        for q in self.domain.questions(task):
+        for q in self.domain.questions(self._tasks[task_id]):
             end = (self.tokenizer.eos_token_id,) if q.end_answer else ()
             gold = tuple((*self.tokenizer.encode(q.lead + g, add_special_tokens=False), *end) for g in q.gold)
             limit = min(q.max_tokens, self.config.answering.max_tokens)

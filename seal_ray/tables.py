@@ -67,6 +67,7 @@ def _round_status(found: Round) -> dict[str, Json]:
         "round": found.number,
         "committed": found.committed,
         "tasks": len(found.tasks),
+        "task_ids": [t.id for t in found.tasks],
         "edits": len(found.edits),
         "candidates": len(found.candidates),
         "trials": len(found.trials),
@@ -135,7 +136,7 @@ def inspect(run: Run, *, task: str = "", candidate: str = "", number: int = 0) -
         if matching:
             return {"round": n} | _candidate(found, matching[0].id)
     what = f"task {task}" if task else f"candidate {candidate}"
-    raise ConfigError(f"{what} is in no round of {run.uri}", mend=f"`seal-ray report {run.uri}` lists them all")
+    raise ConfigError(f"{what} is in no round of {run.uri}", mend=f"`seal-ray status {run.uri} --json` lists tasks")
 
 
 def _task(found: Round, task_id: str) -> dict[str, Json]:

@@ -73,7 +73,10 @@ class Crew:
         role = self.placement.again(cluster.resources()).trainer  # nodes may have come or gone since the plan
         count = wait_for(role, self.placement.section.deadline, self._sink)
         self.leases.begin_training(count)
-        return {"num_workers": count, "use_gpu": role.gpus > 0, "cpus_per_worker": role.cpus}
+        # on few cores a lease asks for less than it uses: the roles seldom work at once
+        threads = 0 if role.gpus else max(1, int(self.placement.section.trainer_cpus))
+        on_gpu = role.gpus > 0
+        return {"num_workers": count, "use_gpu": on_gpu, "cpus_per_worker": role.cpus, "threads": threads}
 
     def release(self, *roles: RoleName) -> None:
         """Let roles go, and prove that what they held is free. Where samplers have gone, workers may come."""

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHUNK = {"cpu": 8_000_000}  # logits at once; what stays in a CPU's cache, and elsewhere what is little memory
-CHUNK_ELSEWHERE = 256_000_000
+from seal_ray.inner.memory import LOGITS
 
 
 def chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
-    size = max(1, CHUNK.get(device.type, CHUNK_ELSEWHERE) // vocabulary)
+    size = max(1, LOGITS.get(device.type, LOGITS["cuda"]) // vocabulary)
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 

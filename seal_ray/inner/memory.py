@@ -1,6 +1,6 @@
 """How much memory a wave takes, from shapes alone: plain numbers, so that a plan can be made without a device.
 
-training = base + N x adapter + rows x (activations of a row) + logits
+training = base + N x adapter + rows x (activations of a row) + what comes and goes
 adapter  = 18 bytes a parameter: float32 weights, two moments and gradient (16), weights in the model's dtype (2)
 """
 
@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-BLOCK_PADDING = 1.15  # rows of a packed forward for each row of text
-LOGITS_BYTES = {
-    "cpu": 8_000_000 * 10,
-    "cuda": 256_000_000 * 10,
-}  # one chunk: in the dtype, float32, and in the dtype again
+BLOCK_PADDING = 1.1  # rows of a packed forward for each row of text
+LOGITS = {"cpu": 8_000_000, "cuda": 256_000_000}  # of one chunk of the vocabulary loss
+LOGIT_BYTES = 10  # in the model's dtype, in float32, and in the dtype again
 
 
 @dataclass(frozen=True)
@@ -89,36 +87,51 @@ def adapter_bytes(parameters: int, dtype_bytes: int = 2) -> int:
     return parameters * (16 + dtype_bytes)
 
 
-def row_bytes(shape: ModelShape, *, rank: int = 32, checkpointing: bool = False) -> int:
-    """What the backward needs of one row: kept from every block, or with checkpointing of one block and all inputs."""
-    e = shape.dtype_bytes
+def block_bytes(shape: ModelShape, *, rank: int = 32, device: str = "cuda", text_tokens: float = 46) -> float:
+    """What the backward of one decoder block needs of one row."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    norms = 2 * (4 + (e if e < 4 else 0)) * shape.hidden
-    inputs = e * (2 * shape.hidden + q + shape.intermediate)
-    attention = e * (2 * q + 2 * kv)
-    mlp = e * 3 * shape.intermediate
-    inner = e * 7 * rank
-    block = norms + inputs + attention + mlp + inner
-    kept = e * shape.hidden
-    return shape.layers * kept + block if checkpointing else shape.layers * block
+    attention = 2 * q + 2 * kv  # query, key and value, and what goes into the output layer
+    # a fused kernel keeps its own output as well; plain products keep the row's weights over its text
+    attention += q if device != "cpu" else shape.heads * text_tokens
+    return shape.dtype_bytes * (4 * shape.hidden + attention + 4 * shape.intermediate + len(LINEAR) * rank)
+
+
+def activation_bytes(
+    shape: ModelShape,
+    rows: float,
+    *,
+    rank: int = 32,
+    checkpointing: bool = False,
+    device: str = "cuda",
+    text_tokens: float = 46,
+) -> float:
+    """What a forward and backward of some rows takes beside weights: what is kept, and what comes and goes."""
+    block = rows * block_bytes(shape, rank=rank, device=device, text_tokens=text_tokens)
+    passing = rows * shape.dtype_bytes * 4 * (shape.intermediate + shape.hidden)  # a block's gradients
+    logits = min(rows * shape.vocabulary, LOGITS.get(device, LOGITS["cuda"])) * LOGIT_BYTES
+    if checkpointing:
+        return shape.layers * rows * shape.dtype_bytes * shape.hidden + max(block + passing, logits)
+    return shape.layers * block + max(passing, logits)
 
 
 def training_bytes(
     shape: ModelShape,
     *,
     adapters: int,
-    rows: int,
+    rows: float,
     rank: int = 32,
     targets: tuple[str, ...] = ("all-linear",),
     checkpointing: bool = False,
     device: str = "cuda",
+    text_tokens: float = 46,
     base_bytes: int | None = None,
 ) -> int:
     """The peak while `adapters` are trained with `rows` rows of text in one forward."""
     base = shape.parameters * shape.dtype_bytes if base_bytes is None else base_bytes
     banked = adapters * adapter_bytes(adapter_parameters(shape, rank, targets), shape.dtype_bytes)
-    activations = math.ceil(rows * BLOCK_PADDING) * row_bytes(shape, rank=rank, checkpointing=checkpointing)
-    return base + banked + activations + LOGITS_BYTES.get(device, LOGITS_BYTES["cuda"])
+    laid = rows * BLOCK_PADDING
+    kept = activation_bytes(shape, laid, rank=rank, checkpointing=checkpointing, device=device, text_tokens=text_tokens)
+    return math.ceil(base + banked + kept)
 
 
 def wave_size(
@@ -136,13 +149,22 @@ def wave_size(
 ) -> int:
     """How many adapters can be trained at once in memory that is free beside the base, texts of that many tokens.
 
-    At least 1: whether one fits is seen when it is tried.
+    At least 1: whether one fits is seen when it is tried. A step with more rows than `tokens_limit` is taken in
+    several forwards, so no forward is planned for more.
     """
-    adapter = adapter_bytes(adapter_parameters(shape, rank, targets), shape.dtype_bytes)
-    row = row_bytes(shape, rank=rank) * BLOCK_PADDING
-    room = free_bytes * share - LOGITS_BYTES.get(device, LOGITS_BYTES["cuda"])
-    rows = batch * text_tokens
-    fitting = room / (adapter + rows * row)
-    if fitting * rows > tokens_limit:  # a step is then taken in several forwards, each of the limit at most
-        fitting = (room - tokens_limit * row) / adapter
-    return max(1, min(most, int(fitting)))
+
+    def needed(adapters: int) -> int:
+        rows = max(batch * text_tokens, min(adapters * batch * text_tokens, tokens_limit / BLOCK_PADDING))
+        return training_bytes(
+            shape,
+            adapters=adapters,
+            rows=rows,
+            rank=rank,
+            targets=targets,
+            device=device,
+            text_tokens=text_tokens,
+            base_bytes=0,
+        )
+
+    fitting = [n for n in range(1, most + 1) if needed(n) <= free_bytes * share]
+    return max(fitting, default=1)

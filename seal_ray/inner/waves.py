@@ -52,6 +52,8 @@ def try_wave(
             half = (len(numbers) + 1) // 2
             waiting[:0] = [numbers[:half], numbers[half:]]
             continue
+        if found is None:  # one candidate: activations twice computed are the last thing to save memory with
+            found = _without_overflow(lease, [attempts[numbers[0]]], checkpointing=True)
         trials.update(zip(numbers, found or [lease.overflow(attempts[numbers[0]])], strict=True))
     return [trials[n] for n in range(len(attempts))]
 
@@ -111,10 +113,10 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
-def _without_overflow(lease: "Lease", attempts: list[Attempt]) -> list[Trial] | None:
+def _without_overflow(lease: "Lease", attempts: list[Attempt], checkpointing: bool = False) -> list[Trial] | None:
     """The trials of a wave, or None if memory ran out; by then what the wave held is given back."""
     try:
-        return lease.run(attempts)
+        return lease.run(attempts, checkpointing)
     except (MemoryError, torch.OutOfMemoryError):
         pass
     except RuntimeError as error:  # main memory: torch has no class of its own for it
@@ -159,7 +161,7 @@ class Lease:
         self.frozen = Frozen(model)
         self.eos_ids = end_ids(self.frozen, tokenizer)
 
-    def run(self, attempts: list[Attempt]) -> list[Trial]:
+    def run(self, attempts: list[Attempt], checkpointing: bool) -> list[Trial]:
         """One wave: train, answer, take likelihoods."""
         started = time.perf_counter()
         bank = fit(
@@ -168,6 +170,7 @@ class Lease:
             [a.candidate.recipe for a in attempts],
             [a.candidate.seed for a in attempts],
             tokens_limit=self.tokens_limit,
+            checkpointing=checkpointing,
         )
         self._settle()
         fitted = time.perf_counter()

@@ -25,6 +25,7 @@ class UpdateJob:
     num_workers: int = 1
     use_gpu: bool = False
     cpus_per_worker: float = 1
+    threads: int = 0  # of a worker on CPU; 0: as many as its CPUs
 
 
 @dataclass(frozen=True)

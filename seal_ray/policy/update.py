@@ -133,7 +133,7 @@ def _files(folder: str | None) -> dict[str, bytes] | str | None:
 
 def _environment(job: UpdateJob) -> dict[str, str]:
     return {
-        "OMP_NUM_THREADS": str(max(int(job.cpus_per_worker), 1)),
+        "OMP_NUM_THREADS": str(job.threads or max(int(job.cpus_per_worker), 1)),
         "TOKENIZERS_PARALLELISM": "false",
         "DS_ACCELERATOR": "cuda" if job.use_gpu else "cpu",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -39,6 +39,7 @@ EVENTS = [
 def page() -> Iterator[dict[str, list[tuple[dict[str, str], float]]]]:
     """What the endpoint says after these events: name -> labels and values."""
     ray.init(
+        address="local",
         num_cpus=1,
         include_dashboard=False,
         log_to_driver=False,

@@ -182,6 +182,25 @@ def test_only_a_candidate_that_does_not_fit_alone_fails_for_memory(tiny, monkeyp
     assert failure is not None and (failure.kind, failure.blame) == ("out_of_memory", "infra")
 
 
+def test_a_candidate_that_fits_only_with_checkpointing_gets_it_and_no_other_does(tiny, monkeypatch):
+    model, tokenizer = tiny
+    attempts = mixed(tokenizer)
+    calm = try_wave(model, tokenizer, attempts)
+    saved, own = [], waves.fit
+
+    def tight(model: Any, sets: Any, recipes: Any, seeds: Any, **kwargs: Any) -> Any:
+        if 3 in seeds and not kwargs["checkpointing"]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if kwargs["checkpointing"]:
+            saved.append(list(seeds))
+        return own(model, sets, recipes, seeds, **kwargs)
+
+    monkeypatch.setattr(waves, "fit", tight)
+    for a, b in zip(calm, try_wave(model, tokenizer, attempts), strict=True):
+        same(a, b)
+    assert saved == [[3]]
+
+
 def test_another_error_is_not_taken_for_lack_of_memory(tiny, monkeypatch):
     model, tokenizer = tiny
 

@@ -140,6 +140,15 @@ def test_a_refusal_that_holds_for_everyone_stops_the_rest(status: int, monkeypat
         assert "secret" not in grade.message
 
 
+def test_a_reply_without_end_is_not_read_to_the_end() -> None:
+    padded = says('{"correct": "yes"}')
+    assert padded
+    with serving(lambda *_: (200, {}, padded[2] + b" " * (2 << 20))) as server:
+        (grade,) = JudgeGrader(endpoint(server.url, retries=0)).grade(items(1))
+    assert isinstance(grade, Failure)
+    assert "more than 1048576 bytes" in grade.message
+
+
 def test_the_server_says_how_long_to_wait() -> None:
     times: list[float] = []
 

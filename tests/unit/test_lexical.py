@@ -99,7 +99,7 @@ def test_any_text_gets_a_score_between_zero_and_one(question: str, gold: str, an
 @given(question=st.text(max_size=60), gold=st.text(min_size=1, max_size=60).filter(str.strip))
 def test_the_gold_answer_itself_is_always_right(question: str, gold: str) -> None:
     if own_words(gold) == gold:
-        assert correct(question, gold, gold)
+        assert score(question, gold, gold) >= 0.99
 
 
 def test_a_very_long_answer_takes_no_very_long_time() -> None:

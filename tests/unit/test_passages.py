@@ -97,7 +97,8 @@ def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:
 
 def test_a_passage_that_comes_twice_is_taken_once_and_reported() -> None:
     again = {**flat(context="Text. "), "questions": [{"question": "When?", "answer": 1981}]}
-    found, warnings = read([flat(), again, flat("Another title"), flat("B", "Other.")])
+    elsewhere = {**flat("Another title"), "questions": [{"question": "Where?", "answer": "Here"}]}
+    found, warnings = read([flat(), again, elsewhere, flat("B", "Other.")])
     assert [p.title for p in found] == ["A", "B"]
     assert found[0].questions == {"Who?": ["Me"], "When?": ["1981"]}
     assert len(warnings) == 1
@@ -105,7 +106,10 @@ def test_a_passage_that_comes_twice_is_taken_once_and_reported() -> None:
 
 
 def test_questions_without_an_answer_are_left_out_and_reported() -> None:
-    none = [{"question": "Why?", "is_impossible": True, "answers": []}, {"question": "How?", "answer": "  "}]
+    none = [
+        {"question": "Why?", "is_impossible": True, "answers": [{"text": "So"}]},
+        {"question": "How?", "answer": "  "},
+    ]
     found, warnings = read(
         [flat(questions=[*none, {"question": "Who?", "answer": "Me"}]), flat("B", "b", questions=none)]
     )

@@ -164,7 +164,7 @@ def test_nothing_at_all_is_no_error() -> None:
 
 def test_the_best_accepted_answer_counts_for_the_likelihood() -> None:
     trial = Trial(
-        "c", "t", likelihoods=(Likelihood("q", 0, -6.0, 2), Likelihood("q", 1, -8.0, 4), Likelihood("q", 2, 0, 0))
+        "c", "t", likelihoods=(Likelihood("q", 0, 0, 0), Likelihood("q", 1, -8.0, 4), Likelihood("q", 2, -6.0, 2))
     )
     assert question_likelihoods(trial) == {"q": -2.0}
 

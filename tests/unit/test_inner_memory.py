@@ -1,0 +1,92 @@
+"""The memory formula is held to what a fit really takes, and says how large a wave may be."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from seal_ray.inner import fit
+from seal_ray.inner.memory import (
+    BLOCK_PADDING,
+    ModelShape,
+    adapter_bytes,
+    adapter_parameters,
+    shape_of,
+    training_bytes,
+    wave_size,
+)
+from seal_ray.records import Example, Recipe
+
+QWEN_7B = ModelShape(28, 3584, 18944, 28, 4, 128, 152064, qkv_bias=True)
+
+
+def peak_bytes(work: Any) -> int:
+    """The most that torch had allocated at once, counted from where it began."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        work()
+    held = most = 0
+    results: Any = found.profiler
+    for event in results.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("adapters", "length"), [(8, 46), (16, 120), (32, 20)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_formula_is_within_15_percent_of_the_measured_peak(dtype, adapters, length, checkpointing):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=4000,
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+    )
+    model: Any = LlamaForCausalLM(config).to(dtype)
+    text = Example(tuple(range(3, 3 + length)), (True,) * length)
+    recipe = Recipe(rank=16, epochs=1)
+    sets = [[text]] * adapters
+    peak = peak_bytes(lambda: fit(model, sets, [recipe] * adapters, list(range(adapters)), checkpointing=checkpointing))
+    planned = training_bytes(
+        shape_of(config.to_dict(), dtype.itemsize),
+        adapters=adapters,
+        rows=adapters * length / BLOCK_PADDING,  # texts of one length need no padding
+        rank=16,
+        checkpointing=checkpointing,
+        device="cpu",
+        text_tokens=length,
+        base_bytes=0,
+    )
+    assert planned == pytest.approx(peak, rel=0.15)
+
+
+def test_parameters_are_those_of_the_published_models():
+    assert QWEN_7B.parameters == 7_615_616_512
+    assert adapter_parameters(QWEN_7B, 32) == 80_740_352
+    assert adapter_bytes(80_740_352) == 18 * 80_740_352
+    assert adapter_parameters(QWEN_7B, 32, ("q_proj", "v_proj")) == 28 * 32 * (3584 + 3584 + 3584 + 512)
+
+
+@pytest.mark.parametrize("text_tokens", [46, 300])
+def test_the_largest_wave_that_is_planned_fits_and_one_more_does_not(text_tokens):
+    free = int(80e9 - 2 * QWEN_7B.parameters)
+    size = wave_size(free, QWEN_7B, text_tokens=text_tokens, share=1.0)
+
+    def needed(adapters: int) -> int:
+        rows = min(adapters * text_tokens, 16384 / BLOCK_PADDING)
+        return training_bytes(QWEN_7B, adapters=adapters, rows=rows, text_tokens=text_tokens)
+
+    assert 1 < size < 64
+    assert needed(size) <= 80e9 < needed(size + 1)
+    assert wave_size(0, QWEN_7B, text_tokens=46) == 1, "whether one fits is seen when it is tried"
+
+
+def test_a_configuration_without_sizes_is_refused():
+    with pytest.raises(ValueError, match="no intermediate_size"):
+        shape_of({"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 9})
