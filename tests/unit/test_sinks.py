@@ -1,6 +1,7 @@
 """Trackers of experiments: what is written with them is read back with their own readers."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ def test_mlflow_is_read_back_and_a_resumed_run_goes_on_in_the_same_place(
     assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.0), (3, 0.5)]
 
 
+@pytest.mark.slow  # its own service writes the file, when it gets to it
 def test_weights_and_biases_writes_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     for key, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
@@ -75,6 +77,9 @@ def test_weights_and_biases_writes_offline(tmp_path: Path, monkeypatch: pytest.M
         sink(event)
     sink.close()
     (file,) = tmp_path.rglob("*.wandb")
+    until = time.monotonic() + 60
+    while b"arms/base/accuracy" not in file.read_bytes() and time.monotonic() < until:
+        time.sleep(0.2)
     written = file.read_bytes()
     assert b"arms/base/accuracy" in written and b"update_step" in written
 
