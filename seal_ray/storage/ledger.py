@@ -118,14 +118,32 @@ class Ledger:
                 self.store.give_up = time.monotonic() + within
             try:
                 writer.flush(within=within)
-                hold.check()
             finally:
                 self._access.hold = self._access.writer = None
                 self._access.unpin()
                 self._rounds.clear()
                 writer.close()
-                hold.release()
+                self._end(hold, self.store.give_up)
                 self.store.give_up = None
+
+    def _end(self, hold: epochs.Hold, until: float | None) -> None:
+        """Hand over; past the time the store is left to answer by itself, and the lease runs out instead."""
+        failed: list[BaseException] = []
+
+        def end() -> None:
+            try:
+                hold.check()
+                hold.release()
+            except BaseException as error:
+                failed.append(error)
+
+        hold.stop()
+        # a daemon: a store that does not answer must not keep a process that was asked to stop
+        thread = threading.Thread(target=end, name="ledger-release", daemon=True)
+        thread.start()
+        thread.join(None if until is None else max(0.3, until - time.monotonic()))
+        if failed:
+            raise failed[0]
 
     def close(self, within: float | None = None) -> None:
         """Release the run if it is held, and let go of threads. What the store refuses now is done again on resume."""

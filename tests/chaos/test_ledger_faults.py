@@ -43,7 +43,7 @@ def test_through_two_hundred_faults_nothing_is_lost_or_doubled(bucket: str, s3_e
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("at", [10, 40, 90, 150])
+@pytest.mark.parametrize("at", [10, 40, 75, 105])
 def test_a_token_that_expires_stops_the_run_with_a_clear_message_and_a_new_one_resumes(
     bucket: str, s3_endpoint: str, tmp_path: Path, at: int
 ) -> None:

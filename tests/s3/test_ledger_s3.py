@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import ledger_round
+import pytest
 import s3_proxy
 
-from seal_ray.errors import InfraError
+from seal_ray.errors import InfraError, StorageError
 from seal_ray.storage.ledger import Ledger
 
 
@@ -56,6 +58,20 @@ def test_a_run_is_made_through_a_faulty_endpoint_without_losing_or_doubling(
     done = ledger_round.runs(str(tmp_path / "log"))
     assert len(done) == len(set(done)) == 26
     assert Ledger(f"{bucket}/run", storage, read_only=True).verify() == []
+
+
+def test_a_store_that_does_not_answer_does_not_keep_a_driver_that_must_stop(bucket: str, s3_endpoint: str) -> None:
+    with s3_proxy.before(s3_endpoint, stall=20) as proxy:
+        ledger = Ledger(f"{bucket}/run", ledger_round.settings(proxy.endpoint, timeout=30))
+        ledger.create({}, {}, 0)
+        ledger.acquire("me")
+        proxy.plan = lambda method, path: "stall"
+        ledger.round(1).append("trials", ledger_round.recorded_trial("c1", "t"))
+        began = time.monotonic()
+        with pytest.raises(StorageError, match=r"not in the store after 1 s; what they hold is done again"):
+            ledger.close(within=1)
+        assert time.monotonic() - began < 10  # and not the twenty of the stall
+    assert Ledger(f"{bucket}/run", ledger_round.settings(s3_endpoint)).round(1).records("trials") == {}
 
 
 def test_of_several_drivers_one_takes_the_run(bucket: str, s3_endpoint: str) -> None:
