@@ -495,12 +495,6 @@ def file_digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_uri(uri: str, settings: StorageSection | None = None) -> bytes:
-    """One object by its whole URI."""
-    folder, _, name = check_uri(uri).rpartition("/")
-    return Store(folder or ("/" if uri.startswith("/") else "."), settings).read(name)
-
-
 def is_local(uri: str) -> bool:
     """Whether other machines see something else there, or nothing."""
     return "://" not in uri or uri.partition("://")[0] in ("file", "local")

@@ -15,7 +15,7 @@ from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
 from seal_ray.records import Event
 from seal_ray.storage import faults
 from seal_ray.storage.local import LocalFiles
-from seal_ray.storage.store import Store, check_uri, is_local, read_uri
+from seal_ray.storage.store import Store, check_uri, is_local
 
 QUICK = StorageSection(retries=2)
 
@@ -249,9 +249,3 @@ def test_no_secret_reaches_an_error() -> None:
 def test_a_store_travels_to_another_process(tmp_path: Path) -> None:
     Store(str(tmp_path)).write("a", b"1")
     assert pickle.loads(pickle.dumps(Store(str(tmp_path), QUICK))).read("a") == b"1"
-
-
-def test_one_object_is_read_by_its_whole_uri(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_text("[]")
-    assert read_uri(str(tmp_path / "data.json")) == b"[]"
-    assert read_uri(f"file://{tmp_path}/data.json") == b"[]"
