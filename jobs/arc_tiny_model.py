@@ -1,11 +1,10 @@
 """Trains the tiny model of `arc-tiny.yaml`, once: a Llama of a million weights that has seen small grid puzzles.
 
-    python jobs/arc_tiny_model.py                      about 8 minutes on 2 CPU cores; then kept in .cache/arc-tiny
-    python jobs/arc_tiny_model.py --pause-after 200    stops after 200 s, and goes on from there when called again
+    python jobs/arc_tiny_model.py          a few minutes on 2 CPU cores; a second call finds it and ends at once
 
-It learns rules of one step and writes random directives when asked for some. Rules of two steps it never sees: these
-it must learn from a task's own demonstrations. The batches follow from the seed and the step's number, so pieces make
-the same model as one go.
+It is kept beside the other models of this node, and .cache/arc-tiny leads to it. It stops early on purpose: it knows
+what these rules do to a grid, but seldom tells from a few demonstrations which of them is at work. That is what
+training on a task's own demonstrations can add. It also writes random directives when it is asked for some.
 """
 
 import argparse
@@ -13,34 +12,44 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from arc_tiny_tasks import SIDE, challenges, make_puzzle
-from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from arc_tiny_tasks import RULES, SIDE, challenges, make_puzzle
 
 from seal_ray.config import AnsweringSection, ArcDomain
 from seal_ray.domains.arc import build
 from seal_ray.domains.arc.augment import FAMILIES
 from seal_ray.domains.arc.formats import puzzle_text, write_grid
 from seal_ray.domains.arc.grids import Puzzle
-from seal_ray.records import Recipe, derive_seed
+from seal_ray.model_cache import Cache
+from seal_ray.records import Recipe, derive_seed, digest
 
-OUT = Path(".cache/arc-tiny")
+LINK = Path(".cache/arc-tiny")
 SEED = 20250612  # of the model and what it is trained on
-STEPS = 2000
+STEPS = 800
 BATCH = 32
 PEAK = 2e-3
 WARMUP = 50
-DIRECTIVES_EVERY = 12  # one batch in so many asks for directives
+SHOWN = (2, 3, 4, 4)  # demonstrations in a batch's puzzles, drawn evenly
+DIRECTIVES_EVERY = 16  # one batch in so many asks for directives
 SPECIALS = ("<pad>", "<start>", "<end>")
 VOCABULARY = 400
 CONTEXT = 1024
+SHAPE: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+}
 LEARNING_RATES, EPOCHS = (0.0003, 0.001, 0.003, 0.01), (2, 4, 8)
 # a digit is a token of its own; what the prompts repeat becomes one token a piece
 PIECES = r"Input:\n|Output:\n|\n\n|\n|[0-9]| ?[A-Za-z_]+|[^A-Za-z0-9\s]+ ?|\s"
+
+
+# what it is trained on
 
 
 def directives(rng: np.random.Generator) -> str:
@@ -58,15 +67,64 @@ def directives(rng: np.random.Generator) -> str:
 def edit_prompt() -> tuple[str, str]:
     """What arc-tiny's policy is asked, before and after the puzzle."""
     data = json.dumps(challenges(1, SEED)).encode()
-    section = ArcDomain(
-        data="arc-tiny", validation=0, test=0, learning_rates=LEARNING_RATES, epoch_choices=EPOCHS, max_grid=6
-    )
+    section = ArcDomain(data="arc-tiny", validation=0, test=0, learning_rates=LEARNING_RATES, epoch_choices=EPOCHS)
     domain = build(section, recipe=Recipe(), answering=AnsweringSection(), chat=False, seed=0, read=lambda _: data)
     text = domain.edit_request(domain.tasks("train")[0], 0).prompt.text
     return text[: text.index("Input:")], text[text.rindex("Output:\n") + len("Output:\n") :]
 
 
+def draw_puzzle(shown: int, rng: np.random.Generator) -> Puzzle:
+    return make_puzzle(str(rng.choice(list(RULES))), shown, rng)
+
+
+class Batches:
+    """The training batch of each step, from the seed and the step's number."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.before, self.after = edit_prompt()
+        (self.output,) = tokenizer("Output:\n", add_special_tokens=False)["input_ids"]
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and labels, [text, token]; labels are -100 where nothing is learned."""
+        rng = np.random.default_rng(derive_seed(SEED, "batch", step))
+        if step % DIRECTIVES_EVERY == DIRECTIVES_EVERY - 1:
+            return self._directives(rng)
+        shown = int(rng.choice(SHOWN))  # one number for all texts: they are of one length, and nothing is padded
+        ids = np.array([self.text(draw_puzzle(shown, rng)) for _ in range(BATCH)])
+        labels = np.full_like(ids, -100)
+        grid = SIDE * (SIDE + 1)  # its digits and line ends, the last of which ends the grid
+        for start in (ids[0] == self.output).nonzero()[0].tolist():
+            labels[:, start + 1 : start + 1 + grid] = ids[:, start + 1 : start + 1 + grid]
+        return ids, labels
+
+    def text(self, puzzle: Puzzle) -> list[int]:
+        assert puzzle.output is not None
+        text = puzzle_text(puzzle, "digits") + write_grid(puzzle.output, "digits")
+        return [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
+
+    def _directives(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        texts, learned = [], []
+        for _ in range(BATCH // 2):
+            puzzle = draw_puzzle(max(SHOWN), rng)
+            prompt = self.tokenizer(self.before + puzzle_text(puzzle, "digits") + self.after)["input_ids"]
+            chosen = self.tokenizer(directives(rng), add_special_tokens=False)["input_ids"]
+            texts.append([*prompt, *chosen, self.tokenizer.eos_token_id])
+            learned.append(len(prompt))
+        ids = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)
+        labels = np.full_like(ids, -100)
+        for row, (text, start) in enumerate(zip(texts, learned, strict=True)):
+            ids[row, : len(text)] = text  # padding comes last, where no token looks back at it
+            labels[row, start : len(text)] = text[start:]
+        return ids, labels
+
+
+# the model
+
+
 def make_tokenizer(folder: Path) -> None:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
     before, after = edit_prompt()
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -83,8 +141,8 @@ def make_tokenizer(folder: Path) -> None:
         show_progress=False,
     )
     rng = np.random.default_rng(SEED)
-    puzzle = make_puzzle(1, 2, rng)[1]
-    tokenizer.train_from_iterator([before + puzzle_text(puzzle, "digits") + after + directives(rng)] * 4, trainer)
+    text = before + puzzle_text(draw_puzzle(2, rng), "digits") + after + directives(rng)
+    tokenizer.train_from_iterator([text] * 4, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A", special_tokens=[("<start>", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
@@ -96,69 +154,22 @@ def make_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def new_model(vocabulary: int) -> LlamaForCausalLM:
+def new_model(vocabulary: int) -> Any:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(SEED)
     config = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=5,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
         dtype="float32",
+        **SHAPE,
     )
     return LlamaForCausalLM(config)
-
-
-class Batches:
-    """The training batch of each step: texts of one length, so that nothing is padded."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
-        self.before, self.after = edit_prompt()
-        self.output = tokenizer("Output:\n", add_special_tokens=False)["input_ids"]
-        assert len(self.output) == 1, "the word before an output is one token"
-
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and labels, [text, token]; labels are -100 where nothing is learned."""
-        rng = np.random.default_rng(derive_seed(SEED, "batch", step))
-        if step % DIRECTIVES_EVERY == DIRECTIVES_EVERY - 1:
-            return self._directives(rng)
-        shown = int(rng.choice([1, 2, 3, 3, 3]))
-        puzzles = [make_puzzle(1, shown, rng)[1] for _ in range(BATCH)]
-        ids = torch.tensor([self._ids(puzzle) for puzzle in puzzles])
-        labels = torch.full_like(ids, -100)
-        grid = SIDE * (SIDE + 1)  # its digits and line ends, the last of which ends the grid
-        for start in (ids[0] == self.output[0]).nonzero().flatten().tolist():
-            labels[:, start + 1 : start + 1 + grid] = ids[:, start + 1 : start + 1 + grid]
-        return ids, labels
-
-    def _ids(self, puzzle: Puzzle) -> list[int]:
-        assert puzzle.output is not None
-        text = puzzle_text(puzzle, "digits") + write_grid(puzzle.output, "digits")
-        return [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
-
-    def _directives(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        texts, learned = [], []
-        for _ in range(BATCH // 2):
-            puzzle = make_puzzle(1, 3, rng)[1]
-            prompt = self.tokenizer(self.before + puzzle_text(puzzle, "digits") + self.after)["input_ids"]
-            chosen = self.tokenizer(directives(rng), add_special_tokens=False)["input_ids"]
-            texts.append([*prompt, *chosen, self.tokenizer.eos_token_id])
-            learned.append(len(prompt))
-        longest = max(map(len, texts))
-        ids = torch.zeros((len(texts), longest), dtype=torch.long)
-        labels = torch.full_like(ids, -100)
-        for row, (text, start) in enumerate(zip(texts, learned, strict=True)):
-            ids[row, : len(text)] = torch.tensor(text)  # padding comes last, where no token looks back at it
-            labels[row, start : len(text)] = ids[row, start : len(text)]
-        return ids, labels
 
 
 def rate(step: int, steps: int) -> float:
@@ -167,81 +178,66 @@ def rate(step: int, steps: int) -> float:
     return PEAK * (0.05 + 0.95 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, steps - WARMUP))) / 2)
 
 
-def train(folder: Path, steps: int, pause_after: float, threads: int) -> bool:
-    """Trains on from the last pause. True when the model is done."""
+def train(folder: Path, steps: int, threads: int) -> None:
+    """Makes tokenizer and model in an empty folder."""
+    import torch
+
+    from seal_ray import models
+
     torch.set_num_threads(threads)
-    began = time.monotonic()
-    unfinished = folder / "unfinished"
-    unfinished.mkdir(parents=True, exist_ok=True)
-    make_tokenizer(unfinished)
-    tokenizer = AutoTokenizer.from_pretrained(unfinished)
-    model = new_model(len(tokenizer)).train()
-    named = dict(model.named_parameters())
-    optimiser = torch.optim.AdamW(named.values(), lr=PEAK, betas=(0.9, 0.98), weight_decay=0.01)
-    state = {"step": 0, "seconds": 0.0, "steps": steps}
-    if (unfinished / "state.json").exists():
-        state = json.loads((unfinished / "state.json").read_text())
-        _restore(unfinished, named, optimiser, state["step"])
-    batches = Batches(tokenizer)
-    first, before = state["step"], state["seconds"]
-    for step in range(first, state["steps"]):
-        ids, labels = batches.batch(step)
+    began, busy = time.monotonic(), time.process_time()
+    make_tokenizer(folder)
+    batches = Batches(models.tokenizer(folder))
+    model = new_model(len(batches.tokenizer)).train()
+    weights = list(model.parameters())
+    optimiser = torch.optim.AdamW(weights, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.01)
+    for step in range(steps):
+        ids, labels = (torch.from_numpy(a) for a in batches.batch(step))
         for group in optimiser.param_groups:
-            group["lr"] = rate(step, state["steps"])
+            group["lr"] = rate(step, steps)
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        state["step"] = step + 1
-        state["seconds"] = round(before + time.monotonic() - began, 1)
         if step % 50 == 49:
-            print(f"step {step + 1} of {state['steps']}, loss {loss.item():.3f}, {state['seconds']:.0f} s", flush=True)
-        if pause_after and time.monotonic() - began > pause_after and step + 1 < state["steps"]:
-            _save(unfinished, named, optimiser, state)
-            print(f"paused at step {step + 1} of {state['steps']}; call again to go on")
-            return False
+            spent = f"{time.monotonic() - began:.0f} s, {time.process_time() - busy:.0f} s of CPU"
+            print(f"step {step + 1} of {steps}, loss {loss.item():.3f}, {spent}", flush=True)
     model.eval().save_pretrained(folder)
-    tokenizer_files = ("tokenizer.json", "tokenizer_config.json")
-    for name in tokenizer_files:
-        (folder / name).write_bytes((unfinished / name).read_bytes())
-    for path in unfinished.iterdir():
-        path.unlink()
-    unfinished.rmdir()
-    count = sum(p.numel() for p in named.values())
-    print(f"{folder}: {count / 1e6:.2f} M weights, trained for {state['seconds']:.0f} s")
-    return True
+    count = sum(w.numel() for w in weights)
+    print(
+        f"{count / 1e6:.2f} M weights, {steps} steps of {BATCH} puzzles, {time.monotonic() - began:.0f} s, "
+        f"{time.process_time() - busy:.0f} s of CPU"
+    )
 
 
-def _save(folder: Path, named: dict[str, torch.nn.Parameter], optimiser: torch.optim.AdamW, state: dict) -> None:
-    tensors = {name: p.detach() for name, p in named.items()}
-    for name, p in named.items():
-        tensors |= {f"{name}/{key}": optimiser.state[p][key] for key in ("exp_avg", "exp_avg_sq")}
-    save_file(tensors, folder / "state.safetensors")
-    (folder / "state.json").write_text(json.dumps(state))
+# where it is kept
 
 
-def _restore(folder: Path, named: dict[str, torch.nn.Parameter], optimiser: torch.optim.AdamW, step: int) -> None:
-    tensors = load_file(folder / "state.safetensors")
-    with torch.no_grad():
-        for name, p in named.items():
-            p.copy_(tensors[name])
-            moments = {key: tensors[f"{name}/{key}"] for key in ("exp_avg", "exp_avg_sq")}
-            optimiser.state[p] = {"step": torch.tensor(float(step)), **moments}
+def recipe_of(steps: int) -> str:
+    """What the model's files depend on: a model that was made otherwise is another one."""
+    made_of = [steps, BATCH, PEAK, WARMUP, SHOWN, DIRECTIVES_EVERY, VOCABULARY, SHAPE, PIECES]
+    return digest([*made_of, list(RULES), challenges(len(RULES), SEED), edit_prompt()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="train the tiny model of arc-tiny.yaml, unless it is there")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--link", type=Path, default=LINK, help="what leads to the model, for model.name")
+    parser.add_argument("--cache", default="", help="folder of this node's models; empty: ~/.cache/seal-ray")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--pause-after", type=float, default=0, help="seconds; 0 is to train to the end")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    if (given.out / "model.safetensors").exists():
-        print(f"{given.out} is there already; delete it to train anew")
-        return
-    train(given.out, given.steps, given.pause_after, given.threads)
+    if given.link.exists() and not given.link.is_symlink():
+        parser.error(f"--link: {given.link} is there and no link; move it away")
+    cache = Cache(given.cache)
+    folder = cache.take(
+        cache.key("arc-tiny", recipe_of(given.steps)), lambda made: train(made, given.steps, given.threads)
+    )
+    given.link.parent.mkdir(parents=True, exist_ok=True)
+    given.link.unlink(missing_ok=True)
+    given.link.symlink_to(folder)
+    print(f"{given.link} -> {folder}")
 
 
 if __name__ == "__main__":

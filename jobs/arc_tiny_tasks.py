@@ -2,8 +2,8 @@
 
     python jobs/arc_tiny_tasks.py            writes jobs/data/arc_tiny_challenges.json
 
-A rule is one simple step (flip, shift, recolour) or two of them, one after the other. Grids are small, so that the
-model that learns them can be small too.
+A rule is one simple step: a flip, a shift by one cell that comes in again on the other side, or one paint for every
+cell. Which one it is must be found out from the demonstrations. Grids are small, so that the model can be small too.
 """
 
 import argparse
@@ -19,60 +19,46 @@ from seal_ray.records import Json, derive_seed
 Rule = Callable[[Grid], Grid]
 
 SIDE = 3
-DEMONSTRATIONS = 3
+DEMONSTRATIONS = 4
+EMPTY = 0.25  # share of cells of colour 0, which no rule paints
 FILE = Path(__file__).parent / "data" / "arc_tiny_challenges.json"
-HELD_OUT = 20250611  # seed of the tasks in the file; the model never sees rules and grids drawn from it
+HELD_OUT = 20250611  # seed of the tasks in the file; the model never sees grids drawn from it
 
-STEPS: dict[str, Rule | None] = {
+RULES: dict[str, Rule | None] = {
     "flip across": lambda g: g[:, ::-1],
     "flip down": lambda g: g[::-1],
     "shift right": lambda g: np.roll(g, 1, 1),
+    "shift left": lambda g: np.roll(g, -1, 1),
     "shift down": lambda g: np.roll(g, 1, 0),
-    "swap two colours": None,  # which two is drawn for each puzzle
+    "shift up": lambda g: np.roll(g, -1, 0),
+    "paint": None,  # in which colour is drawn for each puzzle
 }
 
 
-def swap(palette: list[int], rng: np.random.Generator) -> Rule:
-    a, b = (int(c) for c in rng.choice(palette, 2, replace=False))
-    table = np.arange(10, dtype=np.int8)
-    table[[a, b]] = b, a
-    return lambda g: table[g]
+def paint(colour: int) -> Rule:
+    return lambda g: np.where(g == 0, 0, colour).astype(np.int8)
 
 
-def make_rule(steps: int, palette: list[int], rng: np.random.Generator) -> tuple[str, Rule]:
-    """A rule of so many different steps, one after the other."""
-    names = [list(STEPS)[i] for i in rng.choice(len(STEPS), steps, replace=False)]
-    rules = [STEPS[name] or swap(palette, rng) for name in names]
-
-    def rule(grid: Grid) -> Grid:
-        for step in rules:
-            grid = step(grid)
-        return grid
-
-    return ", then ".join(names), rule
-
-
-def make_puzzle(steps: int, demonstrations: int, rng: np.random.Generator) -> tuple[str, Puzzle]:
-    """A rule, and grids that each show it: no grid is left as it was."""
-    while True:
-        palette = [int(c) for c in rng.choice(10, rng.integers(5, 10), replace=False)]
-        name, rule = make_rule(steps, palette, rng)
-        pairs: list[Pair] = []
-        for _ in range(20 * (demonstrations + 1)):
-            grid = rng.choice(palette, (SIDE, SIDE)).astype(np.int8)
-            output = np.ascontiguousarray(rule(grid))
-            if not same(grid, output):
-                pairs.append(Pair(grid, output))
-            if len(pairs) == demonstrations + 1:
-                return name, Puzzle(tuple(pairs[:-1]), pairs[-1].input, pairs[-1].output)
+def make_puzzle(name: str, demonstrations: int, rng: np.random.Generator) -> Puzzle:
+    """Grids that each show the rule of that name: no grid is left as it was."""
+    palette = 1 + rng.choice(9, rng.integers(4, 9), replace=False)
+    rule = RULES[name] or paint(int(rng.choice(palette)))
+    pairs: list[Pair] = []
+    while len(pairs) <= demonstrations:
+        cells = rng.choice(palette, (SIDE, SIDE))
+        grid = np.where(rng.random((SIDE, SIDE)) < EMPTY, 0, cells).astype(np.int8)
+        output = np.ascontiguousarray(rule(grid))
+        if not same(grid, output):
+            pairs.append(Pair(grid, output))
+    return Puzzle(tuple(pairs[:-1]), pairs[-1].input, pairs[-1].output)
 
 
 def challenges(count: int, seed: int) -> dict[str, Json]:
-    """Tasks in ARC's form, one step and two steps in turn. The rule's name stands in the task's id."""
+    """Tasks in ARC's form, the rules in turn. The rule's name stands in the task's id."""
     made: dict[str, Json] = {}
     for i in range(count):
-        rng = np.random.default_rng(derive_seed(seed, "arc-tiny-task", i))
-        name, puzzle = make_puzzle(1 + i % 2, DEMONSTRATIONS, rng)
+        name = list(RULES)[i % len(RULES)]
+        puzzle = make_puzzle(name, DEMONSTRATIONS, np.random.default_rng(derive_seed(seed, "arc-tiny-task", i)))
         assert puzzle.output is not None
         made[f"{i:03d} {name}"] = {
             "train": [{"input": p.input.tolist(), "output": p.output.tolist()} for p in puzzle.demonstrations],
@@ -83,7 +69,7 @@ def challenges(count: int, seed: int) -> dict[str, Json]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="write the tasks of arc-tiny.yaml")
-    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--count", type=int, default=56)
     parser.add_argument("--seed", type=int, default=HELD_OUT)
     parser.add_argument("--out", type=Path, default=FILE)
     given = parser.parse_args()

@@ -12,7 +12,7 @@ from seal_ray import config_file, models
 from seal_ray.config import ArcDomain
 from seal_ray.domains import load_domain
 from seal_ray.domains.arc.directives import Directives, read_directives
-from seal_ray.domains.arc.grids import same
+from seal_ray.domains.arc.grids import Pair, same
 from seal_ray.domains.arc.tasks import puzzles, read_tasks
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -57,7 +57,7 @@ def test_the_papers_recipe_is_what_it_says_it_is():
 def test_the_tiny_job_has_tasks_for_a_round_and_held_out_ones_beside():
     config, _, domain = tiny()
     assert len(domain.tasks("train")) >= config.run.tasks_per_round
-    assert len(domain.tasks("test")) >= 12 and len(domain.tasks("validation")) >= 4
+    assert len(domain.tasks("test")) >= 24 and len(domain.tasks("validation")) >= 8
 
 
 def test_the_tasks_in_the_file_are_those_that_the_seed_makes(job):
@@ -69,17 +69,16 @@ def test_the_tasks_in_the_file_are_those_that_the_seed_makes(job):
 
 def test_every_task_in_the_file_follows_the_rule_in_its_name(job):
     made = job("arc_tiny_tasks")
+    seen = set()
     for task in read_tasks(made.FILE.read_bytes(), None, "file"):
-        names = task.id.split(" ", 1)[1].split(", then ")
-        if "swap two colours" in names:
-            continue  # which two is not in the name
+        name = task.id.split(" ", 1)[1]
+        seen.add(name)
         (puzzle,) = puzzles(task)
-        assert puzzle.output is not None and len(names) in (1, 2)
-        for pair in [*puzzle.demonstrations, type(puzzle.demonstrations[0])(puzzle.input, puzzle.output)]:
-            grid = pair.input
-            for name in names:
-                grid = made.STEPS[name](grid)
-            assert same(grid, pair.output), task.id
+        assert puzzle.output is not None and len(puzzle.demonstrations) == made.DEMONSTRATIONS
+        rule = made.RULES[name] or made.paint(int(puzzle.output.max()))
+        for pair in [*puzzle.demonstrations, Pair(puzzle.input, puzzle.output)]:
+            assert same(rule(pair.input), pair.output) and not same(pair.input, pair.output), task.id
+    assert seen == set(made.RULES)
 
 
 def test_the_tiny_model_learns_the_very_prompts_and_directives_that_the_job_uses(job, tmp_path):
@@ -105,7 +104,7 @@ def test_a_batch_is_learned_where_outputs_stand_and_nowhere_else(job, tmp_path):
     tokenizer = models.tokenizer(tmp_path)
     batches = model.Batches(tokenizer)
     ids, labels = batches.batch(0)
-    text = tokenizer.decode(ids[0])
+    text = tokenizer.decode(ids[0].tolist())
     learned = tokenizer.decode([i for i in labels[0].tolist() if i >= 0])
     outputs = [part.split("Input:")[0] for part in text.split("Output:\n")[1:]]
     assert learned == "".join(outputs) and learned.endswith("<end>")
@@ -117,14 +116,32 @@ def test_a_batch_is_learned_where_outputs_stand_and_nowhere_else(job, tmp_path):
     assert isinstance(read_directives(chosen, tiny()[1]), Directives) and chosen.endswith("<end>")
 
 
-def test_training_in_pieces_makes_the_same_model_as_in_one_go(job, tmp_path, monkeypatch):
+def test_the_tiny_model_is_made_once_and_found_again(job, tmp_path, monkeypatch, capsys):
     from safetensors.torch import load_file
 
     model = job("arc_tiny_model")
     monkeypatch.setattr(model, "BATCH", 2)
-    assert model.train(tmp_path / "whole", 3, 0, 1)
-    assert [model.train(tmp_path / "pieces", 3, 1e-9, 1) for _ in range(3)] == [False, False, True]
-    whole, pieces = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "pieces"))
-    assert whole.keys() == pieces.keys() and all((whole[k] == pieces[k]).all() for k in whole)
-    assert not (tmp_path / "pieces" / "unfinished").exists()
-    models.check(tmp_path / "whole", "the model that was trained")
+
+    def make(cache: str, link: str) -> Path:
+        words = ["", "--steps", "3", "--threads", "1", "--cache", str(tmp_path / cache), "--link", str(tmp_path / link)]
+        monkeypatch.setattr("sys.argv", words)
+        model.main()
+        return tmp_path / link
+
+    first = make("one", "first")
+    models.check(first, "the model that was trained")
+    assert "3 steps of 2 puzzles" in capsys.readouterr().out
+    again = make("one", "again")
+    assert again.resolve() == first.resolve() and "steps" not in capsys.readouterr().out
+    other = make("two", "first")  # the link is led to the new one
+    assert other.resolve() != again.resolve()
+    one, two = (load_file(f / "model.safetensors") for f in (again, other))
+    assert one.keys() == two.keys() and all((one[k] == two[k]).all() for k in one)
+
+
+def test_another_recipe_makes_another_tiny_model(job, monkeypatch):
+    model = job("arc_tiny_model")
+    one = model.recipe_of(3)
+    assert one == model.recipe_of(3) and one != model.recipe_of(4)
+    monkeypatch.setattr(model, "PEAK", 1e-4)
+    assert one != model.recipe_of(3)
