@@ -130,7 +130,11 @@ def run(
 
 
 def _files(run: "Run") -> str:
-    return (
+    held = run.held()
+    waits = (
+        f"round {held} waits for a person's word: seal-ray approve {run.uri}, or reject; then the same command again\n"
+    )
+    return (waits if held else "") + (
         f"the run is in {run.uri}\n"
         f"  how it did: seal-ray status {run.uri}\n"
         f"  look close: seal-ray inspect {run.uri} --task TASK\n"

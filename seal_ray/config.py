@@ -235,18 +235,15 @@ class InnerSection(Section):
 class AnsweringSection(Section):
     how: Literal["auto", "bank", "engine"] = Field(
         default="auto",
-        description="auto and bank: the bank that trained answers; engine is not offered yet",
+        description="who answers: the bank that trained, vLLM with the exported adapters, or by the answers' length",
     )
     max_tokens: int = Field(default=64, ge=1, le=65536, description="tokens of an answer, at most")
     samples: int = Field(default=1, ge=1, le=64, description="answers to each question")
     temperature: float = Field(default=0, ge=0, le=5, description="0 is greedy")
     engine_from: int = Field(default=512, ge=1, description="with how: auto, vLLM answers from this many tokens up")
-
-    @model_validator(mode="after")
-    def _offered(self) -> "AnsweringSection":
-        if self.how == "engine":
-            raise ValueError("how: engine is not offered by the workers of this version; use how: bank")
-        return self
+    engine_memory: float = Field(
+        default=0.4, gt=0, lt=1, description="share of a GPU's memory for the vLLM engine that answers beside the bank"
+    )
 
 
 class GradingSection(Section):

@@ -94,7 +94,7 @@ class Exploration:
         self._tasks = {t.id: t for t in plan.tasks}
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
-        self._answering = config.answering.model_dump(mode="json", exclude={"engine_from"})
+        self._answering = config.answering.model_dump(mode="json", exclude={"engine_memory"})
         self._grading: dict[Future[Sequence[Verdict]], Trial] = {}
         self._graders = graders
         # an edit's repeats share its examples, and a task's candidates its questions

@@ -57,6 +57,13 @@ class Run:
     def round(self, number: int) -> Round:
         return read_round(self.ledger.round(number), self.ledger.manifest(number), number)
 
+    def held(self) -> int | None:
+        """The round whose gate waits for a person's word, if one does."""
+        number = self.latest + 1
+        part = self.ledger.round(number)
+        gate = part.get("gate.json")
+        return number if gate and gate["decision"] == "hold" and not part.get("decision.json") else None
+
     def events(self) -> list[Event]:
         return list(self.ledger.read_events())
 

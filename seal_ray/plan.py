@@ -17,6 +17,7 @@ TEXTS = 8.6  # training texts of a published self-edit, on average
 TEXT_TOKENS = 46  # tokens of such a text, on average
 SUSTAINED = {"gpu": 150e12, "cpu": 0.3e12}  # floating-point operations a second that a device keeps up
 GPU_BYTES = 80e9
+UPDATE_ON = (1, 8, 32)  # devices that an update is planned for where the configuration doesn't say how many
 
 
 def make(config: Config) -> dict[str, Json]:
@@ -110,10 +111,11 @@ def _machines(config: Config, counts: dict[str, Any], shape: dict[str, Any]) -> 
         "sample": 2 * sizes.parameters * counts["sampled_tokens_at_most"] / 2,
         "try": 4 * sizes.parameters * counts["trained_tokens"],
         "answer": 2 * sizes.parameters * counts["answered_tokens_at_most"] / 2,
-        "update": 6 * sizes.parameters * counts["tasks"] * config.policy.epochs * config.sampling.max_tokens / 2,
     }
     device = "cpu" if config.placement.device == "cpu" else "gpu"
     hours = {k: v / SUSTAINED[device] / 3600 * config.run.rounds for k, v in work.items()}
+    update = _update(config, counts, shape, wide, SUSTAINED[device])
+    hours["update"] = update[0]["devices"] * update[0]["seconds"] / 3600 * config.run.rounds
     return {
         "memory": {
             "base_gb": round(base / 1e9, 2),
@@ -121,9 +123,48 @@ def _machines(config: Config, counts: dict[str, Any], shape: dict[str, Any]) -> 
             "wave_gb": round(memory / 1e9, 2),
             "device_gb": GPU_BYTES / 1e9,
         },
+        "update": update,
         f"{device}_hours": {k: round(v, 4) for k, v in hours.items()} | {"all": round(sum(hours.values()), 4)},
         "rests_on_device": f"{SUSTAINED[device] / 1e12:g} TFLOP/s kept up; half of the token limits used",
     }
+
+
+def _update(
+    config: Config, counts: dict[str, Any], shape: dict[str, Any], weight_bytes: int, flops: float
+) -> list[dict[str, Any]]:
+    """What each device of the policy update holds and how long it takes, by the formula of policy/memory.py."""
+    from seal_ray.policy.memory import need, seconds
+
+    policy = config.policy
+    tokens = int(counts["tasks"] * config.sampling.max_tokens / 2)
+    planned = []
+    for devices in (config.placement.trainers,) if config.placement.trainers else UPDATE_ON:
+        held = need(
+            shape,
+            devices=devices,
+            mode=policy.mode,
+            rank=policy.rank,
+            targets=policy.targets,
+            zero_stage=policy.zero_stage,
+            offload=policy.offload,
+            checkpointing=policy.checkpointing,
+            row_tokens=policy.micro_batch_tokens,
+            weight_bytes=weight_bytes,
+        )
+        taken = seconds(
+            shape,
+            tokens,
+            devices=devices,
+            flops=flops,
+            mode=policy.mode,
+            zero_stage=policy.zero_stage,
+            checkpointing=policy.checkpointing,
+            epochs=policy.epochs,
+            row_tokens=policy.micro_batch_tokens,
+            weight_bytes=weight_bytes,
+        )
+        planned.append({"devices": devices, "gb": round(held.total / 1e9, 2), "seconds": round(taken, 1)})
+    return planned
 
 
 def show(found: dict[str, Any]) -> str:
@@ -142,6 +183,8 @@ def show(found: dict[str, Any]) -> str:
         out.append(
             f"memory     base {m['base_gb']} GB; {m['wave']} candidates at once {m['wave_gb']} GB of {m['device_gb']:g}"
         )
+        each = ", ".join(f"{u['devices']}: {u['gb']} GB each, {u['seconds']:,} s" for u in found["update"])
+        out.append(f"update     on so many devices: {each}, start-up not counted")
         for device in ("gpu", "cpu"):
             hours = found.get(f"{device}_hours")
             if hours:

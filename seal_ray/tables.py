@@ -1,6 +1,7 @@
 """What a person is shown of a run in a terminal: its table, its status, one task or candidate from close by."""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,7 @@ def status(run: Run) -> dict[str, Json]:
         "phase": phase,
         "ended": ended.get("outcome"),
         "reason": ended.get("reason"),
+        "held": run.held(),
         "holder": dataclasses.asdict(holder) if holder else None,
         "last_event": max((e.time for e in events), default=None),
         "rounds": rounds,
@@ -94,6 +96,8 @@ def _workers(events: Sequence[Any]) -> dict[str, Json]:
 
 def show_status(found: dict[str, Any]) -> str:
     out = [f"{found['uri']}: {found['rounds_committed']} of {found['rounds_wanted']} rounds committed"]
+    if found["held"]:
+        out.append(f"round {found['held']} waits for a person's word: `seal-ray approve {found['uri']}`, or `reject`")
     if found["ended"]:
         out.append(f"ended: {found['ended']}" + (f" ({found['reason']})" if found["reason"] else ""))
     elif found["holder"]:
@@ -181,7 +185,7 @@ def show_inspection(found: dict[str, Any]) -> str:
         return "\n".join([f"round {found['round']}", *_candidate_lines(found, "")])
     task = found["task"]
     out = [f"round {found['round']}, task {task['id']}"]
-    out += [f"  {k}: {v}" for k, v in task["data"].items() if isinstance(v, str)]
+    out += [f"  {k}: {_short(v)}" for k, v in task["data"].items()]
     for alone in found["without_edit"]:
         out += _candidate_lines(alone, "  ")
     for e in found["edits"]:
@@ -208,8 +212,22 @@ def _candidate_lines(found: dict[str, Any], pad: str) -> list[str]:
     curve = f"loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps" if losses else "not trained"
     out = [f"{head}: {curve}, {trial['cost']['seconds']:.1f} s on {trial['worker']}"]
     says = {v["question"]: v for v in found["verdicts"]}
+    asked = {a["question"] for a in trial["answers"]}
     for answer in trial["answers"]:
-        verdict = says.get(answer["question"])
-        mark = "?" if not verdict or verdict["correct"] is None else "right" if verdict["correct"] else "wrong"
+        mark = _mark(says[answer["question"]]) if answer["question"] in says else ""
         out.append(f"{pad}  {mark:<6} {answer['question']}: {answer['text']!r}")
+    # a verdict may rest on several answers, as that of a vote does
+    out += [f"{pad}  {_mark(v):<6} {v['question']}" for v in found["verdicts"] if v["question"] not in asked]
     return out
+
+
+def _mark(verdict: dict[str, Json]) -> str:
+    return "?" if verdict["correct"] is None else "right" if verdict["correct"] else "wrong"
+
+
+def _short(value: Json, limit: int = 400) -> str:
+    """A text as it is, anything else as JSON of one line."""
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text)} characters)"

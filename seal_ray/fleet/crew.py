@@ -1,5 +1,6 @@
 """The crew of a run: it joins the cluster, plans who runs where, and has samplers, workers and trainers at hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
 
 PROCESS_BYTES = 1.5e9  # an actor without a model: its libraries and what they keep
 COPIES = 4  # of the weights as they are stored: in float32, and as much again for what is computed with them
+ANSWERING_ADAPTERS = 8  # adapters that answer in one batch of the engine beside a bank
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -105,23 +107,14 @@ class Crew:
 
     def _make_sampler(self, name: str, options: dict[str, Any]) -> Any:
         config = self._config
-        settings = EngineSettings(
-            device=self.placement.device,
-            dtype=config.model.dtype,
-            max_length=config.model.max_length,
+        settings = replace(
+            self._engine(),
             lora_rank=_engine_rank(config),
             tensor_parallel=config.placement.tensor_parallel if self.placement.device == "gpu" else 1,
             across_nodes=self.placement.sampler.across_nodes,
             gpu_memory=config.sampling.gpu_memory,
-            kv_cache_gb=config.sampling.kv_cache_gb,
-            trust_remote_code=config.model.trust_remote_code,
         )
-        env = {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **options["runtime_env"]["env_vars"]}
-        return (
-            sampler_class()
-            .options(**{**options, "runtime_env": {"env_vars": env}})
-            .remote(config.model, settings, config.storage)
-        )
+        return sampler_class().options(**_for_vllm(options)).remote(config.model, settings, config.storage)
 
     def _make_worker(self, name: str, options: dict[str, Any]) -> Any:
         config = self._config
@@ -134,7 +127,30 @@ class Crew:
             device="cuda" if on_gpu else "cpu",
             threads=0 if on_gpu else max(1, int(config.placement.worker_cpus)),
         )
-        return worker_class().options(**options).remote(name, settings)
+        if config.answering.how == "bank":
+            return worker_class().options(**options).remote(name, settings)
+        rank = config.inner.rank + _engine_rank(config)  # a candidate's adapter stands beside the policy's
+        engine = replace(
+            self._engine(), lora_rank=rank, adapters=ANSWERING_ADAPTERS, gpu_memory=config.answering.engine_memory
+        )
+        return worker_class().options(**_for_vllm(options)).remote(name, replace(settings, engine=engine))
+
+    def _engine(self) -> EngineSettings:
+        """What every vLLM engine of the run has in common."""
+        config = self._config
+        return EngineSettings(
+            device=self.placement.device,
+            dtype=config.model.dtype,
+            max_length=config.model.max_length,
+            kv_cache_gb=config.sampling.kv_cache_gb,
+            trust_remote_code=config.model.trust_remote_code,
+        )
+
+
+def _for_vllm(options: dict[str, Any]) -> dict[str, Any]:
+    """An actor's options with the environment in which vLLM runs inside the actor's own process."""
+    env = {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **options["runtime_env"]["env_vars"]}
+    return {**options, "runtime_env": {"env_vars": env}}
 
 
 def _engine_rank(config: Config) -> int:

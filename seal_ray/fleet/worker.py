@@ -16,6 +16,8 @@ from seal_ray.fleet.health import Sign
 from seal_ray.fleet.lease import Lease, OutOfMemory
 from seal_ray.fleet.weights import Shared, materialise
 from seal_ray.records import Trial, Version
+from seal_ray.sampling.answerer import EngineAnswerer, engine_answers
+from seal_ray.sampling.engine import EngineSettings
 
 SIGNS = "signs"  # the concurrency group that answers while the worker computes
 
@@ -30,6 +32,7 @@ class WorkerSettings:
     answering: AnsweringSection
     device: str = "cpu"  # cpu, cuda
     threads: int = 0  # on CPU; 0 leaves it to torch
+    engine: EngineSettings | None = None  # of the vLLM engine that answers where answers are long
 
 
 class Worker:
@@ -41,6 +44,9 @@ class Worker:
         self._lease: int | None = None
         self._model: Any = None
         self._tokenizer: Any = None
+        self._folder = ""  # of the model
+        self._policy: str | None = None  # folder of the policy's adapter
+        self._engine: EngineAnswerer[Any] | None = None
 
     def load_version(self, version: Version, files: Shared | str | None = None) -> str:
         """Work with this version from now on; returns its digest. `files`: its adapter or weights, if it has any."""
@@ -51,6 +57,9 @@ class Worker:
                 mend="hand over the folder with its files",
             )
         self._version, self._model = "", None
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
         gc.collect()
         try:
             import torch
@@ -59,11 +68,13 @@ class Worker:
                 torch.set_num_threads(settings.threads)
             own = materialise(files, settings.model) if isinstance(files, Shared) else files
             folder = models.fetch(settings.model, settings.storage)
+            self._folder = own if version.kind == "full" and own else folder
+            self._policy = own if version.kind == "adapter" else None
             self._model = models.load(
-                own if version.kind == "full" and own else folder,
+                self._folder,
                 dtype=settings.model.dtype,
                 device=settings.device,
-                adapter=own if version.kind == "adapter" else None,
+                adapter=self._policy,
                 quantization=settings.model.quantization,
                 trust_remote_code=settings.model.trust_remote_code,
             )
@@ -94,11 +105,25 @@ class Worker:
                 wave=inner.wave,
                 tokens_limit=inner.wave_tokens,
                 worker=self._name,
+                answerer=self._answerer(lease),
             )
         except Exception as error:
             raise sorted_error(error, f"lease {lease.id} on {self._name}") from None
         finally:
             self._lease = None
+
+    def _answerer(self, lease: Lease) -> EngineAnswerer[Any] | None:
+        """The engine if this lease's answers may be long, else None: the bank answers itself."""
+        from seal_ray.inner import Sample
+
+        answering, engine = self._settings.answering, self._settings.engine
+        longest = max((ask.max_tokens for attempt in lease.attempts for ask in attempt.asks), default=0)
+        if engine is None or not engine_answers(answering.how, answering.engine_from, longest):
+            return None
+        if self._engine is None:
+            self._engine = EngineAnswerer(self._folder, engine, Sample, self._policy)
+            self._engine.start()
+        return self._engine
 
     def ping(self) -> Sign:
         """A sign of life."""

@@ -9,6 +9,7 @@ from seal_ray.records import Event, Json
 PHASES = ("sampling", "trials", "grading", "update", "gate")
 ARMS = {"baseline": "base", "context": "context alone", "edit": "mean edit"}
 
+GATED = {"sampled", "trial", "trial_failed", "graded", "round_resumed"}
 PROGRESS = {"sampled", "trial", "update_step", "phase_ended"}  # whatever was missing is there
 
 
@@ -82,6 +83,7 @@ class Tally:
     workers: dict[str, str] = field(default_factory=dict)
     waiting: str = ""
     loss: float | None = None
+    gating: bool = False  # what comes in belongs to the gate's comparison and not to the round's own trials
     decision: str = ""
     warning: str = ""
 
@@ -98,9 +100,16 @@ class Tally:
     def take(self, event: Event) -> None:
         if event.kind in PROGRESS:
             self.waiting = ""
+        if self.gating and self._of_gate(event):
+            return
         act = getattr(self, f"_on_{event.kind}", None)
         if act:
             act(event, event.data)
+
+    def _of_gate(self, event: Event) -> bool:
+        if event.kind in {"trial", "trial_failed"}:
+            self.counts["gate"].step(event.time)
+        return event.kind in GATED or event.data.get("phase") in {"sampling", "trials", "grading"}
 
     # the run and its rounds
 
@@ -114,6 +123,7 @@ class Tally:
         self.tasks = _count(data.get("tasks"))
         self.edits = int(data.get("edits") or self.edits)
         self.counts = {p: Count() for p in PHASES}
+        self.gating = False
         self.failures = Counter()
         self.likelihood = {a: Mean() for a in ARMS.values()}
         self.seconds, self.kept, self.loss, self.decision = Mean(), None, None, ""
@@ -131,6 +141,7 @@ class Tally:
         if self.phase in self.counts:
             self.counts[self.phase].begin(event.time)
             self.counts[self.phase].total = _count(data.get("total")) or self.counts[self.phase].total
+        self.gating = self.phase == "gate"
 
     def _on_phase_progress(self, event: Event, data: Any) -> None:
         count = self.counts.get(str(data.get("phase")))
@@ -143,6 +154,7 @@ class Tally:
         count = self.counts.get(str(data.get("phase")))
         if count:
             count.done = count.total = max(count.done, count.total)
+        self.gating = self.gating and data.get("phase") != "gate"
 
     # what comes in
 

@@ -78,6 +78,10 @@ class EngineAnswerer(Generic[S]):
         self._bank: Bank | None = None
         self._folders: dict[int, str] = {}
 
+    def start(self) -> None:
+        """Bring the engine up now: what it takes of a device's memory is then gone before a bank is measured out."""
+        self._running()
+
     def answer(self, bank: Bank, prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[S]]]:
         """For each adapter, prompt and sample an answer; no prompts for an adapter give an empty list."""
         engine = self._running()

@@ -97,3 +97,4 @@ def test_plan_says_what_a_run_will_do() -> None:
     assert found["round"]["candidates"] == 6 * 3 + 6 + 6
     assert found["tasks"]["train"] > 0
     assert found["memory"]["wave_gb"] > found["memory"]["base_gb"]
+    assert all(u["seconds"] > 0 and u["gb"] > found["memory"]["base_gb"] for u in found["update"])

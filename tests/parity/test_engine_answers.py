@@ -13,9 +13,11 @@ import ray
 from ray.cloudpickle import register_pickle_by_value
 from ray.exceptions import RayTaskError
 
-from seal_ray.config import ModelSection
+from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import InfraError
-from seal_ray.records import Example, Recipe
+from seal_ray.fleet.lease import Lease
+from seal_ray.fleet.worker import Worker, WorkerSettings
+from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Version
 from seal_ray.sampling.answerer import engine_answers
 from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
 
@@ -144,3 +146,37 @@ def test_over_a_policy_the_engine_answers_with_the_policy_too(
 )
 def test_who_answers_follows_from_length_or_configuration(how: Any, longest: int, engine: bool) -> None:
     assert engine_answers(how, 512, longest) is engine
+
+
+def test_a_worker_answers_a_wave_by_its_engine_as_by_its_bank(start: Callable[..., Callable[..., Any]]) -> None:
+    del start  # Ray is up
+    ids = tuple(range(100, 140))
+    asks = (Ask("q", ids[:6], ((*ids[6:9], 2),), 12, ()), Ask("r", ids[20:24], (), 12, ()))
+    trained = Candidate("a", "t", "edit", "e", 0, 0, 5, RECIPE)
+    lease = Lease(
+        1,
+        "v0",
+        (
+            Attempt(trained, (Example(ids, (True,) * len(ids)),), asks),
+            Attempt(Candidate("b", "t", "baseline", None, -1, 0, 0, None), (), asks),
+        ),
+    )
+    found = {}
+    for how in ("bank", "engine"):
+        settings = WorkerSettings(
+            ModelSection(name="builtin:tiny", dtype="float32"),
+            StorageSection(),
+            InnerSection(),
+            AnsweringSection(how=how),
+            engine=dataclasses.replace(SETTINGS, lora_rank=8) if how == "engine" else None,
+        )
+        remote: Any = ray.remote
+        worker = remote(Worker).options(runtime_env={"env_vars": ENVIRONMENT}).remote(how, settings)
+        ray.get(worker.load_version.remote(Version(0, "v0", "the base model")), timeout=120)
+        found[how] = ray.get(worker.try_wave.remote(lease), timeout=120)
+        ray.kill(worker)
+    for ours, theirs in zip(found["bank"], found["engine"], strict=True):
+        assert ours.failure is None and theirs.failure is None
+        assert [a.text for a in ours.answers] == [a.text for a in theirs.answers]
+        assert [x.logprob for x in ours.likelihoods] == pytest.approx([x.logprob for x in theirs.likelihoods], abs=1e-3)
+    assert found["bank"][0].answers[0].text != found["bank"][1].answers[0].text

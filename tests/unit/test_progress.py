@@ -126,6 +126,25 @@ def test_quiet_mode_says_nothing() -> None:
     assert out.getvalue() == ""
 
 
+def test_what_the_gate_tries_is_counted_as_the_gates() -> None:
+    state = Tally()
+    state.take(Event("round_started", {"tasks": 2, "edits": 2}, 1, 1.0))
+    state.take(Event("trial", {"kind": "edit", "seconds": 1.0}, 1, 2.0))
+    before = {name: (count.done, count.total) for name, count in state.counts.items()}
+    state.take(Event("phase_started", {"phase": "gate"}, 1, 3.0))
+    state.take(Event("phase_started", {"phase": "sampling", "total": 9}, 1, 3.0))
+    state.take(Event("sampled", {"edits": 3, "failed": 1}, 1, 4.0))
+    state.take(Event("trial", {"kind": "edit", "likelihood": -1.0}, 1, 5.0))
+    state.take(Event("graded", {}, 1, 5.0))
+    state.take(Event("phase_ended", {"phase": "trials"}, 1, 6.0))
+    assert state.counts["gate"].done == 1 and not state.failures
+    for name in ("sampling", "trials", "grading"):
+        assert (state.counts[name].done, state.counts[name].total) == before[name]
+    state.take(Event("phase_ended", {"phase": "gate"}, 1, 7.0))
+    state.take(Event("trial", {"kind": "edit"}, 1, 8.0))
+    assert state.counts["trials"].done == 2
+
+
 def test_bars_show_phases_workers_failures_and_means_and_take_no_markup_from_outside() -> None:
     state = tally()
     for event in round_events():
