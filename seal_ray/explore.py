@@ -92,6 +92,7 @@ class Exploration:
         self.trials: dict[str, Trial] = {}
         self.verdicts: dict[str, list[Verdict]] = {}
         self._tasks = {t.id: t for t in plan.tasks}
+        self._unopened: deque[Task] = deque()  # their edits are there, their candidates are made when there is room
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
         self._answering = config.answering.model_dump(mode="json", exclude={"engine_memory"})
@@ -117,7 +118,7 @@ class Exploration:
         for task in self.plan.tasks:
             edits = sorted(by_task.get(task.id, []), key=lambda e: e.slot)
             if self.plan.given is not None or len(edits) >= self.plan.edits:
-                self._open(task, edits)
+                self._arrived(task, edits)
         for request in self.asked():
             self._repeat(request)
         known = sum(c in self.trials for c in self.candidates)
@@ -171,7 +172,7 @@ class Exploration:
                 continue
             for edit in parsed:
                 self.ledger.append("edits", edit)
-            self._open(task, parsed)
+            self._arrived(task, parsed)
             self._tell(
                 "sampled",
                 task=task_id,
@@ -201,9 +202,17 @@ class Exploration:
 
     # candidates
 
-    def _open(self, task: Task, edits: list[Edit]) -> None:
-        """A task's edits are there: its candidates can be made."""
+    def _arrived(self, task: Task, edits: list[Edit]) -> None:
+        """A task's edits are there. Tokenising all of many tasks at once would keep the workers waiting."""
         self.edits[task.id] = edits
+        if self._known_trials:  # of a round that was begun before: what is left of it must be known at once
+            self._open(task)
+        else:
+            self._unopened.append(task)
+
+    def _open(self, task: Task) -> None:
+        """Make a task's candidates."""
+        edits = self.edits[task.id]
         self._add(task, "baseline", None, 0)
         for repeat in range(self.plan.repeats):
             if self.plan.context_arm:
@@ -272,7 +281,10 @@ class Exploration:
     def attempts(self, room: int) -> list[Attempt]:
         """The next candidates to try, whole, as many as there is room for."""
         out = []
-        while self._ready and len(out) < room:
+        while len(out) < room and (self._ready or self._unopened):
+            if not self._ready:
+                self._open(self._unopened.popleft())
+                continue
             candidate = self._ready.popleft()
             task = self._tasks[candidate.task]
             examples = () if candidate.kind == "baseline" else self._training(task.id, candidate.edit)[0]
@@ -356,12 +368,12 @@ class Exploration:
 
     @property
     def queued(self) -> int:
-        """Candidates that nobody has been given yet."""
-        return len(self._ready)
+        """What nobody has been given yet: candidates, and tasks whose candidates are not made yet."""
+        return len(self._ready) + len(self._unopened)
 
     @property
     def done(self) -> bool:
-        return self.sampled and not (self._ready or self._running or self._grading)
+        return self.sampled and not (self._unopened or self._ready or self._running or self._grading)
 
     def coverage(self) -> float:
         """Share of the candidates with a verdict, among those that could have one."""
