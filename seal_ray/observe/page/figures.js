@@ -1,0 +1,132 @@
+// The overview: how the run did, round by round.
+const STATES = {
+  done: "done", on: "on: somebody drives it now", held: "held: its gate waits for a person's word",
+  stopped: "stopped; nobody drives it", "not begun": "nothing has happened yet", Interrupted: "interrupted", BudgetSpent: "stopped: its budget is spent",
+};
+const stateOf = () => STATES[data.state] || `stopped: ${data.state}`;
+const sum = (pick) => data.rounds.reduce((all, r) => all + (pick(r) || 0), 0);
+const decisionKind = (decision) => ({ accept: "good", reject: "bad", hold: "wait" })[decision] || "";
+
+function overview() {
+  const out = [el("h1", {}, "Overview"), headline()];
+  if (data.reason) out.push(note(`It says: ${data.reason}`));
+  if (data.left_out) {
+    out.push(note(`${plural(data.left_out, "task")} of earlier rounds or of gates ${data.left_out === 1 ? "has" : "have"} no page here, to keep this file small; \`seal-ray inspect\` shows them. The figures count all.`));
+  }
+  if (!data.rounds.length) {
+    out.push(section("Nothing to show yet", "The run has been set up, and no round has begun. Make the report again later."));
+  } else {
+    out.push(closedBook(), rewards(), trust(), updates(), gates());
+  }
+  return [...out, costs(), failures(), settings()];
+}
+
+function headline() {
+  const failed = (n) => n > 0 && el("span", { class: "bad-text" }, `${whole(n)} failed`);
+  const tile = (name, value, ...more) => el("div", { class: "tile" }, el("div", { class: "name" }, name), el("div", { class: "value" }, value), el("div", { class: "more" }, ...more));
+  const deleted = sum((r) => r.deleted.length);
+  const kept = data.rounds.filter((r) => r.arms?.kept?.likelihood && r.arms?.base?.likelihood).at(-1);
+  const untried = sum((r) => r.untried);
+  return el("div", { class: "tiles" },
+    tile("rounds committed", data.rounds_wanted ? `${data.committed} of ${data.rounds_wanted}` : data.committed, stateOf()),
+    tile("tasks", whole(sum((r) => r.tasks)), deleted > 0 && `${deleted} deleted since`),
+    tile("edits", whole(sum((r) => r.edits)), failed(sum((r) => r.edits_failed)) || `${whole(sum((r) => r.kept))} kept`),
+    tile("trials", whole(sum((r) => r.trials)), failed(sum((r) => r.trials_failed)), untried > 0 && ` ${whole(untried)} not tried`, !sum((r) => r.trials_failed) && !untried && "none failed"),
+    kept && tile("kept edit over base", signed(kept.arms.kept.likelihood.mean - kept.arms.base.likelihood.mean, 2), `likelihood, round ${kept.round}`),
+    tile("at work", lasting(data.time.seconds), plural(data.time.sittings.length, "sitting")),
+  );
+}
+
+// closed book
+
+function closedBook() {
+  const told = data.rounds.filter((r) => r.arms);
+  const series = (measure) => ARMS.map(([arm, name]) => ({
+    arm, name, points: told.map((r) => [r.round, r.arms[arm]?.[measure]]).filter(([, v]) => v).map(([r, v]) => [r, v.mean, v.error]),
+  })).filter((s) => s.points.length);
+  const cells = (r, measure, form) => [
+    ...ARMS.map(([arm]) => estimate(r.arms[arm]?.[measure], form)),
+    r.arms.edit?.[measure] && r.arms.base?.[measure] ? (measure === "accuracy" ? `${signed(100 * (r.arms.edit.accuracy.mean - r.arms.base.accuracy.mean), 1)} points` : signed(r.arms.edit[measure].mean - r.arms.base[measure].mean)) : "–",
+  ];
+  const rows = told.flatMap((r) => [
+    [r.round, "accuracy", ...cells(r, "accuracy", percent)],
+    [r.round, "likelihood", ...cells(r, "likelihood", plain)],
+  ]);
+  return section("Closed book, by round",
+    "Means over the round's tasks, ± standard error. Likelihood: mean log-probability of a gold answer's token; it moves long before accuracy does. Kept edits were chosen by these very trials, so they flatter themselves.",
+    legend(ARMS),
+    el("div", { class: "two" },
+      card("Accuracy", overRounds("accuracy by round", series("accuracy"), { form: percent, percentages: true })),
+      card("Likelihood", overRounds("likelihood by round", series("likelihood"), { form: plain }))),
+    told.length > 0 && folded("The same as a table", () => table(["round", "closed book", ...ARMS.map(([, n]) => n), "mean edit − base"], rows, [0, 2, 3, 4, 5, 6])));
+}
+
+// rewards
+
+function rewards() {
+  const of = (round) => data.edits.filter((e) => e.round === round && e.reward).map((e) => ({ value: e.reward[0], kept: e.weight > 0 }));
+  const told = data.rounds.map((r) => [r, of(r.round)]).filter(([, values]) => values.length);
+  if (!told.length) return section("Rewards", "No edit has a reward yet.");
+  const bounds = range(told.flatMap(([, values]) => values.map((v) => v.value)), { zero: true, margin: 0.02 });
+  return section("Rewards", "What each edit is worth: the gain over its task's baseline, shrunk towards the task's mean as far as repeats disagree. The line stands at no gain.",
+    el("ul", { class: "legend" }, [["edit", "edits"], ["kept", "kept"]].map(([arm, name]) => el("li", {}, el("span", { class: `swatch ${arm}` }), name))),
+    el("div", { class: told.length > 1 ? "two" : "" }, told.map(([r, values]) => {
+      const above = values.filter((v) => v.value > 0).length;
+      const mean = values.reduce((a, v) => a + v.value, 0) / values.length;
+      return card(`Round ${r.round}`, histogram(`rewards of round ${r.round}`, values, bounds),
+        note(`${plural(values.length, "edit")} with a reward (${r.measure}), mean ${signed(mean)}; ${whole(above)} above their baseline; `,
+          link({ view: "edits", round: r.round, show: "kept" }, `${whole(r.kept)} kept`), r.abstained > 0 && `; ${plural(r.abstained, "task")} gave none`));
+    })));
+}
+
+// how far it can be trusted
+
+function trust() {
+  const told = data.rounds.filter((r) => r.arms);
+  if (!told.length) return null;
+  const notes = told.flatMap((r) => (r.notes || []).map((n) => `round ${r.round}: ${n}`));
+  return section("How far the rewards can be trusted",
+    "Reliability: how much of the difference between edits of a task would come back on fresh training seeds (with one repeat it can't be told). Diversity: how much the edits of a task differ, 0 to 1. Coverage: share of the candidates with a verdict.",
+    table(["round", "reliability of accuracy", "of likelihood", "of the blend", "diversity", "coverage", "rewards are made of"],
+      told.map((r) => [r.round, ...["accuracy", "likelihood", "blend"].map((m) => plain(r.reliability?.[m], 2)), plain(r.diversity, 2), percent(r.coverage, 0), r.measure]), [0, 1, 2, 3, 4, 5]),
+    notes.length > 0 && folded(plural(notes.length, "note"), () => el("ul", {}, notes.map((n) => el("li", {}, n)))));
+}
+
+// update and gate
+
+function updates() {
+  const told = data.rounds.filter((r) => r.update);
+  if (!told.length) return null;
+  return section("Policy updates", "How the policy was trained on from the kept edits. In nats per token: KL is how far it moved from the version before, on these edits; drift, how far it is off the base, on a probe.",
+    el("div", { class: "cards" }, told.map((r) => {
+      const u = r.update;
+      if (!known(u.version)) return card(`Round ${r.round}`, badge("wait", "no update"), note(u.reason || "no reason was told"));
+      const losses = (u.losses || []).filter(known);
+      return card(`Round ${r.round}: version ${r.version ?? "?"} → ${u.version}`,
+        losses.length > 0 && lossCurve("loss of the update", [{ points: losses, width: 1, name: "loss of the update" }]),
+        facts([["edits learned from", whole(u.edits)], ["steps", whole(u.steps)], losses.length > 0 && ["loss", `${plain(losses[0], 2)} → ${plain(losses.at(-1), 2)}`],
+          ["KL", plain(u.kl, 4)], ["drift from base", plain(u.drift, 4)], known(u.entropy_before) && ["entropy", `${plain(u.entropy_before, 2)} → ${plain(u.entropy, 2)}`], ["took", lasting(u.seconds)]]));
+    })));
+}
+
+function gates() {
+  const told = data.rounds.filter((r) => r.gate || r.decision || r.rollback);
+  if (!told.length) return null;
+  const rule = data.config.gate || {};
+  return section("Gate", "Whether the new version became current: its edits against the old version's on validation tasks (gain with its interval), questions lost, and drift. Dashed: the loss that gate.tolerance allows.",
+    el("div", { class: "cards" }, told.map((r) => gate(r, rule))));
+}
+
+function gate(r, rule) {
+  const g = r.gate, f = g?.figures || {};
+  const decision = r.decision || r.word?.decision || g?.decision;
+  return card([`Round ${r.round} `, decision && badge(decisionKind(decision), decision)],
+    r.rollback && note(`Before this round ${r.rollback.by || "somebody"} made version ${r.rollback.version?.number} current again${r.rollback.why ? `: ${r.rollback.why}` : ""}.`),
+    !g && note(rule.mode === "off" ? "gate.mode is off: every version is accepted." : decision === "no update" ? "There was no new version." : "No comparison was made."),
+    g && known(f.gain) && interval("gain of the new version", { low: f.gain_low, mean: f.gain, high: f.gain_high, bounds: known(rule.tolerance) ? [[-rule.tolerance, `tolerance ${rule.tolerance}`]] : [] }),
+    g && el("ul", { class: "reasons" }, (g.reasons || []).map((why) => el("li", {}, why))),
+    g && g.decision === "hold" && note(`The rule would have said: ${g.advice}.`),
+    r.word && note(`${r.word.by || "A person"} decided: ${r.word.decision}${r.word.why ? ` (${r.word.why})` : ""}.`),
+    g && facts([["old version", plain(f.old)], ["new version", plain(f.new)], ["validation tasks", whole(f.tasks)], f.unpaired > 0 && ["unpaired", whole(f.unpaired)],
+      known(f.regression_lost) && ["questions lost", `${percent(f.regression_lost)} of ${whole(f.regression_questions)}`], ["drift", plain(f.drift, 4)]]));
+}

@@ -1,0 +1,194 @@
+"""From a run's ledger to its report: the figures of every round as plain data, and one file to read them in."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from seal_ray import __version__
+from seal_ray.errors import ConfigError
+from seal_ray.history import Round, Run
+from seal_ray.observe.report import Page, Report, compose
+from seal_ray.observe.timeline import timeline
+from seal_ray.reading import Reader
+from seal_ray.records import Event, Failure, Json
+from seal_ray.storage.access import tombstones
+
+WARNINGS = 200
+
+
+def write(run: Run, to: Path) -> Report:
+    """Write the report of a run as one file."""
+    made = compose(overview(run), pages(run))
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(made.html)
+    except OSError as error:
+        raise ConfigError(f"{to} can't be written: {error.strerror}", mend="name another file with --to") from None
+    return made
+
+
+def pages(run: Run) -> Iterator[Page]:
+    """The newest round first, its own tasks before those that its gate asked."""
+    config: dict[str, Any] = run.record["config"]
+    numbers = {v.digest: v.number for v in run.versions()}
+    for number in reversed(run.ledger.rounds()):
+        found = run.round(number)
+        yield from Reader(found, run.ledger.round(number), config, numbers).pages()
+
+
+# the figures
+
+
+def overview(run: Run) -> dict[str, Json]:
+    """Everything but the pages of tasks."""
+    events = run.events()
+    config: dict[str, Any] = run.record["config"]
+    holder = run.ledger.holder()
+    ended = next((dict(e.data) for e in reversed(events) if e.kind in {"run_ended", "run_started"}), {})
+    rounds = run.rounds()
+    return {
+        "uri": run.uri,
+        "made": time.time(),
+        "by": f"seal_ray {__version__}",
+        "state": _state(ended, holder is not None, bool(events)),
+        "reason": ended.get("reason"),
+        "rounds_wanted": (config.get("run") or {}).get("rounds"),
+        "committed": run.latest,
+        "rounds": [_figures(run, found, gone) for found, gone in zip(rounds, _deleted(run, rounds), strict=True)],
+        "time": timeline(events),
+        "grading": _grading(events),
+        "failures": [line for found in rounds for line in _failures(found)] + _lost(events),
+        "warnings": _warnings(events),
+        "store_retries": sum(e.kind == "storage" for e in events),
+        "config": config,
+        "software": run.record.get("software"),
+        "digest": run.record.get("digest"),
+    }
+
+
+def _state(ended: dict[str, Any], driven: bool, told: bool) -> str:
+    if driven:
+        return "on"
+    return str(ended.get("outcome") or ("stopped" if told else "not begun"))
+
+
+def _figures(run: Run, found: Round, deleted: list[str]) -> dict[str, Json]:
+    part = run.ledger.round(found.number)
+    selection = part.get("selection.json") or {}
+    worth: dict[str, Any] = found.rewards or {}
+    own = {t.id for t in found.tasks}
+    edits = [e for e in found.edits if e.task in own]
+    tried = {t.candidate for t in found.trials}
+    return {
+        "round": found.number,
+        "committed": found.committed,
+        "decision": (found.manifest or {}).get("decision"),
+        "version": found.version.number if found.version else None,
+        "tasks": len(found.tasks),
+        "deleted": deleted,
+        "edits": len(edits),
+        "edits_failed": sum(e.failure is not None for e in edits),
+        "candidates": len(found.candidates),
+        "trials": len(found.trials),
+        "trials_failed": sum(t.failure is not None for t in found.trials),
+        "untried": sum(c.id not in tried for c in found.candidates),
+        "verdicts": len(found.verdicts),
+        "kept": len(found.choices),
+        "abstained": len(selection.get("abstained") or {}),
+        "arms": {**worth["arms"], "kept": selection.get("kept")} if worth else None,
+        **{k: worth.get(k) for k in ("reliability", "diversity", "coverage", "measure", "notes")},
+        "update": _update(found.update),
+        "gate": found.gate,
+        "word": part.get("decision.json"),
+        "rollback": part.get("rollback.json"),
+        "cost": _cost(found, own),
+    }
+
+
+def _update(update: dict[str, Any] | None) -> dict[str, Json] | None:
+    if update is None or not update.get("version"):
+        return update
+    names = ("steps", "seconds", "losses", "kl", "drift", "entropy", "entropy_before", "held_back", "left_out", "log")
+    lessons = len(update.get("edits") or [])
+    return {"version": update["version"]["number"], "edits": lessons} | {k: update.get(k) for k in names}
+
+
+def _cost(found: Round, own: set[str]) -> dict[str, dict[str, float]]:
+    """Seconds, tokens and steps of the trials by arm; the gate's tasks are an arm of their own."""
+    about = {c.id: c for c in found.candidates}
+    sums: dict[str, dict[str, float]] = {}
+    for trial in found.trials:
+        candidate = about.get(trial.candidate)
+        arm = "gate" if trial.task not in own else candidate.kind if candidate else "edit"
+        total = sums.setdefault(arm, dict.fromkeys(("trials", "seconds", "fit", "answer", "tokens", "steps"), 0.0))
+        cost = trial.cost
+        spent = (1, cost.seconds, cost.fit_seconds, cost.answer_seconds, cost.tokens, cost.steps)
+        for key, amount in zip(total, spent, strict=True):
+            total[key] = round(total[key] + amount, 3)
+    return sums
+
+
+def _deleted(run: Run, rounds: Sequence[Round]) -> list[list[str]]:
+    """The tasks that were taken out of each round, by their digests: a deletion rewrote the list of its tasks."""
+    stones = tombstones(run.ledger.store)
+
+    def of(prefix: str) -> list[str]:
+        return sorted({s["task"] for s in stones if any(p["path"].startswith(prefix) for p in s["replaced"])})
+
+    return [of(f"rounds/{r.number:04d}/tasks.") for r in rounds]
+
+
+def _failures(found: Round) -> list[dict[str, Json]]:
+    about = {c.id: c.kind for c in found.candidates}
+    kinds: list[tuple[str, Failure]] = [("edit", e.failure) for e in found.edits if e.failure]
+    kinds += [(f"trial of {_arm(about.get(t.candidate))}", t.failure) for t in found.trials if t.failure]
+    kinds += [("verdict", v.failure) for v in found.verdicts if v.failure]
+    if found.update and not found.update.get("version"):
+        kinds.append(("update", Failure("none", str(found.update.get("reason") or "no version was made"))))
+    return _counted(found.number, kinds)
+
+
+def _arm(kind: str | None) -> str:
+    return {"baseline": "the baseline", "context": "the context alone"}.get(kind or "", "an edit")
+
+
+def _lost(events: Sequence[Event]) -> list[dict[str, Json]]:
+    """What was nobody's fault is in no record: it is only told of."""
+    by_round: dict[int, list[tuple[str, Failure]]] = defaultdict(list)
+    for event in events:
+        if event.kind == "trial_failed" and event.data.get("blame") == "infra":
+            said = Failure(str(event.data.get("kind")), str(event.data.get("message")), "infra")
+            by_round[event.round].append(("trial", said))
+    return [line for number, kinds in sorted(by_round.items()) for line in _counted(number, kinds)]
+
+
+def _counted(number: int, kinds: Sequence[tuple[str, Failure]]) -> list[dict[str, Json]]:
+    counts = Counter((what, f.kind, f.blame) for what, f in kinds)
+    like = {(what, f.kind, f.blame): f.message for what, f in reversed(kinds)}
+    return [
+        {"round": number, "what": key[0], "kind": key[1], "blame": key[2], "count": count, "like": like[key]}
+        for key, count in counts.most_common()
+    ]
+
+
+def _grading(events: Sequence[Event]) -> list[dict[str, Json]]:
+    """Calls and dollars by grader, as far as they were told."""
+    sums: dict[str, Counter[str]] = {}
+    for event in events:
+        if event.kind == "graded":
+            total = sums.setdefault(str(event.data.get("grader")), Counter())
+            for key in ("verdicts", "failed", "seconds", "calls", "cached", "cost"):
+                total[key] += event.data.get(key) or 0  # type: ignore[assignment]
+    return [{"grader": name, **total} for name, total in sums.items()]
+
+
+def _warnings(events: Sequence[Event]) -> list[dict[str, Json]]:
+    found: dict[tuple[int, str], dict[str, Json]] = {}
+    for event in events:
+        if event.kind == "warning":
+            key = event.round, str(event.data.get("message"))
+            line = found.setdefault(key, {"round": key[0], "message": key[1], "count": 0, "time": event.time})
+            line["count"] = int(line["count"]) + 1
+    return list(found.values())[-WARNINGS:]
