@@ -337,10 +337,17 @@ def _is_about(value: Json, task_id: str, ours: set[str]) -> bool:
     if not isinstance(value, dict):
         return False
     inner = value.get("data")
-    if isinstance(inner, dict) and (inner.get("task") == task_id or inner.get("candidate") in ours):
+    if isinstance(inner, dict) and (inner.get("task") == task_id or _names(inner, "candidate", ours)):
         return True
     is_task = value.get("id") == task_id and "data" in value
-    return is_task or value.get("task") == task_id or value.get("candidate") in ours or value.get("edit") in ours
+    mine = value.get("task") == task_id or _names(value, "candidate", ours) or _names(value, "edit", ours)
+    return is_task or mine
+
+
+def _names(value: dict[str, Json], key: str, ours: set[str]) -> bool:
+    """Whether what stands under the key is one of those names. An arm is called `edit` too, and is none."""
+    name = value.get(key)
+    return isinstance(name, str) and name in ours
 
 
 def _prune(value: Any, task_id: str, ours: set[str]) -> Any:
