@@ -56,6 +56,7 @@ def overview(run: Run) -> dict[str, Json]:
         "reason": ended.get("reason"),
         "rounds_wanted": (config.get("run") or {}).get("rounds"),
         "committed": run.latest,
+        "held": run.held(),
         "rounds": [_figures(run, found, gone) for found, gone in zip(rounds, _deleted(run, rounds), strict=True)],
         "time": timeline(events),
         "grading": _grading(events),

@@ -1,15 +1,22 @@
 // The overview: how the run did, round by round.
 const STATES = {
-  done: "done", on: "on: somebody drives it now", held: "held: its gate waits for a person's word",
+  done: "done", on: "on: somebody drives it now",
   stopped: "stopped; nobody drives it", "not begun": "nothing has happened yet", Interrupted: "interrupted", BudgetSpent: "stopped: its budget is spent",
 };
-const stateOf = () => STATES[data.state] || `stopped: ${data.state}`;
+const stateOf = () =>
+  data.held ? `round ${data.held} waits for a person's word`
+  : data.state === "held" ? "decided; the next run goes on with it"
+  : STATES[data.state] || `stopped: ${data.state}`;
 const sum = (pick) => data.rounds.reduce((all, r) => all + (pick(r) || 0), 0);
 const decisionKind = (decision) => ({ accept: "good", reject: "bad", hold: "wait" })[decision] || "";
 
 function overview() {
   const out = [el("h1", {}, "Overview"), headline()];
-  if (data.reason) out.push(note(`It says: ${data.reason}`));
+  if (data.reason && data.state !== "done") out.push(note(`Why it ended: ${data.reason}`));
+  for (const r of data.rounds.filter((one) => !one.committed)) {
+    out.push(note(badge("wait", `round ${r.round} is open`), ` ${plural(r.edits, "edit")} of ${plural(r.tasks, "task")}, ${whole(r.trials)} of ${plural(r.candidates, "candidate")} tried${r.arms ? "" : "; it has no rewards yet"}.`));
+  }
+  if (sum((r) => r.deleted.length)) out.push(note("Tasks were deleted from this run. A round's means still count them; nothing else of them is left."));
   if (data.left_out) {
     out.push(note(`${plural(data.left_out, "task")} of earlier rounds or of gates ${data.left_out === 1 ? "has" : "have"} no page here, to keep this file small; \`seal-ray inspect\` shows them. The figures count all.`));
   }
@@ -54,7 +61,7 @@ function closedBook() {
   ]);
   return section("Closed book, by round",
     "Means over the round's tasks, ± standard error. Likelihood: mean log-probability of a gold answer's token; it moves long before accuracy does. Kept edits were chosen by these very trials, so they flatter themselves.",
-    legend(ARMS),
+    legend(ARMS.filter(([arm]) => told.some((r) => r.arms[arm]?.likelihood || r.arms[arm]?.accuracy))),
     el("div", { class: "two" },
       card("Accuracy", overRounds("accuracy by round", series("accuracy"), { form: percent, percentages: true })),
       card("Likelihood", overRounds("likelihood by round", series("likelihood"), { form: plain }))),

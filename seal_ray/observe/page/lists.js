@@ -28,6 +28,7 @@ const state = (row) =>
   : row.trials === 0 && row.trials_failed ? badge("bad", `trials failed: ${row.trial_failure}`)
   : row.trials === 0 && row.untried ? badge("wait", "not tried")
   : row.part === "gate" ? badge("", "gate")
+  : known(row.failed) && row.failed ? badge("wait", `${plural(row.failed, "edit")} failed`)
   : row.trials_failed ? badge("wait", `${plural(row.trials_failed, "trial")} failed`) : null;
 
 const LISTS = {

@@ -52,7 +52,7 @@ function top() {
   const decided = data.rounds.at(-1)?.decision;
   document.getElementById("top").append(
     el("div", { class: "who" }, el("span", { class: "product" }, "seal_ray report"), el("span", { class: "uri" }, data.uri),
-      badge(data.state === "done" ? "good" : data.state === "on" || data.state === "held" ? "wait" : "", data.state === "on" ? "on" : data.state), decided === "reject" && badge("bad", "last version rejected")),
+      badge(data.state === "done" ? "good" : data.state === "on" || data.state === "held" ? "wait" : "", data.held ? "held" : data.state.toLowerCase()), decided === "reject" && badge("bad", "last version rejected")),
     el("nav", { "aria-label": "views" }, tab("overview", "Overview"), tab("tasks", "Tasks", count(data.tasks.length + sum((r) => r.deleted.length))), tab("edits", "Edits", count(data.edits.length)), toggle));
   document.getElementById("end").append(`Made ${moment(data.made)} by ${data.by}, from the run's ledger alone.`,
     data.longest < 20000 ? ` Texts over ${whole(data.longest)} characters are cut.` : "");

@@ -149,7 +149,7 @@ function replies(mine, i) {
     const c = same[0], times = same.length > 1 && el("span", { class: "quiet" }, ` ×${same.length}`);
     if (c.state !== "tried") return el("div", { class: "reply" }, c.state === "failed" ? badge("bad", `failed: ${c.failure.kind}`) : badge("wait", c.state === "lost" ? "lost" : "not tried yet"), times);
     const v = c.verdicts[i], answers = c.answers[i];
-    return el("div", { class: "reply" }, mark(v), el("div", {}, answers.length ? answers.map(([said, finish]) => el("div", { class: "answer" }, picture(said), finish === "length" && el("span", { class: "quiet" }, " …"))) : el("em", {}, "no answer"), v?.failure && el("span", { class: "bad-text" }, v.failure.message), times));
+    return el("div", { class: "reply" }, mark(v), el("div", {}, answers.length ? answers.map(([said, finish]) => el("div", { class: "answer" }, picture(said.trim() || "(an empty answer)"), finish === "length" && el("span", { class: "quiet" }, " …"))) : el("em", {}, "no answer"), v?.failure && el("span", { class: "bad-text" }, v.failure.message), times));
   });
 }
 
