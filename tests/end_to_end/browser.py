@@ -66,7 +66,7 @@ class Browser:
         return got["result"].get("value")
 
     def wait_for(self, script: str, within: float = 20) -> Any:
-        """The value of an expression once it is something."""
+        """The value of an expression once it is something: a number or a text, not an element."""
         end = time.monotonic() + within
         while True:
             value = self.run(script)

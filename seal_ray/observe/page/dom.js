@@ -83,6 +83,6 @@ const facts = (pairs) =>
 
 function folded(title, make) {
   const box = el("details", {}, el("summary", {}, title));
-  box.addEventListener("toggle", () => { if (box.open && box.children.length === 1) box.append(make()); });
+  box.addEventListener("toggle", () => { if (box.open && box.children.length === 1) fill(box, {}, [make()]); });
   return box;
 }
