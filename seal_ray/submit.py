@@ -5,6 +5,8 @@ from pathlib import Path
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError
+from seal_ray.fleet.cluster import TOKEN
+from seal_ray.storage.store import is_local
 
 # left out of what is sent to the cluster: large, private, or made anew there
 LEFT_OUT = [".git", ".venv", "runs", "__pycache__", ".pytest_cache", ".ruff_cache", ".env", "*.safetensors"]
@@ -13,9 +15,10 @@ LEFT_OUT = [".git", ".venv", "runs", "__pycache__", ".pytest_cache", ".ruff_cach
 def submit(config: Config, path: Path, overrides: list[str], *, address: str, working_dir: str) -> dict[str, str]:
     """Submit a run as a job. What comes back says how to follow and how to stop it."""
     import ray
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    if "://" not in config.run.uri and not config.storage.shared:
+    if is_local(config.run.uri) and not config.storage.shared:
         raise ConfigError(
             f"run.uri: {config.run.uri} is a folder of one machine, and a cluster has several",
             mend="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
@@ -26,8 +29,14 @@ def submit(config: Config, path: Path, overrides: list[str], *, address: str, wo
     try:
         client = JobSubmissionClient(address)
         cluster = client._do_request("GET", "/api/version").json().get("ray_version", "")
+    except AuthenticationError as error:
+        reason = str(error).splitlines()[0].split(". ")[0][:200]
+        raise InfraError(f"the cluster at {address} refused us ({reason})", mend=TOKEN) from None
     except (ConnectionError, RuntimeError) as error:
-        raise InfraError(_unreachable(address, str(error))) from None
+        raise InfraError(
+            f"no Ray job server answers at {address} ({str(error).splitlines()[0][:200]})",
+            mend="start a cluster, or check the address and the port (8265)",
+        ) from None
     if cluster and cluster != ray.__version__:
         raise InfraError(
             f"the cluster at {address} runs Ray {cluster}, here is {ray.__version__}",
@@ -36,6 +45,8 @@ def submit(config: Config, path: Path, overrides: list[str], *, address: str, wo
     words = ["seal-ray", "run", str(path.resolve().relative_to(folder))]
     for override in overrides:
         words += ["--set", override]
+    if config.placement.address == "local":
+        words += ["--set", "placement.address=auto"]  # a run that is handed to a cluster runs on it
     job = client.submit_job(
         entrypoint=shlex.join(words),
         runtime_env={
@@ -52,12 +63,3 @@ def submit(config: Config, path: Path, overrides: list[str], *, address: str, wo
         "status": f"seal-ray status {config.run.uri}",
         "stop": f"ray job stop --address {address} {job}",
     }
-
-
-def _unreachable(address: str, reason: str) -> str:
-    if any(word in reason for word in ("401", "403", "Unauthorized", "token")):
-        return (
-            f"the cluster at {address} refused the token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
-            "(or RAY_AUTH_TOKEN) to the cluster's token"
-        )
-    return f"no Ray job server answers at {address}; start one or check the address and the port (8265)"

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
 REACH_SECONDS = 5
 _TYPE = "accelerator_type:"
+TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's token"
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,44 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
     }
     if section.address == "local":
         return _local(common)
+    where = os.environ.get("RAY_ADDRESS") or section.address
     try:
         _reach(section.address)
-        _init(address=section.address, **common)
     except ConnectionError as error:
         if section.address == "auto" and not os.environ.get("RAY_ADDRESS"):
             return _local(common)
-        where = os.environ.get("RAY_ADDRESS") or section.address
         raise InfraError(
-            f"placement.address: no Ray cluster answers at {where} ({str(error).splitlines()[0][:200]})",
-            mend="check the address and RAY_AUTH_TOKEN, or use placement.address: local",
+            f"placement.address: no Ray cluster answers at {where} ({_line(error)})",
+            mend="check the address, or use placement.address: local",
         ) from None
+    _join(section.address, where, common)
     return ray.get_runtime_context().gcs_address
+
+
+def _join(address: str, where: str, common: dict[str, Any]) -> None:
+    """Join a cluster that is there; whoever it refuses is told why."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        _init(address=address, **common)
+    except AuthenticationError as error:
+        raise InfraError(f"placement.address: {where} wants a token ({_line(error)})", mend=TOKEN) from None
+    except ConnectionError as error:  # also what a wrong token leads to: Ray does not say which
+        raise InfraError(
+            f"placement.address: something listens at {where}, but the cluster there can't be joined ({_line(error)})",
+            mend=f"{TOKEN}; or the cluster is just going down",
+        ) from None
+    except RuntimeError as error:
+        if "ersion mismatch" not in str(error):
+            raise
+        raise InfraError(
+            f"placement.address: the cluster at {where} runs other versions: {' '.join(str(error).split())[:300]}",
+            mend="use one image, or install the same lock file, on every node and where the driver runs",
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0].split(". ")[0][:200]
 
 
 def _reach(address: str) -> None:

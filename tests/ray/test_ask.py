@@ -1,0 +1,95 @@
+"""Before a run takes the nodes of a cluster it asks each: the same software, and the run's URI seen as we see it."""
+
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError, InfraError
+from seal_ray.fleet import cluster
+from seal_ray.fleet.ask import check_nodes
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
+
+from s3_server import KEYS, make_bucket, serve  # pyright: ignore[reportMissingImports]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Two nodes that have no credentials for S3, and do not look for a machine's role."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key in KEYS:
+            patch.delenv(key, raising=False)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        nodes.add_node(num_cpus=1)
+        yield str(nodes.address)
+        ray.shutdown()
+        nodes.shutdown()
+
+
+def configured(address: str, **sections: dict[str, object]) -> Config:
+    config = Config.model_validate({"placement": {"address": address}} | sections)
+    cluster.connect(config.placement)
+    return config
+
+
+def test_a_folder_of_one_machine_is_refused_on_a_cluster_of_several_unless_it_is_shared(
+    address: str, tmp_path: Path
+) -> None:
+    for uri in (f"{tmp_path}/run", f"file://{tmp_path}/run"):
+        with pytest.raises(ConfigError, match=r"cluster has 2 nodes; .*storage\.shared"):
+            check_nodes(configured(address, run={"uri": uri}))
+    assert not (tmp_path / "run").exists()
+    check_nodes(configured(address, run={"uri": f"{tmp_path}/run"}, storage={"shared": True}))
+    assert list((tmp_path / "run").iterdir()) == []  # nothing of the question is left
+
+
+def test_a_store_that_the_driver_reaches_and_the_workers_do_not_is_refused(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve() as endpoint:
+        name = f"runs-{uuid.uuid4().hex[:10]}"
+        make_bucket(endpoint, name)
+        for key, value in KEYS.items():
+            monkeypatch.setenv(key, value)  # the driver's alone: the nodes are up already
+        config = configured(address, run={"uri": f"s3://{name}/run"}, storage={"endpoint": endpoint})
+        with pytest.raises(InfraError) as caught:
+            check_nodes(config)
+    message = str(caught.value)
+    assert f"the driver reaches s3://{name}/run, but not every node does" in message
+    assert "redentials" in message and "role" in caught.value.mend
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in message
+
+
+def test_a_store_that_the_workers_see_elsewhere_is_refused(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a relative path means another folder in every process
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InfraError, match=r"does not see what the driver wrote.*mount the folder"):
+        check_nodes(configured(address, run={"uri": "runs/here"}, storage={"shared": True}))
+
+
+def test_a_node_with_other_software_is_refused(tmp_path: Path) -> None:
+    ray.shutdown()
+    other = tmp_path / "peft-0.1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: peft\nVersion: 0.1.0\n")
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
+        config = configured(str(nodes.address), run={"uri": f"{tmp_path}/run"}, storage={"shared": True})
+        with pytest.raises(InfraError, match=r"peft 0\.1\.0 where the driver has .*; use one image"):
+            check_nodes(config)
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    assert not (tmp_path / "run").exists()
