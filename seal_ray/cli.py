@@ -166,6 +166,7 @@ def _files(run: "Run") -> str:
     return (waits if held else "") + (
         f"the run is in {run.uri}\n"
         f"  how it did: seal-ray status {run.uri}\n"
+        f"  read it:    seal-ray report {run.uri}\n"
         f"  look close: seal-ray inspect {run.uri} --task TASK\n"
         f"  take it:    seal-ray export {run.uri} --to FOLDER"
     )
