@@ -41,35 +41,41 @@ class Report:
 
 def compose(overview: Mapping[str, Json], pages: Iterable[Page], most: int = MOST_BYTES) -> Report:
     """One file of all this. Pages that come first are kept first; long texts are cut before a page is left out."""
-    given = list(pages)
+    kept, left_out = _that_fit(pages, most)
     longest, bodies = 0, list[str]()
     for longest in LIMITS:
-        bodies = [embedded(cut(page.body, longest)) for page in given]
+        bodies = [embedded(cut(page.body, longest)) for page in kept]
         if sum(map(len, bodies)) <= most:
             break
-    kept, room = 0, most
-    for body in bodies:
-        room -= len(body)
-        if room < 0:
-            break
-        kept += 1
     data = dict(overview) | {
-        "tasks": [dict(p.task) for p in given[:kept]],
-        "edits": [dict(e) | {"page": number} for number, p in enumerate(given[:kept]) for e in p.edits],
-        "left_out": len(given) - kept,
+        "tasks": [dict(p.task) for p in kept],
+        "edits": [dict(e) | {"page": number} for number, p in enumerate(kept) for e in p.edits],
+        "left_out": left_out,
         "longest": longest,
     }
     parts = {
         "%OVERVIEW%": embedded(cut(data, LIMITS[0])),
         "%PAGES%": "\n".join(
-            f'<script type="application/json" id="page-{n}">{b}</script>' for n, b in enumerate(bodies[:kept])
+            f'<script type="application/json" id="page-{n}">{b}</script>' for n, b in enumerate(bodies)
         ),
         "%STYLE%": _asset("report.css"),
         "%SCRIPT%": _script(),
     }
     parts["%POLICY%"] = _policy(parts["%SCRIPT%"], parts["%STYLE%"])
     html = "".join(parts.get(piece, piece) for piece in _pieces(_asset("report.html")))
-    return Report(html.encode("utf-8", "replace"), kept, len(given) - kept, longest)
+    return Report(html.encode("utf-8", "replace"), len(kept), left_out, longest)
+
+
+def _that_fit(pages: Iterable[Page], most: int) -> tuple[list[Page], int]:
+    """The first pages, as many as fit with their texts at the shortest, and how many are left out."""
+    kept, left_out = list[Page](), 0
+    for page in pages:
+        most -= len(embedded(cut(page.body, LIMITS[-1])))
+        if most < 0:
+            left_out += 1
+        else:
+            kept.append(page)
+    return kept, left_out
 
 
 def embedded(value: Any) -> str:

@@ -58,9 +58,7 @@ def test_every_view_fits_a_phone_and_a_desk_in_light_and_dark(browser: Browser, 
         seen = set()
         for dark in (False, True):
             browser.look(width, 800, dark=dark)
-            assert browser.run("document.documentElement.scrollWidth <= innerWidth"), (
-                f"{width} wide: it scrolls sideways"
-            )
+            assert browser.run("document.documentElement.scrollWidth") <= width, f"{width} wide: it scrolls sideways"
             seen.add(browser.run("getComputedStyle(document.body).backgroundColor"))
         assert len(seen) == 2, "light and dark look the same"
     assert browser.run("document.querySelectorAll('main h1').length") == 1
@@ -115,7 +113,7 @@ def test_a_search_leaves_what_has_all_its_words(browser: Browser, page: str) -> 
     assert len(browser.run(ROWS)) == 3
 
 
-def test_a_title_sorts_one_way_and_then_the_other_and_what_has_no_value_stays_last(browser: Browser, page: str) -> None:
+def test_a_title_sorts_one_way_and_then_the_other(browser: Browser, page: str) -> None:
     browser.look(1280, 800)
     at(browser, page, "edits")
 
@@ -167,14 +165,18 @@ def test_puzzles_are_drawn(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_runs_that_are_open_or_have_not_begun_make_sense(browser: Browser, tmp_path: Path) -> None:
-    record(str(tmp_path / "run"), rounds=1, commit=False)
+    record(str(tmp_path / "run"), rounds=2, commit=False)
     seal_ray("report", str(tmp_path / "run"), "--to", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").as_uri()
     at(browser, page, "overview")
-    assert "round 1 is open" in browser.run("document.querySelector('main').innerText")
-    for view in ("tasks", "edits", "task&round=1&task=harbour-1-2", "task&round=9&task=unknown"):
+    assert "round 2 is open" in browser.run("document.querySelector('main').innerText")
+    for view in ("tasks", "edits", "task&round=2&task=harbour-2-2", "task&round=9&task=unknown"):
         at(browser, page, view)
         assert browser.run("document.querySelectorAll('main h1').length") == 1
+    for way in ("up", "down"):
+        at(browser, page, f"edits&sort=reward&dir={way}")
+        blank = [line == "–" for line in browser.run(FIRST)]
+        assert blank == [False] * 8 + [True] * 4, "what has no reward comes last, whichever way"
 
 
 def test_a_report_of_two_thousand_candidates_opens_in_two_seconds_and_is_small(
