@@ -62,7 +62,11 @@ def head() -> Iterator[Head]:
     words += [f"--temp-dir={folder}/ray", "--disable-usage-stats"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(BIN / "ray"), *words], env=found.environment(), stdout=log, stderr=log, start_new_session=True
+            [str(BIN / "ray"), *words],
+            env=found.environment(RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0"),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         until = time.monotonic() + 120
