@@ -412,6 +412,15 @@ def evaluate(
     _show(done, evaluating.show(done), as_json)
 
 
+@app.command()
+def regrade(uri: Uri, set_: Set = None, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+    """Grade a run's answers again, with the same or another grader; needs no GPU."""
+    from seal_ray import regrade as regrading
+
+    done = regrading.regrade(_open(uri, endpoint), set_ or ())
+    _show(done, regrading.show(done), as_json)
+
+
 @contextlib.contextmanager
 def _writable(uri: str, endpoint: str) -> "Iterator[Ledger]":
     from seal_ray.storage.ledger import Ledger

@@ -1,5 +1,6 @@
 """A configuration in a file: reading it with errors that name line and mend, writing one with comments."""
 
+import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,8 +54,12 @@ def parse(text: str, name: str = "configuration", overrides: Sequence[str] = ())
         raise ConfigError("\n".join(problems)) from None
 
 
-def resolved(data: dict[str, Any]) -> Config:
-    """The configuration that a run's record holds."""
+def resolved(data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The configuration that a run was made with, as its record has it, with changes if there are any."""
+    data = copy.deepcopy(data)
+    for override in overrides:
+        key, value = _override(override)
+        _put(data, key, value, override)
     try:
         return Config.model_validate(data)
     except ValidationError as error:

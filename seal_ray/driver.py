@@ -24,6 +24,7 @@ from seal_ray.explore import Exploration, Plan, explore
 from seal_ray.fleet.ask import check_nodes
 from seal_ray.fleet.crew import Crew
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
+from seal_ray.grading.rubric import rate
 from seal_ray.history import Run
 from seal_ray.policy import select, versions
 from seal_ray.policy.job import UpdateJob
@@ -33,6 +34,8 @@ from seal_ray.records import Choice, Event, Json, Task, Version, decode, derive_
 from seal_ray.software import software
 from seal_ray.storage.documents import read_document
 from seal_ray.storage.ledger import Ledger, RoundLedger
+
+RATED_AT_ONCE = 64  # edits that are sent to the judge between two looks at the budget
 
 
 def run(
@@ -99,7 +102,7 @@ class Driver:
         spent = {
             "hours": (time.monotonic() - self.started) / 3600,
             "gpu_hours": self.crew.gpu_hours() if self.crew and budget.gpu_hours else 0.0,
-            "judge_dollars": getattr(self.grader, "dollars", 0.0),
+            "judge_dollars": getattr(self.grader, "dollars", 0.0) + (self.rubric.usage.dollars if self.rubric else 0.0),
         }
         for name, amount in spent.items():
             limit = getattr(budget, name)
@@ -140,6 +143,7 @@ class Driver:
             read=self._read,
         )
         self.grader = grading.build(config.grading, config.run.uri, config.storage)
+        self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
         self.train_tasks = list(self.domain.tasks("train"))
         if not self.train_tasks:
             raise ConfigError("domain.validation and domain.test leave no tasks to train on", mend="lower one of them")
@@ -209,8 +213,11 @@ class Driver:
         tasks, version = self._tasks(part, number)
         inner, sampling = self.config.inner, self.config.sampling
         self._tell("round_started", tasks=len(tasks), version=version.number, edits=sampling.edits)
-        plan = Plan(number, version, tasks, sampling.edits, inner.repeats, inner.context_arm)
+        tried = self.config.grading.reward != "rubric"
+        plan = Plan(number, version, tasks, sampling.edits, inner.repeats, inner.context_arm, trials=tried)
         found = self._explore(part, plan)
+        if not tried:
+            self._rate(found)
         worth = self._reward(part, found)
         chosen = self._select(part, found, worth)
         new = self._update(part, version, chosen)
@@ -295,6 +302,14 @@ class Driver:
         for name in dict.fromkeys((phase, "trials", "grading")):
             self._tell("phase_ended", phase=name, seconds=round(time.monotonic() - began, 1))
 
+    def _rate(self, found: Exploration) -> None:
+        """A judge's opinion of the edits themselves, in place of trials."""
+        assert self.rubric
+        while waiting := found.unrated[:RATED_AT_ONCE]:
+            self.tick()
+            found.rated(rate(found.plan.tasks, waiting, self.rubric))
+        self.ledger.flush()
+
     def _reward(self, part: RoundLedger, found: Exploration) -> RoundRewards:
         """Rewards from what was found; while the choice is open and repeats are left, ask for more."""
         known = part.get("rewards.json")
@@ -329,13 +344,16 @@ class Driver:
         return worth
 
     def _value(self, found: Exploration) -> RoundRewards:
+        section = self.config.grading
+        if found.plan.trials and section.reward == "rubric":  # the gate tries what it compares
+            section = section.model_copy(update={"reward": "blend"})
         # in one order, whatever the order in which things came in: sums of floats depend on it
         return rewards(
             [e for _, edits in sorted(found.edits.items()) for e in edits],
             [c for _, c in sorted(found.candidates.items())],
             [t for _, t in sorted(found.trials.items()) if not t.failure],
             [v for _, verdicts in sorted(found.verdicts.items()) for v in verdicts],
-            section=self.config.grading,
+            section=section,
         )
 
     def _select(self, part: RoundLedger, found: Exploration, worth: RoundRewards) -> list[Lesson]:

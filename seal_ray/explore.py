@@ -16,6 +16,7 @@ from seal_ray import models
 from seal_ray.config import Config
 from seal_ray.domains.base import Domain, Grader, Rejected
 from seal_ray.grading.diversity import similarity
+from seal_ray.grading.measure import RUBRIC
 from seal_ray.records import (
     Ask,
     Attempt,
@@ -68,6 +69,7 @@ class Plan:
     repeats: int
     context_arm: bool
     given: tuple[Edit, ...] | None = None  # edits from elsewhere; then nothing is sampled
+    trials: bool = True  # without, edits are sampled and no candidate is made of them
 
 
 class Exploration:
@@ -205,13 +207,17 @@ class Exploration:
     def _arrived(self, task: Task, edits: list[Edit]) -> None:
         """A task's edits are there. Tokenising all of many tasks at once would keep the workers waiting."""
         self.edits[task.id] = edits
-        if self._known_trials:  # of a round that was begun before: what is left of it must be known at once
+        if (
+            self._known_trials or not self.plan.trials
+        ):  # of a round that was begun before: what is left of it must be known at once
             self._open(task)
         else:
             self._unopened.append(task)
 
     def _open(self, task: Task) -> None:
         """Make a task's candidates."""
+        if not self.plan.trials:
+            return
         edits = self.edits[task.id]
         self._add(task, "baseline", None, 0)
         for repeat in range(self.plan.repeats):
@@ -360,6 +366,20 @@ class Exploration:
             self._tell("graded", grader=self.grader.name, verdicts=len(verdicts), failed=len(lost))
         return len(done)
 
+    def rated(self, verdicts: Sequence[Verdict]) -> None:
+        """Verdicts on edits themselves. One that could not be had is not recorded, so that it is asked again."""
+        for verdict in verdicts:
+            self.verdicts.setdefault(verdict.candidate, []).append(verdict)
+            if not (verdict.failure and verdict.failure.blame == "infra"):
+                self.ledger.append("verdicts", verdict)
+        failed = sum(v.failure is not None for v in verdicts)
+        self._tell("graded", grader=RUBRIC, verdicts=len(verdicts), failed=failed)
+
+    @property
+    def unrated(self) -> list[Edit]:
+        """The edits on which nobody has given a verdict."""
+        return [e for own in self.edits.values() for e in own if not e.failure and e.id not in self.verdicts]
+
     # how far it is
 
     @property
@@ -376,7 +396,11 @@ class Exploration:
         return self.sampled and not (self._unopened or self._ready or self._running or self._grading)
 
     def coverage(self) -> float:
-        """Share of the candidates with a verdict, among those that could have one."""
+        """Share of the candidates with a verdict among those that could have one; of the edits, where none is tried."""
+        if not self.plan.trials:
+            edits = [e for own in self.edits.values() for e in own if not e.failure]
+            rated = [e for e in edits if e.id in self.verdicts and not any(v.failure for v in self.verdicts[e.id])]
+            return len(rated) / max(1, len(edits))
         could = [c for c, t in self.trials.items() if not (t.failure and t.failure.blame == "data")]
         missing = len(self.candidates) - len(self.trials)
         whole = [c for c in could if c in self.verdicts and not any(v.failure for v in self.verdicts[c])]

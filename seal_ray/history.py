@@ -37,7 +37,8 @@ class Run:
 
     def __init__(self, uri: str, storage: StorageSection | None = None) -> None:
         self.uri = uri
-        self.ledger = Ledger(uri, storage or StorageSection(), read_only=True)
+        self.storage = storage or StorageSection()
+        self.ledger = Ledger(uri, self.storage, read_only=True)
         if not self.ledger.exists():
             raise ConfigError(f"there is no run at {uri}", mend="`seal-ray run CONFIG` begins one")
         self.record = self.ledger.run()

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "seal_ray"
 # from the roof to the cellar; rooms on one floor do not see each other
 FLOORS = [
     {"cli"},
-    {"decisions", "doctor", "evaluate", "handing_out", "reporting", "submit", "tables"},
+    {"decisions", "doctor", "evaluate", "handing_out", "regrade", "reporting", "submit", "tables"},
     {"driver"},
     {"reading", "validation"},
     {"explore", "history", "plan"},

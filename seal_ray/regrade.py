@@ -1,0 +1,146 @@
+"""Other graders for a run that is there: every answer is graded again from the ledger, without a GPU.
+
+A round that is open and was graded with the same settings gets the verdicts that it misses, so that the run goes on.
+Anything else leaves the run's own rewards as they are, and is written beside them under `regrades/`.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from seal_ray import config_file, grading
+from seal_ray.config import Config
+from seal_ray.domains import load_domain
+from seal_ray.errors import ConfigError
+from seal_ray.grading.reward import RoundRewards, rewards
+from seal_ray.history import Round, Run
+from seal_ray.policy import select
+from seal_ray.records import Json, Task, Trial, Verdict, digest, encode
+from seal_ray.storage.documents import read_document
+from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.store import Store
+
+AT_ONCE = 8  # trials whose answers are graded side by side
+
+
+def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
+    """Grade every round again. `overrides` are settings of the grading section, as `--set` takes them."""
+    was = run.config
+    config = config_file.resolved(run.record["config"], overrides)
+    if config.model_copy(update={"grading": was.grading}) != was:
+        raise ConfigError("only settings of grading can be changed here", mend="like --set grading.grader=exact")
+    if config.grading.reward == "rubric":
+        raise ConfigError("grading.reward: rubric rates edits and no answers", mend="choose another reward")
+    domain = load_domain(
+        config.domain,
+        recipe=config.inner.recipe(),
+        answering=config.answering,
+        chat=False,
+        seed=config.run.seed,
+        read=lambda uri: read_document(uri, config.storage),
+    )
+    grader = grading.build(config.grading, run.uri, run.storage)
+    folder = f"regrades/{grader.name}-{digest(encode(config.grading.model_dump(mode='json')))[:12]}"
+    store = Store(run.uri, run.storage)
+    rounds: list[Json] = []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for found in run.rounds():
+            tasks = {t.id: t for t in found.tasks}
+
+            def ask(trial: Trial, tasks: dict[str, Task] = tasks) -> Sequence[Verdict]:
+                return domain.verdicts(tasks[trial.task], trial.candidate, trial.answers, grader)
+
+            trials = [t for t in found.trials if not t.failure and t.task in tasks and t.answers]
+            verdicts = [v for own in pool.map(ask, trials) for v in own]
+            if not found.committed and config.grading == was.grading:
+                rounds.append(_fill(run, found, verdicts))
+                continue
+            document = _graded(found, trials, verdicts, config)
+            store.write(f"{folder}/{found.number:04d}.json", json.dumps(document, ensure_ascii=False).encode())
+            rounds.append(_compared(found, verdicts, document))
+    return {
+        "uri": run.uri,
+        "grader": grader.name,
+        "folder": f"{run.uri.rstrip('/')}/{folder}",
+        "dollars": getattr(grader, "dollars", 0.0),
+        "rounds": rounds,
+    }
+
+
+def _fill(run: Run, found: Round, verdicts: Sequence[Verdict]) -> dict[str, Json]:
+    """Verdicts that an open round misses go into it; what could not be had stays missing."""
+    known = {v.id for v in found.verdicts}
+    new = [v for v in verdicts if v.id not in known and not (v.failure and v.failure.blame == "infra")]
+    if new:
+        ledger = Ledger(run.uri, run.storage)
+        try:
+            ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
+            part = ledger.round(found.number)
+            for verdict in new:
+                part.append("verdicts", verdict)
+            ledger.flush()
+        finally:
+            ledger.close()
+    return {
+        "round": found.number,
+        "open": True,
+        "verdicts": len(verdicts),
+        "new": len(new),
+        "failed": sum(v.failure is not None for v in verdicts),
+    }
+
+
+def _graded(found: Round, trials: Sequence[Trial], verdicts: Sequence[Verdict], config: Config) -> dict[str, Any]:
+    tasks = {t.id for t in found.tasks}
+    candidates = [c for c in found.candidates if c.task in tasks]
+    worth: RoundRewards = rewards(found.edits, candidates, trials, verdicts, section=config.grading)
+    return {
+        "grading": config.grading.model_dump(mode="json"),
+        "verdicts": [encode(v) for v in verdicts],
+        "rewards": encode(worth),
+        "choices": [encode(c) for c in select.choose(worth.rewards, config.select)],
+    }
+
+
+def _compared(found: Round, verdicts: Sequence[Verdict], document: dict[str, Any]) -> dict[str, Json]:
+    """What changed: the verdicts on which both graders agree, arms, reliability, and the edits that would be kept."""
+    before = {(v.candidate, v.question): v.correct for v in found.verdicts if v.correct is not None}
+    both = [(before[v.candidate, v.question], v.correct) for v in verdicts if (v.candidate, v.question) in before]
+    both = [(a, b) for a, b in both if b is not None]
+    kept = {c.edit for c in found.choices}
+    would = {c["edit"] for c in document["choices"]}
+    return {
+        "round": found.number,
+        "open": False,
+        "verdicts": len(verdicts),
+        "failed": sum(v.failure is not None for v in verdicts),
+        "agreement": sum(a == b for a, b in both) / len(both) if both else None,
+        "arms": document["rewards"]["arms"],
+        "arms_before": (found.rewards or {}).get("arms"),
+        "reliability": document["rewards"]["reliability"],
+        "kept": len(kept),
+        "would_keep": len(would),
+        "kept_by_both": len(kept & would),
+    }
+
+
+def show(done: dict[str, Any]) -> str:
+    out = [f"{done['uri']}, graded by {done['grader']}" + (f", ${done['dollars']:.2f}" if done["dollars"] else "")]
+    for r in done["rounds"]:
+        lost = f", {r['failed']} could not be had" if r["failed"] else ""
+        if r["open"]:
+            out.append(f"round {r['round']} (open): {r['verdicts']} verdicts, {r['new']} of them new{lost}")
+            continue
+        same = f", {r['agreement']:.1%} as before" if r["agreement"] is not None else ""
+        out.append(f"round {r['round']}: {r['verdicts']} verdicts{same}{lost}")
+        for arm, title in (("base", "base"), ("context", "context alone"), ("edit", "mean edit")):
+            now, then = (((r[key] or {}).get(arm) or {}).get("accuracy") for key in ("arms", "arms_before"))
+            if now:
+                earlier = f", was {then['mean']:.1%}" if then else ""
+                out.append(f"  {title:<14} {now['mean']:.1%} ±{now['error']:.1%}{earlier}")
+        out.append(f"  would keep {r['would_keep']} edits, {r['kept_by_both']} of the {r['kept']} that were kept")
+    out.append(f"the run's own rewards stay as they are; these are in {done['folder']}")
+    return "\n".join(out)
