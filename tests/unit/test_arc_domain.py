@@ -12,7 +12,8 @@ from seal_ray.config import AnsweringSection, ArcDomain
 from seal_ray.domains.arc import build
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models import render, tokenizer
-from seal_ray.records import Failure, Recipe
+from seal_ray.records import Answer, Candidate, Failure, Recipe, Trial, encode
+from seal_ray.tables import show_inspection
 
 PAIR = {"input": [[1, 2], [3, 4]], "output": [[4, 3], [2, 1]]}
 FILE = json.dumps({"a": {"train": [PAIR, PAIR, PAIR], "test": [PAIR]}}).encode()
@@ -110,3 +111,17 @@ def test_a_recipe_that_no_example_fits_is_refused_when_the_run_is_set_up():
 def test_a_file_that_is_not_arc_is_an_error_of_the_data():
     with pytest.raises(DataError, match=r"challenges\.json: not JSON"):
         domain({"challenges.json": b"{"})
+
+
+def test_a_person_sees_what_each_view_answered_and_what_the_vote_came_to():
+    made, task = arc(views=2)
+    answers = tuple(Answer(q.id, q.gold[0], 5, "stop", -1.0) for q in made.questions(task))
+    trial = Trial("c", task.id, answers=answers, worker="w")
+    found = {
+        "round": 1,
+        "candidate": encode(Candidate("c", task.id, "baseline", None, -1, 0, 1, None)),
+        "trial": encode(trial),
+        "verdicts": [encode(v) for v in made.verdicts(task, "c", answers)],
+    }
+    shown = [line.split() for line in show_inspection(found).splitlines()[2:]]
+    assert shown == [["0/v0:", repr(answers[0].text)], ["0/v1:", repr(answers[1].text)], ["right", "0"]]
