@@ -33,6 +33,26 @@ def test_an_image_is_pinned_small_and_not_root(path: Path) -> None:
         assert (DOCKER / name).exists()
 
 
+KNOWN = {"ARG", "FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR", "HEALTHCHECK", "CMD", "ENTRYPOINT", "EXPOSE", "LABEL"}
+
+
+def instructions(text: str) -> list[str]:
+    """The first word of every instruction; a line that ends in a backslash goes on in the next."""
+    whole = re.sub(r"\\\n", " ", text)
+    return [line.split()[0] for line in whole.splitlines() if line.strip() and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
+def test_an_image_has_no_instruction_that_is_misspelt_and_copies_what_is_there(path: Path) -> None:
+    text = path.read_text()
+    assert set(instructions(text)) <= KNOWN
+    for word in set(instructions(text)):
+        assert not set(instructions(text.replace(f"{word} ", f"{word}X ", 1))) <= KNOWN, word
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for source in sources.split():
+            assert (DOCKER.parent / source).exists(), source
+
+
 @pytest.mark.parametrize("path", LOCKS, ids=lambda p: p.name)
 def test_a_lock_names_versions_and_hashes_and_no_host(path: Path) -> None:
     assert lock(path.stem.removeprefix("requirements-"))
