@@ -198,3 +198,21 @@ def test_a_report_of_two_thousand_candidates_opens_in_two_seconds_and_is_small(
     assert browser.run(shown) == 100, "the rest of the 960 edits waits until somebody scrolls"
     browser.run("window.scrollTo(0, document.body.scrollHeight)")
     browser.wait_for(f"{shown} > 100")
+
+
+@pytest.mark.slow
+def test_the_report_of_a_real_run_can_be_read(browser: Browser, tmp_path: Path) -> None:
+    uri = str(tmp_path / "run")
+    seal_ray("run", "jobs/tiny.yaml", "--set", f"run.uri={uri}")
+    seal_ray("report", uri, "--to", str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").as_uri()
+    browser.look(1280, 900)
+    at(browser, page, "overview")
+    told = browser.run("document.querySelector('main').innerText")
+    assert "2 of 2" in told and "worker-1" in browser.run("document.querySelector('main').textContent")
+    assert not {"NaN", "undefined", "[object"} & set(told.replace("\n", " ").split(" "))
+    at(browser, page, "tasks")
+    for link in browser.run("[...document.querySelectorAll('.list a')].map((a) => a.getAttribute('href'))"):
+        at(browser, page, link.removeprefix("#view="))
+        assert browser.run("document.querySelectorAll('.edit-card').length") == 2
+        assert browser.run("document.querySelectorAll('.verdict').length") >= 4

@@ -75,7 +75,7 @@ function rewards() {
   const told = data.rounds.map((r) => [r, of(r.round)]).filter(([, values]) => values.length);
   if (!told.length) return section("Rewards", "No edit has a reward yet.");
   const bounds = range(told.flatMap(([, values]) => values.map((v) => v.value)), { zero: true, margin: 0.02 });
-  return section("Rewards", "What each edit is worth: the gain over its task's baseline, shrunk towards the task's mean as far as repeats disagree. The line stands at no gain.",
+  return section("Rewards", "What each edit is worth: the gain over its task's baseline, shrunk towards the task's mean as far as repeats disagree. The line stands at no gain. Rubric: what a judge says of the edit itself.",
     el("ul", { class: "legend" }, [["edit", "edits"], ["kept", "kept"]].map(([arm, name]) => el("li", {}, el("span", { class: `swatch ${arm}` }), name))),
     el("div", { class: told.length > 1 ? "two" : "" }, told.map(([r, values]) => {
       const above = values.filter((v) => v.value > 0).length;
@@ -129,7 +129,7 @@ function gate(r, rule) {
   const decision = r.decision || r.word?.decision || g?.decision;
   return card([`Round ${r.round} `, decision && badge(decisionKind(decision), decision)],
     r.rollback && note(`Before this round ${r.rollback.by || "somebody"} made version ${r.rollback.version?.number} current again${r.rollback.why ? `: ${r.rollback.why}` : ""}.`),
-    !g && note(rule.mode === "off" ? "gate.mode is off: every version is accepted." : decision === "no update" ? "There was no new version." : "No comparison was made."),
+    !g && note(decision === "no update" ? "There was no new version." : rule.mode === "off" ? "gate.mode is off: every version is accepted." : "No comparison was made."),
     g && known(f.gain) && interval("gain of the new version", { low: f.gain_low, mean: f.gain, high: f.gain_high, bounds: known(rule.tolerance) ? [[-rule.tolerance, `tolerance ${rule.tolerance}`]] : [] }),
     g && el("ul", { class: "reasons" }, (g.reasons || []).map((why) => el("li", {}, why))),
     g && g.decision === "hold" && note(`The rule would have said: ${g.advice}.`),

@@ -90,7 +90,7 @@ function editCard(e, task) {
     content(e),
     trained(e),
     curves.length > 0 && [el("h4", {}, "Loss"), lossCurve("loss by step", curves)],
-    el("h4", {}, "Trials"), e.candidates.length ? el("ul", { class: "trials" }, e.candidates.map(trialLine)) : note(e.failure ? "An edit that failed is not tried." : "None yet."),
+    el("h4", {}, "Trials"), e.candidates.length ? el("ul", { class: "trials" }, e.candidates.map(trialLine)) : note(e.failure ? "An edit that failed is not tried." : e.rubric.length ? "None: its reward is what the judge says of the edit itself." : "None yet."),
     e.rubric.length > 0 && [el("h4", {}, "The judge's rubric"), facts(e.rubric.map((v) => [v.axis, v.failure ? `failed: ${v.failure.kind}` : plain(v.score, 2)]))],
     el("p", { class: "quiet small" }, `${plural(e.tokens, "token")}, ${e.finish === "length" ? "cut at its limit" : "ended by itself"}${known(e.logprob) ? `, log-probability ${plain(e.logprob, 2)} a token` : ""} · `, el("code", {}, e.id.slice(0, 12))));
 }
@@ -110,7 +110,7 @@ function trained(e) {
     const tried = e.candidates.find((c) => c.state === "tried");
     return tried && note(`Trained for ${plural(tried.steps, "step")} on ${plural(tried.tokens, "token")} that the domain made of it and of the task.`);
   }
-  return folded(`Trained on ${plural(t.texts.length, "text")}${t.context ? " and the passage itself" : ""}`, () => [
+  return folded(`${e.candidates.length ? "Trained on" : "It would train on"} ${plural(t.texts.length, "text")}${t.context ? " and the passage itself" : ""}`, () => [
     t.title && note(`Each stands under the title “${t.title}”.`), el("ol", { class: "texts" }, t.texts.map((x) => el("li", {}, x)))]);
 }
 
