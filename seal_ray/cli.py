@@ -389,7 +389,9 @@ def evaluate(
     config: ConfigFile,
     arm: Annotated[
         list[str] | None,
-        typer.Option("--arm", help="none, context, untrained, file:PATH#KEY, version:RUN#N; may be given again"),
+        typer.Option(
+            "--arm", help="none, context, untrained, file:PATH#KEY, version:RUN#N, teacher:URL#MODEL; again for more"
+        ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test")] = "test",
     set_: Set = None,

@@ -4,20 +4,27 @@ An evaluation is kept like a run: each arm is a round in its ledger, so it resum
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from seal_ray.config import Config
 from seal_ray.driver import Driver
-from seal_ray.errors import ConfigError, DataError
+from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.explore import Exploration, Plan
+from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.history import Run
 from seal_ray.policy import compare, versions
-from seal_ray.records import Edit, Estimate, Json, Split, Task, Version, derive_seed, digest, encode
+from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version, derive_seed, digest, encode
+from seal_ray.storage.ledger import RoundLedger
 
-ARMS = "none, context, untrained, file:PATH#KEY (published edits), version:RUN#N (edits of a version of another run)"
+ARMS = (
+    "none, context, untrained, file:PATH#KEY (edits that somebody wrote), version:RUN#N (edits of a version of another "
+    "run), teacher:URL#MODEL (edits by a model behind an OpenAI-compatible endpoint)"
+)
+TEACHER_KEY = "SEAL_RAY_TEACHER_KEY"  # environment variable with the teacher's key, where it wants one
 
 
 class Evaluation(Driver):
@@ -50,7 +57,11 @@ class Evaluation(Driver):
         kind, _, rest = arm.partition(":")
         sampling, repeats = self.config.sampling.edits, self.config.inner.repeats
         self._tell("round_started", tasks=len(tasks), version=version.number, edits=0 if kind == "none" else sampling)
-        given = self._from_file(rest, tasks, version) if kind == "file" else None
+        given = None
+        if kind == "file":
+            given = self._from_file(rest, tasks, version)
+        elif kind == "teacher":
+            given = self._from_teacher(rest, tasks, version, part)
         # the seeds of an arm do not depend on its number: every arm of a task trains with the same ones
         plan = Plan(
             1,
@@ -68,7 +79,7 @@ class Evaluation(Driver):
 
     def _version(self, arm: str) -> Version:
         kind, _, rest = arm.partition(":")
-        if kind in {"none", "context", "untrained", "file"}:
+        if kind in {"none", "context", "untrained", "file", "teacher"}:
             return versions.first(self.base)
         if kind != "version":
             raise ConfigError(f"--arm {arm}: no such arm", mend=f"use {ARMS}")
@@ -81,11 +92,15 @@ class Evaluation(Driver):
         return known[0]
 
     def _from_file(self, where: str, tasks: Sequence[Task], version: Version) -> tuple[Edit, ...]:
-        """Edits that somebody wrote: a list of {title, context, KEY: text or texts}."""
+        """A list of {title, context, KEY: text or texts}, or with KEY one level down under `edits`.
+
+        An empty text is the passage alone.
+        """
         path, _, key = where.partition("#")
         try:
             rows = json.loads(self._read(path))
-            written = {row["context"]: row[key] for row in rows if key in row}
+            found = [(row["context"], row["edits"] if isinstance(row.get("edits"), dict) else row) for row in rows]
+            written = {context: texts[key] for context, texts in found if key in texts}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}: no list of passages with edits under {key!r} ({error})", mend=f"use {ARMS}"
@@ -97,8 +112,59 @@ class Evaluation(Driver):
                 raise DataError(f"{path}: no edits under {key!r} for the passage of task {task.id}")
             for slot, text in enumerate([texts] if isinstance(texts, str) else texts):
                 name = digest([path, key, task.id, slot, text])[:32]
-                edits.append(Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", content=text))
+                edits.append(Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", text or None))
         return tuple(edits)
+
+    def _from_teacher(self, where: str, tasks: Sequence[Task], version: Version, part: RoundLedger) -> tuple[Edit, ...]:
+        """Edits by another model, asked as the policy would be. What it wrote is kept, and never asked for again."""
+        url, _, model = where.partition("#")
+        if not (url and model):
+            raise ConfigError(f"--arm teacher:{where}: no endpoint and model", mend="write it as teacher:URL#MODEL")
+        known: dict[str, Edit] = part.records("edits")
+        wanted = [(t, slot) for t in tasks for slot in range(self.config.sampling.edits)]
+        names = {(t.id, slot): digest([where, t.digest, slot])[:32] for t, slot in wanted}
+        missing = [(t, slot) for t, slot in wanted if names[t.id, slot] not in known]
+        section = self.config.grading
+        endpoint = Endpoint(
+            url,
+            model,
+            TEACHER_KEY if os.environ.get(TEACHER_KEY) else "",
+            section.judge_parallel,
+            section.judge_timeout,
+            section.judge_retries,
+        )
+        try:
+            texts = endpoint.ask([self._asked(t, slot) for t, slot in missing], lambda reply: reply.text)
+        finally:
+            endpoint.close()
+        lost = ""
+        for (task, slot), text in zip(missing, texts, strict=True):
+            if isinstance(text, Failure):
+                lost = text.message
+                continue
+            content = self.domain.parse(task, text)
+            failure = content if isinstance(content, Failure) else None
+            name = names[task.id, slot]
+            edit = Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", None if failure else content)
+            part.append("edits", edit := replace(edit, failure=failure))
+            known[name] = edit
+        self.ledger.flush()
+        if lost:
+            raise InfraError(
+                f"{url}: not all edits could be had: {lost}", mend="the same command asks for what is missing"
+            )
+        return tuple(known[names[t.id, slot]] for t, slot in wanted)
+
+    def _asked(self, task: Task, slot: int) -> Json:
+        """An edit request as a chat."""
+        ask, section = self.domain.edit_request(task, slot), self.config.sampling
+        turns = [{"role": "system", "content": ask.prompt.system}] if ask.prompt.system else []
+        return {
+            "messages": [*turns, {"role": "user", "content": ask.prompt.text}],
+            "temperature": section.temperature if ask.temperature is None else ask.temperature,
+            "max_tokens": section.max_tokens if ask.max_tokens is None else ask.max_tokens,
+            "seed": derive_seed(self.config.run.seed, task.id, slot, "teacher") % 2**31,
+        }
 
 
 def _scores(kind: str, worth: RoundRewards, found: Exploration) -> dict[str, dict[str, list[float]]]:

@@ -39,7 +39,7 @@ class JudgeServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asked = body["messages"][1]["content"]
+                asked = body["messages"][-1]["content"]
                 with server._lock:
                     server.bodies.append(body)
                     server.headers.append(dict(self.headers))

@@ -1,0 +1,48 @@
+"""Arms side by side through the command line, on real parts, with edits from the base, a file and a teacher."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from command import seal_ray
+
+from seal_ray.history import Run
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
+from judge_server import Reply, says, serving  # pyright: ignore[reportMissingImports]
+
+
+@pytest.mark.slow
+def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_path: Path) -> None:
+    passages = json.loads(Path("jobs/data/quickstart.json").read_text())[:3]
+    for p in passages:
+        p["edits"] = {"alone": "", "notes": [p["context"][:60], p["context"][60:140]]}
+    data, uri = tmp_path / "passages.json", str(tmp_path / "run")
+    data.write_text(json.dumps(passages))
+    down = [True]
+
+    def teach(body: dict[str, object], attempt: int) -> Reply:
+        lost = down[0] and len(json.dumps(body["messages"])) % 2
+        return (500, {}, b"{}") if lost else says(f"What {len(str(body['messages']))} words say.")
+
+    with serving(teach) as server:
+        arms = ["none", "context", "untrained", f"file:{data}#alone", f"file:{data}#notes", f"teacher:{server.url}#t"]
+        words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
+        words += ["--set", f"domain.data={data}", "--set", "domain.validation=0", "--set", "domain.test=0"]
+        words += ["--set", "inner.repeats=1", "--set", "grading.judge_retries=0"]
+        words += [w for arm in arms for w in ("--arm", arm)]
+        lost = seal_ray(*words, expect=3)
+        assert "not all edits could be had" in lost.stderr
+        asked, down[0] = len(server.bodies), False
+        found = json.loads(seal_ray(*words).stdout)
+        assert asked < len(server.bodies) <= 6 + asked
+        again = len(server.bodies)
+        assert json.loads(seal_ray(*words).stdout) == found and len(server.bodies) == again
+    likelihood = found["tables"]["likelihood"]
+    assert list(likelihood) == arms and all("mean" in row for row in likelihood.values())
+    # an empty edit is the passage alone
+    assert likelihood[arms[3]]["mean"] == pytest.approx(likelihood["context"]["mean"], abs=1e-4)
+    assert likelihood[arms[4]]["mean"] != likelihood["context"]["mean"]
+    texts = {e.text for e in Run(uri).round(6).edits}
+    assert len(Run(uri).round(6).edits) == 6 and all(t.startswith("What ") for t in texts)
