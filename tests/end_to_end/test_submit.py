@@ -129,7 +129,10 @@ def test_a_call_without_the_token_or_with_another_is_refused(head: Head, tmp_pat
         refused = call("seal-ray", "run", *words, "--set", f"placement.address={head.address}", env=env)
         assert refused.returncode == 3 and "RAY_AUTH_TOKEN_PATH" in refused.stderr, refused.stderr
     assert not (tmp_path / "run").exists()
-    assert look(f"{tmp_path}/run", 1) is None
+    seen = call("seal-ray", "doctor", *words, "--address", head.address, "--json", env=nobody)
+    checks = {c["check"]: c for c in json.loads(seen.stdout)["checks"]}
+    assert seen.returncode == 3 and "RAY_AUTH_TOKEN_PATH" in checks["cluster"]["mend"]
+    assert {checks[name]["state"] for name in ("orphans", "collective", "lora", "disks")} == {"skipped"}
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Before a run takes the nodes of a cluster it asks each: the same software, and the run's URI seen as we see it."""
 
+import os
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from seal_ray.fleet.ask import check_nodes
 sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
 
 from s3_server import KEYS, make_bucket, serve  # pyright: ignore[reportMissingImports]
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,16 @@ def test_a_folder_of_one_machine_is_refused_on_a_cluster_of_several_unless_it_is
     assert not (tmp_path / "run").exists()
     check_nodes(configured(address, run={"uri": f"{tmp_path}/run"}, storage={"shared": True}))
     assert list((tmp_path / "run").iterdir()) == []  # nothing of the question is left
+
+
+def test_a_run_asks_before_it_takes_anything(address: str, tmp_path: Path) -> None:
+    command = str(Path(sys.executable).parent / "seal-ray")
+    words = ["run", "jobs/tiny.yaml", "--set", f"run.uri={tmp_path}/run", "--set", f"placement.address={address}"]
+    done = subprocess.run(
+        [command, *words], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False, env={**os.environ}
+    )
+    assert done.returncode == 2 and "the cluster has 2 nodes" in done.stderr and "storage.shared" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_store_that_the_driver_reaches_and_the_workers_do_not_is_refused(
