@@ -81,6 +81,7 @@ def _figures(run: Run, found: Round, deleted: list[str]) -> dict[str, Json]:
     worth: dict[str, Any] = found.rewards or {}
     own = {t.id for t in found.tasks}
     edits = [e for e in found.edits if e.task in own]
+    taught = {c.edit for c in found.choices if c.weight > 0}
     tried = {t.candidate for t in found.trials}
     return {
         "round": found.number,
@@ -100,6 +101,7 @@ def _figures(run: Run, found: Round, deleted: list[str]) -> dict[str, Json]:
         "abstained": len(selection.get("abstained") or {}),
         "arms": {**worth["arms"], "kept": selection.get("kept")} if worth else None,
         **{k: worth.get(k) for k in ("reliability", "diversity", "coverage", "measure", "notes")},
+        "rewards": [[round(r["value"]["mean"], 4), int(r["edit"] in taught)] for r in worth.get("rewards", [])],
         "update": _update(found.update),
         "gate": found.gate,
         "word": part.get("decision.json"),

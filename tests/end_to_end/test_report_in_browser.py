@@ -107,6 +107,8 @@ def test_a_search_leaves_what_has_all_its_words(browser: Browser, page: str) -> 
     assert "q=SCRIPT+broken" in browser.run("location.hash"), "the search is in the address"
     at(browser, page, "edits&q=script+lantern+broken")
     assert len(browser.run(ROWS)) == 1, "and an address with a search finds the same"
+    browser.open(f"{page}#q=script+broken&sort=reward")
+    assert len(browser.run(ROWS)) == 1, "also without the view's name"
     at(browser, page, "edits&show=failed")
     assert len(browser.run(ROWS)) == 2
     at(browser, page, "tasks&q=nobody&round=2")

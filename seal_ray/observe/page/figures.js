@@ -71,8 +71,7 @@ function closedBook() {
 // rewards
 
 function rewards() {
-  const of = (round) => data.edits.filter((e) => e.round === round && e.reward).map((e) => ({ value: e.reward[0], kept: e.weight > 0 }));
-  const told = data.rounds.map((r) => [r, of(r.round)]).filter(([, values]) => values.length);
+  const told = data.rounds.map((r) => [r, r.rewards.map(([value, kept]) => ({ value, kept }))]).filter(([, values]) => values.length);
   if (!told.length) return section("Rewards", "No edit has a reward yet.");
   const bounds = range(told.flatMap(([, values]) => values.map((v) => v.value)), { zero: true, margin: 0.02 });
   return section("Rewards", "What each edit is worth: the gain over its task's baseline, shrunk towards the task's mean as far as repeats disagree. The line stands at no gain. Rubric: what a judge says of the edit itself.",
