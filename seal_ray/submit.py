@@ -9,7 +9,8 @@ from seal_ray.fleet.cluster import TOKEN
 from seal_ray.storage.store import is_local
 
 # left out of what is sent to the cluster: large, private, or made anew there
-LEFT_OUT = [".git", ".venv", "runs", "__pycache__", ".pytest_cache", ".ruff_cache", ".env", "*.safetensors"]
+LEFT_OUT = [".git", ".venv", "runs", "mlruns", ".cache", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"]
+LEFT_OUT += [".env", "*.safetensors"]
 
 
 def submit(config: Config, path: Path, overrides: list[str], *, address: str, working_dir: str) -> dict[str, str]:
@@ -31,7 +32,7 @@ def submit(config: Config, path: Path, overrides: list[str], *, address: str, wo
         cluster = client._do_request("GET", "/api/version").json().get("ray_version", "")
     except AuthenticationError as error:
         reason = str(error).splitlines()[0].split(". ")[0][:200]
-        raise InfraError(f"the cluster at {address} refused us ({reason})", mend=TOKEN) from None
+        raise InfraError(f"the cluster at {address} does not let us in ({reason})", mend=TOKEN) from None
     except (ConnectionError, RuntimeError) as error:
         raise InfraError(
             f"no Ray job server answers at {address} ({str(error).splitlines()[0][:200]})",

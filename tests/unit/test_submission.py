@@ -1,0 +1,130 @@
+"""Handing a run to a cluster: what is sent, what is left out, and what is refused before anything is sent.
+
+The job server is played by one that keeps what it was told; a real one is in the end-to-end tests.
+"""
+
+import json
+import shlex
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray._private.runtime_env.packaging import create_package
+
+from seal_ray import config_file
+from seal_ray import submit as submitting
+from seal_ray.errors import ConfigError, InfraError
+
+TEXT = "run: {uri: 's3://bucket/run'}\nstorage: {stop_within: 20}\nplacement: {address: local}\n"
+Start = Callable[[str], tuple[str, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts a job server that says it runs a version of Ray; its address, and the jobs that it was given."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(version: str) -> tuple[str, list[dict[str, Any]]]:
+        jobs: list[dict[str, Any]] = []
+
+        class Server(BaseHTTPRequestHandler):
+            def answer(self, value: dict[str, Any]) -> None:
+                body = json.dumps(value).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self) -> None:
+                self.answer({"version": "4", "ray_version": version, "ray_commit": "x", "session_name": "s"})
+
+            def do_POST(self) -> None:
+                jobs.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.answer({"job_id": "job-1", "submission_id": "job-1"})
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Server))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}", jobs
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def hand_over(folder: Path, address: str, overrides: list[str] | None = None) -> dict[str, str]:
+    path = folder / "my run.yaml"
+    path.write_text(TEXT)
+    config = config_file.load(path, overrides or ())
+    return submitting.submit(config, path, overrides or [], address=address, working_dir=str(folder))
+
+
+def test_a_job_runs_the_configuration_on_the_cluster_that_it_is_given_to(tmp_path: Path, start: Start) -> None:
+    address, jobs = start(ray.__version__)
+    said = hand_over(tmp_path, address, ["inner.rank=8"])
+    (job,) = jobs
+    words = shlex.split(job["entrypoint"])
+    assert words[:5] == ["seal-ray", "run", "my run.yaml", "--set", "inner.rank=8"]
+    assert words[5:] == ["--set", "placement.address=auto"]  # and not on a Ray of its own on the head
+    env = job["runtime_env"]
+    assert env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "23"  # longer than the run wants to wind up
+    assert set(submitting.LEFT_OUT) <= set(env["excludes"])
+    assert job["metadata"] == {"seal_ray_run": "s3://bucket/run"}
+    assert said["job"] == "job-1" and address in said["follow"] and address in said["stop"]
+    assert said["status"] == "seal-ray status s3://bucket/run"
+
+
+def test_what_is_sent_holds_neither_runs_nor_environments_nor_secrets(tmp_path: Path) -> None:
+    kept = ["jobs/my.yaml", "data/passages.json", "seal_ray/cli.py"]
+    left = [".venv/bin/python", "runs/one/run.json", ".env", "my-model/model.safetensors", ".git/config", "mlruns/x"]
+    left += [".cache/model/config.json", "seal_ray/__pycache__/cli.pyc"]
+    for name in kept + left:
+        path = tmp_path / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    target = tmp_path / "sent.zip"
+    create_package(str(tmp_path / "project"), target, include_gitignore=True, excludes=submitting.LEFT_OUT)
+    assert sorted(n for n in zipfile.ZipFile(target).namelist() if not n.endswith("/")) == sorted(kept)
+
+
+def test_a_cluster_with_another_version_of_ray_is_refused_and_gets_nothing(tmp_path: Path, start: Start) -> None:
+    address, jobs = start("2.9.0")
+    with pytest.raises(InfraError, match=rf"runs Ray 2\.9\.0, here is {ray.__version__}.*same version"):
+        hand_over(tmp_path, address)
+    assert jobs == []
+
+
+def test_a_folder_of_one_machine_is_refused_unless_it_is_shared(tmp_path: Path, start: Start) -> None:
+    address, jobs = start(ray.__version__)
+    for uri in ("runs/here", "file:///runs/here"):
+        with pytest.raises(ConfigError, match=r"storage\.shared"):
+            hand_over(tmp_path, address, [f"run.uri={uri}"])
+    assert jobs == []
+    hand_over(tmp_path, address, ["run.uri=/runs/here", "storage.shared=true"])
+    assert len(jobs) == 1
+
+
+def test_a_configuration_outside_the_folder_that_is_sent_is_refused(tmp_path: Path, start: Start) -> None:
+    address, jobs = start(ray.__version__)
+    (tmp_path / "inside").mkdir()
+    path = tmp_path / "outside.yaml"
+    path.write_text(TEXT)
+    config = config_file.load(path)
+    with pytest.raises(ConfigError, match=r"outside\.yaml is not under .*--working-dir"):
+        submitting.submit(config, path, [], address=address, working_dir=str(tmp_path / "inside"))
+    assert jobs == []
+
+
+def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, start: Start) -> None:
+    with pytest.raises(InfraError, match=r"no Ray job server answers at http://127\.0\.0\.1:9 .*8265"):
+        hand_over(tmp_path, "http://127.0.0.1:9")
