@@ -84,15 +84,15 @@ def check_nodes(config: Config) -> None:
     if mine and config.placement.address == "local":
         return  # a cluster of this machine alone, which we started from this very installation
     told = ask(computing(nodes), software)
-    problems = [(t.node, t.error or ", ".join(unlike(software(), t.value))) for t in told]
-    if any(text for _, text in problems):
+    problems = _of_those_that_stay([(t.node, t.error or ", ".join(unlike(software(), t.value))) for t in told])
+    if problems:
         raise InfraError(
             f"the cluster's software is not the driver's: {by_node(problems)}",
             mend="use one image, or install the same lock file, on every node and where the driver runs",
         )
     if mine and is_local(config.run.uri):
         return
-    problems = unreached(config.run.uri, config.storage, computing(nodes))
+    problems = _of_those_that_stay(unreached(config.run.uri, config.storage, computing(nodes)))
     if problems:
         raise InfraError(
             f"run.uri: the driver reaches {config.run.uri}, but not every node does: {by_node(problems)}",
@@ -141,6 +141,12 @@ def reach_store(uri: str, settings: StorageSection, key: str, said: bytes, name:
     finally:
         store.close()
     return ""
+
+
+def _of_those_that_stay(problems: Sequence[tuple[Node, str]]) -> list[tuple[Node, str]]:
+    """Without nodes that left while they were asked: workers come and go, and a run starts without these."""
+    here = {n.id for n in cluster.resources()} if any(text for _, text in problems) else set()
+    return [(node, text) for node, text in problems if text and node.id in here]
 
 
 def by_node(problems: Sequence[tuple[Node, str]]) -> str:

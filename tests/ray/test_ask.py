@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -13,8 +14,9 @@ from ray.cluster_utils import Cluster
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError
-from seal_ray.fleet import cluster
-from seal_ray.fleet.ask import check_nodes
+from seal_ray.fleet import ask, cluster
+from seal_ray.fleet.actors import wait_until
+from seal_ray.fleet.ask import Told, check_nodes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
 
@@ -92,18 +94,30 @@ def test_a_store_that_the_workers_see_elsewhere_is_refused(
         check_nodes(configured(address, run={"uri": "runs/here"}, storage={"shared": True}))
 
 
-def test_a_node_with_other_software_is_refused(tmp_path: Path) -> None:
+def test_a_node_with_other_software_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray.shutdown()
     other = tmp_path / "peft-0.1.0.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: peft\nVersion: 0.1.0\n")
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
+        other_node = nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
         config = configured(str(nodes.address), run={"uri": f"{tmp_path}/run"}, storage={"shared": True})
         with pytest.raises(InfraError, match=r"peft 0\.1\.0 where the driver has .*; use one image"):
             check_nodes(config)
+        assert not (tmp_path / "run").exists()
+        # a node that leaves while it is asked is no reason to refuse the run
+        real = ask.ask
+
+        def leaving(*args: Any, **more: Any) -> list[Told]:
+            told = real(*args, **more)
+            if other_node in nodes.worker_nodes:
+                nodes.remove_node(other_node)
+            wait_until(lambda: len(cluster.resources()) == 1, 60)
+            return told
+
+        monkeypatch.setattr(ask, "ask", leaving)
+        check_nodes(config)
     finally:
         ray.shutdown()
         nodes.shutdown()
-    assert not (tmp_path / "run").exists()
