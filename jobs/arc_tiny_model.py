@@ -2,9 +2,10 @@
 
     python jobs/arc_tiny_model.py          a few minutes on 2 CPU cores; a second call finds it and ends at once
 
-It is kept beside the other models of this node, and .cache/arc-tiny leads to it. It stops early on purpose: it knows
-what these rules do to a grid, but seldom tells from a few demonstrations which of them is at work. That is what
-training on a task's own demonstrations can add. It also writes random directives when it is asked for some.
+It is kept beside the other models of this node, and .cache/arc-tiny leads to it. Most of the puzzles that it is trained
+on come under their rule's name, so it knows what each rule does to a grid. A task names no rule, and to tell it from
+demonstrations alone takes far longer to learn: that is what training on a task's own demonstrations can add. It also
+writes random directives when it is asked for some.
 """
 
 import argparse
@@ -27,22 +28,24 @@ from seal_ray.records import Recipe, derive_seed, digest
 
 LINK = Path(".cache/arc-tiny")
 SEED = 20250612  # of the model and what it is trained on
-STEPS = 800
-BATCH = 32
-PEAK = 2e-3
+STEPS = 450
+BATCH = 2400  # tokens of a batch, about
+PEAKS = 0.02, 3e-3  # learning rates: of matrices, with Muon; of all else, with AdamW
 WARMUP = 50
-SHOWN = (2, 3, 4, 4)  # demonstrations in a batch's puzzles, drawn evenly
+NAMED, UNNAMED = (0, 0, 1), (2, 3, 4)  # demonstrations in a puzzle with or without its rule's name, drawn evenly
+SHARE_NAMED = 0.7  # of the batches with puzzles
 DIRECTIVES_EVERY = 16  # one batch in so many asks for directives
 SPECIALS = ("<pad>", "<start>", "<end>")
-VOCABULARY = 400
+VOCABULARY = 480
 CONTEXT = 1024
 SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,
-    "num_hidden_layers": 5,
+    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "head_dim": 32,
+    "rope_parameters": {"rope_theta": 100.0, "rope_type": "default"},  # texts are short: tell near tokens apart
 }
 LEARNING_RATES, EPOCHS = (0.0003, 0.001, 0.003, 0.01), (2, 4, 8)
 # a digit is a token of its own; what the prompts repeat becomes one token a piece
@@ -73,8 +76,9 @@ def edit_prompt() -> tuple[str, str]:
     return text[: text.index("Input:")], text[text.rindex("Output:\n") + len("Output:\n") :]
 
 
-def draw_puzzle(shown: int, rng: np.random.Generator) -> Puzzle:
-    return make_puzzle(str(rng.choice(list(RULES))), shown, rng)
+def draw_puzzle(shown: int, rng: np.random.Generator) -> tuple[str, Puzzle]:
+    name = str(rng.choice(list(RULES)))
+    return name, make_puzzle(name, shown, rng)
 
 
 class Batches:
@@ -89,33 +93,38 @@ class Batches:
         """Ids and labels, [text, token]; labels are -100 where nothing is learned."""
         rng = np.random.default_rng(derive_seed(SEED, "batch", step))
         if step % DIRECTIVES_EVERY == DIRECTIVES_EVERY - 1:
-            return self._directives(rng)
-        shown = int(rng.choice(SHOWN))  # one number for all texts: they are of one length, and nothing is padded
-        ids = np.array([self.text(draw_puzzle(shown, rng)) for _ in range(BATCH)])
-        labels = np.full_like(ids, -100)
-        grid = SIDE * (SIDE + 1)  # its digits and line ends, the last of which ends the grid
-        for start in (ids[0] == self.output).nonzero()[0].tolist():
-            labels[:, start + 1 : start + 1 + grid] = ids[:, start + 1 : start + 1 + grid]
-        return ids, labels
+            return self._padded([self._directives(rng) for _ in range(BATCH // 240)])
+        named = bool(rng.random() < SHARE_NAMED)
+        shown = int(rng.choice(NAMED if named else UNNAMED))
+        return self._padded([self.text(*draw_puzzle(shown, rng), named) for _ in range(self._count(shown))])
 
-    def text(self, puzzle: Puzzle) -> list[int]:
+    def _count(self, shown: int) -> int:
+        return max(2, BATCH // (2 * (SIDE + 1) ** 2 * (shown + 1)))
+
+    def text(self, name: str, puzzle: Puzzle, named: bool = False) -> tuple[list[int], list[bool]]:
+        """A puzzle's ids, and which of them are learned: its outputs and what ends each."""
         assert puzzle.output is not None
-        text = puzzle_text(puzzle, "digits") + write_grid(puzzle.output, "digits")
-        return [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
+        heading = f"Rule: {name}\n" if named else ""
+        text = heading + puzzle_text(puzzle, "digits") + write_grid(puzzle.output, "digits")
+        ids = [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
+        learned = [False] * len(ids)
+        grid = SIDE * (SIDE + 1)  # its digits and line ends, the last of which ends the grid
+        for at in (i for i, token in enumerate(ids) if token == self.output):
+            learned[at + 1 : at + 1 + grid] = [True] * grid
+        return ids, learned
 
-    def _directives(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        texts, learned = [], []
-        for _ in range(BATCH // 2):
-            puzzle = draw_puzzle(max(SHOWN), rng)
-            prompt = self.tokenizer(self.before + puzzle_text(puzzle, "digits") + self.after)["input_ids"]
-            chosen = self.tokenizer(directives(rng), add_special_tokens=False)["input_ids"]
-            texts.append([*prompt, *chosen, self.tokenizer.eos_token_id])
-            learned.append(len(prompt))
-        ids = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)
+    def _directives(self, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
+        _, puzzle = draw_puzzle(max(UNNAMED), rng)
+        prompt = self.tokenizer(self.before + puzzle_text(puzzle, "digits") + self.after)["input_ids"]
+        chosen = [*self.tokenizer(directives(rng), add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        return prompt + chosen, [False] * len(prompt) + [True] * len(chosen)
+
+    def _padded(self, texts: list[tuple[list[int], list[bool]]]) -> tuple[np.ndarray, np.ndarray]:
+        ids = np.zeros((len(texts), max(len(text) for text, _ in texts)), dtype=np.int64)
         labels = np.full_like(ids, -100)
-        for row, (text, start) in enumerate(zip(texts, learned, strict=True)):
+        for row, (text, learned) in enumerate(texts):
             ids[row, : len(text)] = text  # padding comes last, where no token looks back at it
-            labels[row, start : len(text)] = text[start:]
+            labels[row, : len(text)] = np.where(learned, text, -100)
         return ids, labels
 
 
@@ -141,7 +150,8 @@ def make_tokenizer(folder: Path) -> None:
         show_progress=False,
     )
     rng = np.random.default_rng(SEED)
-    text = before + puzzle_text(draw_puzzle(2, rng), "digits") + after + directives(rng)
+    names = "".join(f"Rule: {name}\n" for name in RULES)
+    text = names + before + puzzle_text(draw_puzzle(2, rng)[1], "digits") + after + directives(rng)
     tokenizer.train_from_iterator([text] * 4, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A", special_tokens=[("<start>", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -173,9 +183,10 @@ def new_model(vocabulary: int) -> Any:
 
 
 def rate(step: int, steps: int) -> float:
+    """Share of the peak learning rates."""
     if step < WARMUP:
-        return PEAK * (step + 1) / WARMUP
-    return PEAK * (0.05 + 0.95 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, steps - WARMUP))) / 2)
+        return (step + 1) / WARMUP
+    return 0.05 + 0.95 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, steps - WARMUP))) / 2
 
 
 def train(folder: Path, steps: int, threads: int) -> None:
@@ -190,24 +201,31 @@ def train(folder: Path, steps: int, threads: int) -> None:
     batches = Batches(models.tokenizer(folder))
     model = new_model(len(batches.tokenizer)).train()
     weights = list(model.parameters())
-    optimiser = torch.optim.AdamW(weights, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.01)
+    matrices = [w for n, w in model.named_parameters() if w.ndim == 2 and "embed" not in n]
+    rest = [w for w in weights if not any(w is m for m in matrices)]
+    optimisers = (
+        torch.optim.Muon(matrices, lr=PEAKS[0], weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=PEAKS[1], betas=(0.9, 0.98), weight_decay=0.01),
+    )
     for step in range(steps):
         ids, labels = (torch.from_numpy(a) for a in batches.batch(step))
-        for group in optimiser.param_groups:
-            group["lr"] = rate(step, steps)
+        for optimiser, peak in zip(optimisers, PEAKS, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = peak * rate(step, steps)
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         if step % 50 == 49:
             spent = f"{time.monotonic() - began:.0f} s, {time.process_time() - busy:.0f} s of CPU"
             print(f"step {step + 1} of {steps}, loss {loss.item():.3f}, {spent}", flush=True)
     model.eval().save_pretrained(folder)
     count = sum(w.numel() for w in weights)
     print(
-        f"{count / 1e6:.2f} M weights, {steps} steps of {BATCH} puzzles, {time.monotonic() - began:.0f} s, "
+        f"{count / 1e6:.2f} M weights, {steps} steps, {time.monotonic() - began:.0f} s, "
         f"{time.process_time() - busy:.0f} s of CPU"
     )
 
@@ -217,7 +235,7 @@ def train(folder: Path, steps: int, threads: int) -> None:
 
 def recipe_of(steps: int) -> str:
     """What the model's files depend on: a model that was made otherwise is another one."""
-    made_of = [steps, BATCH, PEAK, WARMUP, SHOWN, DIRECTIVES_EVERY, VOCABULARY, SHAPE, PIECES]
+    made_of = [steps, BATCH, PEAKS, WARMUP, NAMED, UNNAMED, SHARE_NAMED, DIRECTIVES_EVERY, VOCABULARY, SHAPE, PIECES]
     return digest([*made_of, list(RULES), challenges(len(RULES), SEED), edit_prompt()])
 
 
@@ -226,7 +244,7 @@ def main() -> None:
     parser.add_argument("--link", type=Path, default=LINK, help="what leads to the model, for model.name")
     parser.add_argument("--cache", default="", help="folder of this node's models; empty: ~/.cache/seal-ray")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     if given.link.exists() and not given.link.is_symlink():
         parser.error(f"--link: {given.link} is there and no link; move it away")
