@@ -28,11 +28,11 @@ from seal_ray.records import Recipe, derive_seed, digest
 
 LINK = Path(".cache/arc-tiny")
 SEED = 20250612  # of the model and what it is trained on
-STEPS = 450
+STEPS = 800
 BATCH = 2400  # tokens of a batch, about
 PEAKS = 0.02, 3e-3  # learning rates: of matrices, with Muon; of all else, with AdamW
 WARMUP = 50
-NAMED, UNNAMED = (0, 0, 1), (2, 3, 4)  # demonstrations in a puzzle with or without its rule's name, drawn evenly
+NAMED, UNNAMED = (0, 0, 1, 2, 4), (2, 3, 4)  # demonstrations in a puzzle with or without its rule's name, drawn evenly
 SHARE_NAMED = 0.7  # of the batches with puzzles
 DIRECTIVES_EVERY = 16  # one batch in so many asks for directives
 SPECIALS = ("<pad>", "<start>", "<end>")
@@ -47,7 +47,7 @@ SHAPE: dict[str, Any] = {
     "head_dim": 32,
     "rope_parameters": {"rope_theta": 100.0, "rope_type": "default"},  # texts are short: tell near tokens apart
 }
-LEARNING_RATES, EPOCHS = (0.0003, 0.001, 0.003, 0.01), (2, 4, 8)
+LEARNING_RATES, EPOCHS = (0.001, 0.002, 0.01), (4, 8, 12)
 # a digit is a token of its own; what the prompts repeat becomes one token a piece
 PIECES = r"Input:\n|Output:\n|\n\n|\n|[0-9]| ?[A-Za-z_]+|[^A-Za-z0-9\s]+ ?|\s"
 
@@ -63,7 +63,8 @@ def directives(rng: np.random.Generator) -> str:
             "loss": str(rng.choice(["all", "output"])),
             "learning_rate": float(rng.choice(LEARNING_RATES)),
             "epochs": int(rng.choice(EPOCHS)),
-        }
+        },
+        separators=(",", ":"),  # as constrained decoding writes it
     )
 
 
