@@ -111,6 +111,8 @@ class Engine:
                 lora_target_modules=sorted({name.rsplit(".", 1)[-1] for name in self._linears}),
                 # the distribution that was sampled from, which is what a policy gradient and an auditor need
                 logprobs_mode="processed_logprobs",
+                # JSON without blanks: between its parts a small model writes line ends for as long as it has room
+                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
                 generation_config="vllm",  # only our own sampling settings count, not those beside the model
                 # a prefix that is cached from an earlier batch changes the arithmetic of this one: the same batch would
                 # not give the same text
