@@ -36,6 +36,8 @@ def ask(
     each: Iterable[tuple[Any, ...]] = (),
 ) -> list[Told]:
     """What `question(*args)` gives on every node, in order; `each` has further arguments for each node."""
+    if not nodes:
+        return []  # Ray would start a cluster of its own to wait for nothing
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from seal_ray import doctor
 from seal_ray.config import Config
@@ -63,6 +64,9 @@ def test_a_check_that_hangs_or_breaks_is_red_and_hides_no_other() -> None:
 def test_without_a_cluster_what_asks_nodes_is_skipped_and_not_green() -> None:
     for check in (doctor.gpus, doctor.orphans, doctor.collective, doctor.lora, doctor.disks):
         assert look(check).state == "skipped"
+    for check in (doctor.versions, doctor.model):
+        assert look(check, model={"name": "builtin:tiny"}).state == "green"  # as far as this machine goes
+    assert not ray.is_initialized()  # and nobody has started a cluster to have one
 
 
 def test_every_check_of_the_list_is_bounded_and_named_once() -> None:
