@@ -171,7 +171,7 @@ def test_the_commands_in_sentences_run_on_a_small_run(place: Path) -> None:
             text = text.replace(" ID", f" {shlex.quote(task)}")
         give(text.replace(" URI", " runs/default").replace(" FILE", " one.html"))
         ran.add(words[1])
-    assert ran == {"report", "verify", "gc", "delete"}
+    assert ran == {"report", "regrade", "verify", "gc", "delete"}
     assert "URI" not in [p.name for p in place.iterdir()]
 
 
