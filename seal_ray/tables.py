@@ -217,7 +217,7 @@ def _candidate_lines(found: dict[str, Any], pad: str) -> list[str]:
         mark = _mark(says[answer["question"]]) if answer["question"] in says else ""
         out.append(f"{pad}  {mark:<6} {answer['question']}: {answer['text']!r}")
     # a verdict may rest on several answers, as that of a vote does
-    out += [f"{pad}  {_mark(v):<6} {v['question']}" for v in found["verdicts"] if v["question"] not in asked]
+    out += [f"{pad}  {_mark(v):<6} {v['question']} as a whole" for v in found["verdicts"] if v["question"] not in asked]
     return out
 
 
