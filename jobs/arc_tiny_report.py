@@ -3,8 +3,8 @@
     python jobs/arc_tiny_report.py [runs/arc-tiny]
 
 Reads a committed round of `arc-tiny.yaml`. The round's own figures flatter the directives that it kept, since they
-were chosen by them. So each of these is tried once more on the validation tasks, and the best one there on the test
-tasks, beside no adaptation and the fixed directives.
+were chosen by them. So those with the highest rewards are tried once more on the validation tasks, and the best one
+there on the test tasks, beside no adaptation and the fixed directives.
 """
 
 import argparse
@@ -168,6 +168,7 @@ def round_tables(found: Round) -> tuple[Table, Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="what adaptation gains the tiny model")
     parser.add_argument("uri", nargs="?", default="runs/arc-tiny")
+    parser.add_argument("--finalists", type=int, default=3, help="kept directives that the validation tasks compare")
     parser.add_argument("--held-out", type=int, default=1000, help="test tasks, at most")
     given = parser.parse_args()
     console, began = Console(width=140), time.monotonic()
@@ -177,8 +178,11 @@ def main() -> None:
         console.print(table)
 
     bench = Bench(run.config)
-    edits = {e.id: e for e in found.edits}
-    kept = [json.loads(c) for c in dict.fromkeys(json.dumps(edits[c.edit].content) for c in found.choices)]
+    assert found.rewards
+    worth = {r["edit"]: r["value"]["mean"] for r in found.rewards["rewards"]}
+    contents = {e.id: json.dumps(e.content) for e in found.edits}
+    ranking = sorted((c.edit for c in found.choices), key=lambda edit: worth[edit], reverse=True)
+    kept = [json.loads(text) for text in dict.fromkeys(contents[edit] for edit in ranking)][: given.finalists]
     validation = list(bench.domain.tasks("validation"))
     results = bench.try_all([(task, content) for content in kept for task in validation])
     ranked: list[tuple[Json, list[Result | None]]] = sorted(

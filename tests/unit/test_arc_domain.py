@@ -124,4 +124,8 @@ def test_a_person_sees_what_each_view_answered_and_what_the_vote_came_to():
         "verdicts": [encode(v) for v in made.verdicts(task, "c", answers)],
     }
     shown = [line.split() for line in show_inspection(found).splitlines()[2:]]
-    assert shown == [["0/v0:", repr(answers[0].text)], ["0/v1:", repr(answers[1].text)], ["right", "0", "as", "a", "whole"]]
+    assert shown == [
+        ["0/v0:", repr(answers[0].text)],
+        ["0/v1:", repr(answers[1].text)],
+        ["right", "0", "as", "a", "whole"],
+    ]
