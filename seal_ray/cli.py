@@ -455,11 +455,9 @@ def _show(data: Any, text: str, as_json: bool) -> None:
 def main() -> None:
     """The entry point: one readable message and an exit code for whatever goes wrong."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, which is returned here; else None
     except SealError as error:
         _fail(str(error), error.exit_code)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", Interrupted.exit_code)
     except BrokenPipeError:

@@ -1,0 +1,41 @@
+"""A finding that is no error is told by the exit code of the installed command, as a script sees it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from recorded_run import record
+
+COMMAND = str(Path(sys.executable).parent / "seal-ray")
+
+
+def code(*words: str) -> int:
+    return subprocess.run([COMMAND, *words], capture_output=True, timeout=120, check=False).returncode
+
+
+def test_a_damaged_run_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    uri = str(tmp_path / "run")
+    record(uri, rounds=1, tasks=2, edits=2)
+    assert code("verify", uri) == 0
+    part = next((tmp_path / "run/rounds/0001").glob("rewards.json"))
+    part.write_bytes(part.read_bytes()[:-20])
+    assert code("verify", uri) == 3
+
+
+def test_a_red_line_of_the_doctor_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    # nobody listens there, so there is no node to ask
+    words = [
+        "doctor",
+        "--address",
+        "127.0.0.1:9",
+        "--set",
+        f"run.uri={tmp_path}/run",
+        "--set",
+        "model.name=builtin:tiny",
+    ]
+    assert code(*words) == 3
+
+
+def test_what_went_well_and_what_was_typed_wrong_have_their_codes() -> None:
+    assert [code("--version"), code("--help"), code("status", "--help")] == [0, 0, 0]
+    assert [code("fly"), code("status"), code("plan", "--fly")] == [2, 2, 2]
