@@ -18,7 +18,7 @@ from typing import Any
 
 from seal_ray import grading, models, observe, validation
 from seal_ray.config import MAY_CHANGE, Config, StorageSection
-from seal_ray.domains import load_domain
+from seal_ray.domains import configured
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, Interrupted, SealError
 from seal_ray.explore import Exploration, Plan, explore
 from seal_ray.fleet.ask import check_nodes
@@ -32,7 +32,6 @@ from seal_ray.policy.lessons import Lesson, lessons
 from seal_ray.policy.update import update
 from seal_ray.records import Choice, Event, Json, Task, Version, decode, derive_seed, encode
 from seal_ray.software import software
-from seal_ray.storage.documents import read_document
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
 RATED_AT_ONCE = 64  # edits that are sent to the judge between two looks at the budget
@@ -133,15 +132,10 @@ class Driver:
         config = self.config
         self.folder = models.fetch(config.model, config.storage)
         self.tokenizer = models.tokenizer(self.folder, trust_remote_code=config.model.trust_remote_code)
-        chat = config.model.chat == "yes" or (config.model.chat == "auto" and models.has_chat_template(self.folder))
-        self.domain = load_domain(
-            config.domain,
-            recipe=config.inner.recipe(),
-            answering=config.answering,
-            chat=chat,
-            seed=config.run.seed,
-            read=self._read,
+        self.chat = config.model.chat == "yes" or (
+            config.model.chat == "auto" and models.has_chat_template(self.folder)
         )
+        self.domain = configured(config, self.chat)
         self.grader = grading.build(config.grading, config.run.uri, config.storage)
         self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
         self.train_tasks = list(self.domain.tasks("train"))
@@ -164,9 +158,6 @@ class Driver:
         )
         for warning in getattr(self.domain, "warnings", ()):
             self._tell("warning", message=warning)
-
-    def _read(self, uri: str) -> bytes:
-        return read_document(uri, self.config.storage)
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self.started, 1)
@@ -450,7 +441,7 @@ class Driver:
                 old=version,
                 new=new,
                 drift=update_known.get("drift"),
-                read=self._read,
+                chat=self.chat,
             )
             known = encode(result)
             part.put("gate.json", known)

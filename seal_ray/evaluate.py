@@ -18,6 +18,7 @@ from seal_ray.grading.reward import RoundRewards
 from seal_ray.history import Run
 from seal_ray.policy import compare, versions
 from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version, derive_seed, digest, encode
+from seal_ray.storage.documents import read_document
 from seal_ray.storage.ledger import RoundLedger
 
 ARMS = (
@@ -98,7 +99,7 @@ class Evaluation(Driver):
         """
         path, _, key = where.partition("#")
         try:
-            rows = json.loads(self._read(path))
+            rows = json.loads(read_document(path, self.config.storage))
             found = [(row["context"], row["edits"] if isinstance(row.get("edits"), dict) else row) for row in rows]
             written = {context: texts[key] for context, texts in found if key in texts}
         except (ValueError, KeyError, TypeError) as error:

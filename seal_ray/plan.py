@@ -7,10 +7,9 @@ from typing import Any
 
 from seal_ray import models
 from seal_ray.config import Config
-from seal_ray.domains import load_domain
+from seal_ray.domains import configured
 from seal_ray.domains.base import Domain
 from seal_ray.records import Json, Task
-from seal_ray.storage.documents import read_document
 
 CHARACTERS = 4  # of English in a token
 TEXTS = 8.6  # training texts of a published self-edit, on average
@@ -22,14 +21,7 @@ UPDATE_ON = (1, 8, 32)  # devices that an update is planned for where the config
 
 def make(config: Config) -> dict[str, Json]:
     """The plan as plain data. Reads the data, not the model's weights."""
-    domain = load_domain(
-        config.domain,
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=False,
-        seed=config.run.seed,
-        read=lambda uri: read_document(uri, config.storage),
-    )
+    domain = configured(config)
     train = list(domain.tasks("train"))
     tasks = min(config.run.tasks_per_round, len(train))
     counts = _counts(config, domain, train, tasks)
@@ -196,14 +188,7 @@ def show(found: dict[str, Any]) -> str:
 
 def data_is_there(config: Config) -> None:
     """Fails with a message where the configured data can't be used. Needs no model."""
-    domain = load_domain(
-        config.domain,
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=False,
-        seed=config.run.seed,
-        read=lambda uri: read_document(uri, config.storage),
-    )
+    domain = configured(config)
     if not domain.tasks("train"):
         from seal_ray.errors import DataError
 

@@ -13,13 +13,12 @@ from typing import Any
 
 from seal_ray import config_file, grading
 from seal_ray.config import Config
-from seal_ray.domains import load_domain
+from seal_ray.domains import configured
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards, rewards
 from seal_ray.history import Round, Run
 from seal_ray.policy import select
 from seal_ray.records import Json, Task, Trial, Verdict, digest, encode
-from seal_ray.storage.documents import read_document
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.store import Store
 
@@ -34,14 +33,7 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
         raise ConfigError("only settings of grading can be changed here", mend="like --set grading.grader=exact")
     if config.grading.reward == "rubric":
         raise ConfigError("grading.reward: rubric rates edits and no answers", mend="choose another reward")
-    domain = load_domain(
-        config.domain,
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=False,
-        seed=config.run.seed,
-        read=lambda uri: read_document(uri, config.storage),
-    )
+    domain = configured(config)
     grader = grading.build(config.grading, run.uri, run.storage)
     folder = f"regrades/{grader.name}-{digest(encode(config.grading.model_dump(mode='json')))[:12]}"
     store = Store(run.uri, run.storage)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from seal_ray.config import Config
-from seal_ray.domains import load_domain
+from seal_ray.domains import configured
 from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError
 from seal_ray.explore import Exploration, Plan
@@ -25,11 +25,11 @@ def compare(
     old: Version,
     new: Version,
     drift: float | None,
-    read: Callable[[str], bytes],
+    chat: bool,
 ) -> GateDecision:
     """Both versions write edits for the validation tasks; these are tried like any others, with the same seeds."""
     tasks = _draw(domain.tasks("validation"), config)
-    guarded = _regression(config, read)
+    guarded = _regression(config, chat)
     scores: list[dict[str, list[float]]] = []
     known: list[dict[str, float]] = []
     for version in (old, new):
@@ -55,18 +55,11 @@ def _draw(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
     return tuple(order[: config.gate.tasks])
 
 
-def _regression(config: Config, read: Callable[[str], bytes]) -> tuple[Task, ...]:
+def _regression(config: Config, chat: bool) -> tuple[Task, ...]:
     if not config.gate.regression:
         return ()
     changes = {"data": config.gate.regression, "validation": 0.0, "test": 0.0}
-    domain = load_domain(
-        config.domain.model_copy(update=changes),
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=config.model.chat == "yes",
-        seed=config.run.seed,
-        read=read,
-    )
+    domain = configured(config.model_copy(update={"domain": config.domain.model_copy(update=changes)}), chat)
     return tuple(domain.tasks("train"))
 
 

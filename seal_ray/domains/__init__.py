@@ -4,10 +4,11 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from seal_ray.config import AnsweringSection
+from seal_ray.config import AnsweringSection, Config
 from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError
 from seal_ray.records import Recipe
+from seal_ray.storage.documents import read_document
 
 GROUP = "seal_ray.domains"
 
@@ -31,3 +32,15 @@ def load_domain(
             mend=f"install the package that has it under the entry point group {GROUP}",
         )
     return matching[0].load()(section, recipe=recipe, answering=answering, chat=chat, seed=seed, read=read)
+
+
+def configured(config: Config, chat: bool = False) -> Domain:
+    """A configuration's domain, with its data read from wherever that is. `chat`: the model has a chat template."""
+    return load_domain(
+        config.domain,
+        recipe=config.inner.recipe(),
+        answering=config.answering,
+        chat=chat,
+        seed=config.run.seed,
+        read=lambda uri: read_document(uri, config.storage),
+    )
