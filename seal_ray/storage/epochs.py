@@ -207,6 +207,13 @@ def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int
         seen = look(top + 1)
         path = f"epochs/{top + 1:06d}.seen.json"
         store.create(path, codec.pack_part("seen", top + 1, seen.as_json()))
+        # a store whose create-only is a look and then a write lets two drivers in; one of them finds out here
+        if holder(store, top + 1)["nonce"] != mine["nonce"]:
+            raise InfraError(
+                f"{store.uri()}: another driver has taken epoch {top + 1} over ours: this store does not honour "
+                "create-only writes",
+                mend="`seal-ray doctor` tries that; use a store that has conditional puts",
+            )
     except BaseException:
         hold.stop()
         raise

@@ -6,10 +6,18 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 
+# S3 decides a conditional put in one step. moto looks first and writes later, so that of two at once both can win:
+# here they are taken in turn.
 SCRIPT = """
-import logging, sys
+import logging, sys, threading
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+put, turn = S3Response.put_object, threading.Lock()
+def in_turn(self, *args, **kwargs):
+    with turn:
+        return put(self, *args, **kwargs)
+S3Response.put_object = in_turn
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)

@@ -614,3 +614,21 @@ def test_no_part_has_a_name_that_leaves_its_round(tmp_path: Path) -> None:
         with pytest.raises(LedgerError, match="no name"):
             ledger.round(1).put(name, {})
     ledger.close()
+
+
+def test_a_store_that_lets_two_create_one_object_lets_no_second_driver_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(str(tmp_path / "run"), StorageSection())
+    ledger.create({}, {}, 0)
+    create = Store.create
+
+    def look_then_write(self: Store, path: str, data: bytes) -> None:
+        create(self, path, data)
+        if path == "epochs/000001.json":  # the other driver had looked before we wrote
+            other = {"owner": "other", "lease": 60.0, "nonce": "another", "process": {}}
+            self.write(path, codec.pack_part("epoch", 1, other))
+
+    monkeypatch.setattr(Store, "create", look_then_write)
+    with pytest.raises(InfraError, match="does not honour"):
+        ledger.acquire("me")
