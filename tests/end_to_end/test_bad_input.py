@@ -2,11 +2,12 @@
 
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from command import COMMAND, environment, seal_ray
+from command import COMMAND, ROOT, environment, seal_ray
 
 PASSAGE = {"title": "A", "context": "B is C.", "questions": [{"question": "What is B?", "answer": "C"}]}
 
@@ -98,3 +99,25 @@ def test_plan_says_what_a_run_will_do() -> None:
     assert found["tasks"]["train"] > 0
     assert found["memory"]["wave_gb"] > found["memory"]["base_gb"]
     assert all(u["seconds"] > 0 and u["gb"] > found["memory"]["base_gb"] for u in found["update"])
+
+
+def test_a_missing_vllm_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from importlib import metadata\n"
+        "known = metadata.version\n"
+        "def version(name):\n"
+        "    if name.startswith('vllm'):\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return known(name)\n"
+        "metadata.version = version\n"
+        "from seal_ray.cli import main\n"
+        f"sys.argv = ['seal-ray', 'run', 'jobs/tiny.yaml', '--set', 'run.uri={tmp_path}/run']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment()
+    )
+    assert done.returncode == 3, done.stderr
+    assert "not installed here: vllm; install seal-ray with its cpu or gpu extra" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
