@@ -155,7 +155,7 @@ def _update(
             row_tokens=policy.micro_batch_tokens,
             weight_bytes=weight_bytes,
         )
-        planned.append({"devices": devices, "gb": round(held.total / 1e9, 2), "seconds": round(taken, 1)})
+        planned.append({"devices": devices, "gb": round(held.total / 1e9, 2), "seconds": float(f"{taken:.3g}")})
     return planned
 
 
