@@ -23,7 +23,7 @@ from seal_ray.domains.arc import build
 from seal_ray.domains.arc.augment import FAMILIES
 from seal_ray.domains.arc.formats import puzzle_text, write_grid
 from seal_ray.domains.arc.grids import Puzzle
-from seal_ray.model_cache import Cache
+from seal_ray.models.cache import Cache
 from seal_ray.records import Recipe, derive_seed, digest
 
 LINK = Path(".cache/arc-tiny")

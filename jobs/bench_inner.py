@@ -28,10 +28,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from seal_ray.inner import Sampling, fit
-from seal_ray.inner.memory import adapter_parameters, shape_of
 from seal_ray.inner.reference import fit_one, put_adapter
-from seal_ray.model_shapes import KNOWN_CONFIGS
 from seal_ray.records import Example, Recipe
+from seal_ray.shapes import KNOWN_CONFIGS, shape_of
 
 MAX_TEXTS = 30
 ANSWER_TOKENS = 64
@@ -269,10 +268,9 @@ class Bench:
 
     def _flops_per_candidate(self) -> float:
         """What unpadded training needs: forward and gradient of inputs through the base, all three for the adapter."""
-        config = self.model.config.to_dict()
-        shape = shape_of(config, self.dtype.itemsize)
-        linear = shape.layers * sum(i * o for i, o in shape.widths.values()) + shape.vocabulary * shape.hidden
-        adapter = adapter_parameters(shape, self.recipe.rank, self.recipe.targets)
+        shape = shape_of(self.model.config.to_dict())
+        linear = shape.layers * shape.block_parameters + shape.vocabulary * shape.hidden
+        adapter = shape.adapter_parameters(self.recipe.rank, self.recipe.targets)
         tokens = self.work.tokens / self.args.candidates * self.recipe.epochs
         return tokens * (4 * linear + 6 * adapter)
 

@@ -80,7 +80,7 @@ def init(
 def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
     """Check a configuration and its data, without starting anything."""
     from seal_ray import config_file
-    from seal_ray import plan as planning
+    from seal_ray.commands import plan as planning
 
     found = config_file.load(config, set_ or ())
     planning.data_is_there(found)
@@ -91,7 +91,7 @@ def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> N
 def plan(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
     """Say what a run will do: tasks, edits, candidates, steps, tokens, memory and GPU-hours."""
     from seal_ray import config_file
-    from seal_ray import plan as planning
+    from seal_ray.commands import plan as planning
 
     found = planning.make(config_file.load(config, set_ or ()))
     _show(found, planning.show(found), as_json)
@@ -111,7 +111,7 @@ def doctor(
 
     overrides = [*(set_ or ()), *([f"placement.address={address}"] if address else [])]
     found = config_file.load(config, overrides) if config else config_file.parse("", "the defaults", overrides)
-    from seal_ray import doctor as examining
+    from seal_ray.commands import doctor as examining
 
     findings = []
     for finding in examining.examine(found):
@@ -147,7 +147,8 @@ def run(
     if quiet or as_json:
         overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
     found = config_file.load(config, overrides)
-    from seal_ray import driver, tables
+    from seal_ray import driver
+    from seal_ray.commands import tables
 
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
         done = driver.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
@@ -213,7 +214,7 @@ class _Signals:
 @app.command()
 def status(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
     """How a run is doing, also while it is on: rounds, phase, counts, failures."""
-    from seal_ray import tables
+    from seal_ray.commands import tables
 
     found = tables.status(_open(uri, endpoint))
     _show(found, tables.show_status(found), as_json)
@@ -229,7 +230,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """One task or one candidate: the edit, its losses, answers, verdicts, reward, and whether it was chosen."""
-    from seal_ray import tables
+    from seal_ray.commands import tables
 
     if bool(task) == bool(candidate):
         raise ConfigError("inspect wants one of --task and --candidate", mend=f"`seal-ray status {uri}` names some")
@@ -245,7 +246,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML file to read the run in: figures by round, and every task with its edits, answers and rewards."""
-    from seal_ray import reporting
+    from seal_ray.commands import reporting
 
     made = reporting.write(_open(uri, endpoint), to)
     _show(
@@ -267,7 +268,7 @@ def submit(
 ) -> None:
     """Hand a run to a Ray cluster as a job."""
     from seal_ray import config_file
-    from seal_ray import submit as submitting
+    from seal_ray.commands import submit as submitting
 
     found = config_file.load(config, set_ or ())
     job = submitting.submit(found, config, set_ or [], address=address, working_dir=working_dir)
@@ -338,7 +339,7 @@ def reject(uri: Uri, why: Why = "", endpoint: Endpoint = "", as_json: AsJson = F
 
 
 def _decide(uri: str, endpoint: str, accept: bool, why: str, as_json: bool) -> None:
-    from seal_ray import decisions
+    from seal_ray.commands import decisions
 
     said = decisions.decide(uri, _storage(endpoint), accept=accept, why=why)
     _show(said, f"round {said['round']}: {said['decision']}; `seal-ray run` goes on with it", as_json)
@@ -353,7 +354,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Make an earlier version current. Nothing is deleted."""
-    from seal_ray import decisions
+    from seal_ray.commands import decisions
 
     said = decisions.rollback(uri, _storage(endpoint), to=to, why=why)
     _show(said, f"version {said['version']['number']} is current; `seal-ray run` goes on with it", as_json)
@@ -373,7 +374,7 @@ def export(
     """Write a version as a folder that transformers, PEFT and vLLM load, checked by log-probabilities."""
     from dataclasses import asdict
 
-    from seal_ray import handing_out
+    from seal_ray.commands import handing_out
 
     done = handing_out.export(_open(uri, endpoint), to, kind=as_, number=round_)
     _show(
@@ -399,7 +400,7 @@ def evaluate(
 ) -> None:
     """Compare arms on the same tasks: no training, the context alone, edits from here and there."""
     from seal_ray import config_file
-    from seal_ray import evaluate as evaluating
+    from seal_ray.commands import evaluate as evaluating
 
     if split not in {"train", "validation", "test"}:
         raise ConfigError(f"--split {split}: no such split", mend="use train, validation or test")
@@ -417,7 +418,7 @@ def evaluate(
 @app.command()
 def regrade(uri: Uri, set_: Set = None, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
     """Grade a run's answers again, with the same or another grader; needs no GPU."""
-    from seal_ray import regrade as regrading
+    from seal_ray.commands import regrade as regrading
 
     done = regrading.regrade(_open(uri, endpoint), set_ or ())
     _show(done, regrading.show(done), as_json)

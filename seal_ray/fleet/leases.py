@@ -54,7 +54,7 @@ class Leases:
             "num_gpus": wants.gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
-            "runtime_env": {"env_vars": {MARK: self.mark(role)}},
+            "runtime_env": {"env_vars": {**cluster.environment(), MARK: self.mark(role)}},
         }
         if wants.gpu_type:
             options["resources"] = {f"accelerator_type:{wants.gpu_type}": 0.001}

@@ -14,7 +14,7 @@ from typing import Any
 
 from seal_ray.config import ModelSection
 from seal_ray.errors import DataError, InfraError
-from seal_ray.model_cache import Cache
+from seal_ray.models.cache import Cache
 
 FETCH_SECONDS = 600  # for one file out of the object store
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from seal_ray.inner.memory import LOGITS
 
+PIECE = 16  # rows whose float32 shares stay in a processor's cache
+
 
 def chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
     size = max(1, LOGITS.get(device.type, LOGITS["cuda"]) // vocabulary)
@@ -21,15 +23,24 @@ def loss_and_gradient(head: nn.Linear, hidden: Tensor, targets: Tensor, shares: 
     gradient = torch.empty_like(hidden)
     for at in chunks(len(targets), head.weight.shape[0], hidden.device):
         logits = F.linear(hidden[at], head.weight, head.bias)
-        picked = targets[at, None]
-        # softmax is a single pass; the normaliser is got back from its largest value, which can't be rounded to zero
-        share = logits.softmax(-1, dtype=torch.float32)
-        largest, where = logits.max(-1, keepdim=True)
-        total = largest.float() - share.gather(1, where).log()
-        losses[at] = (total - logits.gather(1, picked).float()).squeeze(1)
-        share.scatter_add_(1, picked, torch.full_like(total, -1.0))
-        gradient[at] = (share.to(head.weight.dtype) @ head.weight).mul_(shares[at, None])
+        size = PIECE if hidden.device.type == "cpu" else len(logits)
+        for row in range(0, len(logits), size):
+            piece = logits[row : row + size]
+            picked = targets[at][row : row + size, None]
+            losses[at][row : row + size] = _to_gradient(piece, picked)
+        gradient[at] = (logits @ head.weight).mul_(shares[at, None])
     return losses, gradient
+
+
+def _to_gradient(logits: Tensor, picked: Tensor) -> Tensor:
+    """The losses of some rows, whose logits become, in place, the losses' gradient by them."""
+    # softmax is a single pass; the normaliser is got back from its largest value, which can't be rounded to zero
+    share = logits.softmax(-1, dtype=torch.float32)
+    largest, where = logits.max(-1, keepdim=True)
+    total = largest.float() - share.gather(1, where).log()
+    losses = (total - logits.gather(1, picked).float()).squeeze(1)
+    logits.copy_(share.scatter_add_(1, picked, torch.full_like(total, -1.0)))
+    return losses
 
 
 def log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:

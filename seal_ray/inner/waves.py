@@ -1,5 +1,6 @@
 """A lease's attempts, tried: cut into waves, trained, questioned, and each given its trial or its failure."""
 
+import ctypes
 import gc
 import itertools
 import time
@@ -14,9 +15,10 @@ from seal_ray.inner.answer import Answerer, BankAnswerer, Sample, Sampling
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.loop import fit
-from seal_ray.inner.memory import shape_of, wave_size
+from seal_ray.inner.memory import wave_size
 from seal_ray.inner.recipe import check_recipe
 from seal_ray.records import Answer, Ask, Attempt, Cost, Failure, Likelihood, Trial
+from seal_ray.shapes import shape_of
 
 CPU_SHARE = 0.5  # of free main memory: a node's other processes want some too
 GPU_SHARE = 0.9
@@ -85,7 +87,8 @@ def fitting(frozen: Frozen, attempts: Sequence[Attempt], tokens_limit: int) -> i
     try:
         return wave_size(
             free_memory(frozen.device),
-            shape_of(config, frozen.dtype.itemsize),
+            shape_of(config),
+            dtype_bytes=frozen.dtype.itemsize,
             text_tokens=max(
                 max(len(e.ids), r.pad_to) for a, r in zip(attempts, recipes, strict=True) for e in a.examples
             ),
@@ -101,7 +104,7 @@ def fitting(frozen: Frozen, attempts: Sequence[Attempt], tokens_limit: int) -> i
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can really be had: on a GPU what is free and what torch keeps unused, else main memory."""
+    """Bytes that can really be had: what is free, and what this process keeps unused."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -110,7 +113,24 @@ def free_memory(device: torch.device) -> int:
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if limit.exists() and limit.read_text().strip() != "max":
         free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
+    return free + _kept_unused()
+
+
+class _Heap(ctypes.Structure):
+    """What glibc's `mallinfo2` gives."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names)
+
+
+def _kept_unused() -> int:
+    """Bytes that were given back to glibc and not by glibc to the system; a bank's next step has them first."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0  # another C library, which keeps little
+    ask.restype = _Heap
+    return int(ask().fordblks)
 
 
 def _without_overflow(lease: "Lease", attempts: list[Attempt], checkpointing: bool = False) -> list[Trial] | None:

@@ -158,7 +158,7 @@ def _adapter_config(adapter: str) -> dict[str, Any]:
 def _random_probe(base: str, texts: int = 4, length: int = 32) -> list[list[int]]:
     import random
 
-    size = models.shape(base)["vocab"]
+    size = models.shape(base).vocabulary
     return [[random.Random(derive_seed("probe", i, j)).randrange(size) for j in range(length)] for i in range(texts)]
 
 

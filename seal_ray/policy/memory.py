@@ -15,9 +15,9 @@ trained), and 2 P for recomputation. Scans before and after add forwards. ZeRO 3
 for every pass over a row.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from seal_ray.shapes import Shape
 
 BUCKET = int(5e7)  # elements; what the update asks DeepSpeed for on GPU
 CHUNK = 1024  # logits that are in float32 at once
@@ -42,15 +42,8 @@ class Need:
         return SPARE + self.weights + self.gradients + self.optimizer + self.buckets + self.activations + self.logits
 
 
-def adapter_parameters(shape: Mapping[str, Any], rank: int, targets: tuple[str, ...]) -> int:
-    """Weights of a LoRA adapter. `shape` is what `seal_ray.models.shape` returns."""
-    linears: Mapping[str, tuple[int, int]] = shape["linears"]
-    wanted = linears if targets == ("all-linear",) else {n: s for n, s in linears.items() if n in targets}
-    return shape["layers"] * rank * sum(a + b for a, b in wanted.values())
-
-
 def need(
-    shape: Mapping[str, Any],
+    shape: Shape,
     *,
     devices: int,
     mode: str = "lora",
@@ -63,32 +56,31 @@ def need(
     weight_bytes: int = 2,
 ) -> Need:
     """Memory of an update with the given settings, those of `PolicySection`."""
-    base = shape["parameters"]
-    adapter = adapter_parameters(shape, rank, targets) if mode == "lora" else 0
+    base = shape.parameters
+    adapter = shape.adapter_parameters(rank, targets) if mode == "lora" else 0
     trained = adapter if mode == "lora" else base
-    layer = sum(a * b for a, b in shape["linears"].values())
     weights = weight_bytes * (base + adapter)
     if zero_stage == 3:
-        gathered = 2 * layer + shape["vocab"] * shape["hidden"]
+        gathered = 2 * shape.block_parameters + shape.vocabulary * shape.hidden
         weights = weights / devices + weight_bytes * gathered
     gradients = weight_bytes * trained / (devices if zero_stage >= 2 else 1)
     optimizer = 12 * trained / devices
     inner = _inner_values(shape, rank if mode == "lora" else 0, weight_bytes) * weight_bytes * row_tokens
-    kept = shape["layers"] * shape["hidden"] * weight_bytes * row_tokens
-    logits = shape["vocab"] * (2 * weight_bytes * row_tokens + 3 * 4 * min(CHUNK, row_tokens))
+    kept = shape.layers * shape.hidden * weight_bytes * row_tokens
+    logits = shape.vocabulary * (2 * weight_bytes * row_tokens + 3 * 4 * min(CHUNK, row_tokens))
     return Need(
         weights=weights,
         gradients=gradients,
         optimizer=0 if offload == "cpu" else optimizer,
         buckets=2 * weight_bytes * BUCKET,
-        activations=kept + inner if checkpointing else shape["layers"] * inner,
+        activations=kept + inner if checkpointing else shape.layers * inner,
         logits=logits,
         cpu=optimizer + 4 * trained / devices if offload == "cpu" else 0,
     )
 
 
 def seconds(
-    shape: Mapping[str, Any],
+    shape: Shape,
     tokens: int,
     *,
     devices: int,
@@ -105,7 +97,7 @@ def seconds(
 
     `flops` is what a device reaches, not what its sheet says: 40 % of it is usual. Start-up is not in it.
     """
-    base = shape["parameters"]
+    base = shape.parameters
     passes = 2 + (2 if mode == "lora" else 4) + (2 if checkpointing else 0)
     scans = 2 + (2 if mode == "lora" else 0)  # before, after, and the drift's two
     compute = tokens * base * (passes * epochs + 2 * scans) / (flops * devices)
@@ -116,8 +108,8 @@ def seconds(
     return compute + gathers * base * weight_bytes * (devices - 1) / devices / link
 
 
-def _inner_values(shape: Mapping[str, Any], rank: int, weight_bytes: int) -> float:
+def _inner_values(shape: Shape, rank: int, weight_bytes: int) -> float:
     """Values that one layer keeps for its backward, for each token. In bfloat16 the norms keep theirs in float32."""
-    norms_and_inputs = (10 if weight_bytes == 2 else 8) * shape["hidden"]
-    attention = (2 * shape["heads"] + 2 * shape["kv_heads"]) * shape["head_dim"]
-    return norms_and_inputs + attention + 4 * shape["intermediate"] + len(shape["linears"]) * rank
+    norms_and_inputs = (10 if weight_bytes == 2 else 8) * shape.hidden
+    attention = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim
+    return norms_and_inputs + attention + 4 * shape.intermediate + len(shape.linears) * rank

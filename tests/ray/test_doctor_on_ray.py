@@ -12,8 +12,8 @@ import ray
 from ray.cloudpickle import register_pickle_by_value
 from typer.testing import CliRunner
 
-from seal_ray import doctor
 from seal_ray.cli import app
+from seal_ray.commands import doctor
 from seal_ray.config import Config
 from seal_ray.fleet import ask, cluster, probes
 

@@ -155,6 +155,31 @@ def test_a_process_that_outlives_its_actor_is_found_and_ended() -> None:
     assert gone, "the child is still alive"
 
 
+class Shown:
+    """An actor that shows with what it was started."""
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+
+def test_who_computes_keeps_its_memory_and_lets_others_have_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "5")  # whoever submits a run may know better
+    assert "MALLOC_TRIM_THRESHOLD_" not in cluster.environment()
+    monkeypatch.undo()
+    placement = plan_placement(PlacementSection(device="cpu", mode="colocated"), cluster.resources())
+    leases = Leases(placement, lambda e: None)
+    remote: Any = ray.remote
+    actors = RayActors("worker", leases, lambda name, o: remote(Shown).options(**o).remote())
+    actors.start("worker-1")
+    actors.call("worker-1", "environment")
+    reply = next(r for r in iter(lambda: (actors.replies(30) or [None])[0], None))
+    leases.release("worker", deadline=30)
+    assert reply.error is None, reply.error
+    there: dict[str, str] = reply.value
+    assert there["MALLOC_ARENA_MAX"] == "1" and int(there["MALLOC_TRIM_THRESHOLD_"]) > 2**30
+    assert there["GOMP_SPINCOUNT"] == cluster.ENVIRONMENT["GOMP_SPINCOUNT"] and "OMP_WAIT_POLICY" not in there
+
+
 @pytest.mark.parametrize("role", ["samplers", "trainers", "min_workers"])
 def test_a_cluster_without_gpus_is_a_clear_error_within_the_deadline(role: str) -> None:
     section = PlacementSection.model_validate({"device": "gpu", role: 3})

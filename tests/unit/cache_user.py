@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from seal_ray.model_cache import GIB, Cache
+from seal_ray.models.cache import GIB, Cache
 
 
 def main(root: str, limit: str, key: str, size: str, how: str) -> None:

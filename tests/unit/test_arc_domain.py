@@ -7,13 +7,13 @@ import jsonschema
 import pytest
 from arc_data import domain
 
-from seal_ray.builtin import make_tiny
+from seal_ray.commands.tables import show_inspection
 from seal_ray.config import AnsweringSection, ArcDomain
 from seal_ray.domains.arc import build
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models import render, tokenizer
+from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Answer, Candidate, Failure, Recipe, Trial, encode
-from seal_ray.tables import show_inspection
 
 PAIR = {"input": [[1, 2], [3, 4]], "output": [[4, 3], [2, 1]]}
 FILE = json.dumps({"a": {"train": [PAIR, PAIR, PAIR], "test": [PAIR]}}).encode()

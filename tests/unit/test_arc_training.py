@@ -9,12 +9,12 @@ from arc_data import domain, grids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seal_ray.builtin import make_tiny
 from seal_ray.domains.arc.augment import FAMILIES, Family
 from seal_ray.domains.arc.grids import Pair, same
 from seal_ray.domains.arc.training import leave_outs, training_puzzles
 from seal_ray.domains.base import Rejected
 from seal_ray.models import tokenizer
+from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Recipe
 
 GRIDS = [[[i, i + 1], [i + 2, i]] for i in range(6)]

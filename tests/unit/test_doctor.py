@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ray
 
-from seal_ray import doctor
+from seal_ray.commands import doctor
 from seal_ray.config import Config
 from seal_ray.errors import InfraError
 from seal_ray.fleet import probes

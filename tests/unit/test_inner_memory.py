@@ -10,16 +10,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from seal_ray.inner import fit
 from seal_ray.inner.memory import (
     BLOCK_PADDING,
-    ModelShape,
     adapter_bytes,
-    adapter_parameters,
-    shape_of,
     training_bytes,
     wave_size,
 )
 from seal_ray.records import Example, Recipe
+from seal_ray.shapes import KNOWN_SHAPES, shape_of
 
-QWEN_7B = ModelShape(28, 3584, 18944, 28, 4, 128, 152064, qkv_bias=True)
+QWEN_7B = KNOWN_SHAPES["qwen2.5-7b"]
 
 
 def peak_bytes(work: Any) -> int:
@@ -54,7 +52,8 @@ def test_the_formula_is_within_15_percent_of_the_measured_peak(dtype, adapters, 
     sets = [[text]] * adapters
     peak = peak_bytes(lambda: fit(model, sets, [recipe] * adapters, list(range(adapters)), checkpointing=checkpointing))
     planned = training_bytes(
-        shape_of(config.to_dict(), dtype.itemsize),
+        shape_of(config.to_dict()),
+        dtype_bytes=dtype.itemsize,
         adapters=adapters,
         rows=adapters * length / BLOCK_PADDING,  # texts of one length need no padding
         rank=16,
@@ -68,9 +67,9 @@ def test_the_formula_is_within_15_percent_of_the_measured_peak(dtype, adapters, 
 
 def test_parameters_are_those_of_the_published_models():
     assert QWEN_7B.parameters == 7_615_616_512
-    assert adapter_parameters(QWEN_7B, 32) == 80_740_352
+    assert QWEN_7B.adapter_parameters(32) == 80_740_352
     assert adapter_bytes(80_740_352) == 18 * 80_740_352
-    assert adapter_parameters(QWEN_7B, 32, ("q_proj", "v_proj")) == 28 * 32 * (3584 + 3584 + 3584 + 512)
+    assert QWEN_7B.adapter_parameters(32, ("q_proj", "v_proj")) == 28 * 32 * (3584 + 3584 + 3584 + 512)
 
 
 @pytest.mark.parametrize("text_tokens", [46, 300])

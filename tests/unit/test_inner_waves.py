@@ -1,6 +1,9 @@
 """A lease's attempts become trials: in their order, whatever the waves, and one's failure is nobody else's."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seal_ray.builtin import make_tiny
 from seal_ray.inner import BankAnswerer, Sample, try_wave, waves
 from seal_ray.inner.frozen import Frozen
+from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Trial, decode, encode
 
 RECIPE = Recipe(rank=8, alpha=16, epochs=2, lr=3e-3)
@@ -278,3 +281,19 @@ def test_free_memory_is_less_than_all_there_is():
     free = waves.free_memory(torch.device("cpu"))
     total = next(int(x.split()[1]) for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemTotal"))
     assert 0 < free < total * 1024
+
+
+def test_memory_that_the_allocator_keeps_unused_counts_as_free():
+    code = (
+        "import torch\n"
+        "from seal_ray.inner.waves import _kept_unused\n"
+        "held = [torch.ones(2_500_000) for _ in range(100)]\n"
+        "full = _kept_unused()\n"
+        "del held\n"
+        "print(full, _kept_unused())"
+    )
+    env = os.environ | {"MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, done.stderr
+    full, after = map(int, done.stdout.split())
+    assert full < 0.1e9 and 1.0e9 <= after < 1.1e9

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seal_ray import config_file
-from seal_ray import plan as planning
+from seal_ray.commands import plan as planning
 from seal_ray.config import ArcDomain, Config, KnowledgeDomain
 from seal_ray.errors import SealError
 from seal_ray.fleet.cluster import Node

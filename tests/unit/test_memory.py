@@ -9,9 +9,10 @@ import torch
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.policy import learner
-from seal_ray.policy.memory import adapter_parameters, need, seconds
+from seal_ray.policy.memory import need, seconds
+from seal_ray.shapes import KNOWN_SHAPES
 
-SEVEN, SEVENTY = (models.KNOWN_SHAPES[n] for n in ("qwen2.5-7b", "llama-3.1-70b"))
+SEVEN, SEVENTY = (KNOWN_SHAPES[n] for n in ("qwen2.5-7b", "llama-3.1-70b"))
 
 
 def base_folder() -> str:
@@ -57,7 +58,7 @@ def test_activations_are_what_torch_keeps(mode: str, dtype: torch.dtype) -> None
 def test_recomputation_keeps_one_input_a_layer() -> None:
     shape = models.shape(base_folder())
     kept = kept_bytes(build("lora", torch.float32, True), 256)
-    inputs = shape["layers"] * shape["hidden"] * 4 * 256
+    inputs = shape.layers * shape.hidden * 4 * 256
     assert inputs <= kept <= 2 * inputs
     assert kept < need(shape, devices=1, rank=8, row_tokens=256, weight_bytes=4).activations
 
@@ -65,11 +66,11 @@ def test_recomputation_keeps_one_input_a_layer() -> None:
 def test_an_adapter_has_as_many_weights_as_peft_gives_it() -> None:
     model = build("lora", torch.float32, False)
     there = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert adapter_parameters(models.shape(base_folder()), 8, ("all-linear",)) == there
+    assert models.shape(base_folder()).adapter_parameters(8) == there
 
 
 def test_a_7b_model_trains_an_adapter_on_one_80_gb_device_and_70b_needs_several() -> None:
-    assert adapter_parameters(SEVEN, 32, ("all-linear",)) == pytest.approx(80.7e6, rel=0.01)
+    assert SEVEN.adapter_parameters(32) == pytest.approx(80.7e6, rel=0.01)
     assert 15e9 < need(SEVEN, devices=1).total < 40e9
     assert need(SEVENTY, devices=1).total > 140e9
     assert need(SEVENTY, devices=8, zero_stage=3).total < 60e9
@@ -78,8 +79,8 @@ def test_a_7b_model_trains_an_adapter_on_one_80_gb_device_and_70b_needs_several(
 def test_full_fine_tuning_of_7b_takes_16_bytes_a_weight_over_all_devices() -> None:
     found = need(SEVEN, devices=8, mode="full", zero_stage=3)
     states = 8 * (found.weights + found.gradients + found.optimizer)
-    gathered = 8 * 2 * (2 * SEVEN["linear_parameters"] / SEVEN["layers"] + SEVEN["vocab"] * SEVEN["hidden"])
-    assert states - gathered == pytest.approx(16 * SEVEN["parameters"], rel=0.01)
+    gathered = 8 * 2 * (2 * SEVEN.block_parameters + SEVEN.vocabulary * SEVEN.hidden)
+    assert states - gathered == pytest.approx(16 * SEVEN.parameters, rel=0.01)
 
 
 def test_each_stage_and_each_device_more_needs_less() -> None:

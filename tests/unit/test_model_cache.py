@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seal_ray.errors import ConfigError, InfraError
-from seal_ray.model_cache import GIB, Cache
+from seal_ray.models.cache import GIB, Cache
 
 USER = Path(__file__).with_name("cache_user.py")
 

@@ -11,9 +11,10 @@ import pytest
 from hub_mirror import COMMIT, serve
 
 from seal_ray import models
-from seal_ray.builtin import make_tiny
 from seal_ray.config import ModelSection
 from seal_ray.errors import ConfigError, DataError, InfraError, SealError
+from seal_ray.models import files, loading, names
+from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Prompt
 
 
@@ -43,7 +44,7 @@ def test_importing_models_loads_neither_torch_nor_transformers() -> None:
 
 def test_the_tiny_model_is_the_same_bytes_wherever_it_is_made(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from seal_ray.builtin import make_tiny; from seal_ray import models\n"
+        "import sys, pathlib; from seal_ray.models.builtin import make_tiny; from seal_ray import models\n"
         "make_tiny(pathlib.Path(sys.argv[1])); print(models.digest_of(sys.argv[1]))"
     )
     found = set()
@@ -62,7 +63,7 @@ def test_the_tiny_model_is_the_same_bytes_wherever_it_is_made(tmp_path: Path) ->
 def test_a_builtin_is_made_once_and_then_taken_from_the_cache(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = models.fetch(ModelSection(name="builtin:tiny"))
     assert Path(folder).parent == own_cache / "models"
-    monkeypatch.setitem(models.BUILTINS, "builtin:tiny", lambda folder: pytest.fail("made again"))
+    monkeypatch.setitem(names.BUILTINS, "builtin:tiny", lambda folder: pytest.fail("made again"))
     assert models.fetch(ModelSection(name="builtin:tiny")) == folder
 
 
@@ -207,7 +208,7 @@ def test_a_digest_names_the_content_and_is_remembered(
     (copy / "README.md").write_text("not part of the model")
     assert models.digest_of(copy) == first
     with monkeypatch.context() as patch:
-        patch.setattr(models, "_file_digest", lambda path: pytest.fail("read again"))
+        patch.setattr(files, "_file_digest", lambda path: pytest.fail("read again"))
         assert models.digest_of(tiny) == first
     weights = tiny / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -227,7 +228,7 @@ def test_a_digest_names_the_content_and_is_remembered(
     ],
 )
 def test_sizes_of_well_known_models_need_no_files(name: str, parameters: int) -> None:
-    assert models.shape(name)["parameters"] == parameters
+    assert models.shape(name).parameters == parameters
 
 
 def test_sizes_of_a_folder_are_those_of_its_tensors(tiny: Path) -> None:
@@ -239,7 +240,7 @@ def test_sizes_of_a_folder_are_those_of_its_tensors(tiny: Path) -> None:
             for side in tensor["shape"]:
                 size *= side
             counted += size
-    assert models.shape(tiny)["parameters"] == counted
+    assert models.shape(tiny).parameters == counted
     assert models.shape("builtin:tiny") == models.shape(tiny)
 
 
@@ -249,10 +250,10 @@ def test_a_name_whose_sizes_are_unknown_is_an_error_and_not_a_guess() -> None:
 
 
 def test_the_dtype_follows_what_the_processor_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_cpu_flags", lambda: {"avx2", "amx_bf16"})
+    monkeypatch.setattr(loading, "_cpu_flags", lambda: {"avx2", "amx_bf16"})
     assert models.pick_dtype("auto", "cpu") == "bfloat16"
     assert models.pick_dtype("float32", "cpu") == "float32"
-    monkeypatch.setattr(models, "_cpu_flags", lambda: {"avx2"})
+    monkeypatch.setattr(loading, "_cpu_flags", lambda: {"avx2"})
     assert models.pick_dtype("auto", "cpu") == "float32"
 
 

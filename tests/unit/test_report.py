@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from recorded_run import HOSTILE, record
 
-from seal_ray import reporting
+from seal_ray.commands import reporting
+from seal_ray.commands.reading import Reader
 from seal_ray.config import Config
 from seal_ray.domains.knowledge import training_texts
 from seal_ray.errors import ConfigError
 from seal_ray.history import Run
 from seal_ray.observe.report import LIMITS, Page, compose
 from seal_ray.observe.timeline import timeline
-from seal_ray.reading import Reader
 from seal_ray.records import Candidate, Event, Json
 from seal_ray.storage.ledger import Ledger
 

@@ -17,7 +17,7 @@ import ray
 from ray._private.runtime_env.packaging import create_package
 
 from seal_ray import config_file
-from seal_ray import submit as submitting
+from seal_ray.commands import submit as submitting
 from seal_ray.errors import ConfigError, InfraError
 
 TEXT = "run: {uri: 's3://bucket/run'}\nstorage: {stop_within: 20}\nplacement: {address: local}\n"

@@ -10,6 +10,7 @@ from seal_ray.config import Config
 from seal_ray.domains import configured
 from seal_ray.domains.base import Domain
 from seal_ray.records import Json, Task
+from seal_ray.shapes import Shape
 
 CHARACTERS = 4  # of English in a token
 TEXTS = 8.6  # training texts of a published self-edit, on average
@@ -66,7 +67,7 @@ def _counts(config: Config, domain: Domain, train: list[Task], tasks: int) -> di
     }
 
 
-def _shape(config: Config) -> dict[str, Any] | None:
+def _shape(config: Config) -> Shape | None:
     from seal_ray.errors import SealError
 
     try:
@@ -75,34 +76,34 @@ def _shape(config: Config) -> dict[str, Any] | None:
         return None  # a hub id that is not on this node: its sizes are known once it is fetched
 
 
-def _machines(config: Config, counts: dict[str, Any], shape: dict[str, Any]) -> dict[str, Json]:
-    from seal_ray.inner.memory import ModelShape, training_bytes, wave_size
+def _machines(config: Config, counts: dict[str, Any], shape: Shape) -> dict[str, Json]:
+    from seal_ray.inner.memory import training_bytes, wave_size
 
     wide = 4 if config.model.dtype == "float32" else 2
-    sizes = ModelShape(
-        layers=shape["layers"],
-        hidden=shape["hidden"],
-        intermediate=shape["intermediate"],
-        heads=shape["heads"],
-        kv_heads=shape["kv_heads"],
-        head_dim=shape["head_dim"],
-        vocabulary=shape["vocab"],
-        tied=shape["tied"],
-        dtype_bytes=wide,
-        qkv_bias=shape["model_type"] == "qwen2",
-    )
     section = config.inner
-    base = sizes.parameters * wide
+    base = shape.parameters * wide
     wave = section.wave or wave_size(
-        int(GPU_BYTES - base), sizes, text_tokens=TEXT_TOKENS, rank=section.rank, targets=section.targets
+        int(GPU_BYTES - base),
+        shape,
+        text_tokens=TEXT_TOKENS,
+        dtype_bytes=wide,
+        rank=section.rank,
+        targets=section.targets,
     )
     wave = min(wave, counts["candidates"])
-    memory = training_bytes(sizes, adapters=wave, rows=wave * TEXT_TOKENS, rank=section.rank, targets=section.targets)
+    memory = training_bytes(
+        shape,
+        adapters=wave,
+        rows=wave * TEXT_TOKENS,
+        dtype_bytes=wide,
+        rank=section.rank,
+        targets=section.targets,
+    )
     # forward, and backward through the frozen base: no gradient of its weights
     work = {
-        "sample": 2 * sizes.parameters * counts["sampled_tokens_at_most"] / 2,
-        "try": 4 * sizes.parameters * counts["trained_tokens"],
-        "answer": 2 * sizes.parameters * counts["answered_tokens_at_most"] / 2,
+        "sample": 2 * shape.parameters * counts["sampled_tokens_at_most"] / 2,
+        "try": 4 * shape.parameters * counts["trained_tokens"],
+        "answer": 2 * shape.parameters * counts["answered_tokens_at_most"] / 2,
     }
     device = "cpu" if config.placement.device == "cpu" else "gpu"
     hours = {k: v / SUSTAINED[device] / 3600 * config.run.rounds for k, v in work.items()}
@@ -122,7 +123,7 @@ def _machines(config: Config, counts: dict[str, Any], shape: dict[str, Any]) -> 
 
 
 def _update(
-    config: Config, counts: dict[str, Any], shape: dict[str, Any], weight_bytes: int, flops: float
+    config: Config, counts: dict[str, Any], shape: Shape, weight_bytes: int, flops: float
 ) -> list[dict[str, Any]]:
     """What each device of the policy update holds and how long it takes, by the formula of policy/memory.py."""
     from seal_ray.policy.memory import need, seconds

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray import __version__
+from seal_ray.commands.reading import Reader
 from seal_ray.errors import ConfigError
 from seal_ray.history import Round, Run
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
-from seal_ray.reading import Reader
 from seal_ray.records import Event, Failure, Json
 from seal_ray.storage.access import tombstones
 

@@ -18,7 +18,7 @@ from seal_ray.errors import InfraError, SealError
 from seal_ray.fleet import ask, cluster, probes
 from seal_ray.fleet.ask import Told, computing
 from seal_ray.fleet.cluster import Node
-from seal_ray.model_cache import default_root
+from seal_ray.models.cache import default_root
 from seal_ray.records import Json
 from seal_ray.sampling.engine import ENVIRONMENT
 from seal_ray.software import astray, software, unlike
@@ -275,7 +275,7 @@ def _bytes(config: Config) -> float:
     if Path(name.removeprefix("file://")).expanduser().is_dir():
         return 0.0
     try:
-        return 2.0 * models.shape(name)["parameters"]
+        return 2.0 * models.shape(name).parameters
     except SealError:
         return 0.0
 

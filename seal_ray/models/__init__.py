@@ -1,0 +1,23 @@
+"""A model's name becomes a folder on this node, and the folder a frozen model, a tokenizer, a digest, token ids.
+
+Importing this room imports neither torch nor transformers.
+"""
+
+from seal_ray.models.files import adapter_rank, check, digest_of, has_chat_template, header_of, shape
+from seal_ray.models.loading import load, pick_dtype, render, tokenizer
+from seal_ray.models.names import fetch, reach
+
+__all__ = [
+    "adapter_rank",
+    "check",
+    "digest_of",
+    "fetch",
+    "has_chat_template",
+    "header_of",
+    "load",
+    "pick_dtype",
+    "reach",
+    "render",
+    "shape",
+    "tokenizer",
+]

@@ -1,0 +1,157 @@
+"""A model's folder, read without torch: whether it is whole, what its content is called, how large the model is.
+
+Weights are safetensors, nothing else; code that comes with a model runs only where the configuration asks for it.
+"""
+
+import json
+import logging
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.models.builtin import TINY
+from seal_ray.models.cache import default_root
+from seal_ray.shapes import KNOWN_SHAPES, Shape, known_shape, shape_of
+
+log = logging.getLogger(__name__)
+
+WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def check(folder: str | Path, where: str, *, trust_remote_code: bool = False) -> None:
+    """Refuse a folder that is not a whole model in safetensors, and say what is missing."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(
+            f"{where}: there is no folder {folder}", mend="name a folder with a model, a hub id or builtin:smollm2-135m"
+        )
+    names = {p.name for p in folder.iterdir()}
+    if "adapter_config.json" in names and "config.json" not in names:
+        raise DataError(f"{where}: {folder} holds an adapter, not a model", mend="name the base model")
+    if "config.json" not in names:
+        raise DataError(f"{where}: {folder} has no config.json", mend="name the folder that holds the model's files")
+    config = read_json(folder / "config.json", where)
+    if config.get("auto_map") and not trust_remote_code:
+        raise ConfigError(
+            f"{where}: the model comes with code of its own, which is not run unasked",
+            mend="set model.trust_remote_code: true if you trust it",
+        )
+    check_names(names, where)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        missing = sorted(set(read_json(index, where).get("weight_map", {}).values()) - names)
+        if missing:
+            raise DataError(f"{where}: {len(missing)} of its files are missing, the first is {missing[0]}")
+    for weight in sorted(folder.glob("*.safetensors")):
+        header_of(weight)
+
+
+def check_names(names: set[str], where: str) -> None:
+    """Weights in safetensors and a tokenizer must be among a model's files."""
+    if not any(n.endswith(".safetensors") for n in names):
+        pickled = sorted(n for n in names if n.endswith(PICKLED))
+        if pickled:
+            raise DataError(
+                f"{where}: its weights are pickled ({pickled[0]}), which can run code when they are read",
+                mend="convert them to safetensors (save_pretrained of a recent transformers does)",
+            )
+        raise DataError(f"{where}: no *.safetensors is there", mend="fetch the model's weights again")
+    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
+        raise DataError(f"{where}: no tokenizer is there", mend="put tokenizer.json beside the weights")
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """The names, types and shapes in a safetensors file, which must be as long as they say."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size, 100_000_000):
+            raise DataError(f"{path}: not a safetensors file", mend="fetch it again")
+        try:
+            header = json.loads(file.read(length))
+            end = max((t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise DataError(f"{path}: not a safetensors file", mend="fetch it again") from None
+    if 8 + length + end != size:
+        raise DataError(f"{path}: has {size} bytes where its header promises {8 + length + end}", mend="fetch it again")
+    return header
+
+
+def read_json(path: Path, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {path} can't be read: {error}", mend="fetch the model again") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: {path} is not a JSON object", mend="fetch the model again")
+    return value
+
+
+def digest_of(folder: str | Path) -> str:
+    """The name of a model's content: over the digests of its files, each read once and remembered by size and time."""
+    folder = Path(folder).absolute()
+    files = sorted(p for p in folder.iterdir() if p.is_file() and any(p.match(w) for w in (*WANTED, "*.py")))
+    if not files:
+        raise DataError(f"{folder}: no model is there", mend="name a folder with a model")
+    stamps = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in files}
+    note = default_root() / "digests" / f"{sha256(str(folder).encode()).hexdigest()[:32]}.json"
+    try:
+        seen = json.loads(note.read_text())
+        if seen["files"] == stamps:
+            return str(seen["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not read before, or changed since: read it now
+    lines = [f"{p.name} {_file_digest(p)}" for p in files]
+    digest = sha256("\n".join(lines).encode()).hexdigest()
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        part = note.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps({"folder": str(folder), "files": stamps, "digest": digest}))
+        os.replace(part, note)
+    except OSError as error:
+        log.info("the digest of %s is not remembered: %s", folder, error)
+    return digest
+
+
+def _file_digest(path: Path) -> str:
+    from hashlib import file_digest
+
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def shape(name_or_folder: str | Path) -> Shape:
+    """Sizes of a model, without torch: of a folder, or of a well-known name without its files."""
+    name = str(name_or_folder)
+    if os.path.isdir(name):
+        path = Path(name) / "config.json"
+        try:
+            return shape_of(read_json(path, "model.name"))
+        except ValueError as error:
+            raise DataError(
+                f"{path}: {error}", mend="use a decoder whose config.json says hidden_size, intermediate_size and so on"
+            ) from None
+    known = shape_of(TINY) if name == "builtin:tiny" else known_shape(name)
+    if known is None:
+        raise DataError(
+            f"the sizes of {name} are not known before it is fetched",
+            mend=f"fetch it first, or use one of {', '.join(KNOWN_SHAPES)}",
+        )
+    return known
+
+
+def adapter_rank(adapter: str | Path) -> int:
+    """The rank of a LoRA adapter in a folder."""
+    return int(read_json(Path(adapter) / "adapter_config.json", str(adapter)).get("r", 0))
+
+
+def has_chat_template(folder: str | Path) -> bool:
+    """Whether prompts can be put to this model as a conversation."""
+    folder = Path(folder)
+    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.exists() and bool(read_json(config, str(folder)).get("chat_template"))
