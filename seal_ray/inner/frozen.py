@@ -19,7 +19,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from seal_ray.inner.attention import NAME, Cache, packed_attention
 from seal_ray.inner.layout import Block, Layout
-from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters
+from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters, Beneath
 from seal_ray.inner.norm import FrozenNorm, rms_norms
 
 # settings by which some models change their logits after the head, which the bank does not do
@@ -104,15 +104,15 @@ class Frozen:
 
     def _layer_forward(self, name: str) -> Any:
         layer = self.layers[name]
-        own = layer.forward
+        own, beneath = layer.forward, plain_weights(layer)
 
         def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             current = self._pass
             if current is None or not current.adapted:
                 return own(x, *args, **kwargs)
             adapters, blocks = current.adapters[name], current.adapted
-            if type(layer) is nn.Linear:
-                return AdaptedLinear.apply(x, self._anchor, layer.weight, layer.bias, adapters, blocks)  # type: ignore[return-value]
+            if beneath is not None:
+                return AdaptedLinear.apply(x, self._anchor, beneath, adapters, blocks)  # type: ignore[return-value]
             y = own(x, *args, **kwargs).to(x.dtype)
             return AddedAdapters.apply(y, x, self._anchor, adapters, blocks)  # type: ignore[return-value]
 
@@ -175,6 +175,25 @@ def linear_layers(base: nn.Module) -> dict[str, Any]:
         elif isinstance(module, nn.Linear):
             found[name] = module
     return found
+
+
+def plain_weights(layer: Any) -> Beneath | None:
+    """A layer as plain weights with at most one usual adapter of the policy; None where it is anything else."""
+    if type(layer) is nn.Linear:
+        return Beneath(layer.weight, layer.bias)
+    if not isinstance(layer, LoraLayer) or type(layer.get_base_layer()) is not nn.Linear or layer.merged:
+        return None
+    lora: Any = layer
+    base = lora.get_base_layer()
+    active = [] if lora.disable_adapters else [n for n in lora.active_adapters if n in lora.lora_A]
+    if not active:
+        return Beneath(base.weight, base.bias)
+    name = active[0]
+    a, b = lora.lora_A[name].weight, lora.lora_B[name].weight
+    unusual = len(active) > 1 or name in lora.lora_variant or any(lora.lora_bias.values())
+    if unusual or a.dtype != base.weight.dtype:
+        return None
+    return Beneath(base.weight, base.bias, (a.detach(), b.detach() * lora.scaling[name]))
 
 
 def decoder_layers(decoder: Any) -> list[nn.Module]:

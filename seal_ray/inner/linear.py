@@ -64,36 +64,53 @@ def _backward(
             dx[block.row : block.stop].view(n, -1, dx.shape[-1]).baddbmm_(dh, adapters.a[at])
 
 
+@dataclass(frozen=True)
+class Beneath:
+    """What a layer computes without the bank: plain weights and, over them, the policy's adapter if it has one."""
+
+    weight: Tensor  # [out, in]
+    bias: Tensor | None
+    policy: tuple[Tensor, Tensor] | None = None  # [rank, in] and, with its scale, [out, rank]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight, self.bias)
+        if self.policy is not None:
+            a, b = self.policy
+            y.addmm_(x @ a.mT, b.mT)
+        return y
+
+    def backward(self, dy: Tensor) -> Tensor:
+        dx = dy @ self.weight
+        if self.policy is not None:
+            a, b = self.policy
+            dx.addmm_(dy @ b, a)
+        return dx
+
+
 class AdaptedLinear(torch.autograd.Function):
-    """A plain frozen linear layer and its adapters in one node."""
+    """A frozen linear layer of plain weights and its adapters in one node."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        anchor: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        adapters: Adapters,
-        blocks: Sequence[Block],
+        ctx: Any, x: Tensor, anchor: Tensor, beneath: Beneath, adapters: Adapters, blocks: Sequence[Block]
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        y = F.linear(rows, weight, bias)
-        ctx.save_for_backward(rows, weight, *add_adapters(y, rows, adapters, blocks))
-        ctx.adapters, ctx.blocks, ctx.shape = adapters, blocks, x.shape
+        y = beneath.forward(rows)
+        ctx.save_for_backward(rows, *add_adapters(y, rows, adapters, blocks))
+        ctx.beneath, ctx.adapters, ctx.blocks, ctx.shape = beneath, adapters, blocks, x.shape
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, weight, *inner = ctx.saved_tensors
+        x, *inner = ctx.saved_tensors
         dy = grads[0].reshape(-1, grads[0].shape[-1])
-        dx = dy @ weight if ctx.needs_input_grad[0] else None
+        dx = ctx.beneath.backward(dy) if ctx.needs_input_grad[0] else None
         _backward(dy, dx, x, inner, ctx.adapters, ctx.blocks)
-        return (dx.view(ctx.shape) if dx is not None else None), None, None, None, None, None
+        return (dx.view(ctx.shape) if dx is not None else None), None, None, None, None
 
 
 class AddedAdapters(torch.autograd.Function):
-    """Adapters on top of what any frozen layer put out (quantised, or with the policy's adapter on it)."""
+    """Adapters on top of what any frozen layer put out (quantised, or one that PEFT has changed in an unusual way)."""
 
     @staticmethod
     def forward(  # type: ignore[override]

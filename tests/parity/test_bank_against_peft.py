@@ -8,6 +8,7 @@ from bank_models import greedy, log_likelihood, texts, tiny
 from peft import LoraConfig, get_peft_model
 
 from seal_ray.inner import Sampling, fit
+from seal_ray.inner.frozen import linear_layers, plain_weights
 from seal_ray.inner.reference import fit_one
 from seal_ray.records import Example, Recipe
 
@@ -100,10 +101,12 @@ def test_a_changed_text_moves_nobody_elses_loss():
             assert before.losses[i] == after.losses[i], f"adapter {i} saw its neighbour's text"
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_adapters_over_a_frozen_policy_equal_their_oracles(kind):
-    config = LoraConfig(r=5, lora_alpha=10, target_modules=["q_proj", "down_proj"], lora_dropout=0.3)
+@pytest.mark.parametrize(("kind", "dora"), [("llama", False), ("qwen2", False), ("llama", True)])
+def test_adapters_over_a_frozen_policy_equal_their_oracles(kind, dora):
+    config = LoraConfig(r=5, lora_alpha=10, target_modules=["q_proj", "down_proj"], lora_dropout=0.3, use_dora=dora)
     model = get_peft_model(tiny(kind), config)
+    beneath = [plain_weights(layer) for layer in linear_layers(model.get_base_model()).values()]
+    assert sum(b is None for b in beneath) == 4 * dora and any(b and b.policy for b in beneath) != dora
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(0, 0.05)
