@@ -98,6 +98,7 @@ def attempts(tasks: int, slots: int, seed: int = 0, prefix: str = "task") -> lis
 @contextmanager
 def nodes(*cpus: int) -> Iterator[tuple[Cluster, list[Any]]]:
     """A cluster with a head that has no CPU and one node for each number."""
+    assert not ray.is_initialized(), "this process has joined another cluster, and would stay there"
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": SPEC})
     try:
         others = [made.add_node(num_cpus=n) for n in cpus]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from fleet_cluster import Fleet, attempts, nodes
 
-from seal_ray.errors import InfraError, PlacementError
 from seal_ray.fleet.leases import processes_of
 
 pytestmark = pytest.mark.slow
@@ -83,30 +82,3 @@ def test_nothing_of_the_workers_is_left_after_release(bench: Any) -> None:
     assert processes_of(mark, False), "the workers do not carry the mark of their lease"
     fleet.close()
     assert not processes_of(mark, False)
-
-
-def test_below_the_least_workers_it_stops_and_says_why() -> None:
-    with nodes(1) as (cluster, others):
-        fleet = Fleet(worker_grace=4.0, candidate_deadline=30.0)
-
-        def often(done: int) -> None:
-            if done > 8 and others:
-                cluster.remove_node(others.pop(), allow_graceful=True)
-
-        with pytest.raises((PlacementError, InfraError), match="at least 1 are needed"):
-            fleet.run(attempts(400, 4), limit=120, often=often)  # minutes of work, so that it can't end before
-
-
-def test_a_node_that_arrives_late_is_used() -> None:
-    with nodes(1) as (cluster, others):
-        fleet = Fleet()
-        work = attempts(10, 6)
-
-        def often(done: int) -> None:
-            if done > 8 and len(others) == 1:
-                others.append(cluster.add_node(num_cpus=2))
-
-        done = fleet.run(work, limit=90, often=often)
-        assert len(done) == len(work)
-        assert len({e.data["worker"] for e in fleet.events if e.kind == "wave"}) == 3
-        fleet.close()
