@@ -7,7 +7,6 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any
 
 from seal_ray import models
@@ -144,14 +143,10 @@ def answering_class(cls: type) -> Any:
     """A Ray actor class that gives signs of life while it works, and that Ray neither restarts nor calls again."""
     import ray
 
-    def while_working(name: str) -> Any:
-        method = getattr(cls, name)
-        # a function of its own: Ray marks it, and the class itself must stay free to be made an actor without the group
-        return ray.method(concurrency_group=SIGNS)(wraps(method)(lambda self: method(self)))
-
-    made = type(cls.__name__, (cls,), {name: while_working(name) for name in ("ping", "stacks")})
+    for name in ("ping", "stacks"):
+        ray.method(concurrency_group=SIGNS)(getattr(cls, name))
     remote: Any = ray.remote
-    return remote(concurrency_groups={SIGNS: 2}, max_restarts=0, max_task_retries=0)(made)
+    return remote(concurrency_groups={SIGNS: 2}, max_restarts=0, max_task_retries=0)(cls)
 
 
 def sign(version: str, lease: int | None) -> Sign:

@@ -16,7 +16,7 @@ from ray.exceptions import RayTaskError
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import InfraError
 from seal_ray.fleet.lease import Lease
-from seal_ray.fleet.worker import Worker, WorkerSettings, worker_class
+from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Version
 from seal_ray.sampling.answerer import engine_answers
 from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
@@ -150,7 +150,6 @@ def test_who_answers_follows_from_length_or_configuration(how: Any, longest: int
 
 def test_a_worker_answers_a_wave_by_its_engine_as_by_its_bank(start: Callable[..., Callable[..., Any]]) -> None:
     del start  # Ray is up
-    worker_class()  # that a run in this process has made actors of it changes nothing
     ids = tuple(range(100, 140))
     asks = (Ask("q", ids[:6], ((*ids[6:9], 2),), 12, ()), Ask("r", ids[20:24], (), 12, ()))
     trained = Candidate("a", "t", "edit", "e", 0, 0, 5, RECIPE)
@@ -171,8 +170,7 @@ def test_a_worker_answers_a_wave_by_its_engine_as_by_its_bank(start: Callable[..
             AnsweringSection(how=how),
             engine=dataclasses.replace(SETTINGS, lora_rank=8) if how == "engine" else None,
         )
-        remote: Any = ray.remote
-        worker = remote(Worker).options(runtime_env={"env_vars": ENVIRONMENT}).remote(how, settings)
+        worker = worker_class().options(runtime_env={"env_vars": ENVIRONMENT}).remote(how, settings)
         ray.get(worker.load_version.remote(Version(0, "v0", "the base model")), timeout=120)
         found[how] = ray.get(worker.try_wave.remote(lease), timeout=120)
         ray.kill(worker)
