@@ -132,30 +132,16 @@ def _update(
     tokens = int(counts["tasks"] * config.sampling.max_tokens / 2)
     planned = []
     for devices in (config.placement.trainers,) if config.placement.trainers else UPDATE_ON:
-        held = need(
-            shape,
-            devices=devices,
-            mode=policy.mode,
-            rank=policy.rank,
-            targets=policy.targets,
-            zero_stage=policy.zero_stage,
-            offload=policy.offload,
-            checkpointing=policy.checkpointing,
-            row_tokens=policy.micro_batch_tokens,
-            weight_bytes=weight_bytes,
-        )
-        taken = seconds(
-            shape,
-            tokens,
-            devices=devices,
-            flops=flops,
-            mode=policy.mode,
-            zero_stage=policy.zero_stage,
-            checkpointing=policy.checkpointing,
-            epochs=policy.epochs,
-            row_tokens=policy.micro_batch_tokens,
-            weight_bytes=weight_bytes,
-        )
+        shared: dict[str, Any] = {
+            "devices": devices,
+            "mode": policy.mode,
+            "zero_stage": policy.zero_stage,
+            "checkpointing": policy.checkpointing,
+            "row_tokens": policy.micro_batch_tokens,
+            "weight_bytes": weight_bytes,
+        }
+        held = need(shape, rank=policy.rank, targets=policy.targets, offload=policy.offload, **shared)
+        taken = seconds(shape, tokens, flops=flops, epochs=policy.epochs, **shared)
         planned.append({"devices": devices, "gb": round(held.total / 1e9, 2), "seconds": float(f"{taken:.3g}")})
     return planned
 

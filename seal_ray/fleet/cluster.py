@@ -11,16 +11,14 @@ from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import InfraError
-from seal_ray.sampling.engine import SPINS
+from seal_ray.sampling import engine
 
 log = logging.getLogger(__name__)
 
 # what every process of a run is started with, unless whoever submits the run says otherwise
 ENVIRONMENT = {
-    "TOKENIZERS_PARALLELISM": "false",
+    **engine.ENVIRONMENT,
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "GOMP_SPINCOUNT": SPINS,
     # Each step of a bank takes gigabytes and gives them back. Unless told to keep them, glibc returns them to the
     # system, which has to clear them again: a fifth of a bank's time on CPU. A thread other than the first returns
     # them in any case, unless all share the first one's arena.

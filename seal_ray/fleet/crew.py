@@ -14,7 +14,7 @@ from seal_ray.fleet.samplers import SamplerGroup, sampler_class
 from seal_ray.fleet.weights import share
 from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.records import Version
-from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
+from seal_ray.sampling.engine import EngineSettings
 
 PROCESS_BYTES = 1.5e9  # an actor without a model: its libraries and what they keep
 COPIES = 4  # of the weights as they are stored: in float32, and as much again for what is computed with them
@@ -149,7 +149,7 @@ class Crew:
 
 def _for_vllm(options: dict[str, Any]) -> dict[str, Any]:
     """An actor's options with the environment in which vLLM runs inside the actor's own process."""
-    env = {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **options["runtime_env"]["env_vars"]}
+    env = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", **options["runtime_env"]["env_vars"]}
     return {**options, "runtime_env": {"env_vars": env}}
 
 

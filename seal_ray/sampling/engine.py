@@ -336,14 +336,13 @@ def _use_own_products() -> None:
         setattr(punica_cpu, name, product)
 
 
-# How often a thread of OpenMP looks again before it sleeps, in a process that shares its cores. Very often is libgomp's
-# default: two processes on two cores then spin against each other, and both take more than three times as long. Never
-# (OMP_WAIT_POLICY=PASSIVE) makes a bank that is alone half as fast. This is near the better of the two in either case.
-SPINS = "1000"
-
-# For the process that an engine will run in, before it starts.
+# For every process that an engine may run in, before it starts.
 ENVIRONMENT = {
-    "GOMP_SPINCOUNT": SPINS,
+    # How often a thread of OpenMP looks again before it sleeps, in a process that shares its cores. Very often is
+    # libgomp's default: two processes on two cores then spin against each other, and both take more than three times as
+    # long. Never (OMP_WAIT_POLICY=PASSIVE) makes a bank that is alone half as fast. This is near the better of the two
+    # in either case.
+    "GOMP_SPINCOUNT": "1000",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TOKENIZERS_PARALLELISM": "false",
