@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.frozen import Frozen, policy_pair
 
 PREFIX = "base_model.model."
 FILE = "adapter_model.safetensors"
@@ -75,18 +74,8 @@ def policy_adapter(frozen: Frozen) -> dict[str, Pair]:
     """The adapters that the model carries already, as one pair for each layer with the scale folded into B."""
     if not isinstance(frozen.model, PeftModel):
         return {}
-    found: dict[str, Pair] = {}
-    for name, layer in frozen.layers.items():
-        if not isinstance(layer, LoraLayer) or layer.disable_adapters:
-            continue
-        parts: list[Any] = [
-            (layer.lora_A[n].weight, layer.lora_B[n].weight * layer.scaling[n])
-            for n in layer.active_adapters
-            if n in layer.lora_A
-        ]
-        if parts:
-            found[name] = (torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts], dim=1))
-    return found
+    pairs = {name: policy_pair(layer) for name, layer in frozen.layers.items()}
+    return {name: pair for name, pair in pairs.items() if pair is not None}
 
 
 def _joined(

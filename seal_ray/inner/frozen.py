@@ -178,22 +178,31 @@ def linear_layers(base: nn.Module) -> dict[str, Any]:
 
 
 def plain_weights(layer: Any) -> Beneath | None:
-    """A layer as plain weights with at most one usual adapter of the policy; None where it is anything else."""
+    """A layer as plain weights with the usual kind of adapter from the policy; None where it is anything else."""
     if type(layer) is nn.Linear:
         return Beneath(layer.weight, layer.bias)
     if not isinstance(layer, LoraLayer) or type(layer.get_base_layer()) is not nn.Linear or layer.merged:
         return None
-    lora: Any = layer
-    base = lora.get_base_layer()
-    active = [] if lora.disable_adapters else [n for n in lora.active_adapters if n in lora.lora_A]
-    if not active:
-        return Beneath(base.weight, base.bias)
-    name = active[0]
-    a, b = lora.lora_A[name].weight, lora.lora_B[name].weight
-    unusual = len(active) > 1 or name in lora.lora_variant or any(lora.lora_bias.values())
-    if unusual or a.dtype != base.weight.dtype:
+    base: Any = layer.get_base_layer()
+    policy = policy_pair(layer)
+    if policy is not None and (
+        layer.lora_variant or any(layer.lora_bias.values()) or policy[0].dtype != base.weight.dtype
+    ):
         return None
-    return Beneath(base.weight, base.bias, (a.detach(), b.detach() * lora.scaling[name]))
+    return Beneath(base.weight, base.bias, policy)
+
+
+def policy_pair(layer: Any) -> tuple[Tensor, Tensor] | None:
+    """The adapters that a layer carries already, as one `[rank, in]` and one `[out, rank]` with the scale folded in."""
+    if not isinstance(layer, LoraLayer) or layer.disable_adapters:
+        return None
+    lora: Any = layer
+    active = [n for n in lora.active_adapters if n in lora.lora_A]
+    if not active:
+        return None
+    a = torch.cat([lora.lora_A[n].weight.detach() for n in active])
+    b = torch.cat([lora.lora_B[n].weight.detach() * lora.scaling[n] for n in active], dim=1)
+    return a, b
 
 
 def decoder_layers(decoder: Any) -> list[nn.Module]:
