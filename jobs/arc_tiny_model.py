@@ -23,7 +23,7 @@ from seal_ray.domains.arc import build
 from seal_ray.domains.arc.augment import FAMILIES
 from seal_ray.domains.arc.formats import puzzle_text, write_grid
 from seal_ray.domains.arc.grids import Puzzle
-from seal_ray.models.cache import Cache
+from seal_ray.models.cache import ModelCache
 from seal_ray.records import Recipe, derive_seed, digest
 
 LINK = Path(".cache/arc-tiny")
@@ -249,7 +249,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.link.exists() and not given.link.is_symlink():
         parser.error(f"--link: {given.link} is there and no link; move it away")
-    cache = Cache(given.cache)
+    cache = ModelCache(given.cache)
     folder = cache.take(
         cache.key("arc-tiny", recipe_of(given.steps)), lambda made: train(made, given.steps, given.threads)
     )

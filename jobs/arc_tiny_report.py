@@ -23,9 +23,9 @@ from seal_ray.config import Config
 from seal_ray.domains import load_domain
 from seal_ray.domains.arc import Arc
 from seal_ray.domains.base import Rejected
-from seal_ray.history import Round
-from seal_ray.inner import try_wave
+from seal_ray.loops.history import Round
 from seal_ray.records import Ask, Attempt, Candidate, Failure, Json, Task, Trial, derive_seed
+from seal_ray.trials.wave import try_wave
 
 BASELINE = "without adaptation"  # stands where a set of directives stands otherwise; None is the fixed one
 

@@ -29,8 +29,8 @@ from seal_ray.config import Config, PlacementSection
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.health import Sign
-from seal_ray.fleet.lease import Lease
 from seal_ray.fleet.pool import Pool
+from seal_ray.fleet.wave_lease import WaveLease
 from seal_ray.records import Answer, Ask, Attempt, Candidate, Edit, Event, Example, Likelihood, Recipe, Trial, Version
 
 VERSION = Version(0, "0" * 64, "base")
@@ -51,7 +51,7 @@ class Hive:
         self.versions[worker] = version.digest
         return version.digest
 
-    async def try_wave(self, worker: str, lease: Lease) -> list[Trial]:
+    async def try_wave(self, worker: str, lease: WaveLease) -> list[Trial]:
         seconds = sum(map(seconds_of, lease.attempts)) / self.scale
         self.leases[worker] = lease.id
         await asyncio.sleep(seconds)
@@ -176,8 +176,8 @@ def try_all(pool: Pool, count: int, seed: int, at: Any) -> None:
 def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> Any:
     """The loop of a real exploration over given edits, with its ledger and its grader, ready to go."""
     from seal_ray.domains import load_domain
-    from seal_ray.explore import Exploration, Plan, explore
     from seal_ray.grading import build
+    from seal_ray.loops.exploration import Exploration, Plan, explore
     from seal_ray.storage.ledger import Ledger
 
     chance = random.Random(seed)

@@ -99,7 +99,7 @@ def attempts_of(made: Any, task: Task, edits: Sequence[Edit], tokenizer: Any) ->
 def run(arguments: argparse.Namespace, out: Path) -> None:
     """Try what has not been tried, one passage at a time; a passage that was begun is finished."""
     from seal_ray import models
-    from seal_ray.inner.waves import try_wave
+    from seal_ray.trials.wave import try_wave
 
     tokenizer = models.tokenizer(arguments.model)
     chat = models.has_chat_template(arguments.model) if arguments.chat == "auto" else arguments.chat == "yes"

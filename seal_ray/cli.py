@@ -18,7 +18,7 @@ from seal_ray.errors import ConfigError, Interrupted, SealError
 
 if TYPE_CHECKING:
     from seal_ray.config import StorageSection
-    from seal_ray.history import Run
+    from seal_ray.loops.history import Run
     from seal_ray.storage.ledger import Ledger
 
 app = typer.Typer(
@@ -70,7 +70,7 @@ def init(
         with path.open("x", encoding="utf-8") as file:
             file.write(config_file.template())
     except FileExistsError:
-        raise ConfigError(f"{path} is already there", mend="name another file") from None
+        raise ConfigError(f"{path} is already there", hint="name another file") from None
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None
     _show({"written": str(path)}, f"wrote {path}; next: seal-ray validate {path}", as_json)
@@ -106,7 +106,7 @@ def doctor(
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at cluster, nodes, store and model before a run trusts them: a line for each, with the mend."""
+    """Look at cluster, nodes, store and model before a run trusts them: a line for each, with the hint."""
     from seal_ray import config_file
 
     overrides = [*(set_ or ()), *([f"placement.address={address}"] if address else [])]
@@ -147,13 +147,13 @@ def run(
     if quiet or as_json:
         overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
     found = config_file.load(config, overrides)
-    from seal_ray import driver
-    from seal_ray.commands import tables
+    from seal_ray.commands import terminal
+    from seal_ray.loops import rounds as driver
 
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
         done = driver.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     rows = done.table()
-    _show({"uri": done.uri, "table": rows}, f"\n{tables.show_table(rows)}\n\n{_files(done)}", as_json)
+    _show({"uri": done.uri, "table": rows}, f"\n{terminal.show_table(rows)}\n\n{_files(done)}", as_json)
     rejected = bool(rows) and rows[-1]["decision"] == "reject"
     if rejected and (fail_on_reject or found.gate.fail_on_reject):
         raise typer.Exit(4)
@@ -214,10 +214,10 @@ class _Signals:
 @app.command()
 def status(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
     """How a run is doing, also while it is on: rounds, phase, counts, failures."""
-    from seal_ray.commands import tables
+    from seal_ray.commands import terminal
 
-    found = tables.status(_open(uri, endpoint))
-    _show(found, tables.show_status(found), as_json)
+    found = terminal.status(_open(uri, endpoint))
+    _show(found, terminal.show_status(found), as_json)
 
 
 @app.command()
@@ -230,12 +230,12 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """One task or one candidate: the edit, its losses, answers, verdicts, reward, and whether it was chosen."""
-    from seal_ray.commands import tables
+    from seal_ray.commands import terminal
 
     if bool(task) == bool(candidate):
-        raise ConfigError("inspect wants one of --task and --candidate", mend=f"`seal-ray status {uri}` names some")
-    found = tables.inspect(_open(uri, endpoint), task=task, candidate=candidate, number=round_)
-    _show(found, tables.show_inspection(found), as_json)
+        raise ConfigError("inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri}` names some")
+    found = terminal.inspect(_open(uri, endpoint), task=task, candidate=candidate, number=round_)
+    _show(found, terminal.show_inspection(found), as_json)
 
 
 @app.command()
@@ -246,9 +246,9 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML file to read the run in: figures by round, and every task with its edits, answers and rewards."""
-    from seal_ray.commands import reporting
+    from seal_ray.commands import report
 
-    made = reporting.write(_open(uri, endpoint), to)
+    made = report.write(_open(uri, endpoint), to)
     _show(
         {"written": str(to), "bytes": len(made.html), "tasks": made.tasks, "left_out": made.left_out},
         f"wrote {to} ({len(made.html) / 1e6:.1f} MB, {made.tasks} tasks); open it in a browser, it needs no network",
@@ -374,9 +374,9 @@ def export(
     """Write a version as a folder that transformers, PEFT and vLLM load, checked by log-probabilities."""
     from dataclasses import asdict
 
-    from seal_ray.commands import handing_out
+    from seal_ray.commands import export
 
-    done = handing_out.export(_open(uri, endpoint), to, kind=as_, number=round_)
+    done = export.export(_open(uri, endpoint), to, kind=as_, number=round_)
     _show(
         asdict(done),
         f"wrote {done.folder}: {done.modules} layers changed, {done.difference:.2g} nats a token off the version "
@@ -403,7 +403,7 @@ def evaluate(
     from seal_ray.commands import evaluate as evaluating
 
     if split not in {"train", "validation", "test"}:
-        raise ConfigError(f"--split {split}: no such split", mend="use train, validation or test")
+        raise ConfigError(f"--split {split}: no such split", hint="use train, validation or test")
     found = config_file.load(config, set_ or ())
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
         done = evaluating.evaluate(
@@ -430,7 +430,7 @@ def _writable(uri: str, endpoint: str) -> "Iterator[Ledger]":
 
     ledger = Ledger(uri, _storage(endpoint))
     if not ledger.exists():
-        raise ConfigError(f"there is no run at {uri}", mend="check the URI")
+        raise ConfigError(f"there is no run at {uri}", hint="check the URI")
     try:
         yield ledger
     finally:
@@ -438,7 +438,7 @@ def _writable(uri: str, endpoint: str) -> "Iterator[Ledger]":
 
 
 def _open(uri: str, endpoint: str) -> "Run":
-    from seal_ray.history import Run
+    from seal_ray.loops.history import Run
 
     return Run(uri, _storage(endpoint))
 

@@ -1,4 +1,4 @@
-"""A configuration in a file: reading it with errors that name line and mend, writing one with comments."""
+"""A configuration in a file: reading it with errors that name line and hint, writing one with comments."""
 
 import copy
 import difflib
@@ -22,12 +22,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     file = Path(path)
     try:
         if file.stat().st_size > LIMIT:
-            raise ConfigError(f"{file} is larger than {LIMIT} bytes: no configuration", mend="give a YAML file")
+            raise ConfigError(f"{file} is larger than {LIMIT} bytes: no configuration", hint="give a YAML file")
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(
-            f"{file} can't be read: {reason}", mend="`seal-ray init` writes a configuration to start from"
+            f"{file} can't be read: {reason}", hint="`seal-ray init` writes a configuration to start from"
         ) from None
     return parse(text, str(file), overrides)
 
@@ -41,7 +41,7 @@ def parse(text: str, name: str = "configuration", overrides: Sequence[str] = ())
         where = f"{name} line {mark.line + 1}" if mark else name
         raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{name} holds no sections", mend="`seal-ray init` writes a configuration to start from")
+        raise ConfigError(f"{name} holds no sections", hint="`seal-ray init` writes a configuration to start from")
     lines = _lines(node, name)
     for override in overrides:
         key, value = _override(override)
@@ -83,7 +83,7 @@ def _lines(node: yaml.Node | None, name: str, prefix: Key = ()) -> dict[Key, str
 def _override(text: str) -> tuple[Key, Any]:
     name, sep, value = text.partition("=")
     if not sep or not name.strip():
-        raise ConfigError(f"--set {text}: no value", mend="write it as --set inner.rank=16")
+        raise ConfigError(f"--set {text}: no value", hint="write it as --set inner.rank=16")
     try:
         return tuple(name.strip().split(".")), yaml.safe_load(value)
     except yaml.YAMLError:
@@ -107,13 +107,13 @@ def _explain(error: ErrorDetails, lines: dict[Key, str], name: str) -> str:
     dotted = ".".join(str(k) for k in key) or "configuration"
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden" and error["loc"][:2] == ("domain", "plugin"):
-        mend = "domain.name is neither knowledge nor arc, and another package's domain takes its keys under options"
-        return f"{dotted}: no such key ({where}); {mend}"
+        hint = "domain.name is neither knowledge nor arc, and another package's domain takes its keys under options"
+        return f"{dotted}: no such key ({where}); {hint}"
     if kind == "extra_forbidden":
         names = sorted(_section(key[:-1]).model_fields)
         close = difflib.get_close_matches(str(key[-1]), names, 1)
-        mend = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
-        return f"{dotted}: no such key ({where}); {mend}"
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
+        return f"{dotted}: no such key ({where}); {hint}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if kind == "missing" or isinstance(value, dict | BaseModel):

@@ -6,20 +6,20 @@ class SealError(Exception):
 
     exit_code = 3
 
-    def __init__(self, message: str, *, mend: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.mend}" if self.mend else self.message
+        return f"{self.message}; {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.message, self.mend)
+        return _rebuild, (type(self), self.message, self.hint)
 
 
-def _rebuild(cls: type[SealError], message: str, mend: str) -> SealError:
-    return cls(message, mend=mend)
+def _rebuild(cls: type[SealError], message: str, hint: str) -> SealError:
+    return cls(message, hint=hint)
 
 
 class ConfigError(SealError):

@@ -23,7 +23,7 @@ def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict
         gate = part.get("gate.json")
         if not gate or gate["decision"] != "hold":
             raise ConfigError(
-                f"no round of {uri} waits for a decision", mend=f"`seal-ray status {uri}` says where it is"
+                f"no round of {uri} waits for a decision", hint=f"`seal-ray status {uri}` says where it is"
             )
         said = _signed(why) | {"decision": "accept" if accept else "reject", "round": number}
         part.put("decision.json", said)
@@ -38,12 +38,12 @@ def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[st
     try:
         latest = ledger.latest()
         if not 0 <= to < latest:
-            raise ConfigError(f"--to {to}: the run at {uri} has the rounds 1 to {latest}", mend="name an earlier one")
+            raise ConfigError(f"--to {to}: the run at {uri} has the rounds 1 to {latest}", hint="name an earlier one")
         part = ledger.round(latest + 1)
         if part.get("tasks.json"):
             raise ConfigError(
                 f"round {latest + 1} has already begun with another version",
-                mend="let it end (or stop after it with run.rounds), then roll back",
+                hint="let it end (or stop after it with run.rounds), then roll back",
             )
         source = ledger.manifest(to) if to else None
         version = decode(Version, source["version"]) if source else decode(Version, _first(ledger))
@@ -63,7 +63,7 @@ def _first(ledger: Ledger) -> Json:
 def _open(uri: str, storage: StorageSection) -> Ledger:
     ledger = Ledger(uri, storage)
     if not ledger.exists():
-        raise ConfigError(f"there is no run at {uri}", mend="check the URI")
+        raise ConfigError(f"there is no run at {uri}", hint="check the URI")
     ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
     return ledger
 

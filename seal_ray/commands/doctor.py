@@ -1,4 +1,4 @@
-"""Looks at a set-up before a run trusts it: one finding for each thing that can be wrong, with its mend.
+"""Looks at a set-up before a run trusts it: one finding for each thing that can be wrong, with its hint.
 
 Each check is a small function that returns what it found, or raises: `SealError` is red, `Skipped` says why the check
 could not be made, which is not green either. None may take longer than its limit.
@@ -15,9 +15,9 @@ from typing import Any, Literal
 from seal_ray import grading, models
 from seal_ray.config import Config
 from seal_ray.errors import InfraError, SealError
-from seal_ray.fleet import ask, cluster, probes
-from seal_ray.fleet.ask import Told, computing
+from seal_ray.fleet import cluster, node_calls, probes
 from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.node_calls import Told, computing
 from seal_ray.models.cache import default_root
 from seal_ray.records import Json
 from seal_ray.sampling.engine import ENVIRONMENT
@@ -40,7 +40,7 @@ class Finding:
     check: str
     state: State
     found: str
-    mend: str = ""
+    hint: str = ""
 
 
 @dataclass
@@ -85,7 +85,7 @@ def _one(name: str, check: Check, setup: Setup) -> Finding:
     except Skipped as why:
         return Finding(name, "skipped", str(why))
     except SealError as error:
-        return Finding(name, "red", error.message, error.mend)
+        return Finding(name, "red", error.message, error.hint)
     except Exception as error:  # a check that breaks must not hide the others
         return Finding(name, "red", f"{type(error).__name__}: {error}"[:500], "--debug shows where it came from")
 
@@ -98,7 +98,7 @@ def joined(setup: Setup) -> str:
     setup.nodes = cluster.resources()
     gpus, cpus = sum(n.gpus for n in setup.nodes), sum(n.cpus for n in setup.nodes)
     if setup.config.placement.device == "gpu" and not gpus:
-        raise InfraError("placement.device: gpu, but no node has a GPU", mend="add GPU nodes, or use device: cpu")
+        raise InfraError("placement.device: gpu, but no node has a GPU", hint="add GPU nodes, or use device: cpu")
     return f"{_nodes(setup.nodes)}, {cpus:g} CPUs, {gpus:g} GPUs"
 
 
@@ -109,11 +109,11 @@ def versions(setup: Setup) -> str:
     except metadata.PackageNotFoundError:
         raise Skipped("seal_ray is not installed here, so what it asks for is not known") from None
     if wrong:
-        raise InfraError(f"here: {'; '.join(wrong)}", mend="install from the lock files in docker/")
-    told = ask.ask(computing(setup.nodes), software)
+        raise InfraError(f"here: {'; '.join(wrong)}", hint="install from the lock files in docker/")
+    told = node_calls.ask(computing(setup.nodes), software)
     _all_well(
         [(t.node, t.error or ", ".join(unlike(here, t.value))) for t in told],
-        mend="use one image, or install the same lock file, on every node",
+        hint="use one image, or install the same lock file, on every node",
     )
     where = f"here and on {_nodes(told)}" if told else "here"
     return f"{where}: " + ", ".join(f"{k} {v}" for k, v in here.items())
@@ -123,8 +123,8 @@ def gpus(setup: Setup) -> str:
     nodes = [n for n in setup.nodes if n.gpus]
     if not nodes:
         raise Skipped("no node has a GPU")
-    told = ask.ask(nodes, probes.gpus)
-    _all_well([(t.node, _wrong_gpus(t)) for t in told], mend="end what holds the memory, or restart the node")
+    told = node_calls.ask(nodes, probes.gpus)
+    _all_well([(t.node, _wrong_gpus(t)) for t in told], hint="end what holds the memory, or restart the node")
     cards = [g for t in told for g in t.value]
     return f"{len(cards)} GPUs ({', '.join(sorted({g.name for g in cards}))}), " + (
         f"the fullest has {min(g.free for g in cards) / GB:.0f} GB free"
@@ -151,8 +151,8 @@ def orphans(setup: Setup) -> str:
     for actor in state.actors().values():
         if actor["State"] != "DEAD":
             alive.setdefault(actor["Address"]["NodeID"], []).append(int(actor["Pid"]))
-    told = ask.ask(nodes, probes.orphans, each=[(alive.get(n.id, []),) for n in nodes])
-    _all_well([(t.node, t.error or "; ".join(t.value)) for t in told], mend="end these processes")
+    told = node_calls.ask(nodes, probes.orphans, each=[(alive.get(n.id, []),) for n in nodes])
+    _all_well([(t.node, t.error or "; ".join(t.value)) for t in told], hint="end these processes")
     return f"no process is left of earlier runs on {_nodes(told)}"
 
 
@@ -162,17 +162,17 @@ def collective(setup: Setup) -> str:
     ranks = nodes if len(nodes) > 1 else nodes * 2
     on_gpu = setup.config.placement.device != "cpu" and all(n.free_gpus >= ranks.count(n) for n in nodes)
     backend = "nccl" if on_gpu else "gloo"
-    (place,) = ask.ask(ranks[:1], probes.address)
+    (place,) = node_calls.ask(ranks[:1], probes.address)
     if place.error:
         raise InfraError(f"{place.node.name}: {place.error}")
     world = len(ranks)
-    told = ask.ask(
+    told = node_calls.ask(
         ranks, probes.all_reduce, place.value, world, backend, 40.0, gpus=int(on_gpu), each=[(r,) for r in range(world)]
     )
     total = world * (world + 1) / 2
     _all_well(
         [(t.node, t.error or ("" if t.value == total else f"the sum is {t.value:g} and not {total:g}")) for t in told],
-        mend="let the nodes reach each other on all ports; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network",
+        hint="let the nodes reach each other on all ports; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network",
     )
     held = ""
     if not on_gpu and any(n.gpus for n in nodes):
@@ -186,7 +186,7 @@ def collective(setup: Setup) -> str:
 def run_uri(setup: Setup) -> str:
     """Write, read and delete: here, and on every node what was written here."""
     config = setup.config
-    ask.refuse_local(config, setup.nodes)
+    node_calls.refuse_local(config, setup.nodes)
     with _tidy(config.run.uri):
         store = Store(config.run.uri, config.storage.model_copy(update={"retries": 1}))
         try:
@@ -199,8 +199,8 @@ def run_uri(setup: Setup) -> str:
             store.close()
         nodes = computing(setup.nodes)
         _all_well(
-            ask.unreached(config.run.uri, config.storage, nodes) if nodes else [],
-            mend="give every node the credentials and the network that the store needs",
+            node_calls.unreached(config.run.uri, config.storage, nodes) if nodes else [],
+            hint="give every node the credentials and the network that the store needs",
         )
     return f"{config.run.uri}: written, read and deleted here and on {_nodes(nodes)}"
 
@@ -221,8 +221,8 @@ def model(setup: Setup) -> str:
     nodes = computing(setup.nodes)
     if not nodes:
         return models.reach(config.model, config.storage)
-    told = ask.ask(nodes, models.reach, config.model, config.storage)
-    _all_well([(t.node, t.error) for t in told], mend="check model.name, model.mirror, HF_TOKEN and the network there")
+    told = node_calls.ask(nodes, models.reach, config.model, config.storage)
+    _all_well([(t.node, t.error) for t in told], hint="check model.name, model.mirror, HF_TOKEN and the network there")
     return f"{told[0].value} on {_nodes(told)}"
 
 
@@ -240,8 +240,8 @@ def lora(setup: Setup) -> str:
     if setup.config.placement.device != "cpu" and node.gpus and not on_gpu:
         raise Skipped("every GPU is held; try again when one is free")
     device = "gpu" if on_gpu else "cpu"
-    (told,) = ask.ask([node], probes.canary, device, gpus=int(on_gpu), seconds=LORA_SECONDS, env=ENVIRONMENT)
-    _all_well([(told.node, told.error)], mend="install vLLM and PEFT from the lock files in docker/")
+    (told,) = node_calls.ask([node], probes.canary, device, gpus=int(on_gpu), seconds=LORA_SECONDS, env=ENVIRONMENT)
+    _all_well([(told.node, told.error)], hint="install vLLM and PEFT from the lock files in docker/")
     return f"{told.value} ({device})"
 
 
@@ -249,11 +249,11 @@ def disks(setup: Setup) -> str:
     nodes = setup.computing()
     section = setup.config.model
     cache = section.cache or str(default_root())
-    told = ask.ask(nodes, probes.room, cache, "/dev/shm")
+    told = node_calls.ask(nodes, probes.room, cache, "/dev/shm")
     wanted = ROOM + _bytes(setup.config)
     _all_well(
         [(t.node, t.error or _cramped(t.value[0], t.value[1], wanted)) for t in told],
-        mend="free or add disk, set model.cache to a larger one; give containers shared memory (--shm-size, or an "
+        hint="free or add disk, set model.cache to a larger one; give containers shared memory (--shm-size, or an "
         "emptyDir of medium Memory at /dev/shm)",
     )
     least = [min(t.value[i][1] for t in told) / GB for i in (0, 1)]
@@ -287,10 +287,10 @@ def _nodes(some: Sequence[object]) -> str:
     return f"{len(some)} node{'' if len(some) == 1 else 's'}"
 
 
-def _all_well(problems: Sequence[tuple[Node, str]], *, mend: str) -> None:
-    text = ask.by_node(problems)
+def _all_well(problems: Sequence[tuple[Node, str]], *, hint: str) -> None:
+    text = node_calls.by_node(problems)
     if text:
-        raise InfraError(text, mend=mend)
+        raise InfraError(text, hint=hint)
 
 
 class _tidy:
@@ -329,11 +329,11 @@ CHECKS: list[tuple[str, float, Check]] = [
 
 def as_data(findings: Sequence[Finding]) -> dict[str, Json]:
     red = sum(f.state == "red" for f in findings)
-    checks: list[Any] = [{"check": f.check, "state": f.state, "found": f.found, "mend": f.mend} for f in findings]
+    checks: list[Any] = [{"check": f.check, "state": f.state, "found": f.found, "hint": f.hint} for f in findings]
     return {"well": not red, "red": red, "checks": checks}
 
 
 def line(finding: Finding) -> str:
-    """One line of text, the mend after an arrow."""
-    mend = f" -> {finding.mend}" if finding.mend else ""
-    return f"{finding.state:<8} {finding.check:<16} {finding.found}{mend}".replace("\n", " ")
+    """One line of text, the hint after an arrow."""
+    hint = f" -> {finding.hint}" if finding.hint else ""
+    return f"{finding.state:<8} {finding.check:<16} {finding.found}{hint}".replace("\n", " ")

@@ -10,13 +10,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from seal_ray.config import Config
-from seal_ray.driver import Driver
 from seal_ray.errors import ConfigError, DataError, InfraError
-from seal_ray.explore import Exploration, Plan
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.history import Run
-from seal_ray.policy import compare, versions
+from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.history import Run
+from seal_ray.loops.rounds import Driver
+from seal_ray.policy import bootstrap, versions
 from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version, derive_seed, digest, encode
 from seal_ray.storage.documents import read_document
 from seal_ray.storage.ledger import RoundLedger
@@ -42,7 +42,7 @@ class Evaluation(Driver):
         if len(tasks) < 2:
             raise ConfigError(
                 f"the split {self.split} has {len(tasks)} tasks, and a comparison needs 2",
-                mend="raise its share under domain, or evaluate another split",
+                hint="raise its share under domain, or evaluate another split",
             )
         self._need_crew()
         for number, arm in enumerate(self.arms, 1):
@@ -83,12 +83,12 @@ class Evaluation(Driver):
         if kind in {"none", "context", "untrained", "file", "teacher"}:
             return versions.first(self.base)
         if kind != "version":
-            raise ConfigError(f"--arm {arm}: no such arm", mend=f"use {ARMS}")
+            raise ConfigError(f"--arm {arm}: no such arm", hint=f"use {ARMS}")
         uri, _, number = rest.rpartition("#")
         source = Run(uri, self.config.storage)
         known = [v for v in source.versions() if str(v.number) == number]
         if not known:
-            raise ConfigError(f"--arm {arm}: {uri} has no version {number}", mend="`seal-ray lineage` lists them")
+            raise ConfigError(f"--arm {arm}: {uri} has no version {number}", hint="`seal-ray lineage` lists them")
         self._foreign[known[0].digest] = source.ledger
         return known[0]
 
@@ -104,7 +104,7 @@ class Evaluation(Driver):
             written = {context: texts[key] for context, texts in found if key in texts}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}: no list of passages with edits under {key!r} ({error})", mend=f"use {ARMS}"
+                f"{path}: no list of passages with edits under {key!r} ({error})", hint=f"use {ARMS}"
             ) from None
         edits = []
         for task in tasks:
@@ -120,7 +120,7 @@ class Evaluation(Driver):
         """Edits by another model, asked as the policy would be. What it wrote is kept, and never asked for again."""
         url, _, model = where.partition("#")
         if not (url and model):
-            raise ConfigError(f"--arm teacher:{where}: no endpoint and model", mend="write it as teacher:URL#MODEL")
+            raise ConfigError(f"--arm teacher:{where}: no endpoint and model", hint="write it as teacher:URL#MODEL")
         known: dict[str, Edit] = part.records("edits")
         wanted = [(t, slot) for t in tasks for slot in range(self.config.sampling.edits)]
         names = {(t.id, slot): digest([where, t.digest, slot])[:32] for t, slot in wanted}
@@ -152,7 +152,7 @@ class Evaluation(Driver):
         self.ledger.flush()
         if lost:
             raise InfraError(
-                f"{url}: not all edits could be had: {lost}", mend="the same command asks for what is missing"
+                f"{url}: not all edits could be had: {lost}", hint="the same command asks for what is missing"
             )
         return tuple(known[names[t.id, slot]] for t, slot in wanted)
 
@@ -199,7 +199,7 @@ def evaluate(
         evaluation.close()
     seed = derive_seed(config.run.seed, "evaluate")
     tables = {
-        measure: compare.table(
+        measure: bootstrap.table(
             {arm: found[measure] for arm, found in evaluation.results.items()}, against=arms[0], seed=seed
         )
         for measure in ("accuracy", "likelihood")

@@ -16,7 +16,7 @@ from seal_ray.config import Config
 from seal_ray.domains import configured
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards, rewards
-from seal_ray.history import Round, Run
+from seal_ray.loops.history import Round, Run
 from seal_ray.policy import select
 from seal_ray.records import Json, Task, Trial, Verdict, digest, encode
 from seal_ray.storage.ledger import Ledger
@@ -30,9 +30,9 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
     was = run.config
     config = config_file.resolved(run.record["config"], overrides)
     if config.model_copy(update={"grading": was.grading}) != was:
-        raise ConfigError("only settings of grading can be changed here", mend="like --set grading.grader=exact")
+        raise ConfigError("only settings of grading can be changed here", hint="like --set grading.grader=exact")
     if config.grading.reward == "rubric":
-        raise ConfigError("grading.reward: rubric rates edits and no answers", mend="choose another reward")
+        raise ConfigError("grading.reward: rubric rates edits and no answers", hint="choose another reward")
     domain = configured(config)
     grader = grading.build(config.grading, run.uri, run.storage)
     folder = f"regrades/{grader.name}-{digest(encode(config.grading.model_dump(mode='json')))[:12]}"

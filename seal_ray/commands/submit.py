@@ -22,26 +22,26 @@ def submit(config: Config, path: Path, overrides: list[str], *, address: str, wo
     if is_local(config.run.uri) and not config.storage.shared:
         raise ConfigError(
             f"run.uri: {config.run.uri} is a folder of one machine, and a cluster has several",
-            mend="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
+            hint="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
         )
     folder = Path(working_dir).resolve()
     if not path.resolve().is_relative_to(folder):
-        raise ConfigError(f"{path} is not under {working_dir}, the folder that is sent", mend="see --working-dir")
+        raise ConfigError(f"{path} is not under {working_dir}, the folder that is sent", hint="see --working-dir")
     try:
         client = JobSubmissionClient(address)
         cluster = client._do_request("GET", "/api/version").json().get("ray_version", "")
     except AuthenticationError as error:
         reason = str(error).splitlines()[0].split(". ")[0][:200]
-        raise InfraError(f"the cluster at {address} does not let us in ({reason})", mend=TOKEN) from None
+        raise InfraError(f"the cluster at {address} does not let us in ({reason})", hint=TOKEN) from None
     except (ConnectionError, RuntimeError) as error:
         raise InfraError(
             f"no Ray job server answers at {address} ({str(error).splitlines()[0][:200]})",
-            mend="start a cluster, or check the address and the port (8265)",
+            hint="start a cluster, or check the address and the port (8265)",
         ) from None
     if cluster and cluster != ray.__version__:
         raise InfraError(
             f"the cluster at {address} runs Ray {cluster}, here is {ray.__version__}",
-            mend="use an image with the same version, or install that version here",
+            hint="use an image with the same version, or install that version here",
         )
     words = ["seal-ray", "run", str(path.resolve().relative_to(folder))]
     for override in overrides:

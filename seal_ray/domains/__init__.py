@@ -29,7 +29,7 @@ def load_domain(
         names = ", ".join(sorted({e.name for e in found})) or "none"
         raise ConfigError(
             f"domain.name: {section.name!r} is not installed; there are: {names}",
-            mend=f"install the package that has it under the entry point group {GROUP}",
+            hint=f"install the package that has it under the entry point group {GROUP}",
         )
     return matching[0].load()(section, recipe=recipe, answering=answering, chat=chat, seed=seed, read=read)
 

@@ -47,11 +47,11 @@ def _template(path: str, read: Callable[[str], bytes]) -> str:
     try:
         text = read(path).decode()
     except (Missing, FileNotFoundError):
-        raise ConfigError(f"domain.template: there is no {path}", mend="give the path of a prompt") from None
+        raise ConfigError(f"domain.template: there is no {path}", hint="give the path of a prompt") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"domain.template: {path} is not UTF-8 text", mend="save it as UTF-8") from None
+        raise ConfigError(f"domain.template: {path} is not UTF-8 text", hint="save it as UTF-8") from None
     if "{context}" not in text:
-        raise ConfigError(f"domain.template: {path} has no {{context}}", mend="say where the passage goes")
+        raise ConfigError(f"domain.template: {path} has no {{context}}", hint="say where the passage goes")
     return text
 
 
@@ -140,7 +140,7 @@ class Knowledge:
         """The text's tokens and exactly one end-of-text, so that the model learns to stop; all carry loss."""
         end = tokenizer.eos_token_id
         if end is None:
-            raise DataError("the tokenizer has no end-of-text token", mend="use a model whose tokenizer has one")
+            raise DataError("the tokenizer has no end-of-text token", hint="use a model whose tokenizer has one")
         # what a model wrote is text: a special token's name in it must not become that token
         ids = tokenizer(text, split_special_tokens=True)["input_ids"]
         ids = (*ids[:-1], end) if ids and ids[-1] == end else (*ids, end)

@@ -72,10 +72,10 @@ def _chunks(source: str, read: Callable[[str], bytes]) -> Iterator[bytes]:
         else:
             yield read(source)
     except (Missing, FileNotFoundError):
-        raise DataError(f"domain.data: there is no {source}", mend="give the path or URI of a data file") from None
+        raise DataError(f"domain.data: there is no {source}", hint="give the path or URI of a data file") from None
     except (IsADirectoryError, PermissionError, NotADirectoryError) as error:
         raise DataError(
-            f"domain.data: {source} can't be read: {error.strerror}", mend="give the path or URI of a data file"
+            f"domain.data: {source} can't be read: {error.strerror}", hint="give the path or URI of a data file"
         ) from None
 
 
@@ -166,7 +166,7 @@ class _Reader:
         found = f"near {near!r}" if near else "the file ends"
         raise DataError(
             f"domain.data: {self.source}, line {self.line}: not JSON: {why}, {found}",
-            mend="mend the file, or write it anew with a JSON library",
+            hint="hint the file, or write it anew with a JSON library",
         )
 
     def _move(self, to: int) -> None:
@@ -186,7 +186,7 @@ class _Reader:
                 parts.append(self._text.decode(chunk, final=self._ended))
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"domain.data: {self.source} is not UTF-8 text ({error.reason})", mend="save it as UTF-8"
+                    f"domain.data: {self.source} is not UTF-8 text ({error.reason})", hint="save it as UTF-8"
                 ) from None
             size += len(parts[-1])
         self._buffer = "".join(parts)
@@ -206,7 +206,7 @@ def _dataset(name: str) -> Iterator[tuple[str, Json]]:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ConfigError(
-            f"domain.data: hf:{name} needs the package datasets", mend="install it: pip install 'seal-ray[data]'"
+            f"domain.data: hf:{name} needs the package datasets", hint="install it: pip install 'seal-ray[data]'"
         ) from None
     try:
         rows = datasets.load_dataset(name, configuration or None, split=part or "train", streaming=True)
@@ -217,7 +217,7 @@ def _dataset(name: str) -> Iterator[tuple[str, Json]]:
     except Exception as error:  # whatever the hub, the network or the dataset's reader raises
         raise DataError(
             f"domain.data: hf:{name} can't be read: {type(error).__name__}: {str(error)[:300]}",
-            mend="check the id, the split (hf:NAME@SPLIT) and the network, or give a file",
+            hint="check the id, the split (hf:NAME@SPLIT) and the network, or give a file",
         ) from error
 
 
@@ -302,17 +302,17 @@ class _Shelf:
             self._refuse(where, key, "is empty", f"write the {key}, or take the entry out")
         return str(text).strip()
 
-    def _refuse(self, where: str, key: str, why: str, mend: str) -> NoReturn:
-        raise DataError(f"domain.data: {self.source}, {where}:{f' {key}' if key else ''} {why}", mend=mend)
+    def _refuse(self, where: str, key: str, why: str, hint: str) -> NoReturn:
+        raise DataError(f"domain.data: {self.source}, {where}:{f' {key}' if key else ''} {why}", hint=hint)
 
     def close(self) -> list[Passage]:
         kept = [p for p in self.passages.values() if p.questions]
         if not self.passages:
-            raise DataError(f"domain.data: {self.source} holds no passage", mend="give at least one, with questions")
+            raise DataError(f"domain.data: {self.source} holds no passage", hint="give at least one, with questions")
         if not kept:
             raise DataError(
                 f"domain.data: {self.source}: none of {self.unanswered} questions has an answer",
-                mend="give each question the answers that count as right",
+                hint="give each question the answers that count as right",
             )
         if self.twice:
             names = ", ".join(list(dict.fromkeys(self.twice))[:3])

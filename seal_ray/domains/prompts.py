@@ -75,7 +75,7 @@ def edit_prompt(
     if style == "template":
         return template.replace("{title}", title).replace("{context}", context)
     if style not in ASKED:
-        raise ConfigError(f"domain.style: {style!r} has no prompt", mend=f"use one of {', '.join([*ASKED, 'none'])}")
+        raise ConfigError(f"domain.style: {style!r} has no prompt", hint=f"use one of {', '.join([*ASKED, 'none'])}")
     asked, lead = ASKED[style]
     if style == "entities" and len(among) > 1:
         names = f"{', '.join(among[:-1])} and {among[-1]}"

@@ -13,14 +13,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from seal_ray.fleet.lease import Lost
 from seal_ray.fleet.placement import RoleName
+from seal_ray.fleet.wave_lease import Lost
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reply:
+class ActorReply:
     """What became of a call: a value, or why there is none (`Lost`, or whatever the actor raised)."""
 
     ticket: int
@@ -38,10 +38,10 @@ class Actors(Protocol):
     def start(self, name: str) -> None: ...
 
     def call(self, name: str, method: str, *args: Any) -> int:
-        """Begin a call; the ticket comes back in its `Reply`."""
+        """Begin a call; the ticket comes back in its `ActorReply`."""
         ...
 
-    def replies(self, timeout: float) -> list[Reply]:
+    def replies(self, timeout: float) -> list[ActorReply]:
         """All replies that are there; waits for the first of them up to `timeout` seconds."""
         ...
 
@@ -80,7 +80,7 @@ class RayActors:
         self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}
         self._tickets = 0
-        self._inbox: queue.SimpleQueue[Reply] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ActorReply] = queue.SimpleQueue()
         self._refs: dict[int, Any] = {}  # a reference that is dropped takes its result along
 
     def room(self) -> int:
@@ -99,12 +99,12 @@ class RayActors:
         ticket = self._tickets
         actor = self._actors.get(name)
         if actor is None:
-            self._inbox.put(Reply(ticket, error=Lost("killed_worker", f"{name} is not there any more")))
+            self._inbox.put(ActorReply(ticket, error=Lost("killed_worker", f"{name} is not there any more")))
             return ticket
         try:
             ref = getattr(actor, method).remote(*args)
         except Exception as error:  # Ray refuses calls to an actor that it knows to be dead
-            self._inbox.put(Reply(ticket, error=sort(error)))
+            self._inbox.put(ActorReply(ticket, error=classify(error)))
             return ticket
         self._refs[ticket] = ref
         ref.future().add_done_callback(lambda future: self._arrived(ticket, future))
@@ -113,10 +113,10 @@ class RayActors:
     def _arrived(self, ticket: int, future: "Future[Any]") -> None:
         """Runs in a thread of Ray's: only puts the reply where the driver's thread finds it."""
         error = future.exception()
-        self._inbox.put(Reply(ticket, error=sort(error)) if error else Reply(ticket, future.result()))
+        self._inbox.put(ActorReply(ticket, error=classify(error)) if error else ActorReply(ticket, future.result()))
 
-    def replies(self, timeout: float) -> list[Reply]:
-        found: list[Reply] = []
+    def replies(self, timeout: float) -> list[ActorReply]:
+        found: list[ActorReply] = []
         try:
             found.append(self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait())
             while True:
@@ -155,7 +155,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MEMORY = re.compile(r"out of memory \(OOM\)|memory monitor|running low on memory|ran out of memory", re.IGNORECASE)
 
 
-def sort(error: BaseException) -> BaseException:
+def classify(error: BaseException) -> BaseException:
     """Ray's errors as our own: `Lost` with its cause, or what the actor itself raised."""
     from ray import exceptions as rx
 

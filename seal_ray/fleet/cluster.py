@@ -76,7 +76,7 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
             return _local(common)
         raise InfraError(
             f"placement.address: no Ray cluster answers at {where} ({_line(error)})",
-            mend="check the address, or use placement.address: local",
+            hint="check the address, or use placement.address: local",
         ) from None
     _join(section.address, where, common)
     return ray.get_runtime_context().gcs_address
@@ -89,18 +89,18 @@ def _join(address: str, where: str, common: dict[str, Any]) -> None:
     try:
         _init(address=address, **common)
     except AuthenticationError as error:
-        raise InfraError(f"placement.address: {where} wants a token ({_line(error)})", mend=TOKEN) from None
+        raise InfraError(f"placement.address: {where} wants a token ({_line(error)})", hint=TOKEN) from None
     except ConnectionError as error:  # also what a wrong token leads to: Ray does not say which
         raise InfraError(
             f"placement.address: something listens at {where}, but the cluster there can't be joined ({_line(error)})",
-            mend=f"{TOKEN}; or the cluster is just going down",
+            hint=f"{TOKEN}; or the cluster is just going down",
         ) from None
     except RuntimeError as error:
         if "ersion mismatch" not in str(error):
             raise
         raise InfraError(
             f"placement.address: the cluster at {where} runs other versions: {' '.join(str(error).split())[:300]}",
-            mend="use one image, or install the same lock file, on every node and where the driver runs",
+            hint="use one image, or install the same lock file, on every node and where the driver runs",
         ) from None
 
 

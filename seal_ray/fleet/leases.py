@@ -164,7 +164,7 @@ class Leases:
             if not wait_until(lambda a=actors, s=alive: not _still(a, s), deadline):
                 raise InfraError(
                     f"placement: {len(alive)} {role} actors are still alive {deadline:g} s after they were killed",
-                    mend="see the Ray dashboard for these actors, or restart the nodes they are on",
+                    hint="see the Ray dashboard for these actors, or restart the nodes they are on",
                 )
             self._prove_gone(role, deadline)
             self._killed[role] = []
@@ -200,7 +200,7 @@ class Leases:
                 what = "; ".join(f"{nodes[n].name}: {', '.join(left[n])}" for n in sorted(todo))
                 raise InfraError(
                     f"placement: what the {role}s held is not free after {deadline:g} s: {what}",
-                    mend="end these processes, or restart the nodes they are on",
+                    hint="end these processes, or restart the nodes they are on",
                 )
             if todo:
                 time.sleep(0.2)

@@ -341,7 +341,7 @@ def preflight(
             ask([])
             raise PlacementError(
                 f"placement: after {waited:.0f} s the cluster still lacks what the run needs: {'; '.join(missing)}",
-                mend="add nodes, lower the numbers under placement, or use placement.mode: colocated",
+                hint="add nodes, lower the numbers under placement, or use placement.mode: colocated",
             )
         if told != "; ".join(missing):
             told = "; ".join(missing)
@@ -380,7 +380,7 @@ def wait_for(
         if waited >= deadline:
             ask([])  # a wish that is not taken back keeps nodes up for ever
             raise PlacementError(
-                f"placement: after {waited:.0f} s {missing}", mend="add nodes, or lower the numbers under placement"
+                f"placement: after {waited:.0f} s {missing}", hint="add nodes, or lower the numbers under placement"
             )
         if not told:
             told = True

@@ -13,10 +13,10 @@ from typing import Any
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.fleet.actors import Actors
-from seal_ray.fleet.lease import NOBODYS, Cause, Lease
 from seal_ray.fleet.placement import Sink
-from seal_ray.fleet.roster import Member, Outcome, Roster
-from seal_ray.fleet.waves import FIRST_WAVE, LONG, Entry, Estimate, Waiting, split, work_of
+from seal_ray.fleet.roster import Member, Roster, WaveOutcome
+from seal_ray.fleet.wave_lease import NOBODYS, Cause, WaveLease
+from seal_ray.fleet.wave_queue import FIRST_WAVE, LONG, QueuedAttempt, Waiting, WaveDuration, split, work_of
 from seal_ray.records import Attempt, Event, Failure, Json, Trial, Version
 
 WAVE = 32  # candidates in a lease where the configuration leaves it open
@@ -31,7 +31,7 @@ class Running:
     """A lease that is out, and what it holds."""
 
     id: int
-    entries: list[Entry]
+    entries: list[QueuedAttempt]
     began: float
     work: int
     apart: bool
@@ -56,10 +56,10 @@ class Pool:
         self._wave = wave or WAVE
         most = section.max_workers or most
         self._roster = Roster("worker", actors, section, sink, clock, least=section.min_workers, most=most, share=share)
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, QueuedAttempt] = {}
         self._waiting = Waiting(section.window)
         self._running: dict[int, Running] = {}
-        self._estimate = Estimate()
+        self._estimate = WaveDuration()
         self._out: list[Trial] = []
         self._flushed = False
         self._stopped: SealError | None = None
@@ -75,7 +75,7 @@ class Pool:
         now = self._clock()
         for attempt in attempts:
             if attempt.candidate.id not in self._entries:
-                entry = Entry(attempt, now, work_of(attempt))
+                entry = QueuedAttempt(attempt, now, work_of(attempt))
                 self._entries[entry.id] = entry
                 self._waiting.add(entry)
                 self._flushed = False
@@ -98,7 +98,7 @@ class Pool:
         Raises where it can't go on, once everything that was found has been handed out.
         """
         if self._roster.current is None:
-            raise ConfigError("the pool was not told which version to try with", mend="call version first")
+            raise ConfigError("the pool was not told which version to try with", hint="call version first")
         until = self._clock() + timeout
         while True:
             self._assign()
@@ -141,7 +141,7 @@ class Pool:
             late.copied = True
             self._lease(member, [e for e in late.entries if e.id in self._entries], apart=False, copied=True)
 
-    def _next_wave(self, now: float) -> tuple[list[Entry], bool]:
+    def _next_wave(self, now: float) -> tuple[list[QueuedAttempt], bool]:
         """Those under suspicion by themselves, on at most half of the workers; else the next wave of the window."""
         apart = sum(r.apart for r in self._running.values())
         if apart < max(1, self._roster.alive() // 2) and (wave := self._waiting.cut_apart()):
@@ -156,14 +156,14 @@ class Pool:
         most_work = seconds / rate if rate else float("inf")
         return self._waiting.cut(size, now, 0.0 if self._flushed else self._section.wave_wait, most_work), False
 
-    def _lease(self, member: Member, wave: list[Entry], apart: bool, copied: bool = False) -> None:
+    def _lease(self, member: Member, wave: list[QueuedAttempt], apart: bool, copied: bool = False) -> None:
         assert self._roster.current is not None
         work = sum(e.work for e in wave)
         running = Running(next(self._leases), wave, self._clock(), work, apart, copied)
         for entry in wave:
             entry.leases.add(running.id)
         self._running[running.id] = running
-        lease = Lease(running.id, self._roster.current.digest, tuple(e.attempt for e in wave))
+        lease = WaveLease(running.id, self._roster.current.digest, tuple(e.attempt for e in wave))
         limit = self._estimate.limit(work, self._section.candidate_deadline)
         self._roster.give(member, running.id, limit, "try_wave", lease)
 
@@ -182,7 +182,7 @@ class Pool:
 
     # what came back
 
-    def _on_outcome(self, outcome: Outcome) -> None:
+    def _on_outcome(self, outcome: WaveOutcome) -> None:
         running = self._running.pop(outcome.work)
         for entry in running.entries:
             entry.leases.discard(running.id)
@@ -220,11 +220,11 @@ class Pool:
         elif loose:
             self._strike(loose[0], cause, reason)
 
-    def _loose(self, entry: Entry) -> bool:
+    def _loose(self, entry: QueuedAttempt) -> bool:
         """Neither done, nor waiting, nor being tried elsewhere."""
         return entry.id in self._entries and not entry.waiting and not entry.leases
 
-    def _again(self, entry: Entry, reason: str) -> None:
+    def _again(self, entry: QueuedAttempt, reason: str) -> None:
         """Try it elsewhere: this was not its own fault."""
         entry.losses += 1
         if entry.losses > self._section.candidate_retries:
@@ -232,7 +232,7 @@ class Pool:
         elif self._loose(entry):
             self._waiting.add(entry)
 
-    def _strike(self, entry: Entry, cause: Cause, reason: str) -> None:
+    def _strike(self, entry: QueuedAttempt, cause: Cause, reason: str) -> None:
         """Alone, it brought down its wave. The second time it is told so."""
         entry.strikes += 1
         if entry.strikes >= STRIKES or cause == "error":
@@ -241,17 +241,17 @@ class Pool:
         elif self._loose(entry):
             self._waiting.add_apart([[entry]])
 
-    def _fail(self, entry: Entry, failure: Failure) -> None:
+    def _fail(self, entry: QueuedAttempt, failure: Failure) -> None:
         candidate = entry.attempt.candidate
         self._done(entry, Trial(candidate.id, candidate.task, failure=failure))
 
-    def _done(self, entry: Entry, trial: Trial) -> None:
+    def _done(self, entry: QueuedAttempt, trial: Trial) -> None:
         del self._entries[entry.id]
         if entry.waiting:
             self._waiting.remove(entry)
         self._out.append(trial)
 
-    def _tell_wave(self, running: Running, outcome: Outcome) -> None:
+    def _tell_wave(self, running: Running, outcome: WaveOutcome) -> None:
         member = self._roster.members.get(outcome.member)
         alive = self._clock() - member.born if member else 0.0
         self._tell(

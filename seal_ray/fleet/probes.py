@@ -33,9 +33,9 @@ def gpus() -> list[Gpu]:
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
     except FileNotFoundError:
-        raise InfraError("nvidia-smi is not there", mend="start containers with NVIDIA's runtime") from None
+        raise InfraError("nvidia-smi is not there", hint="start containers with NVIDIA's runtime") from None
     except (subprocess.SubprocessError, OSError) as error:
-        raise InfraError(f"nvidia-smi fails ({error})", mend="restart the node, or mend its GPU driver") from None
+        raise InfraError(f"nvidia-smi fails ({error})", hint="restart the node, or hint its GPU driver") from None
     return [read_gpu(line) for line in done.stdout.splitlines() if line.strip()]
 
 
@@ -156,8 +156,8 @@ def canary(device: str) -> str:
     from seal_ray import inner, models
     from seal_ray.config import ModelSection
     from seal_ray.records import Example, Recipe
-    from seal_ray.sampling.answerer import EngineAnswerer
     from seal_ray.sampling.engine import EngineSettings
+    from seal_ray.trials.engine_answerer import EngineAnswerer
 
     folder = models.fetch(ModelSection(name="builtin:tiny"))
     model: Any = models.load(folder, dtype="float32", device="cuda" if device == "gpu" else "cpu")
@@ -179,5 +179,5 @@ def canary(device: str) -> str:
         answerer.close()
     learned = sum(a == b for a, b in zip(found.ids, ids[4:], strict=False))
     if not learned:
-        raise InfraError("vLLM answers nothing of what the adapter was taught", mend="set answering.how: bank")
+        raise InfraError("vLLM answers nothing of what the adapter was taught", hint="set answering.how: bank")
     return f"vLLM answers {learned} of {len(found.ids)} tokens as the adapter was taught"

@@ -1,7 +1,7 @@
 """The actors of one role as they come and go: started, given a version, watched, let go; and the jobs they were given.
 
 The pool and the samplers both stand on this. It is driven by `advance` and has no thread. Every job that was given out
-comes back exactly once as an `Outcome`.
+comes back exactly once as an `WaveOutcome`.
 """
 
 import math
@@ -13,10 +13,10 @@ from typing import Any
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError, SealError
 from seal_ray.fleet import health
-from seal_ray.fleet.actors import Actors, Reply
+from seal_ray.fleet.actors import ActorReply, Actors
 from seal_ray.fleet.health import Health, Sign
-from seal_ray.fleet.lease import Cause, Lost, OutOfMemory
 from seal_ray.fleet.placement import RoleName, Sink
+from seal_ray.fleet.wave_lease import Cause, Lost, OutOfMemory
 from seal_ray.records import Event, Json, Version
 
 LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
@@ -34,7 +34,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class WaveOutcome:
     """How a job ended: with a value, or by what it was lost."""
 
     member: str
@@ -87,7 +87,7 @@ class Roster:
         self._actors, self._section, self._sink, self._clock, self._share = actors, section, sink, clock, share
         self.members: dict[str, Member] = {}
         self._tickets: dict[int, tuple[str, str]] = {}  # ticket -> member, what was asked
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[WaveOutcome] = []
         self.current: Version | None = None
         self._adapter: Any = None
         self._count = 0
@@ -132,7 +132,7 @@ class Roster:
         if not self._outcomes:
             self._take(timeout)
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[WaveOutcome]:
         """The jobs that have ended since this was last asked."""
         found, self._outcomes = self._outcomes, []
         return found
@@ -227,11 +227,11 @@ class Roster:
         if self._actors.room() == 0:
             raise PlacementError(
                 f"{short}: the cluster has no room for {self._actors.missing()}",
-                mend="everything found is kept; add nodes and go on with the same command",
+                hint="everything found is kept; add nodes and go on with the same command",
             )
         raise InfraError(
             f"{short}; the last one was lost because: {self._last_reason or 'unknown'}",
-            mend="everything found is kept; the same command goes on with it",
+            hint="everything found is kept; the same command goes on with it",
         )
 
     # what came back
@@ -252,7 +252,7 @@ class Roster:
         if stop:
             raise stop
 
-    def _on_reply(self, reply: Reply) -> None:
+    def _on_reply(self, reply: ActorReply) -> None:
         name, what = self._tickets.pop(reply.ticket, ("", ""))
         member = self.members.get(name)
         if member is None:
@@ -268,7 +268,7 @@ class Roster:
                 self._tell("warning", message=f"{name} is stuck; its stacks:\n{str(reply.value)[:8000]}")
             self._end(member, *member.condemned[1:])
 
-    def _on_job(self, member: Member, reply: Reply) -> None:
+    def _on_job(self, member: Member, reply: ActorReply) -> None:
         error, reason = reply.error, say(reply.error)
         if error is None:
             self._finish(member, value=reply.value)
@@ -284,7 +284,7 @@ class Roster:
         else:
             self._finish(member, cause="error", reason=reason)
 
-    def _on_load(self, member: Member, reply: Reply) -> None:
+    def _on_load(self, member: Member, reply: ActorReply) -> None:
         if member.loading != reply.ticket:
             return
         member.loading = None
@@ -301,7 +301,7 @@ class Roster:
         cause = self._cause(member, reply.error.cause) if isinstance(reply.error, Lost) else "infra"
         self._end(member, cause, f"did not start: {say(reply.error)}")
 
-    def _on_ping(self, member: Member, reply: Reply) -> None:
+    def _on_ping(self, member: Member, reply: ActorReply) -> None:
         member.ping = None
         now = self._clock()
         if isinstance(reply.error, Lost) and reply.error.cause == "unreachable":
@@ -328,7 +328,7 @@ class Roster:
         if job:
             seconds = self._clock() - job.began
             member.busy += seconds
-            self._outcomes.append(Outcome(member.name, job.work, seconds, value, cause, reason))
+            self._outcomes.append(WaveOutcome(member.name, job.work, seconds, value, cause, reason))
 
     def _end(self, member: Member, cause: Cause, reason: str) -> None:
         """The member is gone, or must go, and its job with it."""
@@ -340,7 +340,7 @@ class Roster:
         if self._start_failures >= START_FAILURES:
             raise InfraError(
                 f"{self._start_failures} {self.role}s in a row did not start, the last one because: {reason}",
-                mend="`seal-ray doctor` checks a node; the actor's log is named in the run's events",
+                hint="`seal-ray doctor` checks a node; the actor's log is named in the run's events",
             )
 
     def _cause(self, member: Member, cause: Cause) -> Cause:

@@ -10,7 +10,7 @@ from seal_ray.errors import ConfigError, InfraError
 from seal_ray.fleet.actors import Actors
 from seal_ray.fleet.health import Sign
 from seal_ray.fleet.placement import Placement, Sink
-from seal_ray.fleet.roster import Outcome, Roster
+from seal_ray.fleet.roster import Roster, WaveOutcome
 from seal_ray.fleet.weights import Shared, materialise
 from seal_ray.fleet.worker import answering_class, sign, stacks
 from seal_ray.records import Edit, Version
@@ -59,7 +59,7 @@ class SamplerGroup:
     def poll(self, timeout: float = 0.0) -> list[tuple[str, list[Edit]]]:
         """The chunks that were written; waits for the first of them up to `timeout` seconds."""
         if self._roster.current is None:
-            raise ConfigError("the samplers were not told which version writes", mend="call version first")
+            raise ConfigError("the samplers were not told which version writes", hint="call version first")
         until = self._clock() + timeout
         found: list[tuple[str, list[Edit]]] = []
         while True:
@@ -87,7 +87,7 @@ class SamplerGroup:
             limit = TIMES_DEADLINE * self._section.candidate_deadline
             self._roster.give(member, chunk_id, limit, "sample", self._chunks[chunk_id])
 
-    def _on_outcome(self, outcome: Outcome, found: list[tuple[str, list[Edit]]]) -> None:
+    def _on_outcome(self, outcome: WaveOutcome, found: list[tuple[str, list[Edit]]]) -> None:
         chunk_id: str = outcome.work
         if chunk_id not in self._chunks:
             return  # it was written by another one meanwhile
@@ -103,7 +103,7 @@ class SamplerGroup:
             raise InfraError(
                 f"chunk {chunk_id} ({len(self._chunks[chunk_id])} edits) was lost {self._losses[chunk_id]} times, "
                 f"the last time because: {outcome.member}: {outcome.reason}",
-                mend="everything found is kept; see this sampler's log, and go on with the same command",
+                hint="everything found is kept; see this sampler's log, and go on with the same command",
             )
         self._waiting.appendleft(chunk_id)
 

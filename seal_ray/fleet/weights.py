@@ -14,7 +14,7 @@ from typing import Any
 
 from seal_ray.config import ModelSection
 from seal_ray.errors import DataError, InfraError
-from seal_ray.models.cache import Cache
+from seal_ray.models.cache import ModelCache
 
 FETCH_SECONDS = 600  # for one file out of the object store
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -37,7 +37,7 @@ def share(folder: str | None) -> Shared | None:
         return None
     paths = sorted(p for p in Path(folder).iterdir() if p.is_file())
     if not any(p.suffix == ".safetensors" for p in paths):
-        raise DataError(f"{folder}: there are no weights in safetensors", mend="name the folder of a version")
+        raise DataError(f"{folder}: there are no weights in safetensors", hint="name the folder of a version")
     files, digests = {}, {}
     for path in paths:
         content = path.read_bytes()
@@ -48,7 +48,7 @@ def share(folder: str | None) -> Shared | None:
 
 def materialise(shared: Shared, model: ModelSection) -> str:
     """The folder with these files on this node, written if nobody has done it yet; held until the process ends."""
-    cache = Cache(model.cache, model.cache_gb)
+    cache = ModelCache(model.cache, model.cache_gb)
     return str(cache.take(cache.key("version", shared.digest), lambda folder: _write(shared, folder)))
 
 
@@ -66,10 +66,10 @@ def _write(shared: Shared, folder: Path) -> None:
         except (RayError, TimeoutError) as error:
             raise InfraError(
                 f"version {shared.digest[:12]}: {name} can't be had from the object store ({type(error).__name__})",
-                mend="it is tried again on another node; if all fail, see whether the driver's node is reachable",
+                hint="it is tried again on another node; if all fail, see whether the driver's node is reachable",
             ) from error
         if hashlib.sha256(content).hexdigest() != shared.digests.get(name):
-            raise InfraError(f"version {shared.digest[:12]}: {name} arrived damaged", mend="it is tried again")
+            raise InfraError(f"version {shared.digest[:12]}: {name} arrived damaged", hint="it is tried again")
         with open(folder / name, "wb") as file:
             file.write(content)
             file.flush()

@@ -13,11 +13,11 @@ from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import DataError, InfraError, SealError
 from seal_ray.fleet.health import Sign
-from seal_ray.fleet.lease import Lease, OutOfMemory
+from seal_ray.fleet.wave_lease import OutOfMemory, WaveLease
 from seal_ray.fleet.weights import Shared, materialise
 from seal_ray.records import Trial, Version
-from seal_ray.sampling.answerer import EngineAnswerer, engine_answers
 from seal_ray.sampling.engine import EngineSettings
+from seal_ray.trials.engine_answerer import EngineAnswerer, engine_answers
 
 SIGNS = "signs"  # the concurrency group that answers while the worker computes
 
@@ -54,7 +54,7 @@ class Worker:
         if version.kind != "base" and files is None:
             raise InfraError(
                 f"version {version.number} has weights of its own, but none were handed over",
-                mend="hand over the folder with its files",
+                hint="hand over the folder with its files",
             )
         self._version, self._model = "", None
         if self._engine is not None:
@@ -84,14 +84,14 @@ class Worker:
         self._version = version.digest
         return version.digest
 
-    def try_wave(self, lease: Lease) -> list[Trial]:
+    def try_wave(self, lease: WaveLease) -> list[Trial]:
         """A trial for each attempt of the lease."""
-        from seal_ray.inner.waves import try_wave
+        from seal_ray.trials.wave import try_wave
 
         if lease.version != self._version:
             raise InfraError(
                 f"{self._name} has version {self._version[:12] or 'none'} and the lease is for {lease.version[:12]}",
-                mend="load the lease's version first",
+                hint="load the lease's version first",
             )
         inner, answering = self._settings.inner, self._settings.answering
         self._lease = lease.id
@@ -112,7 +112,7 @@ class Worker:
         finally:
             self._lease = None
 
-    def _answerer(self, lease: Lease) -> EngineAnswerer[Any] | None:
+    def _answerer(self, lease: WaveLease) -> EngineAnswerer[Any] | None:
         """The engine if this lease's answers may be long, else None: the bank answers itself."""
         from seal_ray.inner import Sample
 
@@ -183,6 +183,6 @@ def sorted_error(error: Exception, where: str) -> Exception:
         return OutOfMemory(text)
     device = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
     if device or isinstance(error, OSError):
-        return InfraError(text, mend="it is tried again elsewhere")
+        return InfraError(text, hint="it is tried again elsewhere")
     tail = "".join(traceback.format_tb(error.__traceback__)[-3:])
     return DataError(f"{text}\n{tail}"[:2000])

@@ -8,7 +8,7 @@ from typing import Protocol
 from seal_ray.errors import AlreadyThere, Missing
 
 
-class Cache(Protocol):
+class VerdictCache(Protocol):
     def get(self, key: str) -> bytes | None: ...
 
     def put(self, key: str, data: bytes) -> None: ...

@@ -39,7 +39,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Reply:
+class JudgeReply:
     text: str
     logprobs: Json = None  # the server's, as they came
 
@@ -84,7 +84,7 @@ class Endpoint:
         if self.key_env and not self._key:
             raise ConfigError(
                 f"grading.judge_key_env: the environment variable {self.key_env} is not set",
-                mend=f"export {self.key_env}, or set judge_key_env to '' for a server that asks for no key",
+                hint=f"export {self.key_env}, or set judge_key_env to '' for a server that asks for no key",
             )
         base = self.url.rstrip("/")
         self._target = base if base.endswith("/chat/completions") else f"{base}/chat/completions"
@@ -98,7 +98,7 @@ class Endpoint:
         self._client = httpx.Client(timeout=self.timeout, limits=limits, headers=headers)
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="judge")
 
-    def ask(self, bodies: Sequence[Json], understand: Callable[[Reply], T]) -> list[T | Failure]:
+    def ask(self, bodies: Sequence[Json], understand: Callable[[JudgeReply], T]) -> list[T | Failure]:
         """What each request comes to, in order: `understand` of its reply, or why there is none."""
         return list(self._pool.map(lambda body: self._one(body, understand), bodies))
 
@@ -110,7 +110,7 @@ class Endpoint:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
-    def _one(self, body: Json, understand: Callable[[Reply], T]) -> T | Failure:
+    def _one(self, body: Json, understand: Callable[[JudgeReply], T]) -> T | Failure:
         why = "it was not asked"
         attempt = 0
         while attempt <= self.retries:
@@ -152,7 +152,7 @@ class Endpoint:
         spread = 0.75 + derive_seed(json.dumps(body, sort_keys=True), attempt) % 1000 / 2000
         return min(LONGEST_WAIT, max(wait or 0.0, self.backoff * 2**attempt * spread))
 
-    def _send(self, body: Json) -> Reply:
+    def _send(self, body: Json) -> JudgeReply:
         """One attempt. What a server does not know is left out from then on, and costs no attempt."""
         while True:
             dropped = set(self._dropped)
@@ -193,7 +193,7 @@ class Endpoint:
         except (httpx.InvalidURL, UnicodeError) as error:
             raise _Final(f"not a URL: {error}", everyone=True) from None
 
-    def _reply(self, data: bytes) -> Reply:
+    def _reply(self, data: bytes) -> JudgeReply:
         try:
             reply = json.loads(data)
             choice = reply["choices"][0]
@@ -208,7 +208,7 @@ class Endpoint:
             self.usage.dollars += (tokens[0] * self.price_in + tokens[1] * self.price_out) / 1e6
         if not isinstance(text, str):
             raise Garbage("the reply has no text")
-        return Reply(text, choice.get("logprobs"))
+        return JudgeReply(text, choice.get("logprobs"))
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

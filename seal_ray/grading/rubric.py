@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from seal_ray.grading.endpoint import Endpoint, Garbage, Reply
+from seal_ray.grading.endpoint import Endpoint, Garbage, JudgeReply
 from seal_ray.grading.measure import RUBRIC
 from seal_ray.records import Edit, Failure, Json, Task, Verdict
 
@@ -67,7 +67,7 @@ def _body(task: Task, edit: Edit) -> Json:
     }
 
 
-def understand(reply: Reply) -> dict[str, float]:
+def understand(reply: JudgeReply) -> dict[str, float]:
     start, end = reply.text.find("{"), reply.text.rfind("}")
     try:
         ratings = json.loads(reply.text[start : end + 1])

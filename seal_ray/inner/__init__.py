@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from seal_ray.inner.answer import Answerer, BankAnswerer, Sample, Sampling
     from seal_ray.inner.bank import Bank
     from seal_ray.inner.loop import fit
-    from seal_ray.inner.waves import try_wave
 
-__all__ = ["Answerer", "Bank", "BankAnswerer", "Sample", "Sampling", "fit", "try_wave"]
+__all__ = ["Answerer", "Bank", "BankAnswerer", "Sample", "Sampling", "fit"]
 
 _HOME = {
     "Answerer": "answer",
@@ -21,7 +20,6 @@ _HOME = {
     "Sample": "answer",
     "Sampling": "answer",
     "fit": "loop",
-    "try_wave": "waves",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from seal_ray.inner.attention import Cache
+from seal_ray.inner.attention import KeyValueCache
 from seal_ray.inner.head import chunks, log_probabilities
 from seal_ray.inner.layout import Block, Layout, Text, cut, order, pack
 from seal_ray.inner.linear import Adapters
@@ -66,7 +66,7 @@ class BankAnswerer:
 
 
 @dataclass
-class Row:
+class Continuation:
     """One answer in the making."""
 
     adapter: int
@@ -116,13 +116,15 @@ def generate(bank: "Bank", prompts: Sequence[Sequence[Ids]], sampling: Sampling)
 
 def _continue(
     bank: "Bank", prompts: Sequence[Sequence[Ids]], group: list[tuple[int, int]], sampling: Sampling
-) -> list[Row]:
-    rows = [Row(i, j, s, _draws(bank.seeds[i], j, s, sampling)) for i, j in group for s in range(sampling.samples)]
+) -> list[Continuation]:
+    rows = [
+        Continuation(i, j, s, _draws(bank.seeds[i], j, s, sampling)) for i, j in group for s in range(sampling.samples)
+    ]
     cache, hidden, filled = _prefill(bank, prompts, group)
     at = {pair: number for number, pair in enumerate(filled)}
     logits = bank.frozen.head(hidden) if bank.frozen.head_name not in bank.stack.widths else hidden
     # every sample of a question begins from the same prompt
-    physical: list[Row | None] = list(rows)
+    physical: list[Continuation | None] = list(rows)
     first = [at[row.adapter, row.prompt] for row in rows]
     cache.select(first)
     _choose(physical, logits[torch.tensor(first, device=logits.device)], sampling)
@@ -144,13 +146,13 @@ def _continue(
 
 def _prefill(
     bank: "Bank", prompts: Sequence[Sequence[Ids]], group: list[tuple[int, int]]
-) -> tuple[Cache, Tensor, list[tuple[int, int]]]:
+) -> tuple[KeyValueCache, Tensor, list[tuple[int, int]]]:
     """Runs the prompts; gives what was kept of them and the last row (hidden, or logits of an adapted head) of each."""
     texts, owners, plain = _by_owner(bank, [(i, Text(n, prompts[i][j])) for n, (i, j) in enumerate(group)])
     adapters = bank.adapters(owners)
     layouts = pack(texts, plain, limit=1 << 62)
     assert len(layouts) == 1
-    layout, cache = layouts[0], Cache()
+    layout, cache = layouts[0], KeyValueCache()
     hidden = bank.frozen.packed(layout, adapters, cache)
     if bank.frozen.head_name in bank.stack.widths:
         hidden = bank.frozen.head(hidden)
@@ -174,19 +176,19 @@ def _by_owner(bank: "Bank", texts: Sequence[tuple[int, Text]]) -> tuple[list[lis
 
 
 def _arrange(
-    bank: "Bank", physical: list[Row | None]
-) -> tuple[list[Row | None], list[int], list[Block], Mapping[str, Adapters]]:
+    bank: "Bank", physical: list[Continuation | None]
+) -> tuple[list[Continuation | None], list[int], list[Block], Mapping[str, Adapters]]:
     """Moves the unfinished rows together, adapter by adapter: rows, where each was, their blocks and adapters.
 
     Adapters with like numbers of rows share a block; a missing row is filled up with a copy that nobody reads.
     """
     alive = [(n, row) for n, row in enumerate(physical) if row is not None and not row.finish]
-    own: dict[int, list[tuple[int, Row]]] = {}
+    own: dict[int, list[tuple[int, Continuation]]] = {}
     for n, row in alive:
         own.setdefault(row.adapter if row.adapter in bank.slots else -1, []).append((n, row))
     plain = own.pop(-1, [])
     owners = sorted(own, key=lambda i: (-len(own[i]), i))
-    rows: list[Row | None] = []
+    rows: list[Continuation | None] = []
     index: list[int] = []
     blocks: list[Block] = []
     for start, stop in cut([len(own[i]) for i in owners]):
@@ -210,7 +212,7 @@ def _draws(seed: int, prompt: int, sample: int, sampling: Sampling) -> list[floa
     return torch.rand(sampling.max_tokens, generator=generator, dtype=torch.float64).tolist()
 
 
-def _choose(physical: list[Row | None], logits: Tensor, sampling: Sampling) -> None:
+def _choose(physical: list[Continuation | None], logits: Tensor, sampling: Sampling) -> None:
     """The next token of every unfinished row: the likeliest, or by the row's own uniform number."""
     logits = logits.float()
     if sampling.temperature:

@@ -14,7 +14,7 @@ SHORT = 512  # tokens up to which a text's whole matrix of scores is little
 GROWTH = 32  # tokens by which a cache grows
 
 
-class Cache:
+class KeyValueCache:
     """Keys and values of every layer for rows that are being continued, one slot a token."""
 
     def __init__(self) -> None:
@@ -139,7 +139,9 @@ class ShortAttention(torch.autograd.Function):
         return d_q.view(of_q), d_k.view(of_k), d_v.view(of_k), None, None
 
 
-def _continued(layer: int, rows: list[Tensor], cache: Cache, scaling: float | None, window: int | None) -> Tensor:
+def _continued(
+    layer: int, rows: list[Tensor], cache: KeyValueCache, scaling: float | None, window: int | None
+) -> Tensor:
     query, key, value = rows
     keys, values = cache.append(layer, key, value)
     visible = cache.visible

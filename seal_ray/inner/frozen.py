@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel
 
-from seal_ray.inner.attention import NAME, Cache, packed_attention
+from seal_ray.inner.attention import NAME, KeyValueCache, packed_attention
 from seal_ray.inner.layout import Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters, Beneath
 from seal_ray.inner.norm import FrozenNorm, rms_norms
@@ -33,7 +33,7 @@ class Pass:
     blocks: list[Block]
     adapters: Mapping[str, Adapters]
     adapted: list[Block]
-    cache: Cache | None = None
+    cache: KeyValueCache | None = None
 
 
 class Frozen:
@@ -134,7 +134,7 @@ class Frozen:
         positions: Sequence[int] | Tensor,
         blocks: list[Block],
         adapters: Mapping[str, Adapters],
-        cache: Cache | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
         """The last hidden states `[rows, width]` of a packed row. Only while attached."""
         self._pass = Pass(blocks, adapters, [b for b in blocks if b.last > b.first], cache)
@@ -146,7 +146,7 @@ class Frozen:
         )
         return out.last_hidden_state[0]
 
-    def packed(self, layout: Layout, adapters: Mapping[str, Adapters], cache: Cache | None = None) -> Tensor:
+    def packed(self, layout: Layout, adapters: Mapping[str, Adapters], cache: KeyValueCache | None = None) -> Tensor:
         return self.hidden(layout.token_ids(), layout.positions(), layout.blocks, adapters, cache)
 
     def _row(self, values: Sequence[int] | Tensor) -> Tensor:

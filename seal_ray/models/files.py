@@ -26,18 +26,18 @@ def check(folder: str | Path, where: str, *, trust_remote_code: bool = False) ->
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
-            f"{where}: there is no folder {folder}", mend="name a folder with a model, a hub id or builtin:smollm2-135m"
+            f"{where}: there is no folder {folder}", hint="name a folder with a model, a hub id or builtin:smollm2-135m"
         )
     names = {p.name for p in folder.iterdir()}
     if "adapter_config.json" in names and "config.json" not in names:
-        raise DataError(f"{where}: {folder} holds an adapter, not a model", mend="name the base model")
+        raise DataError(f"{where}: {folder} holds an adapter, not a model", hint="name the base model")
     if "config.json" not in names:
-        raise DataError(f"{where}: {folder} has no config.json", mend="name the folder that holds the model's files")
+        raise DataError(f"{where}: {folder} has no config.json", hint="name the folder that holds the model's files")
     config = read_json(folder / "config.json", where)
     if config.get("auto_map") and not trust_remote_code:
         raise ConfigError(
             f"{where}: the model comes with code of its own, which is not run unasked",
-            mend="set model.trust_remote_code: true if you trust it",
+            hint="set model.trust_remote_code: true if you trust it",
         )
     check_names(names, where)
     index = folder / "model.safetensors.index.json"
@@ -56,11 +56,11 @@ def check_names(names: set[str], where: str) -> None:
         if pickled:
             raise DataError(
                 f"{where}: its weights are pickled ({pickled[0]}), which can run code when they are read",
-                mend="convert them to safetensors (save_pretrained of a recent transformers does)",
+                hint="convert them to safetensors (save_pretrained of a recent transformers does)",
             )
-        raise DataError(f"{where}: no *.safetensors is there", mend="fetch the model's weights again")
+        raise DataError(f"{where}: no *.safetensors is there", hint="fetch the model's weights again")
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
-        raise DataError(f"{where}: no tokenizer is there", mend="put tokenizer.json beside the weights")
+        raise DataError(f"{where}: no tokenizer is there", hint="put tokenizer.json beside the weights")
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -69,14 +69,14 @@ def header_of(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size, 100_000_000):
-            raise DataError(f"{path}: not a safetensors file", mend="fetch it again")
+            raise DataError(f"{path}: not a safetensors file", hint="fetch it again")
         try:
             header = json.loads(file.read(length))
             end = max((t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise DataError(f"{path}: not a safetensors file", mend="fetch it again") from None
+            raise DataError(f"{path}: not a safetensors file", hint="fetch it again") from None
     if 8 + length + end != size:
-        raise DataError(f"{path}: has {size} bytes where its header promises {8 + length + end}", mend="fetch it again")
+        raise DataError(f"{path}: has {size} bytes where its header promises {8 + length + end}", hint="fetch it again")
     return header
 
 
@@ -84,9 +84,9 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{where}: {path} can't be read: {error}", mend="fetch the model again") from None
+        raise DataError(f"{where}: {path} can't be read: {error}", hint="fetch the model again") from None
     if not isinstance(value, dict):
-        raise DataError(f"{where}: {path} is not a JSON object", mend="fetch the model again")
+        raise DataError(f"{where}: {path} is not a JSON object", hint="fetch the model again")
     return value
 
 
@@ -95,7 +95,7 @@ def digest_of(folder: str | Path) -> str:
     folder = Path(folder).absolute()
     files = sorted(p for p in folder.iterdir() if p.is_file() and any(p.match(w) for w in (*WANTED, "*.py")))
     if not files:
-        raise DataError(f"{folder}: no model is there", mend="name a folder with a model")
+        raise DataError(f"{folder}: no model is there", hint="name a folder with a model")
     stamps = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in files}
     note = default_root() / "digests" / f"{sha256(str(folder).encode()).hexdigest()[:32]}.json"
     try:
@@ -132,13 +132,13 @@ def shape(name_or_folder: str | Path) -> Shape:
             return shape_of(read_json(path, "model.name"))
         except ValueError as error:
             raise DataError(
-                f"{path}: {error}", mend="use a decoder whose config.json says hidden_size, intermediate_size and so on"
+                f"{path}: {error}", hint="use a decoder whose config.json says hidden_size, intermediate_size and so on"
             ) from None
     known = shape_of(TINY) if name == "builtin:tiny" else known_shape(name)
     if known is None:
         raise DataError(
             f"the sizes of {name} are not known before it is fetched",
-            mend=f"fetch it first, or use one of {', '.join(KNOWN_SHAPES)}",
+            hint=f"fetch it first, or use one of {', '.join(KNOWN_SHAPES)}",
         )
     return known
 

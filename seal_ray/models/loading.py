@@ -72,7 +72,7 @@ def _with_adapter(model: Any, adapter: str) -> Any:
 
     weights = Path(adapter) / "adapter_model.safetensors"
     if not weights.exists():
-        raise DataError(f"{adapter}: no adapter_model.safetensors", mend="name a folder with an adapter in safetensors")
+        raise DataError(f"{adapter}: no adapter_model.safetensors", hint="name a folder with an adapter in safetensors")
     held = {n for n in header_of(weights) if n != "__metadata__"}
     model = PeftModel.from_pretrained(model, adapter, is_trainable=False, autocast_adapter_dtype=False)
     for name, weight in model.named_parameters():
@@ -83,7 +83,7 @@ def _with_adapter(model: Any, adapter: str) -> Any:
         strange = sorted(held ^ there)
         raise DataError(
             f"{adapter}: {len(strange)} of its tensors do not match the model, the first is {strange[0]}",
-            mend="use the adapter with the base model that it was trained on",
+            hint="use the adapter with the base model that it was trained on",
         )
     return model
 
@@ -94,7 +94,7 @@ def _bitsandbytes(quantization: str, kind: Any) -> Any:
     if find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"model.quantization: {quantization} needs bitsandbytes, which is not installed",
-            mend="pip install bitsandbytes on the GPU nodes, or set model.quantization: none",
+            hint="pip install bitsandbytes on the GPU nodes, or set model.quantization: none",
         )
     from transformers import BitsAndBytesConfig
 
@@ -114,7 +114,7 @@ def tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
 
     made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
     if made.eos_token_id is None:
-        raise DataError(f"{folder}: its tokenizer has no end-of-text token", mend="set eos_token in its configuration")
+        raise DataError(f"{folder}: its tokenizer has no end-of-text token", hint="set eos_token in its configuration")
     if made.pad_token_id is None:
         made.pad_token = made.eos_token
     return made
@@ -134,7 +134,7 @@ def render(tokenizer: Any, prompt: Prompt) -> list[int]:
         text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     except ValueError as error:
         raise ConfigError(
-            f"model.chat: this model has no chat template ({error})", mend="set model.chat: no, or use auto"
+            f"model.chat: this model has no chat template ({error})", hint="set model.chat: no, or use auto"
         ) from None
     # the template has already written whatever the text begins with
     return list(tokenizer(text + prompt.prefix, add_special_tokens=False)["input_ids"])

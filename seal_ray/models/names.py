@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.models.builtin import BUILTINS, recipe_of
-from seal_ray.models.cache import Cache
+from seal_ray.models.cache import ModelCache
 from seal_ray.models.files import WANTED, check, check_names
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
-    from seal_ray.storage.entries import Entry
+    from seal_ray.storage.listing import StoredObject
     from seal_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -66,13 +66,13 @@ def _is_path(name: str) -> bool:
     return local.startswith(("/", ".", "~")) or os.path.isdir(local) or not HUB_ID.match(name)
 
 
-def _cache(section: "ModelSection") -> Cache:
-    return Cache(section.cache, section.cache_gb)
+def _cache(section: "ModelSection") -> ModelCache:
+    return ModelCache(section.cache, section.cache_gb)
 
 
 def _builtin(section: "ModelSection") -> Path:
     if section.name not in BUILTINS:
-        raise ConfigError(f"model.name: there is no {section.name}", mend=f"use one of {', '.join(BUILTINS)}")
+        raise ConfigError(f"model.name: there is no {section.name}", hint=f"use one of {', '.join(BUILTINS)}")
     cache = _cache(section)
     return cache.take(cache.key(section.name, recipe_of(section.name)), BUILTINS[section.name])
 
@@ -95,13 +95,13 @@ def _from_store(section: "ModelSection", storage: "StorageSection | None") -> Pa
         store.close()
 
 
-def _stored(section: "ModelSection", store: "Store") -> "list[Entry]":
+def _stored(section: "ModelSection", store: "Store") -> "list[StoredObject]":
     """The files of a model in a store, refused where they are none."""
     there = [e for e in store.list() if "/" not in e.path]
     patterns = (*WANTED, "*.py") if section.trust_remote_code else WANTED
     wanted = sorted((e for e in there if any(fnmatch(e.path, p) for p in patterns)), key=lambda e: e.path)
     if not wanted:
-        raise DataError(f"model.name: no model is stored under {section.name}", mend="check bucket and folder")
+        raise DataError(f"model.name: no model is stored under {section.name}", hint="check bucket and folder")
     check_names({e.path for e in there}, f"model.name: {section.name}")
     return wanted
 
@@ -142,25 +142,25 @@ def _hub_errors(section: "ModelSection") -> Iterator[None]:
     except hub.GatedRepoError:
         raise ConfigError(
             f"model.name: {name} is gated and {where} did not accept the token in HF_TOKEN",
-            mend="ask for access on the model's page and set HF_TOKEN to a token that may read it",
+            hint="ask for access on the model's page and set HF_TOKEN to a token that may read it",
         ) from None
     except hub.RevisionNotFoundError:
         raise ConfigError(
-            f"model.revision: {name} has no revision {section.revision} at {where}", mend="check model.revision"
+            f"model.revision: {name} has no revision {section.revision} at {where}", hint="check model.revision"
         ) from None
     except hub.RepositoryNotFoundError:
         raise ConfigError(
             f"model.name: {name} is neither a folder here nor a model at {where}",
-            mend="check the name; for a private or gated model set HF_TOKEN; a folder's name begins with ./ or /",
+            hint="check the name; for a private or gated model set HF_TOKEN; a folder's name begins with ./ or /",
         ) from None
     except _network_errors() as error:
         raise InfraError(
             f"model.name: {name} can't be fetched from {where} ({type(error).__name__})",
-            mend="check the network, set model.mirror, or name a folder or an s3:// URI that holds the model",
+            hint="check the network, set model.mirror, or name a folder or an s3:// URI that holds the model",
         ) from None
 
 
-def _commit(section: "ModelSection", cache: Cache, api: Any) -> str:
+def _commit(section: "ModelSection", cache: ModelCache, api: Any) -> str:
     """The commit that a revision stands for: the hub's word, or without a network what it was the last time."""
     from huggingface_hub import errors as hub
 
@@ -178,7 +178,7 @@ def _commit(section: "ModelSection", cache: Cache, api: Any) -> str:
         raise InfraError(
             f"model.name: {section.name} is not on this node and {section.mirror or 'the hub'} can't be reached "
             f"({type(error).__name__})",
-            mend="check the network, set model.mirror, or name a folder or an s3:// URI that holds the model",
+            hint="check the network, set model.mirror, or name a folder or an s3:// URI that holds the model",
         ) from None
     if info.siblings:
         check_names({file.rfilename for file in info.siblings}, f"model.name: {section.name}")

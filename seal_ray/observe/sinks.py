@@ -158,7 +158,7 @@ def _need(module: str, key: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{key}: the package {module} can't be imported here ({error})",
-            mend=f"install it (pip install 'seal-ray[sinks]'), or leave {key} empty",
+            hint=f"install it (pip install 'seal-ray[sinks]'), or leave {key} empty",
         ) from None
 
 

@@ -13,7 +13,7 @@ from seal_ray.config import PolicySection
 from seal_ray.errors import InfraError
 
 
-class Engine(Protocol):
+class DeepSpeedEngine(Protocol):
     rank: int
     device: Any
 
@@ -25,7 +25,7 @@ class Engine(Protocol):
 class Checkpoints:
     """The checkpoints of one update. All workers call its methods together."""
 
-    def __init__(self, engine: Engine, folder: str, section: PolicySection, desk: Any) -> None:
+    def __init__(self, engine: DeepSpeedEngine, folder: str, section: PolicySection, desk: Any) -> None:
         import torch
         import torch.distributed as dist
 

@@ -53,9 +53,9 @@ def export(
     `probe` are texts as token ids; without it, some random ones.
     """
     if os.path.exists(to):
-        raise DataError(f"{to}: already there", mend="export to another folder")
+        raise DataError(f"{to}: already there", hint="export to another folder")
     if kind not in ("merged", "adapter"):
-        raise ConfigError(f"export as {kind!r} is not known", mend="use merged or adapter")
+        raise ConfigError(f"export as {kind!r} is not known", hint="use merged or adapter")
     changes = _changes(base, adapter)
     part = f"{to.rstrip('/')}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -135,7 +135,7 @@ def _changes(base: str, adapter: str) -> dict[str, _Change]:
         raise DataError(
             f"{adapter}: {len(strange)} of its {len(held)} tensors match no layer of {base}"
             + (f", the first is {strange[0]}" if strange else ""),
-            mend="export with the base model that the version was trained on",
+            hint="export with the base model that the version was trained on",
         )
     return found
 
@@ -145,12 +145,12 @@ def _adapter_config(adapter: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no adapter's configuration: {error}", mend="name the folder of a version") from None
+        raise DataError(f"{path}: no adapter's configuration: {error}", hint="name the folder of a version") from None
     odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(k)]
     if odd or config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
         raise DataError(
             f"{path}: only plain LoRA can be merged, and this one has {', '.join(odd) or config.get('peft_type')}",
-            mend="export it as adapter",
+            hint="export it as adapter",
         )
     return config
 
@@ -167,9 +167,9 @@ def _compare(base: str, adapter: str, exported: str, kind: str, probe: list[list
     import torch
 
     from seal_ray.policy.learner import pack, token_scores
-    from seal_ray.policy.lessons import Text
+    from seal_ray.policy.lessons import LessonText
 
-    row = pack([Text(tuple(text[:1]), tuple(text[1:])) for text in probe])
+    row = pack([LessonText(tuple(text[:1]), tuple(text[1:])) for text in probe])
 
     @torch.no_grad()
     def scores(model: Any) -> "Tensor":
@@ -191,7 +191,7 @@ def _compare(base: str, adapter: str, exported: str, kind: str, probe: list[list
         raise DataError(
             f"{exported}: the export differs from the version by {difference:.4f} nats a token "
             f"(the version from its base by {effect:.4f})",
-            mend="do not use it; export again, and report it if it happens again",
+            hint="do not use it; export again, and report it if it happens again",
         )
     return difference, effect, len(version)
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from seal_ray.config import GateSection
 from seal_ray.errors import CoverageError
-from seal_ray.policy.compare import Scores, paired, per_task
+from seal_ray.policy.bootstrap import Scores, paired, per_task
 from seal_ray.records import Json
 
 MIN_PAIRED = 0.5  # share of the validation tasks that both versions must have a result for
@@ -48,7 +48,7 @@ def decide(
     if gain.tasks < MIN_PAIRED * (gain.tasks + gain.unpaired):
         raise CoverageError(
             f"only {gain.tasks} of {gain.tasks + gain.unpaired} validation tasks have a result for both versions",
-            mend="look at what failed; the same command tries what is missing",
+            hint="look at what failed; the same command tries what is missing",
         )
     figures: dict[str, Json] = {
         "gain": gain.mean,
@@ -91,7 +91,7 @@ def _lost(old: Mapping[str, float], new: Mapping[str, float]) -> float | None:
     if len(common) < MIN_PAIRED * len(old):
         raise CoverageError(
             f"only {len(common)} of {len(old)} regression questions have a verdict for the new version",
-            mend="look at what failed; the same command tries what is missing",
+            hint="look at what failed; the same command tries what is missing",
         )
     before, after = sum(old[q] for q in common), sum(new[q] for q in common)
     return (before - after) / len(common)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seal_ray.config import ModelSection, PolicySection, StorageSection
-from seal_ray.policy.lessons import Lesson, Text
+from seal_ray.policy.lessons import Lesson, LessonText
 from seal_ray.policy.packing import LeftOut
 from seal_ray.records import Json
 
@@ -19,7 +19,7 @@ class UpdateJob:
     seed: int
     output: str  # folder on this node
     adapter: str | None = None  # what to go on from: a folder with an adapter, or with full weights
-    probe: tuple[Text, ...] = ()  # what drift is measured on; none: the lessons' own texts
+    probe: tuple[LessonText, ...] = ()  # what drift is measured on; none: the lessons' own texts
     model: ModelSection = field(default_factory=ModelSection)
     storage: StorageSection = field(default_factory=StorageSection)  # where `model` may have to be fetched from
     num_workers: int = 1

@@ -19,14 +19,14 @@ from torch.utils.checkpoint import checkpoint
 from seal_ray import models
 from seal_ray.config import PolicySection
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.policy.lessons import Text
+from seal_ray.policy.lessons import LessonText
 
 MAX_RANK = 512  # of one adapter, in the engines that serve it
 CHUNK = 1024  # rows of logits that are turned into probabilities at once
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """Some texts, one after the other, and which of the row's positions predict a completion token."""
 
     ids: Tensor  # [1, T]
@@ -36,7 +36,7 @@ class Row:
     lengths: tuple[int, ...]  # completion tokens of each text
 
 
-def pack(texts: Sequence[Text], device: torch.device | str = "cpu") -> Row:
+def pack(texts: Sequence[LessonText], device: torch.device | str = "cpu") -> PackedRow:
     """A row of these texts. Without any, one token that nothing is learned from."""
     ids: list[int] = []
     positions: list[int] = []
@@ -54,7 +54,7 @@ def pack(texts: Sequence[Text], device: torch.device | str = "cpu") -> Row:
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
-    return Row(
+    return PackedRow(
         tensor(ids)[None], tensor(positions)[None], tensor(keep), tensor(targets), tuple(len(t.ids) for t in texts)
     )
 
@@ -109,7 +109,7 @@ def build(base: str, adapter: str | None, section: PolicySection, seed: int, dty
         if adapter is not None:
             raise ConfigError(
                 "policy.mode: full can't go on from a version that is an adapter",
-                mend="use mode: lora, or export the version merged and name it as the model",
+                hint="use mode: lora, or export the version merged and name it as the model",
             )
         model = _without_dropout(models.load(base, dtype=dtype, device=device))
         model.requires_grad_(True)
@@ -154,7 +154,7 @@ def _with_fresh(model: Any, section: PolicySection, base: str, name: str) -> Any
         if there.r + section.rank > MAX_RANK:
             raise ConfigError(
                 f"policy.fresh: a new adapter of rank {section.rank} on top of rank {there.r} is more than {MAX_RANK}",
-                mend="export the version merged and begin a new run with it as the model, or set fresh: false",
+                hint="export the version merged and begin a new run with it as the model, or set fresh: false",
             )
         config.target_modules = there.target_modules
         model.add_adapter(name, config)
@@ -164,7 +164,7 @@ def _with_fresh(model: Any, section: PolicySection, base: str, name: str) -> Any
     except ValueError as error:
         raise ConfigError(
             f"policy.targets: {', '.join(section.targets)} fits no layer of {base}: {error}",
-            mend="use all-linear, or names of its linear layers such as q_proj",
+            hint="use all-linear, or names of its linear layers such as q_proj",
         ) from error
 
 
@@ -218,4 +218,4 @@ def vocabulary(base: str) -> tuple[int, int]:
     try:
         return int(config["vocab_size"]), int(config.get("max_position_embeddings") or 1_000_000)
     except KeyError:
-        raise DataError(f"{base}: config.json does not say vocab_size", mend="name another model") from None
+        raise DataError(f"{base}: config.json does not say vocab_size", hint="name another model") from None

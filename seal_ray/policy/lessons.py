@@ -11,7 +11,7 @@ Algorithm = Literal["rest_em", "weighted", "pairs", "grpo"]
 
 
 @dataclass(frozen=True)
-class Text:
+class LessonText:
     """A prompt and its completion. Only the completion carries loss."""
 
     prompt_ids: tuple[int, ...]
@@ -29,13 +29,13 @@ class Lesson:
 
     edit: str
     task: str
-    text: Text
+    text: LessonText
     weight: float = 1.0
-    against: Text | None = None
+    against: LessonText | None = None
     algorithm: Algorithm = "rest_em"
 
     @property
-    def texts(self) -> tuple[Text, ...]:
+    def texts(self) -> tuple[LessonText, ...]:
         return (self.text, self.against) if self.against else (self.text,)
 
     @property
@@ -57,18 +57,18 @@ def _lesson(choice: Choice, edits: Mapping[str, Edit]) -> Lesson:
         raise DataError(
             f"edit {choice.edit} of task {choice.task} has {len(text.logprobs)} log-probabilities for "
             f"{len(text.ids)} tokens, and grpo needs one each",
-            mend="use select.algorithm rest_em for edits that this policy did not sample",
+            hint="use select.algorithm rest_em for edits that this policy did not sample",
         )
     return Lesson(choice.edit, choice.task, text, choice.weight, against, choice.algorithm)
 
 
-def _text(name: str, choice: Choice, edits: Mapping[str, Edit]) -> Text:
+def _text(name: str, choice: Choice, edits: Mapping[str, Edit]) -> LessonText:
     edit = edits.get(name)
     if edit is None:
         raise DataError(
             f"edit {name} was chosen for task {choice.task} but is not among the round's {len(edits)} edits",
-            mend="the ledger's edits and selection do not belong together; look at the round with `seal-ray inspect`",
+            hint="the ledger's edits and selection do not belong together; look at the round with `seal-ray inspect`",
         )
     if not edit.prompt_ids or not edit.ids:
         raise DataError(f"edit {name} of task {choice.task} has no {'text' if edit.prompt_ids else 'prompt'} to learn")
-    return Text(edit.prompt_ids, edit.ids, edit.logprobs)
+    return LessonText(edit.prompt_ids, edit.ids, edit.logprobs)

@@ -141,7 +141,7 @@ def kept(rewards: Sequence[Reward], choices: Sequence[Choice]) -> Kept:
 def _algorithm(section: SelectSection) -> Callable[[Sequence[Reward], SelectSection], list[Choice]]:
     if section.algorithm not in ALGORITHMS:
         raise ConfigError(
-            f"select.algorithm: there is no {section.algorithm!r}", mend=f"use one of {', '.join(ALGORITHMS)}"
+            f"select.algorithm: there is no {section.algorithm!r}", hint=f"use one of {', '.join(ALGORITHMS)}"
         )
     return ALGORITHMS[section.algorithm]
 
@@ -153,7 +153,7 @@ def _by_task(rewards: Sequence[Reward]) -> list[tuple[str, list[Reward]]]:
         if not math.isfinite(reward.value.mean) or not math.isfinite(reward.value.error):
             raise DataError(
                 f"the reward of edit {reward.edit} (task {reward.task}) is {reward.value.mean} ± {reward.value.error}",
-                mend="a failure must not become a reward; look at the edit's trials",
+                hint="a failure must not become a reward; look at the edit's trials",
             )
         groups.setdefault(reward.task, []).append(reward)
     return [(task, sorted(groups[task], key=_rank)) for task in sorted(groups)]

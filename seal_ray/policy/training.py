@@ -18,22 +18,22 @@ from torch import Tensor
 from seal_ray.config import PolicySection
 from seal_ray.errors import DataError
 from seal_ray.policy.job import StepLog
-from seal_ray.policy.learner import Row, divergence, pack
+from seal_ray.policy.learner import PackedRow, divergence, pack
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.losses import loss, size
 from seal_ray.policy.packing import batches, deal
 
 
-class Engine(Protocol):
+class DeepSpeedEngine(Protocol):
     """Where the weights live. Every method is called by all workers together."""
 
     rank: int
     world: int
     device: torch.device
 
-    def forward(self, row: Row) -> tuple[Tensor, Tensor]: ...
+    def forward(self, row: PackedRow) -> tuple[Tensor, Tensor]: ...
 
-    def logits(self, row: Row, *, of_base: bool) -> Tensor: ...
+    def logits(self, row: PackedRow, *, of_base: bool) -> Tensor: ...
 
     def backward(self, loss: Tensor) -> None: ...
 
@@ -61,7 +61,12 @@ class Training:
     """One worker's part in learning from the lessons."""
 
     def __init__(
-        self, engine: Engine, section: PolicySection, lessons: Sequence[Lesson], held: Sequence[Lesson], seed: int
+        self,
+        engine: DeepSpeedEngine,
+        section: PolicySection,
+        lessons: Sequence[Lesson],
+        held: Sequence[Lesson],
+        seed: int,
     ) -> None:
         self.engine, self.section = engine, section
         self.lessons, self.held = lessons, held
@@ -104,7 +109,7 @@ class Training:
                     raise DataError(
                         f"the loss is {float(part.detach())} in step {number + 1} of the policy update, "
                         f"at edit {lesson.edit} of task {lesson.task}",
-                        mend="lower policy.lr, or look at that edit; nothing of this update was kept",
+                        hint="lower policy.lr, or look at that edit; nothing of this update was kept",
                     )
                 total = total + part
                 change = torch.cat([(n - b).detach() for n, b in zip(now, before, strict=True)])
@@ -119,7 +124,7 @@ class Training:
             edits = ", ".join(self.lessons[i].edit for i in chosen)
             raise DataError(
                 f"the gradient is {norm} in step {number + 1} of the policy update, with edits {edits}",
-                mend="lower policy.lr, or look at these edits; nothing of this update was kept",
+                hint="lower policy.lr, or look at these edits; nothing of this update was kept",
             )
         found = self._sum(sums)
         return StepLog(

@@ -21,11 +21,11 @@ from typing import Any
 from seal_ray import models
 from seal_ray.config import PolicySection
 from seal_ray.errors import ConfigError, DataError, InfraError
-from seal_ray.policy.desk import CHUNK, Crew, Desk, Limits
 from seal_ray.policy.job import StepLog, UpdateJob, UpdateResult
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.packing import fitting, hold_back
-from seal_ray.policy.watch import Watch
+from seal_ray.policy.update_actor import CHUNK, Desk, Limits, TrainerCount
+from seal_ray.policy.update_watch import Watch
 from seal_ray.records import Event, derive_seed
 
 __all__ = ["UpdateJob", "UpdateResult", "update"]
@@ -60,7 +60,7 @@ def update(job: UpdateJob, *, sink: Callable[[Event], None]) -> UpdateResult:
     if not fit:
         raise DataError(
             f"none of the {len(job.lessons)} lessons can be learned from; the first has {left_out[0].reason}",
-            mend="raise policy.max_length and policy.micro_batch_tokens, or lower sampling.max_tokens",
+            hint="raise policy.max_length and policy.micro_batch_tokens, or lower sampling.max_tokens",
         )
     train, held = hold_back(fit, section.validation, job.seed)
 
@@ -69,7 +69,7 @@ def update(job: UpdateJob, *, sink: Callable[[Event], None]) -> UpdateResult:
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 8, "scheduling_strategy": here}
     desk = ray.remote(Desk).options(**options).remote(part)
     watch = Watch(desk, sink)
-    crew = Crew(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job))
+    crew = TrainerCount(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job))
     try:
         payload = ray.put(_Payload(job, tuple(train), tuple(held), _files(job.adapter), checkpoints))
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -105,15 +105,15 @@ def _check(job: UpdateJob) -> tuple[int, int]:
 
     section = job.section
     if not job.lessons:
-        raise DataError("there is nothing to learn from", mend="a round without a choice commits without an update")
+        raise DataError("there is nothing to learn from", hint="a round without a choice commits without an update")
     if len({lesson.algorithm for lesson in job.lessons}) > 1:
-        raise DataError("the lessons of one update come from different algorithms", mend="update with one at a time")
+        raise DataError("the lessons of one update come from different algorithms", hint="update with one at a time")
     if section.mode == "full" and section.fresh:
-        raise ConfigError("policy.fresh: true begins a new adapter, and mode: full has none", mend="use mode: lora")
+        raise ConfigError("policy.fresh: true begins a new adapter, and mode: full has none", hint="use mode: lora")
     if job.num_workers < 1:
-        raise ConfigError(f"placement.trainers: {job.num_workers} is no number of workers", mend="use 1 or more")
+        raise ConfigError(f"placement.trainers: {job.num_workers} is no number of workers", hint="use 1 or more")
     if os.path.exists(job.output):
-        raise DataError(f"{job.output}: already there", mend="remove it, or name another folder")
+        raise DataError(f"{job.output}: already there", hint="remove it, or name another folder")
     os.makedirs(os.path.dirname(os.path.abspath(job.output)), exist_ok=True)
     return vocabulary(job.base)
 
@@ -128,7 +128,7 @@ def _files(folder: str | None) -> dict[str, bytes] | str | None:
     try:
         return {name: (Path(folder) / name).read_bytes() for name in names}
     except OSError as error:
-        raise DataError(f"{folder}: no adapter to go on from: {error}", mend="name the folder of a version") from None
+        raise DataError(f"{folder}: no adapter to go on from: {error}", hint="name the folder of a version") from None
 
 
 def _environment(job: UpdateJob) -> dict[str, str]:
@@ -244,7 +244,7 @@ def _start(payload: _Payload) -> Iterator[tuple[str, str | None]]:
         if not os.path.isdir(start):
             raise InfraError(
                 f"{start}: the weights to go on from are not on this node",
-                mend="keep full weights where every node of the update sees them",
+                hint="keep full weights where every node of the update sees them",
             )
         yield start, None
         return

@@ -39,7 +39,7 @@ def check(version: Version, folder: str) -> None:
     if digest([version.parent, files_digest(folder)]) != version.digest:
         raise DataError(
             f"{folder}: these are not the files of version {version.number} ({version.digest[:12]})",
-            mend="fetch them again from the run; if the run's own copy is damaged, roll back to an earlier version",
+            hint="fetch them again from the run; if the run's own copy is damaged, roll back to an earlier version",
         )
 
 
@@ -51,7 +51,7 @@ def files_digest(folder: str) -> str:
             with open(path, "rb") as file:
                 found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     if not any(name.endswith(".safetensors") for name in found):
-        raise DataError(f"{folder}: no weights in safetensors are there", mend="name the folder of a version")
+        raise DataError(f"{folder}: no weights in safetensors are there", hint="name the folder of a version")
     return digest(found)
 
 

@@ -82,7 +82,7 @@ class Engine:
         if self.settings.lora_rank > LORA_RANKS[-1]:
             raise ConfigError(
                 f"policy.rank: vLLM serves adapters up to rank {LORA_RANKS[-1]}, not {self.settings.lora_rank}",
-                mend="lower the rank",
+                hint="lower the rank",
             )
         self._vllm = _import_vllm(self.settings.device)
         self.dtype = models.pick_dtype(self.settings.dtype, "cpu" if self.settings.device == "cpu" else "cuda")
@@ -127,7 +127,7 @@ class Engine:
         except Exception as error:  # vLLM raises whatever its parts raise; the cause stays attached
             raise InfraError(
                 f"vLLM could not start with {self.model_dir}: {_first_line(error)}",
-                mend="if it names memory, lower sampling.gpu_memory, sampling.kv_cache_gb or model.max_length",
+                hint="if it names memory, lower sampling.gpu_memory, sampling.kv_cache_gb or model.max_length",
             ) from error
 
     def _on_cpu(self, longest: int) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Engine:
             if not self.fits(request.prompt_ids):
                 raise DataError(
                     f"a prompt of {len(request.prompt_ids)} tokens does not fit into {self.max_length}",
-                    mend="raise model.max_length or shorten the text",
+                    hint="raise model.max_length or shorten the text",
                 )
         loras = [self._lora(folder) for folder in each]
         outputs = self._run([r.prompt_ids for r in requests], [self._params(r) for r in requests], loras)
@@ -196,7 +196,7 @@ class Engine:
 
     def _run(self, prompts: Sequence[Sequence[int]], params: list[Any], loras: list[Any]) -> list[Any]:
         if self._llm is None:
-            raise InfraError("this engine is closed", mend="start another")
+            raise InfraError("this engine is closed", hint="start another")
         with self._eager():
             return self._llm.generate(
                 [{"prompt_token_ids": list(ids)} for ids in prompts], params, lora_request=loras, use_tqdm=False
@@ -235,7 +235,7 @@ class Engine:
         weights = Path(folder) / "adapter_model.safetensors"
         if not weights.is_file():
             raise DataError(
-                f"{folder}: no adapter_model.safetensors", mend="name a folder with an adapter in safetensors"
+                f"{folder}: no adapter_model.safetensors", hint="name a folder with an adapter in safetensors"
             )
         stat = weights.stat()
         stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -259,7 +259,7 @@ class Engine:
         if rank > next(r for r in LORA_RANKS if r >= self.settings.lora_rank) or self.settings.lora_rank == 0:
             raise ConfigError(
                 f"{folder}: an adapter of rank {rank} in an engine for rank {self.settings.lora_rank}",
-                mend="start the engine with that rank",
+                hint="start the engine with that rank",
             )
         held = models.header_of(Path(folder) / "adapter_model.safetensors")
         modules = {n.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] for n in held if ".lora_" in n}
@@ -268,7 +268,7 @@ class Engine:
             raise DataError(
                 f"{folder}: {len(strange)} of the adapter's {len(modules)} modules are no linear layers of the model's "
                 f"blocks{f', the first is {strange[0]}' if strange else ''}",
-                mend="use the adapter with the base model that it was trained on",
+                hint="use the adapter with the base model that it was trained on",
             )
 
     def _check_effect(self, folder: str, request: Any) -> None:
@@ -281,7 +281,7 @@ class Engine:
         if self._score(probe, [request])[0] == self._base_probe:
             raise InfraError(
                 f"{folder}: vLLM took this adapter but the model answers as without it",
-                mend="check that the adapter's layers are ones that vLLM gives adapters to",
+                hint="check that the adapter's layers are ones that vLLM gives adapters to",
             )
 
     def _probe(self) -> list[int]:
@@ -311,14 +311,14 @@ def _import_vllm(device: str) -> Any:
     except ImportError as error:
         raise InfraError(
             f"vLLM can't be imported: {_first_line(error)}",
-            mend="install seal-ray with its cpu or gpu extra on every node that samples",
+            hint="install seal-ray with its cpu or gpu extra on every node that samples",
         ) from error
     if device == "cpu":
         _use_own_products()
     if device == "gpu" and not current_platform.is_cuda_alike():
         raise InfraError(
             "placement.device: gpu, but the vLLM on this node sees no GPU",
-            mend="install the gpu extra on GPU nodes, or set placement.device: cpu",
+            hint="install the gpu extra on GPU nodes, or set placement.device: cpu",
         )
     return vllm
 
@@ -331,7 +331,7 @@ def _use_own_products() -> None:
     for name, product in PRODUCTS.items():
         if not hasattr(punica_cpu, name):
             raise InfraError(
-                f"this vLLM has no {name} to replace on CPU", mend="install the version of vLLM that seal-ray pins"
+                f"this vLLM has no {name} to replace on CPU", hint="install the version of vLLM that seal-ray pins"
             )
         setattr(punica_cpu, name, product)
 

@@ -72,7 +72,7 @@ class Sampler:
             if version.kind == "adapter" and adapter_dir is None:
                 raise InfraError(
                     f"version {version.number} has an adapter, but no folder with it was handed over",
-                    mend="fetch the adapter to the node first",
+                    hint="fetch the adapter to the node first",
                 )
             if adapter_dir is not None:
                 engine.load(adapter_dir)
@@ -86,7 +86,7 @@ class Sampler:
         """An edit for each prompt, in order, without content: reading the text is the domain's work."""
         engine, version = self._running(), self._version
         if version is None:
-            raise InfraError("this sampler was not told which version writes", mend="call load_version first")
+            raise InfraError("this sampler was not told which version writes", hint="call load_version first")
         fitting = [prompt for prompt in chunk if engine.fits(prompt.prompt_ids)]
         samples = iter(self._samples(engine, fitting))
         return [
@@ -118,11 +118,11 @@ class Sampler:
         try:
             engine.generate([GenerateRequest((0, 1), seed=0, max_tokens=1)], self._adapter)
         except Exception as error:
-            raise InfraError(f"the engine fails at every request: {error}", mend="start the sampler again") from error
+            raise InfraError(f"the engine fails at every request: {error}", hint="start the sampler again") from error
 
     def _running(self) -> Engine:
         if self._engine is None:
-            raise InfraError("this sampler has no engine", mend="call start first")
+            raise InfraError("this sampler has no engine", hint="call start first")
         return self._engine
 
     def ping(self) -> str:

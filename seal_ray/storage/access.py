@@ -8,8 +8,8 @@ from seal_ray.config import StorageSection
 from seal_ray.errors import LedgerError
 from seal_ray.records import Event, Json
 from seal_ray.storage import codec, epochs
-from seal_ray.storage.entries import Part
 from seal_ray.storage.epochs import Hold, Seen
+from seal_ray.storage.listing import Part
 from seal_ray.storage.segments import Writer
 from seal_ray.storage.store import Sink, Store
 
@@ -96,7 +96,7 @@ class Access:
     def _held(self) -> tuple[Hold, Writer]:
         if self.hold is None or self.writer is None:
             raise LedgerError(
-                f"{self.store.uri()} is open for reading only", mend="take the run over first (Ledger.acquire)"
+                f"{self.store.uri()} is open for reading only", hint="take the run over first (Ledger.acquire)"
             )
         return self.hold, self.writer
 

@@ -58,10 +58,10 @@ def unpack_part(data: bytes, uri: str) -> tuple[Json, dict[str, Json]]:
         assert isinstance(envelope["epoch"], int)
         whole = _seal(name, envelope["epoch"], canonical(value)) == digest
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError):
-        raise Damaged(f"{uri} is damaged: it is no part of a ledger", mend=MEND) from None
+        raise Damaged(f"{uri} is damaged: it is no part of a ledger", hint=MEND) from None
     check_schema(schema, uri)
     if not whole:
-        raise Damaged(f"{uri} is damaged: its content is not what its digest names", mend=MEND)
+        raise Damaged(f"{uri} is damaged: its content is not what its digest names", hint=MEND)
     return migrate(name, schema, value), {"name": name, **envelope}
 
 
@@ -80,20 +80,20 @@ def unpack_segment(data: bytes, uri: str) -> tuple[dict[str, Json], list[bytes]]
         header = json.loads(first)
         digest, count, schema = header["digest"], header["records"], header["schema"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise Damaged(f"{uri} is damaged: it does not begin like a segment", mend=MEND) from None
+        raise Damaged(f"{uri} is damaged: it does not begin like a segment", hint=MEND) from None
     check_schema(schema, uri)
     if sha256(body) != digest or body.count(b"\n") != count:
-        raise Damaged(f"{uri} is damaged: its records are not what its digest names", mend=MEND)
+        raise Damaged(f"{uri} is damaged: its records are not what its digest names", hint=MEND)
     return header, body.split(b"\n")[:-1]
 
 
 def check_schema(schema: Json, uri: str) -> None:
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise Damaged(f"{uri} is damaged: schema version {schema!r}", mend=MEND)
+        raise Damaged(f"{uri} is damaged: schema version {schema!r}", hint=MEND)
     if schema > SCHEMA:
         raise LedgerError(
             f"{uri} was written with schema version {schema}, this seal_ray knows up to {SCHEMA}",
-            mend="read it with the seal_ray that wrote it, or a newer one",
+            hint="read it with the seal_ray that wrote it, or a newer one",
         )
 
 

@@ -21,11 +21,11 @@ def read_document(uri: str, settings: StorageSection) -> bytes:
     path = Path(uri.removeprefix("file://")).expanduser()
     try:
         if path.stat().st_size > LIMIT:
-            raise DataError(f"{path} has more than {LIMIT >> 30} GiB", mend="split it")
+            raise DataError(f"{path} has more than {LIMIT >> 30} GiB", hint="split it")
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            f"there is no file {path}", mend="check the path; it counts from where the command runs"
+            f"there is no file {path}", hint="check the path; it counts from where the command runs"
         ) from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None

@@ -164,7 +164,7 @@ class Hold:
         if self._successor:
             raise Fenced(
                 f"{self._store.uri()} is driven by somebody else since epoch {self._successor}; this was {self.epoch}",
-                mend=f"`seal-ray status {self._store.uri()}` shows what the other driver does",
+                hint=f"`seal-ray status {self._store.uri()}` shows what the other driver does",
             )
 
     def _newer(self, store: Store) -> int:
@@ -199,7 +199,7 @@ def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int
     except AlreadyThere:
         _refuse_if_held(store, top + 1)
         raise InfraError(
-            f"{store.uri()}: another driver has just taken epoch {top + 1}", mend="start the same command again"
+            f"{store.uri()}: another driver has just taken epoch {top + 1}", hint="start the same command again"
         ) from None
     hold = Hold(store, settings, top + 1, asked)
     hold.start()
@@ -212,7 +212,7 @@ def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int
             raise InfraError(
                 f"{store.uri()}: another driver has taken epoch {top + 1} over ours: this store does not honour "
                 "create-only writes",
-                mend="`seal-ray doctor` tries that; use a store that has conditional puts",
+                hint="`seal-ray doctor` tries that; use a store that has conditional puts",
             )
     except BaseException:
         hold.stop()
@@ -260,7 +260,7 @@ def _refuse_if_held(store: Store, epoch: int) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.until))
     raise InfraError(
         f"{store.uri()} is driven by {found.owner} (epoch {epoch}), by its last sign of life until {when}",
-        mend=f"stop that driver, or if it is dead start the same command again in {found.until - found.now:.0f} s",
+        hint=f"stop that driver, or if it is dead start the same command again in {found.until - found.now:.0f} s",
     )
 
 

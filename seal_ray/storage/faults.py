@@ -67,26 +67,26 @@ def translate(error: BaseException, operation: str, uri: str) -> StorageError:
     detail = without_secrets(plain if said in plain else f"{said}: {plain}")
     message = f"{operation} {uri}: {detail}"
     if said == "NoSuchBucket":
-        return StorageError(f"{operation} {uri}: there is no such bucket", mend="create the bucket, or mend the URI")
+        return StorageError(f"{operation} {uri}: there is no such bucket", hint="create the bucket, or hint the URI")
     if isinstance(error, FileNotFoundError) or said in {"NoSuchKey", "404"}:
         return Missing(f"{operation} {uri}: nothing is there")
     number = error.errno if isinstance(error, OSError) else None
     if is_expired(error):
-        mend = "renew the credentials; the same command then goes on where it stopped"
+        hint = "renew the credentials; the same command then goes on where it stopped"
     elif said in {"InvalidAccessKeyId", "SignatureDoesNotMatch"} or "credentials" in detail.lower():
-        mend = "set credentials (environment, profile or the machine's role) that are valid for this store"
+        hint = "set credentials (environment, profile or the machine's role) that are valid for this store"
     elif said == "RequestTimeTooSkewed":
-        mend = "set this machine's clock: it differs too much from the store's"
+        hint = "set this machine's clock: it differs too much from the store's"
     elif isinstance(error, PermissionError) or number in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        mend = "allow this account to list, read, write and delete there, or choose another run.uri"
+        hint = "allow this account to list, read, write and delete there, or choose another run.uri"
     elif number in {errno.ENOSPC, errno.EDQUOT}:
-        mend = "make room on the disk; the same command then goes on where it stopped"
+        hint = "make room on the disk; the same command then goes on where it stopped"
     elif number in {errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}:
-        mend = "this store lacks what create-only writes need (hard links or conditional puts); choose another run.uri"
+        hint = "this store lacks what create-only writes need (hard links or conditional puts); choose another run.uri"
     elif number in {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}:
-        mend = "mend the URI: a file stands where a folder should be, or the name is too long"
+        hint = "hint the URI: a file stands where a folder should be, or the name is too long"
     elif is_passing(error):
-        mend = "the store did not answer in time; check endpoint and network, then start the same command again"
+        hint = "the store did not answer in time; check endpoint and network, then start the same command again"
     else:
-        mend = "check the URI, storage.endpoint and storage.region"
-    return StorageError(message, mend=mend)
+        hint = "check the URI, storage.endpoint and storage.region"
+    return StorageError(message, hint=hint)

@@ -20,7 +20,7 @@ from typing import Any
 from seal_ray.config import StorageSection
 from seal_ray.errors import Fenced, LedgerError, Missing, StorageError
 from seal_ray.records import Event, Json, digest, encode
-from seal_ray.storage import codec, epochs, upkeep
+from seal_ray.storage import codec, epochs, maintenance
 from seal_ray.storage.access import Access
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.decoding import decoder
@@ -59,7 +59,7 @@ class Ledger:
         if {"epochs", "rounds"} & names:
             raise LedgerError(
                 f"{self.store.uri('run.json')} is gone, but epochs or rounds of a run are there",
-                mend="put run.json back from a copy, or choose another run.uri",
+                hint="put run.json back from a copy, or choose another run.uri",
             )
         return False
 
@@ -206,17 +206,17 @@ class Ledger:
 
     # upkeep
 
-    def verify(self) -> "list[upkeep.Problem]":
+    def verify(self) -> "list[maintenance.Problem]":
         """Read everything and name what is not as it should be."""
-        return upkeep.verify(self)
+        return maintenance.verify(self)
 
-    def gc(self, dry_run: bool = True) -> "list[upkeep.Waste]":
+    def gc(self, dry_run: bool = True) -> "list[maintenance.Waste]":
         """What no reader looks at any more; without `dry_run` it is deleted."""
-        return upkeep.gc(self, dry_run=dry_run)
+        return maintenance.gc(self, dry_run=dry_run)
 
-    def delete_task(self, task_id: str) -> "upkeep.Deletion":
+    def delete_task(self, task_id: str) -> "maintenance.Deletion":
         """Take a task's texts out of every object, and leave a tombstone."""
-        return upkeep.delete_task(self, task_id)
+        return maintenance.delete_task(self, task_id)
 
     def forget(self) -> None:
         """Look everything up again: objects were rewritten."""

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 
-from seal_ray.storage.entries import Entry
+from seal_ray.storage.listing import StoredObject
 
 TEMPORARY = ".tmp-"  # how an object is called that is still being written
 
@@ -44,13 +44,13 @@ class LocalFiles:
         self._settle(key)
         return True
 
-    def info(self, key: str) -> Entry:
+    def info(self, key: str) -> StoredObject:
         path = self._path(key)
         if os.path.isdir(path):
             raise FileNotFoundError(path)
         return _entry(key, os.stat(path))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         folder = prefix.rpartition("/")[0]
         for base, folders, files in os.walk(self._path(folder) if folder else self.root):
             folders.sort()
@@ -96,7 +96,7 @@ class LocalFiles:
     def download(self, key: str, target: str) -> None:
         shutil.copyfile(self._path(key), target)
 
-    def left_behind(self) -> Iterator[Entry]:
+    def left_behind(self) -> Iterator[StoredObject]:
         """Files of writers that died."""
         for base, _, files in os.walk(self.root):
             for name in files:
@@ -139,8 +139,8 @@ class LocalFiles:
             os.close(folder)
 
 
-def _entry(key: str, found: os.stat_result) -> Entry:
-    return Entry(key, found.st_size, f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}", found.st_mtime)
+def _entry(key: str, found: os.stat_result) -> StoredObject:
+    return StoredObject(key, found.st_size, f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}", found.st_mtime)
 
 
 def _sync(path: str) -> None:

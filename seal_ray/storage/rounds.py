@@ -19,7 +19,7 @@ from seal_ray.storage import codec
 from seal_ray.storage.access import Access
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.decoding import decoder
-from seal_ray.storage.entries import Entry, Part
+from seal_ray.storage.listing import Part, StoredObject
 from seal_ray.storage.segments import parse
 from seal_ray.storage.store import file_digest
 
@@ -102,7 +102,7 @@ class RoundLedger:
                     return
                 raise AlreadyThere(
                     f"{self._store.uri(f'{self.prefix}/{name}')} is there already, with other content",
-                    mend="a round's parts are written once; `discard` sets one aside",
+                    hint="a round's parts are written once; `discard` sets one aside",
                 )
             self._create(name, value)
             self._values[name] = value
@@ -201,13 +201,13 @@ class RoundLedger:
         wanted = [(f"{index['folder']}/{f['name']}", f["name"], f["size"]) for f in index["files"]]
         gone = [path for path, _, _ in wanted if path not in sizes]
         if gone:
-            raise Damaged(f"{self._store.uri(gone[0])} is gone", mend=codec.MEND)
+            raise Damaged(f"{self._store.uri(gone[0])} is gone", hint=codec.MEND)
         wanted = [(path, name, sizes[path]) for path, name, _ in wanted]
         parts = self._store.download(wanted, local_dir)
         for part, file in zip(parts, index["files"], strict=True):
             if part.sha256 != file["sha256"] and not self._access.is_redacted(part):
                 os.unlink(os.path.join(os.fspath(local_dir), *file["name"].split("/")))
-                raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", mend=codec.MEND)
+                raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", hint=codec.MEND)
         return parts
 
     # the commit
@@ -285,7 +285,7 @@ class RoundLedger:
                 was = entries[part.path].size if part.path in entries else "nothing"
                 raise LedgerError(
                     f"{self._store.uri(part.path)} has {was} and not {part.size} bytes; the round is not committed",
-                    mend="start the same command again: what is missing is done again",
+                    hint="start the same command again: what is missing is done again",
                 )
         value = {
             "round": self.number,
@@ -302,7 +302,7 @@ class RoundLedger:
     def _check_bytes(self, parts: Sequence[Part]) -> None:
         for part in parts:
             if self._store.part(part.path) != part:
-                raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", mend=codec.MEND)
+                raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", hint=codec.MEND)
 
     def _create(self, name: str, value: Json) -> None:
         """Under its name, or beside what has the name and does not count."""
@@ -319,7 +319,7 @@ class RoundLedger:
                 return
             except AlreadyThere:
                 continue
-        raise LedgerError(f"{self._store.uri(stem)}: {ATTEMPTS} objects of that name are in the way", mend=codec.MEND)
+        raise LedgerError(f"{self._store.uri(stem)}: {ATTEMPTS} objects of that name are in the way", hint=codec.MEND)
 
     def _find(self, name: str) -> _Found | None:
         manifest = self.manifest() if name != MANIFEST else None
@@ -339,7 +339,7 @@ class RoundLedger:
         data = self._store.read(part.path)
         now = Part(part.path, len(data), codec.sha256(data))
         if now != part and not self._access.is_redacted(now):
-            raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", mend=codec.MEND)
+            raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", hint=codec.MEND)
         value, _ = codec.unpack_part(data, self._store.uri(part.path))
         return _Found(part.path, value, now, digest(value))
 
@@ -361,7 +361,7 @@ class RoundLedger:
     def _stem(self, name: str) -> str:
         return f"{self.prefix}/{name.removesuffix('.json')}"
 
-    def _names(self, entries: Mapping[str, Entry]) -> list[str]:
+    def _names(self, entries: Mapping[str, StoredObject]) -> list[str]:
         tops = [p[len(self.prefix) + 1 :] for p in entries]
         return sorted({f"{m['stem']}.json" for t in tops if "/" not in t and (m := NAME.fullmatch(t))})
 
@@ -387,10 +387,10 @@ class RoundLedger:
                     raise data
                 part = Part(path, len(data), codec.sha256(data))
                 if path in wanted and part != wanted[path] and not self._access.is_redacted(part):
-                    raise Damaged(f"{self._store.uri(path)} is damaged: it has another digest", mend=codec.MEND)
+                    raise Damaged(f"{self._store.uri(path)} is damaged: it has another digest", hint=codec.MEND)
                 header, lines = codec.unpack_segment(data, self._store.uri(path))
                 if (folder, header["epoch"], header["number"]) != parse(path):
-                    raise Damaged(f"{self._store.uri(path)} is damaged: it is another segment", mend=codec.MEND)
+                    raise Damaged(f"{self._store.uri(path)} is damaged: it is another segment", hint=codec.MEND)
             except (Missing, Damaged) as error:
                 if manifest:
                     raise
@@ -411,7 +411,7 @@ class RoundLedger:
                     out.digests[record.id] = hashlib.sha256(line).digest()
         except ValueError as error:
             raise LedgerError(
-                f"{self._store.uri(path)}: {error}", mend="it was written by another version of seal_ray; use that one"
+                f"{self._store.uri(path)}: {error}", hint="it was written by another version of seal_ray; use that one"
             ) from None
 
     def _counting(self, folder: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from seal_ray.config import StorageSection
 from seal_ray.errors import Fenced, SealError, StorageError
 from seal_ray.storage import codec
-from seal_ray.storage.entries import Part
+from seal_ray.storage.listing import Part
 from seal_ray.storage.store import Store
 
 NAME = re.compile(r"(?P<folder>.+)/e(?P<epoch>\d{6})-(?P<number>\d{8})\.jsonl")
@@ -98,7 +98,7 @@ class Writer:
                 if left is not None and left <= 0:
                     raise StorageError(
                         f"{len(self._waiting)} segments of {self._store.uri()} are not in the store after {within} s",
-                        mend="what they hold is done again when the run goes on",
+                        hint="what they hold is done again when the run goes on",
                     )
                 self._changed.wait(1 if left is None else min(left, 1))
             if self._error and any(p.startswith(folder) for p in self._failed):

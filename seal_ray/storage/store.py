@@ -1,6 +1,6 @@
 """Objects under a URI: a local folder, S3 and its look-alikes, or whatever else fsspec reads, with the same guarantees.
 
-Every operation is tried again where that can help, and fails with an error of ours that names URI and mend. Listings
+Every operation is tried again where that can help, and fails with an error of ours that names URI and hint. Listings
 never come from a cache. There is one layer of retries, here: those of s3fs and botocore are turned off.
 """
 
@@ -26,7 +26,7 @@ from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
 from seal_ray.records import Event
 from seal_ray.storage import faults
-from seal_ray.storage.entries import Entry, Part
+from seal_ray.storage.listing import Part, StoredObject
 from seal_ray.storage.local import LocalFiles
 
 T = TypeVar("T")
@@ -46,8 +46,8 @@ class Backend(Protocol):
     def write(self, key: str, data: bytes) -> None: ...
     def create(self, key: str, data: bytes) -> None: ...
     def swap(self, key: str, data: bytes, etag: str) -> bool: ...
-    def info(self, key: str) -> Entry: ...
-    def entries(self, prefix: str) -> Iterable[Entry]: ...
+    def info(self, key: str) -> StoredObject: ...
+    def entries(self, prefix: str) -> Iterable[StoredObject]: ...
     def names(self, prefix: str) -> Sequence[str]: ...
     def delete(self, key: str) -> None: ...
     def now(self) -> float: ...
@@ -112,7 +112,7 @@ class Store:
         except AlreadyThere:
             return self.read(path) == data
 
-    def info(self, path: str) -> Entry:
+    def info(self, path: str) -> StoredObject:
         return self._do("look at", path, lambda: self._backend.info(path))
 
     def exists(self, path: str) -> bool:
@@ -122,7 +122,7 @@ class Store:
             return False
         return True
 
-    def list(self, prefix: str = "") -> list[Entry]:
+    def list(self, prefix: str = "") -> list[StoredObject]:
         """Every object whose path begins so, in the order of their paths."""
         found = self._do("list", prefix, lambda: list(self._backend.entries(prefix)), empty=[])
         return sorted(found, key=lambda e: e.path)
@@ -218,7 +218,7 @@ class Store:
             self.delete(path)
         raise StorageError(
             f"create {self.uri(path)}: the store replaced an object that a create-only write must not touch",
-            mend="use a store that honours If-None-Match on writes (AWS S3, recent MinIO, R2, Ceph, GCS)",
+            hint="use a store that honours If-None-Match on writes (AWS S3, recent MinIO, R2, Ceph, GCS)",
         )
 
     def close(self) -> None:
@@ -305,13 +305,13 @@ class RemoteFiles:
     def swap(self, key: str, data: bytes, etag: str) -> bool:
         raise StorageError(f"swap {key}: this kind of store has no compare-and-swap")
 
-    def info(self, key: str) -> Entry:
+    def info(self, key: str) -> StoredObject:
         found = self.fs.info(self._path(key), **self._limit(0))
         if found["type"] != "file":
             raise FileNotFoundError(key)
         return self._entry(key, found)
 
-    def entries(self, prefix: str) -> Iterable[Entry]:
+    def entries(self, prefix: str) -> Iterable[StoredObject]:
         folder = prefix.rpartition("/")[0]
         self.fs.invalidate_cache()
         found = self.fs.find(self._path(folder), detail=True, **self._limit(0))
@@ -350,7 +350,7 @@ class RemoteFiles:
         # fsspec's asynchronous file systems take a limit for the whole call; the others have none to set
         return {"timeout": self.timeout + size / SLOWEST} if self._threads else {}
 
-    def _entry(self, key: str, found: dict[str, Any]) -> Entry:
+    def _entry(self, key: str, found: dict[str, Any]) -> StoredObject:
         stamp = next(
             (found[k] for k in ("LastModified", "mtime", "updated", "modified", "created") if found.get(k)), 0.0
         )
@@ -358,7 +358,7 @@ class RemoteFiles:
             stamp = datetime.fromisoformat(stamp)
         when = stamp.timestamp() if isinstance(stamp, datetime) else float(stamp)
         tag = str(found.get("ETag") or found.get("etag") or f"{when}-{found['size']}")
-        return Entry(key, int(found["size"]), tag, when)
+        return StoredObject(key, int(found["size"]), tag, when)
 
 
 class S3Files(RemoteFiles):
@@ -382,10 +382,10 @@ class S3Files(RemoteFiles):
             raise
         return True
 
-    def info(self, key: str) -> Entry:
+    def info(self, key: str) -> StoredObject:
         return _s3_entry(key, self._call("head_object", Key=self.start + key), "ContentLength")
 
-    def entries(self, prefix: str) -> Iterable[Entry]:
+    def entries(self, prefix: str) -> Iterable[StoredObject]:
         for page in self._pages(prefix):
             for found in page.get("Contents", []):
                 yield _s3_entry(found["Key"][len(self.start) :], found, "Size")
@@ -422,8 +422,8 @@ class S3Files(RemoteFiles):
         return self.fs.call_s3(method, Bucket=self.bucket, **arguments, **self._limit(0))
 
 
-def _s3_entry(key: str, found: dict[str, Any], size: str) -> Entry:
-    return Entry(key, int(found[size]), str(found["ETag"]), found["LastModified"].timestamp())
+def _s3_entry(key: str, found: dict[str, Any], size: str) -> StoredObject:
+    return StoredObject(key, int(found[size]), str(found["ETag"]), found["LastModified"].timestamp())
 
 
 def _backend(uri: str, settings: StorageSection) -> Backend:
@@ -436,7 +436,7 @@ def _backend(uri: str, settings: StorageSection) -> Backend:
         try:
             return RemoteFiles(fsspec.filesystem(protocol, use_listings_cache=False), uri, settings.timeout)
         except ImportError as error:
-            raise ConfigError(f"{uri}: {error}", mend=f"install what fsspec needs for {protocol}://") from None
+            raise ConfigError(f"{uri}: {error}", hint=f"install what fsspec needs for {protocol}://") from None
     extra: dict[str, str] = {}
     if settings.encryption:
         extra["ServerSideEncryption"] = settings.encryption
@@ -464,22 +464,22 @@ def check_uri(uri: str) -> str:
     """The URI without a slash at its end; a typo is found here and not in the bucket of somebody else."""
     shown = faults.without_secrets(uri)
     if not uri.strip() or uri != uri.strip() or "\n" in uri:
-        raise ConfigError(f"run.uri: {shown!r} is no place", mend="a folder, or s3://bucket/path")
+        raise ConfigError(f"run.uri: {shown!r} is no place", hint="a folder, or s3://bucket/path")
     protocol, separator, rest = uri.partition("://")
     if not separator:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/?[^/]", uri):
-            raise ConfigError(f"run.uri: {shown} looks like a URI but has no ://", mend="write s3://bucket/path")
+            raise ConfigError(f"run.uri: {shown} looks like a URI but has no ://", hint="write s3://bucket/path")
         return uri.rstrip("/") or "/"
     if protocol == "s3a":
         protocol = "s3"
     if protocol not in fsspec.available_protocols():
         raise ConfigError(
-            f"run.uri: {shown}: nothing here reads {protocol}://", mend="s3://, gs://, file:// or a folder"
+            f"run.uri: {shown}: nothing here reads {protocol}://", hint="s3://, gs://, file:// or a folder"
         )
     if protocol not in ("memory", "file", "local") and not rest.split("/")[0]:
-        raise ConfigError(f"run.uri: {shown} names no bucket", mend=f"write {protocol}://bucket/path")
+        raise ConfigError(f"run.uri: {shown} names no bucket", hint=f"write {protocol}://bucket/path")
     if "@" in rest.split("/")[0] and ":" in rest.split("@")[0]:
-        raise ConfigError(f"run.uri: {shown} holds a password", mend="give credentials by environment, profile or role")
+        raise ConfigError(f"run.uri: {shown} holds a password", hint="give credentials by environment, profile or role")
     return f"{protocol}://{rest.rstrip('/') or '/'}"
 
 

@@ -19,10 +19,10 @@ from seal_ray.errors import InfraError
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.health import Sign
-from seal_ray.fleet.lease import Lease
 from seal_ray.fleet.leases import Leases
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.fleet.pool import Pool
+from seal_ray.fleet.wave_lease import WaveLease
 from seal_ray.fleet.worker import answering_class, sign, stacks
 from seal_ray.records import Attempt, Candidate, Event, Example, Likelihood, Recipe, Trial, Version
 
@@ -49,7 +49,7 @@ class SleepingWorker:
         self._version = version.digest
         return version.digest
 
-    def try_wave(self, lease: Lease) -> list[Trial]:
+    def try_wave(self, lease: WaveLease) -> list[Trial]:
         if lease.version != self._version:
             raise InfraError("another version")
         self._lease = lease.id

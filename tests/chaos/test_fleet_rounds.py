@@ -15,8 +15,8 @@ from ray.exceptions import RayError
 
 from seal_ray import config_file
 from seal_ray.config import Config
-from seal_ray.driver import Driver
-from seal_ray.history import Round, Run
+from seal_ray.loops.history import Round, Run
+from seal_ray.loops.rounds import Driver
 from seal_ray.records import Event
 
 pytestmark = pytest.mark.slow

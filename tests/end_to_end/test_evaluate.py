@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from command import seal_ray
 
-from seal_ray.history import Run
+from seal_ray.loops.history import Run
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from judge_server import Reply, says, serving  # pyright: ignore[reportMissingImports]
+from judge_server import JudgeReply, says, serving  # pyright: ignore[reportMissingImports]
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
     data.write_text(json.dumps(passages))
     down = [True]
 
-    def teach(body: dict[str, object], attempt: int) -> Reply:
+    def teach(body: dict[str, object], attempt: int) -> JudgeReply:
         lost = down[0] and len(json.dumps(body["messages"])) % 2
         return (500, {}, b"{}") if lost else says(f"What {len(str(body['messages']))} words say.")
 

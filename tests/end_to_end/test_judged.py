@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from command import seal_ray
 
-from seal_ray.history import Run
+from seal_ray.loops.history import Run
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from judge_server import Reply, says, serving, truth  # pyright: ignore[reportMissingImports]
+from judge_server import JudgeReply, says, serving, truth  # pyright: ignore[reportMissingImports]
 
 ONE_ROUND = ("run", "jobs/tiny.yaml", "--set", "run.rounds=1")
 JUDGE = {"judge_model": "m", "judge_key_env": "", "judge_retries": 0, "judge_timeout": 10}
@@ -27,7 +27,7 @@ def settings(uri: str, **grading: object) -> list[str]:
 def test_what_a_judge_that_was_down_could_not_say_is_graded_later_without_any_trial(tmp_path: Path) -> None:
     uri, down = str(tmp_path / "run"), [True]
 
-    def behave(body: dict[str, object], attempt: int) -> Reply:
+    def behave(body: dict[str, object], attempt: int) -> JudgeReply:
         return (500, {}, b"{}") if down[0] else truth(body)
 
     with serving(behave) as server:
@@ -56,7 +56,7 @@ def test_what_a_judge_that_was_down_could_not_say_is_graded_later_without_any_tr
 def test_a_round_by_rubric_tries_nothing_and_keeps_what_the_judge_rates_highest(tmp_path: Path) -> None:
     uri = str(tmp_path / "run")
 
-    def rate(body: dict[str, object], attempt: int) -> Reply:
+    def rate(body: dict[str, object], attempt: int) -> JudgeReply:
         score = 1 + len(json.dumps(body["messages"])) % 5
         return says(json.dumps(dict.fromkeys(("length", "diversity", "quality", "correctness"), score)))
 

@@ -14,7 +14,7 @@ from command import COMMAND, ROOT, environment
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import SealError
-from seal_ray.history import Round, Run
+from seal_ray.loops.history import Round, Run
 from seal_ray.storage.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))

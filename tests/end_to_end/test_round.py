@@ -7,7 +7,7 @@ import sys
 import pytest
 from command import ROOT, environment, seal_ray
 
-from seal_ray.history import Round, Run
+from seal_ray.loops.history import Round, Run
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ray_head import BIN, Head, asks, member
 from ray_head import head as start_head
 
 from seal_ray.errors import SealError
-from seal_ray.history import Round, Run
+from seal_ray.loops.history import Round, Run
 from seal_ray.storage.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -131,5 +131,5 @@ def test_a_call_without_the_token_or_with_another_is_refused(head: Head, tmp_pat
     assert not (tmp_path / "run").exists()
     seen = call("seal-ray", "doctor", *words, "--address", head.address, "--json", env=nobody)
     checks = {c["check"]: c for c in json.loads(seen.stdout)["checks"]}
-    assert seen.returncode == 3 and "RAY_AUTH_TOKEN_PATH" in checks["cluster"]["mend"]
+    assert seen.returncode == 3 and "RAY_AUTH_TOKEN_PATH" in checks["cluster"]["hint"]
     assert {checks[name]["state"] for name in ("orphans", "collective", "lora", "disks")} == {"skipped"}

@@ -15,11 +15,11 @@ from ray.exceptions import RayTaskError
 
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import InfraError
-from seal_ray.fleet.lease import Lease
+from seal_ray.fleet.wave_lease import WaveLease
 from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Version
-from seal_ray.sampling.answerer import engine_answers
 from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
+from seal_ray.trials.engine_answerer import engine_answers
 
 register_pickle_by_value(sys.modules[__name__])  # workers can not import this file
 
@@ -32,7 +32,7 @@ class Room:
 
     def __init__(self, policy: str | None) -> None:
         from seal_ray import inner, models
-        from seal_ray.sampling.answerer import EngineAnswerer
+        from seal_ray.trials.engine_answerer import EngineAnswerer
 
         folder = models.fetch(ModelSection(name="builtin:tiny"))
         model = models.load(folder, dtype="float32", adapter=policy)
@@ -153,7 +153,7 @@ def test_a_worker_answers_a_wave_by_its_engine_as_by_its_bank(start: Callable[..
     ids = tuple(range(100, 140))
     asks = (Ask("q", ids[:6], ((*ids[6:9], 2),), 12, ()), Ask("r", ids[20:24], (), 12, ()))
     trained = Candidate("a", "t", "edit", "e", 0, 0, 5, RECIPE)
-    lease = Lease(
+    lease = WaveLease(
         1,
         "v0",
         (

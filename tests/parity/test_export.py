@@ -15,7 +15,7 @@ from seal_ray.errors import DataError
 from seal_ray.policy import learner, versions
 from seal_ray.policy.export import export
 from seal_ray.policy.learner import pack, token_scores
-from seal_ray.policy.lessons import Text
+from seal_ray.policy.lessons import LessonText
 from seal_ray.policy.packing import LeftOut
 from seal_ray.policy.update import UpdateResult
 from seal_ray.records import decode, encode
@@ -45,7 +45,7 @@ def write_adapter(folder: Path, fresh_on: str | None = None, seed: int = 1) -> A
 
 @torch.no_grad()
 def scores(model: Any) -> torch.Tensor:
-    row = pack([Text(tuple(p[:1]), tuple(p[1:])) for p in PROBE])
+    row = pack([LessonText(tuple(p[:1]), tuple(p[1:])) for p in PROBE])
     out = model(input_ids=row.ids, position_ids=row.positions, attention_mask=None, use_cache=False)
     return token_scores(out.logits[0, row.keep], row.targets)[0]
 

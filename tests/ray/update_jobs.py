@@ -12,7 +12,7 @@ import torch
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.policy.learner import pack, token_scores
-from seal_ray.policy.lessons import Lesson, Text
+from seal_ray.policy.lessons import Lesson, LessonText
 from seal_ray.policy.update import UpdateJob
 from seal_ray.records import Event
 
@@ -28,7 +28,7 @@ def made_up_lessons(count: int = 7) -> tuple[Lesson, ...]:
     def ids(length: int) -> tuple[int, ...]:
         return tuple(random_.randrange(3, 500) for _ in range(length))
 
-    return tuple(Lesson(f"e{i}", f"t{i}", Text(ids(5 + i % 4), ids(8 + 3 * (i % 5)))) for i in range(count))
+    return tuple(Lesson(f"e{i}", f"t{i}", LessonText(ids(5 + i % 4), ids(8 + 3 * (i % 5)))) for i in range(count))
 
 
 def job(output: Path, workers: int = 1, lessons: tuple[Lesson, ...] | None = None, **settings: Any) -> UpdateJob:

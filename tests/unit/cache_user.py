@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from seal_ray.models.cache import GIB, Cache
+from seal_ray.models.cache import GIB, ModelCache
 
 
 def main(root: str, limit: str, key: str, size: str, how: str) -> None:
@@ -22,7 +22,7 @@ def main(root: str, limit: str, key: str, size: str, how: str) -> None:
 
     if how == "tell":
         print("asking", flush=True)
-    folder = Cache(root, int(limit) / GIB).take(key, make)
+    folder = ModelCache(root, int(limit) / GIB).take(key, make)
     print(sorted(os.listdir(folder)), flush=True)
     if how == "hold":
         sys.stdin.read()

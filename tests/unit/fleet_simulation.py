@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seal_ray.config import PlacementSection
-from seal_ray.fleet.actors import Reply
+from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.health import Sign
-from seal_ray.fleet.lease import Lease, Lost
 from seal_ray.fleet.pool import Pool
+from seal_ray.fleet.wave_lease import Lost, WaveLease
 from seal_ray.records import Attempt, Candidate, Event, Example, Recipe, Trial, Version
 
 VERSION = Version(0, "v0", "base")
-Behaviour = Callable[[str, Lease, float], Any]  # worker, lease, now -> trials, or an error to raise
+Behaviour = Callable[[str, WaveLease, float], Any]  # worker, lease, now -> trials, or an error to raise
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Simulation:
         self.players: dict[str, Player] = {}
         self.tried: list[tuple[float, str, tuple[str, ...]]] = []
         self.gone: dict[str, str] = {}
-        self._events: list[tuple[float, int, Callable[[], Reply | None]]] = []
+        self._events: list[tuple[float, int, Callable[[], ActorReply | None]]] = []
         self._order = itertools.count()
         self._tickets = itertools.count(1)
         self._at: list[tuple[float, Callable[[], None]]] = []
@@ -75,29 +75,29 @@ class Simulation:
         ticket = next(self._tickets)
         player = self.players.get(name)
         if player is None or player.dead:
-            self._later(0, lambda: Reply(ticket, error=Lost("killed_worker", "it is dead")))
+            self._later(0, lambda: ActorReply(ticket, error=Lost("killed_worker", "it is dead")))
             return ticket
         getattr(self, f"_{method}")(player, ticket, *args)
         return ticket
 
     def _load_version(self, player: Player, ticket: int, version: Version, adapter: Any) -> None:
-        def done() -> Reply:
+        def done() -> ActorReply:
             if self.start_error:
-                return Reply(ticket, error=self.start_error)
+                return ActorReply(ticket, error=self.start_error)
             player.version = version.digest
-            return Reply(ticket, version.digest)
+            return ActorReply(ticket, version.digest)
 
         self._later(self.start_seconds, done, player, ticket)
 
     def _ping(self, player: Player, ticket: int) -> None:
         if not player.mute:
-            self._later(0.001, lambda: Reply(ticket, Sign(player.version, player.lease, node=player.node)), player)
+            self._later(0.001, lambda: ActorReply(ticket, Sign(player.version, player.lease, node=player.node)), player)
 
     def _stacks(self, player: Player, ticket: int) -> None:
         if not player.mute:
-            self._later(0.001, lambda: Reply(ticket, "in a wave"), player)
+            self._later(0.001, lambda: ActorReply(ticket, "in a wave"), player)
 
-    def _try_wave(self, player: Player, ticket: int, lease: Lease) -> None:
+    def _try_wave(self, player: Player, ticket: int, lease: WaveLease) -> None:
         if lease.version != player.version:
             raise AssertionError(f"{player.name} has {player.version} and the lease is for {lease.version}")
         self.tried.append((self.now, player.name, tuple(a.candidate.id for a in lease.attempts)))
@@ -107,29 +107,29 @@ class Simulation:
             return
         seconds = sum(self.seconds(a) for a in lease.attempts)
 
-        def done() -> Reply | None:
+        def done() -> ActorReply | None:
             player.lease = None
             if isinstance(result, BaseException):
                 if isinstance(result, Lost) and result.cause != "unreachable":
                     player.dead = True
-                return Reply(ticket, error=result)
-            return Reply(ticket, result if isinstance(result, list) else trials(player.name, lease))
+                return ActorReply(ticket, error=result)
+            return ActorReply(ticket, result if isinstance(result, list) else trials(player.name, lease))
 
         self._later(seconds, done, player, ticket)
 
     def _later(
-        self, seconds: float, reply: Callable[[], Reply | None], player: Player | None = None, ticket: int = 0
+        self, seconds: float, reply: Callable[[], ActorReply | None], player: Player | None = None, ticket: int = 0
     ) -> None:
-        def arrive() -> Reply | None:
+        def arrive() -> ActorReply | None:
             if player and player.dead:
-                return Reply(ticket, error=Lost("killed_worker", "it died")) if ticket else None
+                return ActorReply(ticket, error=Lost("killed_worker", "it died")) if ticket else None
             return reply()
 
         heapq.heappush(self._events, (self.now + seconds, next(self._order), arrive))
 
-    def replies(self, timeout: float) -> list[Reply]:
+    def replies(self, timeout: float) -> list[ActorReply]:
         until = self.now + timeout
-        found: list[Reply] = []
+        found: list[ActorReply] = []
         while self._events and self._events[0][0] <= until:
             when, _, event = heapq.heappop(self._events)
             if found and when > self.now:
@@ -169,7 +169,7 @@ class Simulation:
                 player.dead = True
 
 
-def trials(worker: str, lease: Lease) -> list[Trial]:
+def trials(worker: str, lease: WaveLease) -> list[Trial]:
     return [Trial(a.candidate.id, a.candidate.task, losses=(1.0,), worker=worker) for a in lease.attempts]
 
 

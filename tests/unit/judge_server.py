@@ -9,23 +9,23 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, dict[str, str], bytes] | None  # status, headers, body; None hangs up
+JudgeReply = tuple[int, dict[str, str], bytes] | None  # status, headers, body; None hangs up
 
 
-def says(text: str | None, *, logprobs: Any = None, prompt: int = 100, answer: int = 5) -> Reply:
+def says(text: str | None, *, logprobs: Any = None, prompt: int = 100, answer: int = 5) -> JudgeReply:
     choice = {"message": {"role": "assistant", "content": text}, "logprobs": logprobs}
     usage = {"prompt_tokens": prompt, "completion_tokens": answer}
     return 200, {}, json.dumps({"choices": [choice], "usage": usage}).encode()
 
 
-def truth(body: dict[str, Any]) -> Reply:
+def truth(body: dict[str, Any]) -> JudgeReply:
     """A judge that is right: yes where the given answer is the accepted one."""
     accepted, given = body["messages"][1]["content"].split("Accepted answers:\n- ")[1].split("\nGiven answer: ")
     return says(json.dumps({"correct": "yes" if accepted == given else "no"}))
 
 
 class JudgeServer:
-    def __init__(self, behave: Callable[[dict[str, Any], int], Reply]) -> None:
+    def __init__(self, behave: Callable[[dict[str, Any], int], JudgeReply]) -> None:
         self.behave = behave
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -83,7 +83,7 @@ class JudgeServer:
 
 
 @contextmanager
-def serving(behave: Callable[[dict[str, Any], int], Reply]) -> Iterator[JudgeServer]:
+def serving(behave: Callable[[dict[str, Any], int], JudgeReply]) -> Iterator[JudgeServer]:
     server = JudgeServer(behave)
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
@@ -94,6 +94,6 @@ def serving(behave: Callable[[dict[str, Any], int], Reply]) -> Iterator[JudgeSer
         thread.join()
 
 
-def slowly(body: dict[str, Any]) -> Reply:
+def slowly(body: dict[str, Any]) -> JudgeReply:
     time.sleep(0.05)
     return truth(body)

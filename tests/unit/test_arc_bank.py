@@ -9,9 +9,9 @@ from arc_data import domain
 from seal_ray import models
 from seal_ray.config import ArcDomain
 from seal_ray.domains.arc.directives import Directives, output_schema, read_directives
-from seal_ray.inner import try_wave
 from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Ask, Attempt, Candidate, Recipe
+from seal_ray.trials.wave import try_wave
 
 PAIRS = [{"input": [[i, i + 1]], "output": [[i + 1, i]]} for i in range(3)]
 TASK = {"train": PAIRS, "test": [{"input": [[5, 6]], "output": [[6, 5]]}]}

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from arc_data import domain
 
-from seal_ray.commands.tables import show_inspection
+from seal_ray.commands.terminal import show_inspection
 from seal_ray.config import AnsweringSection, ArcDomain
 from seal_ray.domains.arc import build
 from seal_ray.errors import ConfigError, DataError

@@ -1,4 +1,4 @@
-"""A configuration says what is wrong with it: file, line, key, value and mend."""
+"""A configuration says what is wrong with it: file, line, key, value and hint."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from seal_ray import config_file
 from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain
-from seal_ray.driver import differences
 from seal_ray.errors import ConfigError
+from seal_ray.loops.rounds import differences
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
 

@@ -15,9 +15,9 @@ from seal_ray.commands import doctor
 from seal_ray.config import Config
 from seal_ray.errors import InfraError
 from seal_ray.fleet import probes
-from seal_ray.fleet.ask import Told
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.leases import MARK
+from seal_ray.fleet.node_calls import Told
 from seal_ray.software import astray, software, unlike
 from seal_ray.storage.local import LocalFiles
 
@@ -34,7 +34,7 @@ def look(check: Check, *nodes: Node, **sections: Any) -> doctor.Finding:
 
 def answers(patch: pytest.MonkeyPatch, value: Any, error: str = "") -> None:
     """Every node answers so to whatever it is asked."""
-    patch.setattr(doctor.ask, "ask", lambda nodes, *_, **__: [Told(n, value, error) for n in nodes])
+    patch.setattr(doctor.node_calls, "ask", lambda nodes, *_, **__: [Told(n, value, error) for n in nodes])
 
 
 # how findings are made
@@ -199,7 +199,7 @@ def test_a_folder_that_can_not_be_written_is_found_and_nothing_is_left(tmp_path:
     (tmp_path / "file").write_text("in the way")
     for check in (doctor.run_uri, doctor.conditional_put):
         found = look(check, run={"uri": str(tmp_path / "file" / "run")})
-        assert found.state == "red" and "file" in found.found and found.mend
+        assert found.state == "red" and "file" in found.found and found.hint
         assert look(check, run={"uri": str(tmp_path / "new" / "run")}).state == "green"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -210,7 +210,7 @@ def test_a_store_that_does_not_answer_is_found(monkeypatch: pytest.MonkeyPatch) 
     found = look(
         doctor.run_uri, run={"uri": "s3://bucket/run"}, storage={"endpoint": "http://127.0.0.1:9", "timeout": 2}
     )
-    assert found.state == "red" and "s3://bucket/run" in found.found and "endpoint" in found.mend
+    assert found.state == "red" and "s3://bucket/run" in found.found and "endpoint" in found.hint
 
 
 def test_a_store_that_replaces_what_is_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,14 +221,14 @@ def test_a_store_that_replaces_what_is_there_is_found(tmp_path: Path, monkeypatc
 
 def test_a_folder_of_one_machine_is_refused_on_several(tmp_path: Path) -> None:
     found = look(doctor.run_uri, CPU, GPU, run={"uri": str(tmp_path / "run")})
-    assert found.state == "red" and "2 nodes" in found.found and "storage.shared" in found.mend
+    assert found.state == "red" and "2 nodes" in found.found and "storage.shared" in found.hint
 
 
 def test_a_model_that_is_not_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert look(doctor.model, model={"name": "builtin:tiny"}).state == "green"
     for name in (str(tmp_path / "none"), "builtin:huge"):
         found = look(doctor.model, model={"name": name})
-        assert found.state == "red" and name in found.found and found.mend
+        assert found.state == "red" and name in found.found and found.hint
     answers(monkeypatch, None, "there is no folder /models")
     assert look(doctor.model, CPU).found == "one: there is no folder /models"
 
@@ -251,7 +251,7 @@ def test_too_little_disk_or_shared_memory_is_found(monkeypatch: pytest.MonkeyPat
     answers(monkeypatch, [("/cache", int(10e9), int(200e9)), ("/dev/shm", int(60e6), int(64e6))])
     found = look(doctor.disks, CPU, model={"name": "Qwen/Qwen2.5-7B"})
     assert "/cache has 10.0 GB free, 20 GB are wanted" in found.found
-    assert "/dev/shm holds 0.06 GB" in found.found and "--shm-size" in found.mend
+    assert "/dev/shm holds 0.06 GB" in found.found and "--shm-size" in found.hint
 
 
 def test_room_is_asked_of_what_will_hold_a_folder(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import pytest
 from fleet_simulation import VERSION, Player, Simulation, section
 
 from seal_ray.errors import InfraError
-from seal_ray.fleet.actors import Reply
+from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.cluster import Node
-from seal_ray.fleet.lease import Lost
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.fleet.samplers import SamplerGroup
+from seal_ray.fleet.wave_lease import Lost
 from seal_ray.records import Edit, Event, Version
 from seal_ray.sampling.sampler import EditPrompt
 
@@ -27,11 +27,11 @@ class Samplers(Simulation):
         if error == "hang":
             return
 
-        def done() -> Reply:
+        def done() -> ActorReply:
             if error:
                 player.dead = isinstance(error, Lost) and error.cause != "unreachable"
-                return Reply(ticket, error=error)
-            return Reply(ticket, [edit(p) for p in chunk])
+                return ActorReply(ticket, error=error)
+            return ActorReply(ticket, [edit(p) for p in chunk])
 
         self._later(10.0, done, player, ticket)
 

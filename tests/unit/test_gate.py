@@ -7,7 +7,7 @@ import pytest
 
 from seal_ray.config import GateSection
 from seal_ray.errors import CoverageError
-from seal_ray.policy.compare import estimate, paired, table
+from seal_ray.policy.bootstrap import estimate, paired, table
 from seal_ray.policy.gate import GateDecision, decide
 
 AUTO = GateSection(mode="auto")

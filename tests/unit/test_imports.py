@@ -13,10 +13,9 @@ PACKAGE = ROOT / "seal_ray"
 FLOORS = [
     {"cli"},
     {"commands"},
-    {"driver"},
-    {"validation"},
-    {"explore", "history"},
+    {"loops"},
     {"fleet", "policy", "observe"},
+    {"trials"},
     {"sampling", "inner", "grading", "domains"},
     {"models"},
     {"storage", "software"},
@@ -69,9 +68,9 @@ def test_arrows_point_downwards() -> None:
 
 
 def test_an_upward_arrow_would_be_found() -> None:
-    assert upward(PACKAGE / "storage/store.py", "seal_ray.driver")
+    assert upward(PACKAGE / "storage/store.py", "seal_ray.loops.rounds")
     assert upward(PACKAGE / "inner/bank.py", "seal_ray.grading.lexical")
-    assert not upward(PACKAGE / "driver.py", "seal_ray.storage.ledger")
+    assert not upward(PACKAGE / "loops/rounds.py", "seal_ray.storage.ledger")
 
 
 def test_each_heavy_library_has_one_door() -> None:

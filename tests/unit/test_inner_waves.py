@@ -11,10 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seal_ray.inner import BankAnswerer, Sample, try_wave, waves
+from seal_ray.inner import BankAnswerer, Sample
 from seal_ray.inner.frozen import Frozen
 from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Trial, decode, encode
+from seal_ray.trials import wave
+from seal_ray.trials.wave import try_wave
 
 RECIPE = Recipe(rank=8, alpha=16, epochs=2, lr=3e-3)
 
@@ -94,12 +96,12 @@ def test_the_same_attempts_give_the_same_trials_to_the_bit(tiny):
 def test_a_wave_is_as_many_as_asked_for_and_like_goes_with_like(tiny):
     model, tokenizer = tiny
     attempts = mixed(tokenizer)
-    cut = waves.cut_waves(Frozen(model), attempts, 2, 16384)
+    cut = wave.cut_waves(Frozen(model), attempts, 2, 16384)
     assert sorted(n for wave in cut for n in wave) == list(range(6))
     trained = [[attempts[n].steps for n in wave if attempts[n].steps] for wave in cut]
     assert trained == [[10, 8], [5, 4]]
-    assert len(waves.cut_waves(Frozen(model), attempts, 0, 16384)) == 1, "a tiny model's wave fits whole"
-    assert waves.cut_waves(Frozen(model), [attempts[1]], 0, 16384) == [[0]]
+    assert len(wave.cut_waves(Frozen(model), attempts, 0, 16384)) == 1, "a tiny model's wave fits whole"
+    assert wave.cut_waves(Frozen(model), [attempts[1]], 0, 16384) == [[0]]
     assert try_wave(model, tokenizer, []) == []
 
 
@@ -142,7 +144,7 @@ def test_bad_candidates_fail_with_their_kind_and_leave_their_neighbours_alone(ti
 )
 def test_a_recipe_that_suits_no_candidate_stops_before_anything_starts(tiny, monkeypatch, recipe, message):
     model, tokenizer = tiny
-    monkeypatch.setattr(waves, "fit", lambda *_, **__: pytest.fail("it started"))
+    monkeypatch.setattr(wave, "fit", lambda *_, **__: pytest.fail("it started"))
     with pytest.raises(ValueError, match=message):
         try_wave(model, tokenizer, [attempt(tokenizer, 0), attempt(tokenizer, 1, recipe)], wave=1)
 
@@ -154,7 +156,7 @@ def test_running_out_of_memory_halves_the_wave_and_loses_nothing(tiny, monkeypat
     model, tokenizer = tiny
     attempts = mixed(tokenizer)
     calm = try_wave(model, tokenizer, attempts)
-    sizes, own = [], waves.fit
+    sizes, own = [], wave.fit
 
     def small(model: Any, sets: Any, *args: Any, **kwargs: Any) -> Any:
         sizes.append(len(sets))
@@ -162,7 +164,7 @@ def test_running_out_of_memory_halves_the_wave_and_loses_nothing(tiny, monkeypat
             raise error
         return own(model, sets, *args, **kwargs)
 
-    monkeypatch.setattr(waves, "fit", small)
+    monkeypatch.setattr(wave, "fit", small)
     for a, b in zip(calm, try_wave(model, tokenizer, attempts), strict=True):
         same(a, b)
     assert sizes[0] == 6 and max(s for s in sizes if s <= 2) == 2
@@ -171,14 +173,14 @@ def test_running_out_of_memory_halves_the_wave_and_loses_nothing(tiny, monkeypat
 def test_only_a_candidate_that_does_not_fit_alone_fails_for_memory(tiny, monkeypatch):
     model, tokenizer = tiny
     attempts = mixed(tokenizer)
-    own = waves.fit
+    own = wave.fit
 
     def picky(model: Any, sets: Any, recipes: Any, seeds: Any, **kwargs: Any) -> Any:
         if 3 in seeds:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return own(model, sets, recipes, seeds, **kwargs)
 
-    monkeypatch.setattr(waves, "fit", picky)
+    monkeypatch.setattr(wave, "fit", picky)
     found = try_wave(model, tokenizer, attempts)
     assert [t.candidate for t in found if t.failure] == ["c3"]
     failure = found[3].failure
@@ -189,7 +191,7 @@ def test_a_candidate_that_fits_only_with_checkpointing_gets_it_and_no_other_does
     model, tokenizer = tiny
     attempts = mixed(tokenizer)
     calm = try_wave(model, tokenizer, attempts)
-    saved, own = [], waves.fit
+    saved, own = [], wave.fit
 
     def tight(model: Any, sets: Any, recipes: Any, seeds: Any, **kwargs: Any) -> Any:
         if 3 in seeds and not kwargs["checkpointing"]:
@@ -198,7 +200,7 @@ def test_a_candidate_that_fits_only_with_checkpointing_gets_it_and_no_other_does
             saved.append(list(seeds))
         return own(model, sets, recipes, seeds, **kwargs)
 
-    monkeypatch.setattr(waves, "fit", tight)
+    monkeypatch.setattr(wave, "fit", tight)
     for a, b in zip(calm, try_wave(model, tokenizer, attempts), strict=True):
         same(a, b)
     assert saved == [[3]]
@@ -210,7 +212,7 @@ def test_another_error_is_not_taken_for_lack_of_memory(tiny, monkeypatch):
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the device fell off")
 
-    monkeypatch.setattr(waves, "fit", broken)
+    monkeypatch.setattr(wave, "fit", broken)
     with pytest.raises(RuntimeError, match="fell off"):
         try_wave(model, tokenizer, mixed(tokenizer))
 
@@ -278,7 +280,7 @@ def test_cost_is_shared_out_by_use(tiny):
 
 
 def test_free_memory_is_less_than_all_there_is():
-    free = waves.free_memory(torch.device("cpu"))
+    free = wave.free_memory(torch.device("cpu"))
     total = next(int(x.split()[1]) for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemTotal"))
     assert 0 < free < total * 1024
 
@@ -286,7 +288,7 @@ def test_free_memory_is_less_than_all_there_is():
 def test_memory_that_the_allocator_keeps_unused_counts_as_free():
     code = (
         "import torch\n"
-        "from seal_ray.inner.waves import _kept_unused\n"
+        "from seal_ray.trials.wave import _kept_unused\n"
         "held = [torch.ones(2_500_000) for _ in range(100)]\n"
         "full = _kept_unused()\n"
         "del held\n"

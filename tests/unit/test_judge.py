@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import Reply, says, serving, slowly, truth
+from judge_server import JudgeReply, says, serving, slowly, truth
 
 from seal_ray import grading
 from seal_ray.config import GradingSection
@@ -55,8 +55,8 @@ def test_requests_run_side_by_side_up_to_the_limit() -> None:
 
 
 def test_trouble_that_passes_loses_no_verdict() -> None:
-    def behave(body: dict[str, Any], attempt: int) -> Reply:
-        trouble: list[Reply] = [
+    def behave(body: dict[str, Any], attempt: int) -> JudgeReply:
+        trouble: list[JudgeReply] = [
             (500, {}, b"oops"),
             (503, {}, b""),
             (429, {"Retry-After": "0"}, b'{"error": "slow down"}'),
@@ -85,7 +85,7 @@ def test_trouble_that_passes_loses_no_verdict() -> None:
 
 
 def test_trouble_that_stays_gives_failures_and_no_verdict() -> None:
-    def behave(body: dict[str, Any], attempt: int) -> Reply:
+    def behave(body: dict[str, Any], attempt: int) -> JudgeReply:
         return [(500, {}, b"oops"), says("who knows"), truth(body)][number(body) % 3]
 
     with serving(behave) as server:
@@ -105,7 +105,7 @@ def test_trouble_that_stays_gives_failures_and_no_verdict() -> None:
 def test_a_server_that_hangs_is_not_waited_for() -> None:
     done = threading.Event()
 
-    def hang(body: dict[str, Any], attempt: int) -> Reply:
+    def hang(body: dict[str, Any], attempt: int) -> JudgeReply:
         done.wait(20)
         return truth(body)
 
@@ -152,7 +152,7 @@ def test_a_reply_without_end_is_not_read_to_the_end() -> None:
 def test_the_server_says_how_long_to_wait() -> None:
     times: list[float] = []
 
-    def behave(body: dict[str, Any], attempt: int) -> Reply:
+    def behave(body: dict[str, Any], attempt: int) -> JudgeReply:
         times.append(time.monotonic())
         return (429, {"Retry-After": "0.3"}, b"") if attempt == 1 else truth(body)
 
@@ -162,7 +162,7 @@ def test_the_server_says_how_long_to_wait() -> None:
 
 
 def test_a_server_that_knows_fewer_options_is_asked_without_them() -> None:
-    def behave(body: dict[str, Any], attempt: int) -> Reply:
+    def behave(body: dict[str, Any], attempt: int) -> JudgeReply:
         if "logprobs" in body:
             return 400, {}, b'{"error": "logprobs is not supported"}'
         if "response_format" in body:
@@ -195,7 +195,7 @@ def test_the_score_is_the_share_of_yes_among_the_first_verdict_tokens() -> None:
         ("yes", [{"token": "yes", "logprob": "?"}], (True, 1.0)),
     ]
 
-    def behave(body: dict[str, Any], attempt: int) -> Reply:
+    def behave(body: dict[str, Any], attempt: int) -> JudgeReply:
         text, alternatives, _ = cases[number(body)]
         spoken = "yes" if "yes" in text else "no"
         content = [{"token": "{", "logprob": 0.0, "top_logprobs": []}]
@@ -312,7 +312,7 @@ def edit(name: str, text: str, failure: Failure | None = None) -> Edit:
 
 
 def test_the_rubric_gives_each_edit_four_scores_or_a_failure() -> None:
-    def behave(body: dict[str, Any], attempt: int) -> Reply:
+    def behave(body: dict[str, Any], attempt: int) -> JudgeReply:
         asked = body["messages"][1]["content"]
         if "bad" in asked:
             return says('{"length": 9, "diversity": 1, "quality": 1, "correctness": 1}')

@@ -11,7 +11,7 @@ from tiny_policy import SECTION, PlainEngine, alone, everything, lessons_of, ris
 from seal_ray.config import PolicySection
 from seal_ray.errors import DataError
 from seal_ray.policy.learner import pack
-from seal_ray.policy.lessons import Text
+from seal_ray.policy.lessons import LessonText
 from seal_ray.policy.losses import Size, loss, policy_gradient, preference, size
 from seal_ray.policy.training import Training, learning_rate
 
@@ -82,18 +82,18 @@ def test_what_the_sampler_saw_differently_is_corrected_for_but_not_without_bound
 
 
 def test_texts_in_one_row_do_not_see_each_other() -> None:
-    texts = [Text((5, 6, 7), tuple(range(40 + 3 * i, 48 + 3 * i))) for i in range(3)]
+    texts = [LessonText((5, 6, 7), tuple(range(40 + 3 * i, 48 + 3 * i))) for i in range(3)]
     engine = PlainEngine(SECTION)
     with torch.no_grad():
         together = engine.forward(pack(texts))[0].split([8, 8, 8])
         for text, found in zip(texts, together, strict=True):
             assert torch.allclose(engine.forward(pack([text]))[0], found, atol=1e-5)
-        swapped = engine.forward(pack([Text((9, 9), (300,) * 9), *texts[1:]]))[0].split([9, 8, 8])
+        swapped = engine.forward(pack([LessonText((9, 9), (300,) * 9), *texts[1:]]))[0].split([9, 8, 8])
         assert torch.allclose(swapped[2], together[2], atol=1e-5), "a neighbour leaks into a text"
 
 
 def test_only_the_completion_carries_loss() -> None:
-    row = pack([Text((5, 6, 7), (40, 41))])
+    row = pack([LessonText((5, 6, 7), (40, 41))])
     assert row.targets.tolist() == [40, 41] and row.keep.tolist() == [2, 3]
 
 

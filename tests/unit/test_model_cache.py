@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seal_ray.errors import ConfigError, InfraError
-from seal_ray.models.cache import GIB, Cache
+from seal_ray.models.cache import GIB, ModelCache
 
 USER = Path(__file__).with_name("cache_user.py")
 
@@ -81,7 +81,7 @@ def test_a_model_larger_than_the_whole_cache_is_refused(tmp_path: Path) -> None:
         (folder / "weights").write_bytes(b"x" * 2000)
 
     with pytest.raises(ConfigError, match=r"model\.cache_gb"):
-        Cache(tmp_path, 1000 / GIB).take("big", make)
+        ModelCache(tmp_path, 1000 / GIB).take("big", make)
     assert entries(tmp_path) == []
 
 
@@ -90,7 +90,7 @@ def test_a_maker_that_fails_is_tried_again_by_the_next(tmp_path: Path) -> None:
         (folder / "part").write_bytes(b"x")
         raise OSError(28, "No space left on device")
 
-    cache = Cache(tmp_path)
+    cache = ModelCache(tmp_path)
     with pytest.raises(InfraError, match="No space left"):
         cache.take("model", fail)
     folder = cache.take("model", lambda folder: (folder / "weights").touch())
@@ -101,7 +101,7 @@ def test_waiting_for_another_process_has_a_deadline(tmp_path: Path) -> None:
     victim = start(tmp_path, "model", "hang")
     assert victim.stdout is not None and victim.stdout.readline() == "making\n"
     with pytest.raises(InfraError, match="held model"):
-        Cache(tmp_path, deadline=0.2).take("model", lambda folder: None)
+        ModelCache(tmp_path, deadline=0.2).take("model", lambda folder: None)
     victim.kill()
     victim.wait(timeout=60)
 
@@ -109,4 +109,4 @@ def test_waiting_for_another_process_has_a_deadline(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"model\.cache"):
-        Cache(tmp_path / "file")
+        ModelCache(tmp_path / "file")

@@ -84,7 +84,7 @@ def test_a_folder_is_used_where_it_is(tiny: Path) -> None:
 def test_a_model_that_does_not_exist_is_named_with_what_to_do(name: str, says: str) -> None:
     with pytest.raises((ConfigError, DataError), match=r"model\.name") as caught:
         models.fetch(ModelSection(name=name))
-    assert says in str(caught.value) and caught.value.mend and caught.value.exit_code == 2
+    assert says in str(caught.value) and caught.value.hint and caught.value.exit_code == 2
 
 
 def test_pickled_weights_are_refused(tiny: Path) -> None:

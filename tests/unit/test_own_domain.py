@@ -12,9 +12,9 @@ from seal_ray import config_file, models
 from seal_ray.domains import load_domain
 from seal_ray.domains.base import Domain
 from seal_ray.grading.lexical import LexicalGrader
-from seal_ray.history import Run
-from seal_ray.inner import try_wave
+from seal_ray.loops.history import Run
 from seal_ray.records import Ask, Attempt, Candidate, Failure, Recipe, Task
+from seal_ray.trials.wave import try_wave
 
 ROOT = Path(__file__).parents[2]
 GROUP = "seal_ray.domains"

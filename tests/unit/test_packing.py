@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seal_ray.policy.lessons import Lesson, Text
+from seal_ray.policy.lessons import Lesson, LessonText
 from seal_ray.policy.packing import batches, deal, fitting, hold_back
 
 
 def lesson(name: str, tokens: int = 4, task: str = "", top: int = 9) -> Lesson:
-    return Lesson(name, task or name, Text((1,), (top,) * (tokens - 1)))
+    return Lesson(name, task or name, LessonText((1,), (top,) * (tokens - 1)))
 
 
 @settings(max_examples=200, deadline=None)

@@ -150,7 +150,7 @@ def test_bad_data_is_named_with_its_place_and_mend(data, said: str) -> None:
     with pytest.raises(DataError, match=said) as caught:
         read(data)
     assert "mem://x" in caught.value.message
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

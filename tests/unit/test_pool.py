@@ -6,9 +6,9 @@ import pytest
 from fleet_simulation import VERSION, Player, Simulation, Table, attempt, section, trials
 
 from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError
-from seal_ray.fleet.actors import Reply
-from seal_ray.fleet.lease import Lease, Lost, OutOfMemory
+from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.pool import Pool
+from seal_ray.fleet.wave_lease import Lost, OutOfMemory, WaveLease
 from seal_ray.records import Attempt, Failure, Trial, Version
 
 
@@ -149,7 +149,7 @@ def test_a_worker_that_dies_twice_by_chance_does_not_cost_a_candidate() -> None:
     """The same wave is struck twice by outside hands; its candidates are split and each is scored."""
     struck = []
 
-    def behave(worker: str, lease: Lease, now: float) -> object:
+    def behave(worker: str, lease: WaveLease, now: float) -> object:
         if "t000-s0-r0" in {a.candidate.id for a in lease.attempts} and len(struck) < 2:
             struck.append(lease.id)
             return Lost("killed_worker", "SIGKILL")
@@ -169,7 +169,7 @@ def test_a_hanging_candidate_ends_within_its_bound() -> None:
 def test_stragglers_are_leased_again_and_the_first_record_counts() -> None:
     slow = {"worker-1"}
 
-    def behave(worker: str, lease: Lease, now: float) -> object:
+    def behave(worker: str, lease: WaveLease, now: float) -> object:
         return "hang" if worker in slow and now > 3 else None
 
     simulation = Simulation(nodes={"a": 3}, behave=behave)
@@ -201,7 +201,7 @@ def test_a_late_trial_is_an_event_and_not_a_second_trial() -> None:
 def test_a_silent_worker_gets_no_work_and_its_wave_is_done_elsewhere() -> None:
     simulation = Simulation(nodes={"a": 2})
 
-    def behave(worker: str, lease: Lease, now: float) -> object:
+    def behave(worker: str, lease: WaveLease, now: float) -> object:
         if worker == "worker-1":
             simulation.players["worker-1"].mute = True
             return "hang"
@@ -219,7 +219,7 @@ def test_a_worker_that_comes_back_with_another_version_loads_the_right_one_first
     simulation = Simulation(nodes={"a": 1})
     calls: list[str] = []
 
-    def behave(worker: str, lease: Lease, now: float) -> object:
+    def behave(worker: str, lease: WaveLease, now: float) -> object:
         calls.append(simulation.players[worker].version)
         if len(calls) == 1:
             simulation.players[worker].version = "something else"
@@ -290,7 +290,7 @@ def test_a_new_version_is_loaded_before_the_next_wave() -> None:
 def test_a_failure_inside_a_trial_is_handed_on_and_an_infra_one_is_tried_again() -> None:
     count = {"t000-s1-r0": 0}
 
-    def behave(worker: str, lease: Lease, now: float) -> object:
+    def behave(worker: str, lease: WaveLease, now: float) -> object:
         out = []
         for trial in trials(worker, lease):
             failure = None
@@ -309,7 +309,7 @@ def test_a_failure_inside_a_trial_is_handed_on_and_an_infra_one_is_tried_again()
 def test_a_trial_that_is_missing_from_a_wave_is_tried_again() -> None:
     dropped: list[str] = []
 
-    def behave(worker: str, lease: Lease, now: float) -> object:
+    def behave(worker: str, lease: WaveLease, now: float) -> object:
         found = trials(worker, lease)
         if not dropped:
             dropped.append(found[0].candidate)
@@ -478,7 +478,7 @@ def test_trials_that_come_with_bad_news_are_handed_out_first() -> None:
             self.start_seconds = 1.0 if player.name == "worker-1" else 2.0
             self.start_error = None
             if player.name == "worker-2":
-                self._later(2.0, lambda: Reply(ticket, error=DataError("no model")))
+                self._later(2.0, lambda: ActorReply(ticket, error=DataError("no model")))
             else:
                 super()._load_version(player, ticket, version, adapter)
 

@@ -19,7 +19,7 @@ from recorded_run import record
 from typer.testing import CliRunner
 
 from seal_ray.cli import app
-from seal_ray.history import Run
+from seal_ray.loops.history import Run
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "jobs/README.md", "cluster/README.md"]

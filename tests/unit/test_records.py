@@ -90,7 +90,7 @@ def test_every_error_survives_the_trip_between_processes() -> None:
     kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.SealError)]
     assert len(kinds) > 8
     for kind in kinds:
-        back = pickle.loads(pickle.dumps(kind("what", mend="how")))
+        back = pickle.loads(pickle.dumps(kind("what", hint="how")))
         assert (type(back), str(back)) == (kind, "what; how")
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from recorded_run import HOSTILE, record
 
-from seal_ray.commands import reporting
-from seal_ray.commands.reading import Reader
+from seal_ray.commands import report
+from seal_ray.commands.task_pages import Reader
 from seal_ray.config import Config
 from seal_ray.domains.knowledge import training_texts
 from seal_ray.errors import ConfigError
-from seal_ray.history import Run
+from seal_ray.loops.history import Run
 from seal_ray.observe.report import LIMITS, Page, compose
 from seal_ray.observe.timeline import timeline
 from seal_ray.records import Candidate, Event, Json
@@ -37,13 +37,13 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def pages(uri: str) -> dict[str, Page]:
-    return {str(p.task["id"]): p for p in reporting.pages(Run(uri))}
+    return {str(p.task["id"]): p for p in report.pages(Run(uri))}
 
 
 @pytest.fixture(scope="module")
 def html(uri: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     to = tmp_path_factory.mktemp("report") / "sub" / "report.html"
-    reporting.write(Run(uri), to)
+    report.write(Run(uri), to)
     return to.read_text(encoding="utf-8")
 
 
@@ -95,7 +95,7 @@ def test_the_page_is_part_of_the_package() -> None:
 
 def test_figures_are_those_of_the_ledger(uri: str) -> None:
     run = Run(uri)
-    told = reporting.overview(run)
+    told = report.overview(run)
     assert [r["round"] for r in told["rounds"]] == [1, 2] and told["committed"] == 2 and told["state"] == "done"
     for mine, row, found in zip(told["rounds"], run.table(), run.rounds(), strict=True):
         assert mine["arms"] == row["arms"] and mine["reliability"] == row["reliability"]
@@ -150,7 +150,7 @@ def test_what_failed_shows_as_failed_and_has_no_number(pages: dict[str, Page]) -
 
 
 def test_failures_are_counted_by_kind(uri: str) -> None:
-    lines = [(f["round"], f["what"], f["kind"], f["count"]) for f in reporting.overview(Run(uri))["failures"]]
+    lines = [(f["round"], f["what"], f["kind"], f["count"]) for f in report.overview(Run(uri))["failures"]]
     assert sorted(lines) == [
         (1, "edit", "no_text", 1),
         (1, "trial of an edit", "nan_loss", 1),
@@ -160,7 +160,7 @@ def test_failures_are_counted_by_kind(uri: str) -> None:
 
 def test_directives_are_shown_as_what_they_say_and_one_verdict_stands_for_several_views(tmp_path: Path) -> None:
     record(str(tmp_path), puzzles=True)
-    page = next(p for p in reporting.pages(Run(str(tmp_path))) if p.task["id"] == "puzzle-1-1")
+    page = next(p for p in report.pages(Run(str(tmp_path))) if p.task["id"] == "puzzle-1-1")
     assert page.body["edits"][0]["content"]["learning_rate"] == 0.001 and page.body["edits"][0]["trained"] is None
     assert page.body["questions"] == [
         {"id": "0", "text": "output of test 1", "gold": [[[8, 7]]], "parts": ["0/v0", "0/v1"]}
@@ -179,7 +179,7 @@ def test_a_deleted_task_shows_as_deleted_and_none_of_its_texts_is_left(tmp_path:
     ledger.delete_task("harbour-1-1")
     ledger.close()
     run = Run(str(tmp_path / "run"))
-    reporting.write(run, tmp_path / "report.html")
+    report.write(run, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     told = embedded(html)["overview"]
     assert [len(r["deleted"]) for r in told["rounds"]] == [1]
@@ -194,10 +194,10 @@ def test_an_open_round_says_what_was_not_tried_yet(tmp_path: Path) -> None:
     ledger.round(2).append("candidates", Candidate("c" * 32, "harbour-2-0", "edit", None, 0, 5, 5, None))
     ledger.close()
     run = Run(str(tmp_path))
-    told = reporting.overview(run)
+    told = report.overview(run)
     assert [(r["committed"], r["untried"]) for r in told["rounds"]] == [(True, 0), (False, 1)]
     assert told["rounds"][1]["arms"] is None and told["state"] == "Interrupted"
-    open_page = next(p for p in reporting.pages(run) if p.task["id"] == "harbour-2-0")
+    open_page = next(p for p in report.pages(run) if p.task["id"] == "harbour-2-0")
     assert [c["state"] for c in open_page.body["alone"]].count("waiting") == 1
     assert open_page.body["edits"][0]["reward"] is None
 
@@ -216,7 +216,7 @@ def test_a_candidate_without_a_trial_in_a_committed_round_was_lost(tmp_path: Pat
 
 def test_a_run_that_has_not_begun_makes_a_page_too(tmp_path: Path) -> None:
     Ledger(str(tmp_path / "run")).create(Config().model_dump(mode="json"), {}, 1)
-    made = reporting.write(Run(str(tmp_path / "run")), tmp_path / "report.html")
+    made = report.write(Run(str(tmp_path / "run")), tmp_path / "report.html")
     told = embedded(made.html.decode())["overview"]
     assert made.tasks == 0 and told["rounds"] == [] and told["state"] == "not begun"
 
@@ -224,7 +224,7 @@ def test_a_run_that_has_not_begun_makes_a_page_too(tmp_path: Path) -> None:
 def test_a_file_that_can_not_be_written_is_named(uri: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file/report.html can't be written"):
-        reporting.write(Run(uri), tmp_path / "file" / "report.html")
+        report.write(Run(uri), tmp_path / "file" / "report.html")
 
 
 # keeping it small
@@ -338,7 +338,7 @@ def test_a_loss_that_was_nobodys_fault_is_counted_from_the_events(tmp_path: Path
     lost = {"candidate": "c", "task": "t", "kind": "killed_worker", "message": "it died", "blame": "infra"}
     ledger.events(Event("trial_failed", lost, 1, 1.0))
     ledger.close()
-    told = reporting.overview(Run(str(tmp_path)))["failures"]
+    told = report.overview(Run(str(tmp_path)))["failures"]
     assert {
         "round": 1,
         "what": "trial",

@@ -7,10 +7,10 @@ import pytest
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.policy.lessons import Lesson, Text
+from seal_ray.policy.lessons import Lesson, LessonText
 from seal_ray.policy.update import UpdateJob, update
 
-LESSON = Lesson("e", "t", Text((1, 2), (3, 4)))
+LESSON = Lesson("e", "t", LessonText((1, 2), (3, 4)))
 
 
 def refused(tmp_path: Path, *lessons: Lesson, **settings: object) -> None:
@@ -31,12 +31,12 @@ def test_lessons_of_two_algorithms(tmp_path: Path) -> None:
 
 def test_only_lessons_that_are_too_long(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none of the 1 lessons .*policy.max_length is 16"):
-        refused(tmp_path, Lesson("e", "t", Text((1,), (2,) * 30)), max_length=16)
+        refused(tmp_path, Lesson("e", "t", LessonText((1,), (2,) * 30)), max_length=16)
 
 
 def test_tokens_of_another_model(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="token 9999 is not in the vocabulary of 512"):
-        refused(tmp_path, Lesson("e", "t", Text((1,), (9999,))))
+        refused(tmp_path, Lesson("e", "t", LessonText((1,), (9999,))))
 
 
 def test_a_fresh_adapter_where_all_weights_are_trained(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ class PlainEngine:
         self.learner = learner.Learner(learner.build(base_folder(), None, section, seed, "float32", "cpu"))
         self.optimizer = torch.optim.AdamW([p for _, p in learner.trainable(self.learner)], weight_decay=0)
 
-    def forward(self, row: learner.Row) -> tuple[Tensor, Tensor]:
+    def forward(self, row: learner.PackedRow) -> tuple[Tensor, Tensor]:
         return self.learner(row.ids, row.positions, row.keep, row.targets)
 
-    def logits(self, row: learner.Row, *, of_base: bool) -> Tensor:
+    def logits(self, row: learner.PackedRow, *, of_base: bool) -> Tensor:
         raise NotImplementedError
 
     def backward(self, loss: Tensor) -> None:
@@ -89,9 +89,9 @@ def lessons_of(algorithm: Any, sign: float = 1.0) -> list[Lesson]:
 
 def everything() -> list[Lesson]:
     """A lesson for each edit, to take its likelihood."""
-    from seal_ray.policy.lessons import Text
+    from seal_ray.policy.lessons import LessonText
 
-    return [Lesson(e.id, e.task, Text(e.prompt_ids, e.ids)) for e in edits().values()]
+    return [Lesson(e.id, e.task, LessonText(e.prompt_ids, e.ids)) for e in edits().values()]
 
 
 def rise(before: Sequence[float], after: Sequence[float], kind: str) -> list[float]:

@@ -231,7 +231,7 @@ def build(
     if recipe.steps(1) > section.max_steps:
         raise ConfigError(
             f"inner.epochs: {recipe.epochs} passes over one example are over domain.max_steps: {section.max_steps}",
-            mend="lower the one or raise the other",
+            hint="lower the one or raise the other",
         )
     outputs = [(grid.size, task.id) for task in tasks for puzzle in puzzles(task) for grid in puzzle.outputs()]
     cells, task = max(outputs)
@@ -239,7 +239,7 @@ def build(
     if answering.max_tokens < least:
         raise ConfigError(
             f"answering.max_tokens: {answering.max_tokens} cuts off a grid of {cells} cells, as task {task} has",
-            mend=f"use {longest_grid(section.grid_format, section.max_grid)}, which any grid of domain.max_grid fits",
+            hint=f"use {longest_grid(section.grid_format, section.max_grid)}, which any grid of domain.max_grid fits",
         )
     return Arc(section, tasks, recipe=recipe, max_tokens=answering.max_tokens, chat=chat, seed=seed)
 

@@ -17,22 +17,22 @@ Grid = npt.NDArray[np.int8]
 def grid_of(value: Json, where: str) -> Grid:
     """The grid that JSON holds, or a `DataError` that names the place and what is wrong there."""
     if not isinstance(value, list) or not value or not all(isinstance(row, list) and row for row in value):
-        raise DataError(f"{where}: a grid is a list of rows of colours", mend="give at least one row with one cell")
+        raise DataError(f"{where}: a grid is a list of rows of colours", hint="give at least one row with one cell")
     widths = {len(row) for row in value}
     if len(widths) > 1:
         raise DataError(
             f"{where}: ragged grid, its rows have {', '.join(map(str, sorted(widths)))} cells",
-            mend="give every row the same length",
+            hint="give every row the same length",
         )
     height, width = len(value), len(value[0])
     if height > MAX_SIDE or width > MAX_SIDE:
-        raise DataError(f"{where}: a grid of {height} x {width}", mend=f"no side may be over {MAX_SIDE}")
+        raise DataError(f"{where}: a grid of {height} x {width}", hint=f"no side may be over {MAX_SIDE}")
     for y, row in enumerate(value):
         for x, cell in enumerate(row):
             if not isinstance(cell, int) or isinstance(cell, bool) or not 0 <= cell < COLOURS:
                 raise DataError(
                     f"{where}: row {y + 1}, cell {x + 1}: {str(cell)[:40]!r} is not a colour",
-                    mend=f"use whole numbers from 0 to {COLOURS - 1}",
+                    hint=f"use whole numbers from 0 to {COLOURS - 1}",
                 )
     return np.array(value, dtype=np.int8)
 

@@ -15,7 +15,7 @@ def read_tasks(challenges: bytes, solutions: bytes | None, source: str, solution
     if "train" in data and "test" in data:  # a file of its own for each task, as in ARC's repository
         data = {source.rsplit("/", 1)[-1].removesuffix(".json"): data}
     if not data:
-        raise DataError(f"{source}: no challenges in it", mend="give a JSON object of task ids and tasks")
+        raise DataError(f"{source}: no challenges in it", hint="give a JSON object of task ids and tasks")
     known = _object(solutions, solutions_source) if solutions is not None else None
     return [_task(name, value, source, known, solutions_source) for name, value in data.items()]
 
@@ -56,18 +56,18 @@ def _object(raw: bytes, source: str) -> dict[str, Any]:
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: not JSON ({error})", mend="give ARC's challenges or solutions as JSON") from None
+        raise DataError(f"{source}: not JSON ({error})", hint="give ARC's challenges or solutions as JSON") from None
     if not isinstance(data, dict):
-        raise DataError(f"{source}: a {type(data).__name__}", mend="give a JSON object of task ids")
+        raise DataError(f"{source}: a {type(data).__name__}", hint="give a JSON object of task ids")
     return data
 
 
 def _task(name: str, value: Any, source: str, known: Mapping[str, Any] | None, beside: str) -> Task:
     where = f"{source}: task {name}"
     if not isinstance(value, dict) or not isinstance(value.get("test"), list) or not value["test"]:
-        raise DataError(f"{where}: no test inputs", mend="a task has lists `train` and `test`")
+        raise DataError(f"{where}: no test inputs", hint="a task has lists `train` and `test`")
     if not isinstance(value.get("train"), list) or not value["train"]:
-        raise DataError(f"{where}: no demonstrations", mend="`train` must hold at least one input and its output")
+        raise DataError(f"{where}: no demonstrations", hint="`train` must hold at least one input and its output")
     train: list[Json] = []
     for i, pair in enumerate(value["train"]):
         train.append({side: _side(pair, side, f"{where}, demonstration {i + 1}") for side in ("input", "output")})
@@ -77,7 +77,7 @@ def _task(name: str, value: Any, source: str, known: Mapping[str, Any] | None, b
         at = f"{where}, test {i + 1}"
         output = _side(pair, "output", at) if isinstance(pair, dict) and "output" in pair else None
         if output is not None and outputs and outputs[i] != output:
-            raise DataError(f"{at}: its output differs from the one in {beside}", mend="leave one of the two away")
+            raise DataError(f"{at}: its output differs from the one in {beside}", hint="leave one of the two away")
         test.append({"input": _side(pair, "input", at), "output": output or (outputs[i] if outputs else None)})
     return Task(id=name, data={"train": train, "test": test})
 
@@ -88,10 +88,10 @@ def _outputs(name: str, tests: int, known: Mapping[str, Any] | None, source: str
     where = f"{source}: task {name}"
     outputs = known.get(name)
     if outputs is None:
-        raise DataError(f"{where}: no solutions for it", mend="give the solutions that belong to the challenges")
+        raise DataError(f"{where}: no solutions for it", hint="give the solutions that belong to the challenges")
     if not isinstance(outputs, list) or len(outputs) != tests:
         count = len(outputs) if isinstance(outputs, list) else 0
-        raise DataError(f"{where}: {count} solutions for {tests} test inputs", mend="give one grid for each test")
+        raise DataError(f"{where}: {count} solutions for {tests} test inputs", hint="give one grid for each test")
     for i, output in enumerate(outputs):
         grid_of(output, f"{where}, solution {i + 1}")
     return outputs
@@ -99,6 +99,6 @@ def _outputs(name: str, tests: int, known: Mapping[str, Any] | None, source: str
 
 def _side(pair: Any, side: str, where: str) -> Json:
     if not isinstance(pair, dict) or side not in pair:
-        raise DataError(f"{where}: no {side}", mend=f"give the {side} grid")
+        raise DataError(f"{where}: no {side}", hint=f"give the {side} grid")
     grid_of(pair[side], f"{where}, {side}")
     return pair[side]

@@ -16,16 +16,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from seal_ray import grading, models, observe, validation
+from seal_ray import grading, models, observe
 from seal_ray.config import MAY_CHANGE, Config, StorageSection
 from seal_ray.domains import configured
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted, SealError
-from seal_ray.explore import Exploration, Plan, explore
-from seal_ray.fleet.ask import check_nodes
 from seal_ray.fleet.crew import Crew
+from seal_ray.fleet.node_calls import check_nodes
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.grading.rubric import rate
-from seal_ray.history import Run
+from seal_ray.loops import gate_trials
+from seal_ray.loops.exploration import Exploration, Plan, explore
+from seal_ray.loops.history import Run
 from seal_ray.policy import select, versions
 from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, lessons
@@ -94,7 +95,7 @@ class Driver:
         if self._stop():
             raise Interrupted(
                 f"interrupted; everything found is kept in {self.config.run.uri}",
-                mend="the same command goes on with it",
+                hint="the same command goes on with it",
             )
         self.ledger.check()
         budget = self.config.run.budget
@@ -109,7 +110,7 @@ class Driver:
                 self._tell("budget", spent={name: amount}, limit=limit)
                 raise BudgetSpent(
                     f"run.budget.{name}: {limit:g} is spent; everything found is kept",
-                    mend="raise it to go on where this stopped",
+                    hint="raise it to go on where this stopped",
                 )
 
     # a run as rounds
@@ -140,7 +141,7 @@ class Driver:
         self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
         self.train_tasks = list(self.domain.tasks("train"))
         if not self.train_tasks:
-            raise ConfigError("domain.validation and domain.test leave no tasks to train on", mend="lower one of them")
+            raise ConfigError("domain.validation and domain.test leave no tasks to train on", hint="lower one of them")
         self.base = models.digest_of(self.folder)
         self._scratch = tempfile.mkdtemp(prefix="seal-ray-")
         self._sinks = observe.build(config.observe, config)
@@ -167,15 +168,15 @@ class Driver:
         uri, wish = self.config.run.uri, self.config.run.resume
         if not self.ledger.exists():
             if wish == "must":
-                raise ConfigError(f"run.resume: must, but there is no run at {uri}", mend="check run.uri")
+                raise ConfigError(f"run.resume: must, but there is no run at {uri}", hint="check run.uri")
             return False
         if wish == "never":
-            raise ConfigError(f"run.resume: never, but there is a run at {uri}", mend="choose another run.uri")
+            raise ConfigError(f"run.resume: never, but there is a run at {uri}", hint="choose another run.uri")
         differ = differences(self.ledger.run()["config"], self.config.model_dump(mode="json"))
         if differ:
             raise ConfigError(
                 f"the run at {uri} was configured otherwise: " + "; ".join(differ),
-                mend="put these back, or choose another run.uri",
+                hint="put these back, or choose another run.uri",
             )
         return True
 
@@ -196,7 +197,7 @@ class Driver:
             if absent:
                 raise InfraError(
                     f"not installed here: {', '.join(absent)}",
-                    mend="install seal-ray with its cpu or gpu extra, here and on every node",
+                    hint="install seal-ray with its cpu or gpu extra, here and on every node",
                 )
             self.crew = Crew(self.config, self.folder, self.tell)
             check_nodes(self.config)  # before a process of ours takes a device
@@ -326,7 +327,7 @@ class Driver:
             raise CoverageError(
                 f"round {found.plan.round}: only {coverage:.0%} of the candidates have a verdict, "
                 f"run.coverage wants {self.config.run.coverage:.0%}",
-                mend=f"`seal-ray status {self.config.run.uri}` says what failed; the same command tries again",
+                hint=f"`seal-ray status {self.config.run.uri}` says what failed; the same command tries again",
             )
         part.put("rewards.json", encode(worth) | {"coverage": coverage})
         self._tell(
@@ -438,7 +439,7 @@ class Driver:
             self._tell("phase_started", phase="gate", total=0)
             began = time.monotonic()
             update_known = part.get("update.json") or {}
-            result = validation.compare(
+            result = gate_trials.compare(
                 lambda plan: self._explore(part, plan),
                 self._value,
                 config=self.config,

@@ -153,7 +153,7 @@ class EngineAnswerer(Generic[S]):
             raise InfraError(
                 f"adapter {number}: vLLM gives a probe of {count} tokens the log-probability {theirs:.4f}, "
                 f"the bank that trained it {ours:.4f}; they may differ by {allowed:.4f}",
-                mend="set answering.how: bank; the engine does not answer with the weights that were trained",
+                hint="set answering.how: bank; the engine does not answer with the weights that were trained",
             )
 
     def _let_go(self) -> None:

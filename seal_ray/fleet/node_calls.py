@@ -9,7 +9,7 @@ from typing import Any
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError, InfraError, Missing, SealError
 from seal_ray.fleet import cluster
-from seal_ray.fleet.actors import sort
+from seal_ray.fleet.actors import classify
 from seal_ray.fleet.cluster import Node
 from seal_ray.software import software, unlike
 from seal_ray.storage.store import Store, is_local
@@ -60,7 +60,7 @@ def ask(
         try:
             out.append(Told(node, ray.get(ref)))
         except Exception as error:  # whatever the question raised there, as text
-            out.append(Told(node, error=_say(sort(error))))
+            out.append(Told(node, error=_say(classify(error))))
     return out
 
 
@@ -90,7 +90,7 @@ def check_nodes(config: Config) -> None:
     if problems:
         raise InfraError(
             f"the cluster's software is not the driver's: {by_node(problems)}",
-            mend="use one image, or install the same lock file, on every node and where the driver runs",
+            hint="use one image, or install the same lock file, on every node and where the driver runs",
         )
     if mine and is_local(config.run.uri):
         return
@@ -98,7 +98,7 @@ def check_nodes(config: Config) -> None:
     if problems:
         raise InfraError(
             f"run.uri: the driver reaches {config.run.uri}, but not every node does: {by_node(problems)}",
-            mend="give every node the credentials (a role, a service account) and the network that the store needs"
+            hint="give every node the credentials (a role, a service account) and the network that the store needs"
             if not is_local(config.run.uri)
             else "mount the folder on every node, or use s3://… or another store",
         )
@@ -109,7 +109,7 @@ def refuse_local(config: Config, nodes: Sequence[Node]) -> None:
     if len(nodes) > 1 and is_local(config.run.uri) and not config.storage.shared:
         raise ConfigError(
             f"run.uri: {config.run.uri} is a folder of one machine, and the cluster has {len(nodes)} nodes",
-            mend="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
+            hint="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
         )
 
 

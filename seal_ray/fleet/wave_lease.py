@@ -13,7 +13,7 @@ NOBODYS: frozenset[Cause] = frozenset({"node", "unreachable"})
 
 
 @dataclass(frozen=True)
-class Lease:
+class WaveLease:
     """What a worker is asked to try, and with which version of the policy."""
 
     id: int

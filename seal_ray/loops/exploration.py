@@ -49,7 +49,7 @@ class Samplers(Protocol):
     def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]: ...
 
 
-class Pool(Protocol):
+class TrialPool(Protocol):
     """What an exploration needs of those that try candidates."""
 
     def submit(self, attempts: Iterable[Attempt]) -> None: ...
@@ -410,7 +410,7 @@ class Exploration:
         self.sink(Event(event, data, self.plan.round))
 
 
-def explore(exploration: Exploration, samplers: Samplers | None, pool: Pool | None, tick: Tick) -> None:
+def explore(exploration: Exploration, samplers: Samplers | None, pool: TrialPool | None, tick: Tick) -> None:
     """Sample and try, side by side, until nothing is left that these samplers and this pool can do."""
     waiting = set()
     if samplers:

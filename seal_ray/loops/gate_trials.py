@@ -7,8 +7,8 @@ from seal_ray.config import Config
 from seal_ray.domains import configured
 from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError
-from seal_ray.explore import Exploration, Plan
 from seal_ray.grading.reward import RoundRewards
+from seal_ray.loops.exploration import Exploration, Plan
 from seal_ray.policy.gate import GateDecision, decide
 from seal_ray.records import Task, Version, derive_seed
 
@@ -48,7 +48,7 @@ def _draw(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
     if len(tasks) < 2:
         raise ConfigError(
             f"gate.mode: {config.gate.mode} needs validation tasks, and there are {len(tasks)}",
-            mend="raise domain.validation, or set gate.mode: off",
+            hint="raise domain.validation, or set gate.mode: off",
         )
     order = sorted(tasks, key=lambda t: t.id)
     random.Random(derive_seed(config.run.seed, "validation")).shuffle(order)

@@ -10,7 +10,7 @@ from seal_ray.errors import DataError, Missing, SealError
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.access import Access, tombstones
-from seal_ray.storage.entries import Entry, Part
+from seal_ray.storage.listing import Part, StoredObject
 from seal_ray.storage.local import LocalFiles
 from seal_ray.storage.rounds import KINDS, NAME, RoundLedger, listed, same_name
 from seal_ray.storage.segments import parse
@@ -73,7 +73,7 @@ def verify(ledger: "Ledger") -> list[Problem]:
     return found
 
 
-def _verify_round(access: Access, prefix: str, entries: Mapping[str, Entry]) -> Iterator[Problem]:
+def _verify_round(access: Access, prefix: str, entries: Mapping[str, StoredObject]) -> Iterator[Problem]:
     store = access.store
     manifest: dict[str, Json] | None = None
     faults: list[Problem] = []
@@ -105,7 +105,7 @@ def _verify_round(access: Access, prefix: str, entries: Mapping[str, Entry]) -> 
         yield Problem(path, "damaged", f"{store.uri(path)} is no segment: nobody here wrote it", grave=False)
 
 
-def _verify_listed(access: Access, entries: Mapping[str, Entry], parts: list[Part]) -> Iterator[Problem]:
+def _verify_listed(access: Access, entries: Mapping[str, StoredObject], parts: list[Part]) -> Iterator[Problem]:
     for part in parts:
         uri = access.store.uri(part.path)
         if part.path not in entries:
@@ -228,7 +228,7 @@ def _waste_of_round(access: Access, number: int) -> Iterator[Waste]:
             yield Waste(entry.path, entry.size, "damaged" if problem.grave else "of a driver that had been replaced")
 
 
-def same_stems(entries: list[Entry], prefix: str) -> list[str]:
+def same_stems(entries: list[StoredObject], prefix: str) -> list[str]:
     """The named parts of a round among these."""
     return [e.path for e in entries if e.path.count("/") == 2 and NAME.fullmatch(e.path[len(prefix) + 1 :])]
 
@@ -247,7 +247,7 @@ def delete_task(ledger: "Ledger", task_id: str) -> Deletion:
         stone = digest(["task", task_id])
         known = any(s["task"] == stone for s in tombstones(store))
         if not ours and not needles and not known:
-            raise DataError(f"{store.uri()} holds no task {task_id!r}", mend="`seal-ray inspect` lists a run's tasks")
+            raise DataError(f"{store.uri()} holds no task {task_id!r}", hint="`seal-ray inspect` lists a run's tasks")
         changed: dict[str, bytes] = {}
         removed = 0
         for path, data in texts.items():

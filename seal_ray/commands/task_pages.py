@@ -8,7 +8,7 @@ from typing import Any
 
 from seal_ray.domains.knowledge import training_texts
 from seal_ray.grading.measure import RUBRIC, measure, question_likelihoods
-from seal_ray.history import Round
+from seal_ray.loops.history import Round
 from seal_ray.observe.report import Page
 from seal_ray.records import Candidate, Choice, Edit, Json, Reward, Task, Trial, Verdict, decode, encode
 from seal_ray.storage.ledger import RoundLedger

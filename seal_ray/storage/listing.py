@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredObject:
     """One object as a listing shows it. The etag names a state of the object; it is never a digest of its bytes."""
 
     path: str

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray import __version__
-from seal_ray.commands.reading import Reader
+from seal_ray.commands.task_pages import Reader
 from seal_ray.errors import ConfigError
-from seal_ray.history import Round, Run
+from seal_ray.loops.history import Round, Run
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
 from seal_ray.records import Event, Failure, Json
@@ -25,7 +25,7 @@ def write(run: Run, to: Path) -> Report:
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_bytes(made.html)
     except OSError as error:
-        raise ConfigError(f"{to} can't be written: {error.strerror}", mend="name another file with --to") from None
+        raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another file with --to") from None
     return made
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seal_ray.errors import ConfigError
-from seal_ray.history import Round, Run
+from seal_ray.loops.history import Round, Run
 from seal_ray.records import Edit, Json, encode
 
 ARMS = {"base": "base", "context": "context alone", "edit": "mean edit", "kept": "kept edit"}
@@ -136,11 +136,11 @@ def inspect(run: Run, *, task: str = "", candidate: str = "", number: int = 0) -
             return _task(found, task)
         matching = [c for c in found.candidates if candidate and c.id.startswith(candidate)]
         if len(matching) > 1:
-            raise ConfigError(f"{candidate} is how {len(matching)} candidates begin", mend="give more of it")
+            raise ConfigError(f"{candidate} is how {len(matching)} candidates begin", hint="give more of it")
         if matching:
             return {"round": n} | _candidate(found, matching[0].id)
     what = f"task {task}" if task else f"candidate {candidate}"
-    raise ConfigError(f"{what} is in no round of {run.uri}", mend=f"`seal-ray status {run.uri} --json` lists tasks")
+    raise ConfigError(f"{what} is in no round of {run.uri}", hint=f"`seal-ray status {run.uri} --json` lists tasks")
 
 
 def _task(found: Round, task_id: str) -> dict[str, Json]:

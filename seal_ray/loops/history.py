@@ -40,7 +40,7 @@ class Run:
         self.storage = storage or StorageSection()
         self.ledger = Ledger(uri, self.storage, read_only=True)
         if not self.ledger.exists():
-            raise ConfigError(f"there is no run at {uri}", mend="`seal-ray run CONFIG` begins one")
+            raise ConfigError(f"there is no run at {uri}", hint="`seal-ray run CONFIG` begins one")
         self.record = self.ledger.run()
 
     @property

@@ -41,7 +41,7 @@ def try_wave(
     What is wrong with one candidate is its trial's failure and touches no other. Raises ValueError for a recipe that
     no candidate could be trained with on this model.
     """
-    lease = Lease(model, tokenizer, temperature, samples, tokens_limit, worker, answerer or BankAnswerer())
+    lease = WaveRun(model, tokenizer, temperature, samples, tokens_limit, worker, answerer or BankAnswerer())
     for recipe in dict.fromkeys(a.candidate.recipe for a in attempts):
         if recipe is not None:
             check_recipe(recipe, lease.frozen.layers, lease.frozen.head_name)
@@ -133,7 +133,7 @@ def _kept_unused() -> int:
     return int(ask().fordblks)
 
 
-def _without_overflow(lease: "Lease", attempts: list[Attempt], checkpointing: bool = False) -> list[Trial] | None:
+def _without_overflow(lease: "WaveRun", attempts: list[Attempt], checkpointing: bool = False) -> list[Trial] | None:
     """The trials of a wave, or None if memory ran out; by then what the wave held is given back."""
     try:
         return lease.run(attempts, checkpointing)
@@ -162,7 +162,7 @@ class Found:
             self.failure = Failure(kind, message)
 
 
-class Lease:
+class WaveRun:
     """How the waves of one lease are run."""
 
     def __init__(

@@ -17,7 +17,7 @@ FIRST_WAVE = 8  # candidates in a wave while nothing is known about how long one
 
 
 @dataclass
-class Entry:
+class QueuedAttempt:
     """A candidate on its way: what is to be tried, and what has happened to it so far."""
 
     attempt: Attempt
@@ -41,7 +41,7 @@ def work_of(attempt: Attempt) -> int:
     return BASE_WORK + trained + asked
 
 
-class Estimate:
+class WaveDuration:
     """A running estimate of the seconds that a wave takes, by its work."""
 
     def __init__(self) -> None:
@@ -65,19 +65,19 @@ class Waiting:
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._tasks: dict[str, dict[str, Entry]] = {}
-        self._apart: list[list[Entry]] = []
+        self._tasks: dict[str, dict[str, QueuedAttempt]] = {}
+        self._apart: list[list[QueuedAttempt]] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count + sum(map(len, self._apart))
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueuedAttempt) -> None:
         self._tasks.setdefault(entry.attempt.candidate.task, {})[entry.id] = entry
         self._count += 1
         entry.waiting = True
 
-    def add_apart(self, groups: Iterable[list[Entry]]) -> None:
+    def add_apart(self, groups: Iterable[list[QueuedAttempt]]) -> None:
         """Groups under suspicion: each is leased by itself, and with nobody else."""
         for group in groups:
             for entry in group:
@@ -85,7 +85,7 @@ class Waiting:
             if group:
                 self._apart.append(group)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: QueuedAttempt) -> None:
         entry.waiting = False
         task = self._tasks.get(entry.attempt.candidate.task, {})
         if task.pop(entry.id, None):
@@ -98,13 +98,13 @@ class Waiting:
                 group.remove(entry)
         self._apart = [g for g in self._apart if g]
 
-    def cut_apart(self) -> list[Entry]:
+    def cut_apart(self) -> list[QueuedAttempt]:
         wave = self._apart.pop(0) if self._apart else []
         for entry in wave:
             entry.waiting = False
         return wave
 
-    def cut(self, size: int, now: float, patience: float, most_work: float) -> list[Entry]:
+    def cut(self, size: int, now: float, patience: float, most_work: float) -> list[QueuedAttempt]:
         """The next wave of at most `size`; nothing if it would not be full and may still wait."""
         if not self._count:
             return []
@@ -126,7 +126,7 @@ class Waiting:
         return wave
 
 
-def _like(pool: list[Entry], start: int, size: int, most_work: float) -> list[Entry]:
+def _like(pool: list[QueuedAttempt], start: int, size: int, most_work: float) -> list[QueuedAttempt]:
     """The entries nearest in step count to the one at `start`, itself among them."""
     low = high = start
     anchor = pool[start].attempt.steps
@@ -148,7 +148,7 @@ def _like(pool: list[Entry], start: int, size: int, most_work: float) -> list[En
     return pool[low : high + 1]
 
 
-def split(wave: list[Entry]) -> list[list[Entry]]:
+def split(wave: list[QueuedAttempt]) -> list[list[QueuedAttempt]]:
     """A wave that was brought down, in up to four parts, to find who did it."""
     parts = min(4, len(wave))
     return [wave[len(wave) * i // parts : len(wave) * (i + 1) // parts] for i in range(parts)]

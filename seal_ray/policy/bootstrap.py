@@ -37,7 +37,7 @@ def per_task(scores: Scores) -> dict[str, float]:
     for task, values in scores.items():
         numbers = [float(v) for v in values] if isinstance(values, Sequence) else [float(values)]
         if not all(math.isfinite(v) for v in numbers):
-            raise CoverageError(f"task {task} has a score that is not a number", mend="look at its trials and verdicts")
+            raise CoverageError(f"task {task} has a score that is not a number", hint="look at its trials and verdicts")
         if numbers:
             found[task] = sum(numbers) / len(numbers)
     return found
@@ -47,7 +47,7 @@ def estimate(scores: Scores) -> Estimate:
     """Mean and standard error over tasks. With fewer than two tasks the error is not known and given as infinite."""
     values = np.array(list(per_task(scores).values()))
     if not len(values):
-        raise CoverageError("an arm without a single score can't be summed up", mend="look at what failed")
+        raise CoverageError("an arm without a single score can't be summed up", hint="look at what failed")
     error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
     return Estimate(float(values.mean()), error, len(values))
 
@@ -59,7 +59,7 @@ def paired(first: Scores, second: Scores, *, seed: int, confidence: float = 0.95
     if len(common) < 2:
         raise CoverageError(
             f"two arms have {len(common)} tasks in common, and a comparison needs 2 or more",
-            mend="look at what failed, or compare on more tasks",
+            hint="look at what failed, or compare on more tasks",
         )
     gains = np.array([b[t] - a[t] for t in common])
     random = np.random.Generator(np.random.PCG64(seed))

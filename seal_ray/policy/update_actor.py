@@ -28,7 +28,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Crew:
+class TrainerCount:
     """The workers of an update."""
 
     number: int
@@ -42,7 +42,7 @@ class Crew:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class UpdateOutcome:
     """How one attempt ended: with a value, or with an error that may or may not be worth another attempt."""
 
     value: Any = None
@@ -61,7 +61,9 @@ class Desk:
         self._seen = False
         self._kept: dict[str, Any] = {}
 
-    def fit(self, train: Callable[[dict[str, Any]], Any], payload: list[Any], crew: Crew, limits: Limits) -> Outcome:
+    def fit(
+        self, train: Callable[[dict[str, Any]], Any], payload: list[Any], crew: TrainerCount, limits: Limits
+    ) -> UpdateOutcome:
         """Run `train` on every worker, once."""
         import tempfile
 
@@ -114,7 +116,7 @@ class Desk:
                 ),
             )
             try:
-                return Outcome(value=trainer.fit().return_value)
+                return UpdateOutcome(value=trainer.fit().return_value)
             except Exception as error:  # whatever it is, it must cross to the driver as an error of ours
                 return judge(error, crew, limits)
 
@@ -155,7 +157,7 @@ class Desk:
             return news, time.monotonic() - self._sign, self._seen
 
 
-def judge(error: Exception, crew: Crew, limits: Limits) -> Outcome:
+def judge(error: Exception, crew: TrainerCount, limits: Limits) -> UpdateOutcome:
     """What an attempt's error means, and whether another attempt may help."""
     from ray.exceptions import RayError
     from ray.train.v2._internal.exceptions import InsufficientClusterResourcesError, WorkerGroupStartupTimeoutError
@@ -164,24 +166,24 @@ def judge(error: Exception, crew: Crew, limits: Limits) -> Outcome:
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if isinstance(cause, (WorkerGroupStartupTimeoutError, InsufficientClusterResourcesError)):
-            return Outcome(
+            return UpdateOutcome(
                 error=PlacementError(
                     f"the policy update needs {crew} and did not get it within {limits.start:g} s",
-                    mend="lower placement.trainers or trainer_cpus, free the cluster, or raise policy.worker_timeout",
+                    hint="lower placement.trainers or trainer_cpus, free the cluster, or raise policy.worker_timeout",
                 )
             )
-        return Outcome(error=InfraError(f"the policy update could not be started: {cause}"), again=True)
+        return UpdateOutcome(error=InfraError(f"the policy update could not be started: {cause}"), again=True)
     failures = dict(sorted(error.worker_failures.items())) if isinstance(error, WorkerGroupError) else {0: error}
     for failure in failures.values():
         if isinstance(failure, SealError):
-            return Outcome(error=failure)
+            return UpdateOutcome(error=failure)
     for rank, failure in failures.items():
         if type(failure).__name__ == "OutOfMemoryError" or isinstance(failure, MemoryError):
-            mend = "lower policy.micro_batch_tokens, or use zero_stage: 3, offload: cpu or more trainers"
-            return Outcome(error=InfraError(f"worker {rank} of the policy update ran out of memory", mend=mend))
+            hint = "lower policy.micro_batch_tokens, or use zero_stage: 3, offload: cpu or more trainers"
+            return UpdateOutcome(error=InfraError(f"worker {rank} of the policy update ran out of memory", hint=hint))
     text = "; ".join(f"worker {rank}: {type(f).__name__}: {_first_line(f)}" for rank, f in failures.items())
     lost = any(isinstance(f, RayError) or _lost_peer(f) for f in failures.values())
-    return Outcome(error=InfraError(f"the policy update failed: {text}"), again=lost)
+    return UpdateOutcome(error=InfraError(f"the policy update failed: {text}"), again=lost)
 
 
 def _lost_peer(failure: Exception) -> bool:

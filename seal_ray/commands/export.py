@@ -6,7 +6,7 @@ from typing import Literal, cast
 
 from seal_ray import models
 from seal_ray.errors import ConfigError
-from seal_ray.history import Run
+from seal_ray.loops.history import Run
 from seal_ray.policy import versions
 from seal_ray.policy.export import Exported
 from seal_ray.policy.export import export as write
@@ -16,14 +16,14 @@ from seal_ray.records import Version, decode
 def export(run: Run, to: Path, *, kind: str, number: int) -> Exported:
     """Write the version that was current after a round; 0 is the latest committed one."""
     if kind not in {"merged", "adapter"}:
-        raise ConfigError(f"--as {kind}: no such form", mend="use merged or adapter")
+        raise ConfigError(f"--as {kind}: no such form", hint="use merged or adapter")
     number = number or run.latest
     manifest = run.ledger.manifest(number) if number else None
     if not manifest:
-        raise ConfigError(f"round {number} of {run.uri} is not committed", mend="`seal-ray status` lists the rounds")
+        raise ConfigError(f"round {number} of {run.uri} is not committed", hint="`seal-ray status` lists the rounds")
     version = decode(Version, manifest["version"])
     if version.path is None:
-        raise ConfigError(f"after round {number} the base model is current", mend="there is nothing to export")
+        raise ConfigError(f"after round {number} the base model is current", hint="there is nothing to export")
     base = models.fetch(run.config.model, run.config.storage)
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
         _, made_in, name = version.path.split("/")

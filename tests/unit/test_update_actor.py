@@ -7,9 +7,9 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, Wo
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from seal_ray.errors import DataError, InfraError, PlacementError
-from seal_ray.policy.desk import Crew, Desk, Limits, judge
+from seal_ray.policy.update_actor import Desk, Limits, TrainerCount, judge
 
-CREW, LIMITS = Crew(2, True, 4, {}), Limits(60, 60, 60)
+CREW, LIMITS = TrainerCount(2, True, 4, {}), Limits(60, 60, 60)
 
 
 def failed(*failures: Exception) -> WorkerGroupError:

@@ -14,9 +14,9 @@ from ray.cluster_utils import Cluster
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError
-from seal_ray.fleet import ask, cluster
+from seal_ray.fleet import cluster, node_calls
 from seal_ray.fleet.actors import wait_until
-from seal_ray.fleet.ask import Told, check_nodes
+from seal_ray.fleet.node_calls import Told, check_nodes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
 
@@ -81,7 +81,7 @@ def test_a_store_that_the_driver_reaches_and_the_workers_do_not_is_refused(
             check_nodes(config)
     message = str(caught.value)
     assert f"the driver reaches s3://{name}/run, but not every node does" in message
-    assert "redentials" in message and "role" in caught.value.mend
+    assert "redentials" in message and "role" in caught.value.hint
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in message
 
 
@@ -107,7 +107,7 @@ def test_a_node_with_other_software_is_refused(tmp_path: Path, monkeypatch: pyte
             check_nodes(config)
         assert not (tmp_path / "run").exists()
         # a node that leaves while it is asked is no reason to refuse the run
-        real = ask.ask
+        real = node_calls.ask
 
         def leaving(*args: Any, **more: Any) -> list[Told]:
             told = real(*args, **more)
@@ -116,7 +116,7 @@ def test_a_node_with_other_software_is_refused(tmp_path: Path, monkeypatch: pyte
             wait_until(lambda: len(cluster.resources()) == 1, 60)
             return told
 
-        monkeypatch.setattr(ask, "ask", leaving)
+        monkeypatch.setattr(node_calls, "ask", leaving)
         check_nodes(config)
     finally:
         ray.shutdown()

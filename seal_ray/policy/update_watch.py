@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.errors import InfraError
-from seal_ray.policy.desk import Crew, Limits, Outcome
 from seal_ray.policy.job import StepLog
+from seal_ray.policy.update_actor import Limits, TrainerCount, UpdateOutcome
 from seal_ray.records import Event
 
 POLL_SECONDS = 0.2
@@ -26,7 +26,7 @@ class Watch:
         self._groups: set[str] = set()
 
     def attempts(
-        self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: Crew, limits: Limits, retries: int
+        self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: TrainerCount, limits: Limits, retries: int
     ) -> tuple[Any, int]:
         """What `train` returns on the first worker, and how many attempts it took."""
         for attempt in range(1, retries + 2):
@@ -40,7 +40,9 @@ class Watch:
             )
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: Crew, limits: Limits) -> Outcome:
+    def _attempt(
+        self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: TrainerCount, limits: Limits
+    ) -> UpdateOutcome:
         import ray
 
         # in a list, the payload travels as a reference
@@ -54,7 +56,7 @@ class Watch:
                 # not tried again: workers that hang in a kernel end with their desk, and only with it
                 raise InfraError(
                     f"the policy update gave no sign of life for {quiet:.0f} s",
-                    mend="look at the workers' logs; where a step does take that long, raise policy.hang_timeout",
+                    hint="look at the workers' logs; where a step does take that long, raise policy.hang_timeout",
                 )
 
     def drain(self) -> tuple[float, bool]:

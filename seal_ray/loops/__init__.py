@@ -1,0 +1,1 @@
+"""What is done on a cluster and kept in a ledger: rounds, the gate's trials, evaluations."""
