@@ -34,6 +34,7 @@ from seal_ray.records import (
 )
 from seal_ray.storage.codec import text
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
 
 EDITS, REPEATS, QUESTIONS, GOLDS = 5, 3, 5, 3
 
@@ -128,7 +129,7 @@ def measure(uri: str, settings: StorageSection, candidates: int, rate: float) ->
     out["read_committed_seconds"] = time.perf_counter() - before
     assert counts["trials"] == candidates, counts
     before = time.perf_counter()
-    assert Ledger(uri, settings, read_only=True).verify() == []
+    assert verify(Ledger(uri, settings, read_only=True)) == []
     out["verify_seconds"] = time.perf_counter() - before
     return out
 

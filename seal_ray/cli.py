@@ -282,7 +282,9 @@ def submit(
 @app.command()
 def verify(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
     """Check every digest of a run."""
-    problems = [str(p) for p in _open(uri, endpoint).ledger.verify()]
+    from seal_ray.storage.verification import verify as check
+
+    problems = [str(p) for p in check(_open(uri, endpoint).ledger)]
     _show({"problems": problems}, "\n".join(problems) or f"{uri} is whole", as_json)
     if problems:
         raise typer.Exit(3)
@@ -296,8 +298,10 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """List what no reader of a run looks at any more, or delete it."""
+    from seal_ray.storage.garbage import gc as clear
+
     with _writable(uri, endpoint) as ledger:
-        waste = [str(w) for w in ledger.gc(dry_run=not delete_)]
+        waste = [str(w) for w in clear(ledger, dry_run=not delete_)]
     _show({"waste": waste, "deleted": delete_}, "\n".join(waste) or "nothing can go", as_json)
 
 
@@ -309,8 +313,10 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Take a task's texts out of a run, everywhere, and leave a tombstone."""
+    from seal_ray.storage.deletion import delete_task
+
     with _writable(uri, endpoint) as ledger:
-        done = str(ledger.delete_task(task))
+        done = str(delete_task(ledger, task))
     _show({"deleted": done}, done, as_json)
 
 

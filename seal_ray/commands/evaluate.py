@@ -18,7 +18,7 @@ from seal_ray.loops.history import Run
 from seal_ray.loops.rounds import Driver
 from seal_ray.policy import bootstrap, versions
 from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version, derive_seed, digest, encode
-from seal_ray.storage.documents import read_document
+from seal_ray.storage.input_files import read_document
 from seal_ray.storage.ledger import RoundLedger
 
 ARMS = (

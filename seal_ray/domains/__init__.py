@@ -8,7 +8,7 @@ from seal_ray.config import AnsweringSection, Config
 from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError
 from seal_ray.records import Recipe
-from seal_ray.storage.documents import read_document
+from seal_ray.storage.input_files import read_document
 
 GROUP = "seal_ray.domains"
 

@@ -19,7 +19,7 @@ from seal_ray.models.files import WANTED, check, check_names
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
-    from seal_ray.storage.listing import StoredObject
+    from seal_ray.storage.objects import StoredObject
     from seal_ray.storage.store import Store
 
 log = logging.getLogger(__name__)

@@ -6,96 +6,22 @@ so that whatever an older epoch writes later is ignored by every reader.
 """
 
 import contextlib
-import os
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, Fenced, InfraError, Missing, StorageError
 from seal_ray.records import Json
 from seal_ray.storage import codec
-from seal_ray.storage.segments import parse
+from seal_ray.storage.process_identity import is_dead, this_process
+from seal_ray.storage.seen import Seen
 from seal_ray.storage.store import Store
 
 EPOCH = re.compile(r"(\d{6})\.json")
-SEEN = re.compile(r"(\d{6})\.seen\.json")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What counts: everything written in `epoch` or later, and of older epochs only what is listed here."""
-
-    epoch: int = 0
-    files: frozenset[str] = frozenset()
-    segments: Mapping[str, Mapping[int, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
-    committed: int = 0  # rounds up to this one were whole at the take-over
-
-    def accepts(self, path: str) -> bool | None:
-        """None: its path does not tell, look at the epoch inside."""
-        segment = parse(path)
-        if not segment:
-            return True if path in self.files else None
-        folder, epoch, number = segment
-        if epoch >= self.epoch:
-            return True
-        return any(a <= number <= b for a, b in self.segments.get(folder, {}).get(epoch, ()))
-
-    def expected(self, folder: str) -> list[tuple[int, int]]:
-        """Epoch and number of every older segment that must be in that folder."""
-        found = self.segments.get(folder, {})
-        return [(e, n) for e in sorted(found) for a, b in found[e] for n in range(a, b + 1)]
-
-    def below(self, prefix: str) -> tuple[list[str], dict[str, Mapping[int, tuple[tuple[int, int], ...]]]]:
-        files = [f for f in self.files if f.startswith(prefix)]
-        return files, {f: s for f, s in self.segments.items() if f.startswith(prefix)}
-
-    def as_json(self) -> Json:
-        return {
-            "epoch": self.epoch,
-            "committed": self.committed,
-            "files": sorted(self.files),
-            "segments": {
-                folder: {str(e): [list(r) for r in ranges] for e, ranges in sorted(epochs.items())}
-                for folder, epochs in sorted(self.segments.items())
-            },
-        }
-
-    @staticmethod
-    def from_json(value: Json) -> "Seen":
-        return Seen(
-            value["epoch"],
-            frozenset(value["files"]),
-            {
-                folder: {int(e): tuple((a, b) for a, b in ranges) for e, ranges in epochs.items()}
-                for folder, epochs in value["segments"].items()
-            },
-            value["committed"],
-        )
-
-
-def ranges(paths: Iterable[str]) -> dict[str, dict[int, tuple[tuple[int, int], ...]]]:
-    """The segments among these paths, as folder -> epoch -> runs of numbers."""
-    numbers: dict[str, dict[int, list[int]]] = {}
-    for path in paths:
-        segment = parse(path)
-        if segment:
-            folder, epoch, number = segment
-            numbers.setdefault(folder, {}).setdefault(epoch, []).append(number)
-    out: dict[str, dict[int, tuple[tuple[int, int], ...]]] = {}
-    for folder, epochs in numbers.items():
-        for epoch, found in epochs.items():
-            runs: list[tuple[int, int]] = []
-            for n in sorted(found):
-                if runs and n == runs[-1][1] + 1:
-                    runs[-1] = (runs[-1][0], n)
-                else:
-                    runs.append((n, n))
-            out.setdefault(folder, {})[epoch] = tuple(runs)
-    return out
 
 
 def epoch_path(number: int) -> str:
@@ -105,16 +31,6 @@ def epoch_path(number: int) -> str:
 def highest(store: Store) -> int:
     """The epoch that is on; 0 if there was none."""
     return max((int(m[1]) for n in store.names("epochs/") if (m := EPOCH.fullmatch(n))), default=0)
-
-
-def read_seen(store: Store) -> Seen:
-    """What the last take-over that came to the end of its look-around found."""
-    last = max((int(m[1]) for n in store.names("epochs/") if (m := SEEN.fullmatch(n))), default=0)
-    if not last:
-        return Seen()
-    path = f"epochs/{last:06d}.seen.json"
-    value, _ = codec.unpack_part(store.read(path), store.uri(path))
-    return Seen.from_json(value)
 
 
 class Hold:
@@ -193,7 +109,7 @@ def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int
     if top:
         _refuse_if_held(store, top)
     asked = clock()
-    mine = {"owner": owner, "lease": settings.lease, "nonce": uuid.uuid4().hex, "process": _process()}
+    mine = {"owner": owner, "lease": settings.lease, "nonce": uuid.uuid4().hex, "process": this_process()}
     try:
         store.create(epoch_path(top + 1), codec.pack_part("epoch", top + 1, mine))
     except AlreadyThere:
@@ -241,7 +157,7 @@ def alive(store: Store, epoch: int) -> Alive | None:
         found = holder(store, epoch)
     except codec.Damaged:
         return None  # written whole or not at all: somebody's hand was in it, and nobody can hold it
-    if store.exists(f"epochs/{epoch:06d}.end.json") or _is_dead(found["process"]):
+    if store.exists(f"epochs/{epoch:06d}.end.json") or is_dead(found["process"]):
         return None
     try:
         beat = store.info(f"epochs/{epoch:06d}.beat.json").modified
@@ -262,34 +178,6 @@ def _refuse_if_held(store: Store, epoch: int) -> None:
         f"{store.uri()} is driven by {found.owner} (epoch {epoch}), by its last sign of life until {when}",
         hint=f"stop that driver, or if it is dead start the same command again in {found.until - found.now:.0f} s",
     )
-
-
-def _process() -> dict[str, Json]:
-    """Names this process beyond doubt: machine boot, process-id namespace, id and start time."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            boot = file.read().strip()
-        return {"boot": boot, "space": os.readlink("/proc/self/ns/pid"), "pid": os.getpid(), "born": _born(os.getpid())}
-    except OSError:
-        return {}
-
-
-def _is_dead(process: Mapping[str, Json]) -> bool:
-    """Whether a holder is gone for certain: it ran where we run and is no more. Saves waiting out its lease."""
-    mine = _process()
-    if not mine or any(process.get(k) != mine[k] for k in ("boot", "space")):
-        return False
-    return _born(process["pid"]) != process["born"]
-
-
-def _born(pid: int) -> str:
-    """When a process started, in ticks since boot; empty for one that is gone or only waits to be buried."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]
 
 
 def clock() -> float:

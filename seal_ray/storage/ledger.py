@@ -10,6 +10,7 @@ events/…                    what happened, in segments
 tombstones/…                which tasks were deleted, and what the objects became that held their texts
 """
 
+import contextlib
 import json
 import re
 import threading
@@ -20,12 +21,12 @@ from typing import Any
 from seal_ray.config import StorageSection
 from seal_ray.errors import Fenced, LedgerError, Missing, StorageError
 from seal_ray.records import Event, Json, digest, encode
-from seal_ray.storage import codec, epochs, maintenance
-from seal_ray.storage.access import Access
+from seal_ray.storage import codec, epochs
 from seal_ray.storage.codec import Damaged
-from seal_ray.storage.decoding import decoder
-from seal_ray.storage.epochs import Seen
+from seal_ray.storage.connection import Connection
+from seal_ray.storage.record_decoder import decoder
 from seal_ray.storage.rounds import RoundLedger
+from seal_ray.storage.seen import Seen, ranges, read_seen
 from seal_ray.storage.segments import Writer
 from seal_ray.storage.store import Sink, Store
 
@@ -43,8 +44,8 @@ class Ledger:
         self.store = Store(uri, self.settings, sink)
         self.uri = self.store.uri()
         self.read_only = read_only
-        self._access = Access(self.store, self.settings, read_only=read_only)
-        self._access.sink = sink
+        self._connection = Connection(self.store, self.settings, read_only=read_only)
+        self._connection.sink = sink
         self._rounds: dict[int, RoundLedger] = {}
         self._lock = threading.RLock()
         self._probed = False
@@ -82,13 +83,13 @@ class Ledger:
         if self.read_only:
             raise LedgerError(f"{self.uri} was opened to read only")
         with self._lock:
-            if self._access.hold:
-                return self._access.hold.epoch
+            if self._connection.hold:
+                return self._connection.hold.epoch
             self._probe()
             hold, seen = epochs.take(self.store, self.settings, owner, self._look)
             writer = Writer(self.store, self.settings, hold.epoch, hold.check)
-            self._access.pin(seen)
-            self._access.hold, self._access.writer = hold, writer
+            self._connection.pin(seen)
+            self._connection.hold, self._connection.writer = hold, writer
             for part in self._rounds.values():
                 part.forget()
             return hold.epoch
@@ -105,13 +106,13 @@ class Ledger:
 
     def check(self) -> None:
         """Raise `Fenced` if somebody else has taken over. Cheap: the heartbeat asks, this looks at the answer."""
-        if self._access.hold:
-            self._access.hold.check()
+        if self._connection.hold:
+            self._connection.hold.check()
 
     def release(self, within: float | None = None) -> None:
         """Bring what was appended into the store and hand the run over, at once. `within` bounds both, in seconds."""
         with self._lock:
-            hold, writer = self._access.hold, self._access.writer
+            hold, writer = self._connection.hold, self._connection.writer
             if hold is None or writer is None:
                 return
             if within is not None:
@@ -119,8 +120,8 @@ class Ledger:
             try:
                 writer.flush(within=within)
             finally:
-                self._access.hold = self._access.writer = None
-                self._access.unpin()
+                self._connection.hold = self._connection.writer = None
+                self._connection.unpin()
                 self._rounds.clear()
                 writer.close()
                 self._end(hold, self.store.give_up)
@@ -154,17 +155,29 @@ class Ledger:
         finally:
             self.store.close()
 
+    @contextlib.contextmanager
+    def held(self, owner: str) -> Iterator[None]:
+        """Drive the run for a moment, unless this process does already."""
+        if self.holds:
+            yield
+            return
+        self.acquire(owner)
+        try:
+            yield
+        finally:
+            self.release()
+
     @property
     def holds(self) -> bool:
         """Whether this process drives the run."""
-        return self._access.hold is not None
+        return self._connection.hold is not None
 
     # rounds
 
     def round(self, number: int) -> RoundLedger:
         with self._lock:
             if number not in self._rounds:
-                self._rounds[number] = RoundLedger(self._access, number)
+                self._rounds[number] = RoundLedger(self._connection, number)
             return self._rounds[number]
 
     def rounds(self) -> list[int]:
@@ -183,12 +196,12 @@ class Ledger:
     def events(self, event: Event) -> None:
         """Append to the event stream. Before the take-over events wait; after the release they are dropped."""
         if not self.read_only:
-            self._access.tell(event)
+            self._connection.tell(event)
 
     def read_events(self) -> Iterator[Event]:
         """Every event in the order of its driver's telling. Damaged segments are passed over: nothing rests on them."""
         read = decoder(Event)
-        seen = self._access.seen()
+        seen = self._connection.seen()
         paths = [e.path for e in self.store.list("events/") if seen.accepts(e.path)]
         for path, data in zip(paths, self.store.read_many(paths), strict=True):
             if isinstance(data, StorageError):
@@ -201,26 +214,12 @@ class Ledger:
 
     def flush(self, within: float | None = None) -> None:
         """Come back when everything appended is safe in the store; raises if an upload failed."""
-        if self._access.writer:
-            self._access.writer.flush(within=within)
-
-    # upkeep
-
-    def verify(self) -> "list[maintenance.Problem]":
-        """Read everything and name what is not as it should be."""
-        return maintenance.verify(self)
-
-    def gc(self, dry_run: bool = True) -> "list[maintenance.Waste]":
-        """What no reader looks at any more; without `dry_run` it is deleted."""
-        return maintenance.gc(self, dry_run=dry_run)
-
-    def delete_task(self, task_id: str) -> "maintenance.Deletion":
-        """Take a task's texts out of every object, and leave a tombstone."""
-        return maintenance.delete_task(self, task_id)
+        if self._connection.writer:
+            self._connection.writer.flush(within=within)
 
     def forget(self) -> None:
         """Look everything up again: objects were rewritten."""
-        self._access.forget_tombstones()
+        self._connection.forget_tombstones()
         for part in self._rounds.values():
             part.forget()
 
@@ -233,8 +232,8 @@ class Ledger:
 
     def _look(self, epoch: int) -> Seen:
         """What counts for the driver of this epoch: what the one before could know of, and what came since."""
-        before = epochs.read_seen(self.store)
-        reader = Access(self.store, self.settings, read_only=True, seen=before)
+        before = read_seen(self.store)
+        reader = Connection(self.store, self.settings, read_only=True, seen=before)
         numbers = self.rounds()
         committed = next((n for n in reversed(numbers) if RoundLedger(reader, n).manifest() is not None), 0)
         settled = min(committed, before.committed)
@@ -253,7 +252,7 @@ class Ledger:
                     files.add(entry.path)
         for e in range(before.epoch, epoch):
             segments.update(entry.path for entry in self.store.list(f"events/e{e:06d}-"))
-        return Seen(epoch, frozenset(files), _merge(before.segments, epochs.ranges(segments)), committed)
+        return Seen(epoch, frozenset(files), _merge(before.segments, ranges(segments)), committed)
 
     def _written_since(self, before: Seen, path: str) -> bool:
         try:
@@ -275,5 +274,5 @@ def _merge(
                 n for part in (old, new) for a, b in part.get(folder, {}).get(epoch, ()) for n in range(a, b + 1)
             }
             names = [f"{folder}/e{epoch:06d}-{n:08d}.jsonl" for n in numbers]
-            out.setdefault(folder, {})[epoch] = epochs.ranges(names)[folder][epoch]
+            out.setdefault(folder, {})[epoch] = ranges(names)[folder][epoch]
     return out

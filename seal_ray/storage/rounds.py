@@ -16,12 +16,11 @@ from typing import Any
 from seal_ray.errors import AlreadyThere, LedgerError, Missing, StorageError
 from seal_ray.records import Candidate, Edit, Json, Repeats, Trial, Verdict, canonical, digest, encode
 from seal_ray.storage import codec
-from seal_ray.storage.access import Access
 from seal_ray.storage.codec import Damaged
-from seal_ray.storage.decoding import decoder
-from seal_ray.storage.listing import Part, StoredObject
+from seal_ray.storage.connection import Connection
+from seal_ray.storage.objects import Part, StoredObject, file_digest
+from seal_ray.storage.record_decoder import decoder
 from seal_ray.storage.segments import parse
-from seal_ray.storage.store import file_digest
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,13 @@ class _Found:
 class RoundLedger:
     """A round's record. Reading needs nothing; writing needs the run to be held."""
 
-    def __init__(self, access: Access, number: int) -> None:
+    def __init__(self, connection: Connection, number: int) -> None:
         if number < 1:
             raise LedgerError(f"{number} is not a round: they are counted from 1")
         self.number = number
         self.prefix = f"rounds/{number:04d}"
         self.damage: list[str] = []  # what was passed over because it is damaged or gone
-        self._access, self._store = access, access.store
+        self._connection, self._store = connection, connection.store
         self._mine: dict[str, _Kind] = {kind: _Kind() for kind in KINDS}
         self._stored: dict[str, _Kind] = {}
         self._values: dict[str, Json] = {}
@@ -82,11 +81,6 @@ class RoundLedger:
         self._manifest: dict[str, Json] | None = None
         self._is_open = False  # known to have no manifest
         self._lock = threading.RLock()
-
-    @property
-    def digest_prefix(self) -> str:
-        """A short name for this round of this run, for scratch folders."""
-        return digest([self._store.root, self.number])[:12]
 
     # named parts
 
@@ -116,7 +110,7 @@ class RoundLedger:
             found = self._find(name)
             if found is None:
                 return None
-            if self._access.hold:
+            if self._connection.hold:
                 self._values[name] = found.value
             return found.value
 
@@ -136,7 +130,7 @@ class RoundLedger:
     def append(self, kind: str, record: Any) -> bool:
         """Take a record, at once; it is in the store soon, and surely after `flush`. False: the id was there before."""
         assert isinstance(record, KINDS[kind]), f"{type(record).__name__} is no record of {kind}"
-        writer = self._access.writing()
+        writer = self._connection.writing()
         try:
             line = codec.text(record).encode()
         except (TypeError, ValueError) as error:
@@ -161,7 +155,7 @@ class RoundLedger:
 
     def flush(self, within: float | None = None) -> None:
         """Come back when everything appended is safe in the store; raises if an upload failed."""
-        self._access.writing().flush(self.prefix, within)
+        self._connection.writing().flush(self.prefix, within)
 
     # folders
 
@@ -177,13 +171,13 @@ class RoundLedger:
         if not content:
             raise StorageError(f"{name}: there is no file to keep in {top}")
         with self._lock:
-            self._access.writing()
-            folder = f"{self.prefix}/{name}/e{self._access.epoch:06d}-{digest(content)[:12]}"
+            self._connection.writing()
+            folder = f"{self.prefix}/{name}/e{self._connection.epoch:06d}-{digest(content)[:12]}"
             there = self.get(_index(name))
             if there and {f["name"]: f["sha256"] for f in there["files"]} == content:
                 return listed(there)
-            if self._access.hold:
-                self._access.hold.check()
+            if self._connection.hold:
+                self._connection.hold.check()
             parts = self._store.upload_dir(top, folder)
             if there:
                 self.discard(name)
@@ -205,7 +199,7 @@ class RoundLedger:
         wanted = [(path, name, sizes[path]) for path, name, _ in wanted]
         parts = self._store.download(wanted, local_dir)
         for part, file in zip(parts, index["files"], strict=True):
-            if part.sha256 != file["sha256"] and not self._access.is_redacted(part):
+            if part.sha256 != file["sha256"] and not self._connection.is_redacted(part):
                 os.unlink(os.path.join(os.fspath(local_dir), *file["name"].split("/")))
                 raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", hint=codec.MEND)
         return parts
@@ -216,7 +210,7 @@ class RoundLedger:
         """Check every part, then write the manifest, last and once. Comes back with its digest."""
         with self._lock:
             self.flush()
-            hold = self._access.hold
+            hold = self._connection.hold
             assert hold, "writing() would have refused"
             hold.confirm()
             if self.manifest() is None:
@@ -237,7 +231,7 @@ class RoundLedger:
                         self._manifest = found.value
                         break
                 # nobody but its driver can commit a round
-                self._is_open = self._manifest is None and self._access.hold is not None
+                self._is_open = self._manifest is None and self._connection.hold is not None
             return self._manifest
 
     def manifest_path(self) -> str | None:
@@ -267,7 +261,7 @@ class RoundLedger:
             digests = mine.digests | loaded.digests
             if digests and kind != "discards":
                 records[kind] = {"count": len(digests), "digest": _together(digests)}
-        parts |= {p: part for p, part in self._access.writing().landed.items() if p.startswith(f"{self.prefix}/")}
+        parts |= {p: part for p, part in self._connection.writing().landed.items() if p.startswith(f"{self.prefix}/")}
         values: dict[str, Json] = {}
         for name in self._names(entries):
             found = self._find(name)
@@ -289,7 +283,7 @@ class RoundLedger:
                 )
         value = {
             "round": self.number,
-            "epoch": self._access.epoch,
+            "epoch": self._connection.epoch,
             "parts": [encode(parts[p]) for p in sorted(parts)],
             "records": records,
             "values": values,
@@ -306,7 +300,7 @@ class RoundLedger:
 
     def _create(self, name: str, value: Json) -> None:
         """Under its name, or beside what has the name and does not count."""
-        epoch = self._access.epoch
+        epoch = self._connection.epoch
         data = codec.pack_part(name, epoch, value)
         stem = self._stem(name)
         aside = self._load("discards").records.keys() | self._mine["discards"].records.keys()
@@ -315,7 +309,7 @@ class RoundLedger:
             if path in aside:
                 continue
             try:
-                self._access.create(path, data)
+                self._connection.create(path, data)
                 return
             except AlreadyThere:
                 continue
@@ -338,7 +332,7 @@ class RoundLedger:
     def _read_committed(self, part: Part) -> _Found:
         data = self._store.read(part.path)
         now = Part(part.path, len(data), codec.sha256(data))
-        if now != part and not self._access.is_redacted(now):
+        if now != part and not self._connection.is_redacted(now):
             raise Damaged(f"{self._store.uri(part.path)} is damaged: it has another digest", hint=codec.MEND)
         value, _ = codec.unpack_part(data, self._store.uri(part.path))
         return _Found(part.path, value, now, digest(value))
@@ -351,7 +345,7 @@ class RoundLedger:
         except (Missing, Damaged) as error:
             self._note(str(error))
             return None
-        if not self._access.counts(path, envelope["epoch"]):
+        if not self._connection.counts(path, envelope["epoch"]):
             return None
         return _Found(path, value, Part(path, len(data), codec.sha256(data)), digest(value))
 
@@ -367,7 +361,7 @@ class RoundLedger:
 
     def _load(self, kind: str) -> _Kind:
         """What the store holds of a kind, but for what this driver itself has written."""
-        if kind not in self._stored or not (self._access.hold or self._manifest):
+        if kind not in self._stored or not (self._connection.hold or self._manifest):
             self._stored[kind] = self._read_kind(kind)
         return self._stored[kind]
 
@@ -386,7 +380,7 @@ class RoundLedger:
                 if isinstance(data, StorageError):
                     raise data
                 part = Part(path, len(data), codec.sha256(data))
-                if path in wanted and part != wanted[path] and not self._access.is_redacted(part):
+                if path in wanted and part != wanted[path] and not self._connection.is_redacted(part):
                     raise Damaged(f"{self._store.uri(path)} is damaged: it has another digest", hint=codec.MEND)
                 header, lines = codec.unpack_segment(data, self._store.uri(path))
                 if (folder, header["epoch"], header["number"]) != parse(path):
@@ -416,8 +410,8 @@ class RoundLedger:
 
     def _counting(self, folder: str) -> list[str]:
         """The folder's segments that count, without this driver's own."""
-        seen = self._access.seen()
-        own = self._access.hold.epoch if self._access.hold else None
+        seen = self._connection.seen()
+        own = self._connection.hold.epoch if self._connection.hold else None
         found = [e.path for e in self._store.list(f"{folder}/") if seen.accepts(e.path)]
         there = set(found)
         for epoch, number in seen.expected(folder):
@@ -435,12 +429,12 @@ class RoundLedger:
         return True
 
     def _was_redacted(self, path: str, sizes: Mapping[str, int]) -> bool:
-        return path in sizes and self._access.is_redacted(self._store.part(path))
+        return path in sizes and self._connection.is_redacted(self._store.part(path))
 
     def _note(self, message: str) -> None:
         if message not in self.damage:
             self.damage.append(message)
-            self._access.warn(message)
+            self._connection.warn(message)
 
 
 def same_name(paths: Iterable[str], stem: str) -> list[str]:

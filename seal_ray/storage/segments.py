@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from seal_ray.config import StorageSection
 from seal_ray.errors import Fenced, SealError, StorageError
 from seal_ray.storage import codec
-from seal_ray.storage.listing import Part
+from seal_ray.storage.objects import Part
 from seal_ray.storage.store import Store
 
 NAME = re.compile(r"(?P<folder>.+)/e(?P<epoch>\d{6})-(?P<number>\d{8})\.jsonl")

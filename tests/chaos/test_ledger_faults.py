@@ -14,6 +14,7 @@ import s3_proxy  # pyright: ignore[reportMissingImports]
 
 from seal_ray.errors import StorageError
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
 
 
 @pytest.mark.slow
@@ -33,7 +34,7 @@ def test_through_two_hundred_faults_nothing_is_lost_or_doubled(bucket: str, s3_e
             assert ledger_round.content(uri, direct) == expected, run
             done = ledger_round.runs(log)
             assert len(done) == len(set(done)) == 26, run
-            assert Ledger(uri, direct, read_only=True).verify() == [], run
+            assert verify(Ledger(uri, direct, read_only=True)) == [], run
             total, proxy.injected = total + proxy.injected, Counter()
             if sum(total.values()) >= 220 and run >= 4:
                 break
@@ -85,4 +86,4 @@ def test_killed_amid_faults_it_goes_on_amid_faults(bucket: str, s3_endpoint: str
         print(f"{kills} kills, {sum(proxy.injected.values())} faults: {dict(proxy.injected)}")
     assert kills >= 3
     assert ledger_round.content(f"{bucket}/run", direct) == ledger_round.content(f"{bucket}/whole", direct)
-    assert not [p for p in Ledger(f"{bucket}/run", direct, read_only=True).verify() if p.grave]
+    assert not [p for p in verify(Ledger(f"{bucket}/run", direct, read_only=True)) if p.grave]

@@ -8,6 +8,7 @@ import pytest
 from command import seal_ray
 
 from seal_ray.loops.history import Run
+from seal_ray.storage.verification import verify
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 from judge_server import JudgeReply, says, serving, truth  # pyright: ignore[reportMissingImports]
@@ -47,7 +48,7 @@ def test_what_a_judge_that_was_down_could_not_say_is_graded_later_without_any_tr
     assert len(after.verdicts) == found["rounds"][0]["verdicts"]
     other = json.loads(seal_ray("regrade", uri, "--set", "grading.grader=exact", "--json").stdout)
     assert other["rounds"][0]["verdicts"] == len(after.verdicts) and other["rounds"][0]["agreement"] is not None
-    assert list(Path(uri, "regrades").rglob("0001.json")) and not Run(uri).ledger.verify()
+    assert list(Path(uri, "regrades").rglob("0001.json")) and not verify(Run(uri).ledger)
     wrong = seal_ray("regrade", uri, "--set", "inner.rank=2", expect=2)
     assert "only settings of grading" in wrong.stderr
 

@@ -16,6 +16,7 @@ from seal_ray.config import StorageSection
 from seal_ray.errors import SealError
 from seal_ray.loops.history import Round, Run
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
 
@@ -98,7 +99,7 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(endpoint: str) -> None
     assert before.keys() == after.keys()
     for edit, value in before.items():
         assert value == pytest.approx(after[edit], abs=1e-3)
-    assert not Ledger(f"{killed}/run", StorageSection(endpoint=endpoint), read_only=True).verify()
+    assert not verify(Ledger(f"{killed}/run", StorageSection(endpoint=endpoint), read_only=True))
 
 
 @pytest.mark.slow

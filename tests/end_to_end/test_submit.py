@@ -15,6 +15,7 @@ from ray_head import head as start_head
 from seal_ray.errors import SealError
 from seal_ray.loops.history import Round, Run
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -62,7 +63,7 @@ def test_a_job_is_submitted_and_followed_to_its_end(head: Head, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"the run is in {uri}" in done.stdout  # its output came back while it was followed
     found = Run(uri)
-    assert found.latest == 1 and not Ledger(uri, read_only=True).verify()
+    assert found.latest == 1 and not verify(Ledger(uri, read_only=True))
     assert head.token.read_text() not in done.stdout + done.stderr
     workers = {t.worker for t in found.round(1).trials}
     assert workers, "no worker of the cluster has tried anything"
@@ -98,7 +99,7 @@ def test_a_job_that_is_stopped_in_the_middle_is_resumed_and_nothing_is_done_twic
     assert job_status(head, second["job"]) == "SUCCEEDED", logs.stdout
     after = Run(uri)
     round_ = after.round(1)
-    assert after.latest == 1 and not Ledger(uri, read_only=True).verify()
+    assert after.latest == 1 and not verify(Ledger(uri, read_only=True))
     started = [e.data for e in after.events() if e.kind == "run_started"]
     assert [s["resumed"] for s in started] == [False, True]
     assert [s["epoch"] for s in started] == [1, 2]

@@ -31,6 +31,7 @@ from seal_ray.records import (
 )
 from seal_ray.storage.ledger import Ledger, RoundLedger
 from seal_ray.storage.store import Store
+from seal_ray.storage.verification import verify
 
 TASKS, EDITS, REPEATS, ROUNDS = 3, 2, 2, 2
 
@@ -215,7 +216,7 @@ def killed_everywhere(folder: Path, when: str, step: int) -> tuple[int, int]:
         again = runs(log)[len(before) :]
         assert not safe & set(again), f"killed {when} operation {kill_at}: recorded trials were run again"
         assert content(uri, storage) == expected, f"killed {when} operation {kill_at}"
-        found = [p for p in Ledger(uri, storage, read_only=True).verify() if p.grave]
+        found = [p for p in verify(Ledger(uri, storage, read_only=True)) if p.grave]
         assert not found, (when, kill_at, found)
         shutil.rmtree(uri)
         os.unlink(log)

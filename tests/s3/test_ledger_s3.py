@@ -14,13 +14,14 @@ import s3_proxy
 
 from seal_ray.errors import InfraError, StorageError
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
 
 
 def test_a_run_on_s3_is_made_and_verified(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
     storage = ledger_round.settings(s3_endpoint)
     ledger_round.drive(f"{bucket}/run", storage, str(tmp_path / "log"))
     reader = Ledger(f"{bucket}/run", storage, read_only=True)
-    assert reader.latest() == 2 and reader.verify() == []
+    assert reader.latest() == 2 and verify(reader) == []
     assert len(reader.round(2).records("trials")) == 13
     ledger_round.drive(str(tmp_path / "local"), ledger_round.settings(), str(tmp_path / "log"))
     assert ledger_round.content(f"{bucket}/run", storage) == ledger_round.content(
@@ -57,7 +58,7 @@ def test_a_run_is_made_through_a_faulty_endpoint_without_losing_or_doubling(
     assert ledger_round.content(f"{bucket}/run", storage) == ledger_round.content(f"{bucket}/whole", storage)
     done = ledger_round.runs(str(tmp_path / "log"))
     assert len(done) == len(set(done)) == 26
-    assert Ledger(f"{bucket}/run", storage, read_only=True).verify() == []
+    assert verify(Ledger(f"{bucket}/run", storage, read_only=True)) == []
 
 
 def test_a_store_that_does_not_answer_does_not_keep_a_driver_that_must_stop(bucket: str, s3_endpoint: str) -> None:

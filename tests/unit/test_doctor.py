@@ -19,7 +19,7 @@ from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.leases import MARK
 from seal_ray.fleet.node_calls import Told
 from seal_ray.software import astray, software, unlike
-from seal_ray.storage.local import LocalFiles
+from seal_ray.storage.local_files import LocalFiles
 
 CPU = Node("a", "one", cpus=4, free_cpus=4)
 GPU = Node("b", "two", cpus=8, gpus=2, free_cpus=8, free_gpus=2)

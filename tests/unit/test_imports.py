@@ -26,8 +26,8 @@ FLOORS = [
 HEAVY = {
     "vllm": {"sampling/engine.py"},
     "deepspeed": {"policy/update.py"},
-    "fsspec": {"storage/store.py"},
-    "s3fs": {"storage/store.py"},
+    "fsspec": {"storage/remote_files.py"},
+    "s3fs": set(),  # through fsspec
 }
 
 

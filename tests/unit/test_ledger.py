@@ -16,8 +16,11 @@ from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, DataError, Fenced, InfraError, LedgerError, Missing, StorageError
 from seal_ray.records import Answer, Edit, Event, Trial, Verdict
 from seal_ray.storage import codec, epochs
+from seal_ray.storage.deletion import delete_task
+from seal_ray.storage.garbage import gc
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.store import Store
+from seal_ray.storage.verification import verify
 
 SETTINGS = StorageSection(retries=1, segment_bytes=1000, segment_seconds=0.05)
 
@@ -82,7 +85,7 @@ def test_a_round_is_what_was_put_and_appended_and_is_committed_once(uri: str, tm
     assert again.get("tasks.json") == {"tasks": []} and again.get("gate.json") is None
     again.get_dir("version", tmp_path / "back")
     assert (tmp_path / "back/adapter.safetensors").read_bytes() == b"weights"
-    assert reader.verify() == []
+    assert verify(reader) == []
 
 
 def test_the_manifest_lists_every_part_with_size_and_digest(tmp_path: Path) -> None:
@@ -146,7 +149,7 @@ def test_a_part_that_is_set_aside_can_be_made_again(uri: str, tmp_path: Path) ->
     assert reader.round(1).get("gate.json") == {"attempt": 0}
     reader.round(1).get_dir("version", tmp_path / "back")
     assert (tmp_path / "back/weights").read_bytes() == b"two"
-    assert reader.verify() == []
+    assert verify(reader) == []
     with pytest.raises(LedgerError, match="committed"):
         begin(uri).round(1).discard("gate.json")
 
@@ -159,10 +162,10 @@ def test_working_folders_are_no_part_of_the_result_and_go_after_the_commit(tmp_p
     ledger.round(1).commit({})
     manifest = ledger.manifest(1)
     assert manifest and manifest["parts"] == []
-    assert len([w for w in ledger.gc() if "checkpoint-10" in w.path]) == 2
-    ledger.gc(dry_run=False)
+    assert len([w for w in gc(ledger, dry_run=True) if "checkpoint-10" in w.path]) == 2
+    gc(ledger, dry_run=False)
     assert not list((tmp_path / "run/rounds/0001").rglob("state")) and ledger.latest() == 1
-    assert ledger.gc() == []
+    assert gc(ledger, dry_run=True) == []
     ledger.close()
 
 
@@ -269,7 +272,7 @@ def test_a_slow_store_holds_the_driver_back_instead_of_filling_its_memory(
     thread = threading.Thread(target=work)
     thread.start()
     assert not done.wait(0.5)
-    writer = ledger._access.writer
+    writer = ledger._connection.writer
     assert writer and writer._bytes < 70_000  # 64 segments of 1,000 bytes, and one record
     gate.set()
     thread.join(60)
@@ -314,7 +317,7 @@ def test_a_flipped_bit_is_found_and_named(tmp_path: Path, pattern: str, place: f
     run = committed(tmp_path)
     broken = only(run / "rounds/0002", pattern)
     flip(broken, place)
-    found = Ledger(str(run), read_only=True).verify()
+    found = verify(Ledger(str(run), read_only=True))
     assert str(broken.relative_to(run)) in [p.path for p in found if p.grave]
     part = Ledger(str(run), read_only=True).round(2)
     if pattern == "manifest.json":
@@ -335,7 +338,7 @@ def test_a_round_whose_part_is_gone_is_not_the_latest(tmp_path: Path, pattern: s
     gone.unlink()
     reader = Ledger(str(run), read_only=True)
     assert reader.latest() == 1 and reader.manifest(2) is None
-    assert [p.path for p in reader.verify() if p.grave] == [str(gone.relative_to(run))]
+    assert [p.path for p in verify(reader) if p.grave] == [str(gone.relative_to(run))]
 
 
 def test_a_round_that_lost_a_part_is_done_again_and_committed_beside_the_old_manifest(tmp_path: Path) -> None:
@@ -355,7 +358,7 @@ def test_a_round_that_lost_a_part_is_done_again_and_committed_beside_the_old_man
     ledger.close()
     reader = Ledger(str(run), read_only=True)
     assert reader.latest() == 2 and len(reader.round(2).records("trials")) == 20
-    assert reader.round(2).get("tasks.json") == {"tasks": [2]} and reader.verify() == []
+    assert reader.round(2).get("tasks.json") == {"tasks": [2]} and verify(reader) == []
 
 
 def test_torn_segments_of_an_open_round_are_passed_over_and_named(tmp_path: Path) -> None:
@@ -367,7 +370,7 @@ def test_torn_segments_of_an_open_round_are_passed_over_and_named(tmp_path: Path
     for cut, path in zip((0, 10, 150, path_size(whole[3]) - 1), whole, strict=False):
         path.write_bytes(path.read_bytes()[:cut])
     reader = Ledger(str(tmp_path), read_only=True)
-    assert len({p.path for p in reader.verify()}) == 4
+    assert len({p.path for p in verify(reader)}) == 4
     left = reader.round(1).records("trials")
     assert 0 < len(left) < 20 and len(reader.round(1).damage) == 4
 
@@ -383,7 +386,7 @@ def test_a_segment_under_another_name_is_not_believed(tmp_path: Path) -> None:
     path = only(tmp_path, "rounds/0001/trials/*")
     (path.parent / "e000001-00000007.jsonl").write_bytes(path.read_bytes())
     ledger.close()
-    assert [p.what for p in Ledger(str(tmp_path)).verify()] == ["damaged"]
+    assert [p.what for p in verify(Ledger(str(tmp_path)))] == ["damaged"]
 
 
 def test_a_run_without_its_first_page_is_refused(tmp_path: Path) -> None:
@@ -391,7 +394,7 @@ def test_a_run_without_its_first_page_is_refused(tmp_path: Path) -> None:
     (run / "run.json").unlink()
     with pytest.raises(LedgerError, match=r"run\.json is gone"):
         Ledger(str(run)).exists()
-    assert [p.path for p in Ledger(str(run)).verify()] == ["run.json"]
+    assert [p.path for p in verify(Ledger(str(run)))] == ["run.json"]
 
 
 def test_a_ledger_that_was_edited_by_hand_is_refused(tmp_path: Path) -> None:
@@ -435,12 +438,12 @@ def test_a_second_driver_is_told_who_holds_the_run_and_until_when(uri: str) -> N
         begin(uri, "machine-b:99")
     assert ledger.acquire("machine-a:12") == 1
     ledger.close()
-    assert begin(uri, "machine-b:99")._access.epoch == 2
+    assert begin(uri, "machine-b:99")._connection.epoch == 2
 
 
 def expire(ledger: Ledger) -> None:
     """Let the holder look dead: its heart stops, its last beat was long ago. Its process lives, so the lease counts."""
-    hold = ledger._access.hold
+    hold = ledger._connection.hold
     assert hold
     hold.stop()
     root = ledger.store.root
@@ -456,7 +459,7 @@ def test_a_driver_that_slept_writes_nothing_after_it_was_replaced(tmp_path: Path
     old.flush()
     expire(old)
     new = begin(str(tmp_path), "new")
-    hold = old._access.hold
+    hold = old._connection.hold
     assert hold
     hold._confirmed -= 1000  # it slept: its last answer is old
     with pytest.raises(Fenced, match="epoch 2; this was 1"):
@@ -472,7 +475,7 @@ def test_a_driver_that_slept_writes_nothing_after_it_was_replaced(tmp_path: Path
     assert set(new.round(1).records("trials")) == {"c1"}
     new.round(1).commit({"by": "new"})
     new.close()
-    assert Ledger(str(tmp_path)).verify() == []
+    assert verify(Ledger(str(tmp_path))) == []
 
 
 def test_what_a_replaced_driver_wrote_all_the_same_does_not_count(tmp_path: Path) -> None:
@@ -497,7 +500,7 @@ def test_what_a_replaced_driver_wrote_all_the_same_does_not_count(tmp_path: Path
         assert set(ledger.round(1).records("trials")) == {"c1"}
         assert ledger.round(1).get("tasks.json") == {"tasks": [1]} and ledger.round(1).get("gate.json") is None
         assert list(ledger.read_events()) == []
-    assert {(p.what, p.grave) for p in new.verify()} == {("late", False)}
+    assert {(p.what, p.grave) for p in verify(new)} == {("late", False)}
     new.round(1).put("gate.json", {"decision": "new"})
     new.round(1).commit({"by": "new"})
     new.close()
@@ -506,9 +509,9 @@ def test_what_a_replaced_driver_wrote_all_the_same_does_not_count(tmp_path: Path
         manifest = ledger.manifest(1)
         assert manifest and manifest["by"] == "new"
         assert ledger.round(1).get("gate.json") == {"decision": "new"}
-    third.gc(dry_run=False)
+    gc(third, dry_run=False)
     third.close()
-    assert Ledger(str(tmp_path)).latest() == 1 and Ledger(str(tmp_path)).verify() == []
+    assert Ledger(str(tmp_path)).latest() == 1 and verify(Ledger(str(tmp_path))) == []
     assert not [p for p in (tmp_path / "rounds/0001").iterdir() if p.name in ("gate.json", "manifest.json")]
 
 
@@ -521,7 +524,7 @@ def test_a_take_over_that_was_cut_short_takes_nothing_away(tmp_path: Path) -> No
     )
     os.utime(tmp_path / "epochs/000002.json", (1, 1))
     ledger = begin(str(tmp_path))
-    assert ledger._access.epoch == 3 and set(ledger.round(1).records("trials")) == {"c1"}
+    assert ledger._connection.epoch == 3 and set(ledger.round(1).records("trials")) == {"c1"}
     ledger.close()
 
 
@@ -532,7 +535,7 @@ def test_a_holder_whose_process_is_gone_from_this_machine_is_replaced_at_once(tm
         os._exit(0)
     os.waitpid(child, 0)
     ledger = begin(str(tmp_path), "parent")
-    assert ledger._access.epoch == 2
+    assert ledger._connection.epoch == 2
     ledger.close()
 
 
@@ -560,7 +563,7 @@ def assert_one_winner(uri: str, settings: StorageSection, race: int) -> None:
     for t in threads:
         t.join()
     assert len(won) == 1 and len(lost) == 3
-    assert won[0]._access.epoch == race + 1
+    assert won[0]._connection.epoch == race + 1
     won[0].close()
 
 
@@ -587,20 +590,20 @@ def test_a_deleted_task_leaves_no_text_and_a_tombstone(tmp_path: Path) -> None:
     part.commit({"round": 1})
     ledger.close()
     with pytest.raises(DataError, match="no task 't9'"):
-        Ledger(str(tmp_path), SETTINGS).delete_task("t9")
-    done = Ledger(str(tmp_path), SETTINGS).delete_task("t1")
+        delete_task(Ledger(str(tmp_path), SETTINGS), "t9")
+    done = delete_task(Ledger(str(tmp_path), SETTINGS), "t1")
     assert done.records == 6 and done.leftovers == ()
     everything = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert secret.encode() not in everything and other.encode() in everything
     reader = Ledger(str(tmp_path), read_only=True)
-    assert reader.latest() == 1 and reader.verify() == []
+    assert reader.latest() == 1 and verify(reader) == []
     assert set(reader.round(1).records("edits")) == {"e-t2"} and set(reader.round(1).records("verdicts")) == {
         "c-t2/q/lexical"
     }
     assert reader.round(1).get("selection.json") == {"choices": [{"task": "t2", "edit": "e-t2"}]}
     assert [e.data["task"] for e in reader.read_events()] == ["t2"]
     assert (tmp_path / done.tombstone).exists()
-    assert Ledger(str(tmp_path), SETTINGS).delete_task("t1").records == 0
+    assert delete_task(Ledger(str(tmp_path), SETTINGS), "t1").records == 0
 
 
 def test_a_folder_that_was_never_kept_is_missing(tmp_path: Path) -> None:

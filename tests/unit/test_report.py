@@ -23,6 +23,7 @@ from seal_ray.loops.history import Run
 from seal_ray.observe.report import LIMITS, Page, compose
 from seal_ray.observe.timeline import timeline
 from seal_ray.records import Candidate, Event, Json
+from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
 
 PAGE = files("seal_ray.observe") / "page"
@@ -176,7 +177,7 @@ def test_a_deleted_task_shows_as_deleted_and_none_of_its_texts_is_left(tmp_path:
     record(str(tmp_path / "run"))
     context = Run(str(tmp_path / "run")).round(1).tasks[1].data["context"]
     ledger = Ledger(str(tmp_path / "run"))
-    ledger.delete_task("harbour-1-1")
+    delete_task(ledger, "harbour-1-1")
     ledger.close()
     run = Run(str(tmp_path / "run"))
     report.write(run, tmp_path / "report.html")

@@ -13,8 +13,8 @@ import pytest
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
 from seal_ray.records import Event
-from seal_ray.storage import faults
-from seal_ray.storage.local import LocalFiles
+from seal_ray.storage import store_errors
+from seal_ray.storage.local_files import LocalFiles
 from seal_ray.storage.store import Store, check_uri, is_local
 
 QUICK = StorageSection(retries=2)
@@ -43,11 +43,11 @@ def test_what_was_written_is_read_listed_and_deleted(store: Store) -> None:
     assert abs(store.now() - store.info("a/one.json").modified) < 60
 
 
-def test_what_is_missing_is_named(store: Store) -> None:
+def test_what_is_missing_is_named(store: Store, tmp_path: Path) -> None:
     with pytest.raises(Missing, match=r"gone\.json"):
         store.read("gone.json")
     with pytest.raises(Missing, match="folder"):
-        store.download_dir("folder", "/nowhere")
+        store.download([("folder/a", "a", 1)], tmp_path)
 
 
 def test_create_never_replaces_and_takes_the_same_content_for_its_own(store: Store) -> None:
@@ -82,15 +82,6 @@ def test_of_many_creators_one_wins(store: Store) -> None:
         assert store.read(f"race-{race}") == b"%d" % won[0]
 
 
-def test_swap_replaces_only_the_state_that_was_seen(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    store.write("x", b"1")
-    seen = store.info("x").etag
-    assert store.swap("x", b"2", seen)
-    assert not store.swap("x", b"3", seen)
-    assert store.read("x") == b"2"
-
-
 def test_a_folder_goes_up_and_comes_down_unchanged(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
@@ -99,7 +90,10 @@ def test_a_folder_goes_up_and_comes_down_unchanged(store: Store, tmp_path: Path)
     parts = store.upload_dir(source, "kept/here")
     assert [p.path for p in parts] == ["kept/here/a.bin", "kept/here/deep/b.txt"]
     assert store.upload_dir(source, "kept/here") == parts
-    assert store.download_dir("kept/here", tmp_path / "target") == parts
+    assert (
+        store.download([(p.path, p.path.removeprefix("kept/here/"), p.size) for p in parts], tmp_path / "target")
+        == parts
+    )
     assert (tmp_path / "target/a.bin").read_bytes() == (source / "a.bin").read_bytes()
     assert sorted(p.name for p in (tmp_path / "target").iterdir()) == ["a.bin", "deep"]
     (source / "a.bin").write_bytes(b"other")
@@ -231,14 +225,14 @@ def test_after_a_lost_reply_a_retry_knows_its_own_object(tmp_path: Path) -> None
 
 
 def test_a_failed_condition_is_known_in_each_of_its_forms() -> None:
-    assert faults.says_exists(FileExistsError("there"))
-    assert faults.says_exists(answer("PreconditionFailed"))
-    assert not faults.says_exists(answer("InvalidArgument"))
-    assert not faults.says_exists(answer("ConditionalRequestConflict"))
+    assert store_errors.says_exists(FileExistsError("there"))
+    assert store_errors.says_exists(answer("PreconditionFailed"))
+    assert not store_errors.says_exists(answer("InvalidArgument"))
+    assert not store_errors.says_exists(answer("ConditionalRequestConflict"))
 
 
 def test_no_secret_reaches_an_error() -> None:
-    found = faults.translate(
+    found = store_errors.translate(
         PermissionError("denied: x-amz-security-token=AbC123&Signature=deadbeef https://me:hunter2@host/"),
         "read",
         "s3://b",

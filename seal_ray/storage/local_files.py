@@ -1,13 +1,12 @@
 """A folder on a disk with the guarantees of an object store: objects appear whole, and create-only is exclusive."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 
-from seal_ray.storage.listing import StoredObject
+from seal_ray.storage.objects import StoredObject
 
 TEMPORARY = ".tmp-"  # how an object is called that is still being written
 
@@ -34,16 +33,6 @@ class LocalFiles:
             self._link(temporary, key)
         self._settle(key)
 
-    def swap(self, key: str, data: bytes, etag: str) -> bool:
-        """Replace the object if it is still the one that `etag` names."""
-        with self._temporary(key, data) as temporary, open(self._path(key) + ".lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if self.info(key).etag != etag:
-                return False
-            os.replace(temporary, self._path(key))
-        self._settle(key)
-        return True
-
     def info(self, key: str) -> StoredObject:
         path = self._path(key)
         if os.path.isdir(path):
@@ -57,7 +46,7 @@ class LocalFiles:
             for name in files:
                 path = os.path.join(base, name)
                 key = os.path.relpath(path, self.root).replace(os.sep, "/")
-                if name.startswith(TEMPORARY) or name.endswith(".lock") or not key.startswith(prefix):
+                if name.startswith(TEMPORARY) or not key.startswith(prefix):
                     continue
                 with contextlib.suppress(FileNotFoundError):  # went away while we looked
                     yield _entry(key, os.stat(path))

@@ -7,16 +7,17 @@ from collections import deque
 from seal_ray.config import StorageSection
 from seal_ray.errors import LedgerError
 from seal_ray.records import Event, Json
-from seal_ray.storage import codec, epochs
-from seal_ray.storage.epochs import Hold, Seen
-from seal_ray.storage.listing import Part
+from seal_ray.storage import codec
+from seal_ray.storage.epochs import Hold
+from seal_ray.storage.objects import Part
+from seal_ray.storage.seen import Seen, read_seen
 from seal_ray.storage.segments import Writer
 from seal_ray.storage.store import Sink, Store
 
 BEFORE = 10_000  # events that are kept until there is a hold to write them under
 
 
-class Access:
+class Connection:
     """Shared by a ledger and its rounds. `hold` and `writer` are there from take-over to release."""
 
     def __init__(self, store: Store, settings: StorageSection, *, read_only: bool, seen: Seen | None = None) -> None:
@@ -35,7 +36,7 @@ class Access:
         """For a driver what its take-over found; for a reader what the latest one did, looked up every second."""
         with self._lock:
             if not self._pinned and time.monotonic() - self._looked > 1:
-                self._seen, self._looked = epochs.read_seen(self.store), time.monotonic()
+                self._seen, self._looked = read_seen(self.store), time.monotonic()
             return self._seen
 
     def pin(self, seen: Seen) -> None:

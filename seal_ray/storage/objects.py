@@ -1,5 +1,6 @@
 """What a store says of what it holds."""
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -20,3 +21,8 @@ class Part:
     path: str
     size: int
     sha256: str
+
+
+def file_digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
