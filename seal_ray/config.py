@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from seal_ray.records import Recipe, digest
+from seal_ray.records import Json, Recipe, digest, identity
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -232,6 +232,10 @@ class InnerSection(Section):
         return Recipe(**{k: v for k, v in self.model_dump().items() if k in names})
 
 
+# the settings of answering when the first candidates were named (see records.identity)
+ANSWERING_NAMED = frozenset({"how", "max_tokens", "samples", "temperature", "engine_from"})
+
+
 class AnsweringSection(Section):
     how: Literal["auto", "bank", "engine"] = Field(
         default="auto",
@@ -244,6 +248,12 @@ class AnsweringSection(Section):
     engine_memory: float = Field(
         default=0.4, gt=0, lt=1, description="share of a GPU's memory for the vLLM engine that answers beside the bank"
     )
+
+    def identity(self) -> dict[str, Json]:
+        """What of it makes candidates differ: neither memory nor a setting that came later and is at its default."""
+        skip = {"engine_memory"}
+        values, defaults = (x.model_dump(mode="json", exclude=skip) for x in (self, type(self)()))
+        return identity(values, ANSWERING_NAMED, defaults)
 
 
 class GradingSection(Section):

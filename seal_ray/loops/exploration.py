@@ -97,7 +97,7 @@ class Exploration:
         self._unopened: deque[Task] = deque()  # their edits are there, their candidates are made when there is room
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
-        self._answering = config.answering.model_dump(mode="json", exclude={"engine_memory"})
+        self._answering = config.answering.identity()
         self._grading: dict[Future[Sequence[Verdict]], Trial] = {}
         self._graders = graders
         # an edit's repeats share its examples, and a task's candidates its questions

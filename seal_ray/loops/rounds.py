@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from seal_ray import grading, models, observe
+from seal_ray import config_file, grading, models, observe
 from seal_ray.config import MAY_CHANGE, Config, StorageSection
 from seal_ray.domains import configured
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted, SealError
@@ -172,7 +172,9 @@ class Driver:
             return False
         if wish == "never":
             raise ConfigError(f"run.resume: never, but there is a run at {uri}", hint="choose another run.uri")
-        differ = differences(self.ledger.run()["config"], self.config.model_dump(mode="json"))
+        # as this version reads it: a field that came later has the default, which is what was done before it
+        was = config_file.resolved(self.ledger.run()["config"])
+        differ = differences(was.model_dump(mode="json"), self.config.model_dump(mode="json"))
         if differ:
             raise ConfigError(
                 f"the run at {uri} was configured otherwise: " + "; ".join(differ),

@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 from seal_ray import errors
+from seal_ray.config import AnsweringSection
 from seal_ray.records import (
     Answer,
     Candidate,
@@ -20,6 +21,7 @@ from seal_ray.records import (
     derive_seed,
     digest,
     encode,
+    identity,
 )
 
 TRIAL = Trial(
@@ -97,3 +99,15 @@ def test_every_error_survives_the_trip_between_processes() -> None:
 def test_steps_count_the_last_short_batch() -> None:
     assert Recipe(epochs=3, batch_size=2, accumulation=2).steps(9) == 3 * 3
     assert Recipe(epochs=1).steps(0) == 0
+
+
+def test_names_of_candidates_are_those_of_the_first_version_whatever_has_been_added_since() -> None:
+    answering = AnsweringSection(max_tokens=4).identity()
+    named = candidate_id("v", "t", "an edit", Recipe(rank=4), answering, 7)
+    assert named == "8fa6f71cc85b687034752194b9bf6312"  # as version 0.1.0 names it
+
+
+def test_a_setting_that_is_new_enters_a_name_only_where_it_is_not_its_default() -> None:
+    values, defaults = {"old": 1, "new": 5}, {"old": 1, "new": 5}
+    assert identity(values, {"old"}, defaults) == {"old": 1}
+    assert identity(values | {"new": 6}, {"old"}, defaults) == {"old": 1, "new": 6}

@@ -1,0 +1,84 @@
+"""A run that version 0.1.0 recorded: it is read, gone on with, and its candidates keep their names.
+
+`tests/recorded/v0.1.0/run` was written by that version and is never written anew.
+"""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from seal_ray import config_file, grading, models
+from seal_ray.config import AnsweringSection, Config
+from seal_ray.domains import configured
+from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.history import Run
+from seal_ray.loops.rounds import differences
+from seal_ray.records import Event
+from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
+
+FOLDER = Path("tests/recorded/v0.1.0")
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return config_file.load(FOLDER / "job.yaml")
+
+
+def test_a_recorded_run_is_read_whole() -> None:
+    run = Run(str(FOLDER / "run"))
+    one, two = run.rounds()
+    assert one.committed and not two.committed and run.latest == 1
+    assert [len(r.edits) for r in (one, two)] == [4, 4]
+    assert [len(r.trials) for r in (one, two)] == [14, 14]
+    assert two.version is not None and two.version.number == 1
+    assert not verify(run.ledger)
+
+
+def test_a_recorded_run_counts_as_configured_alike(config: Config) -> None:
+    was = config_file.resolved(Run(str(FOLDER / "run")).record["config"])
+    assert differences(was.model_dump(mode="json"), config.model_dump(mode="json")) == []
+
+
+def test_a_field_that_came_later_does_not_set_a_recorded_run_apart() -> None:
+    class Grown(AnsweringSection):
+        think_first: bool = False
+
+    class GrownConfig(Config):
+        answering: Grown = Grown()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    was = Config().model_dump(mode="json")
+    assert "think_first" not in was["answering"]
+    assert GrownConfig.model_validate(was) == GrownConfig()
+    assert Grown().identity() == AnsweringSection().identity()
+    assert Grown(think_first=True).identity() == AnsweringSection().identity() | {"think_first": True}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_candidates_of_a_recorded_round_keep_their_names(config: Config, number: int, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "run", tmp_path / "run")
+    ledger = Ledger(str(tmp_path / "run"))
+    ledger.acquire("test")
+    part = ledger.round(number)
+    recorded = dict(part.records("candidates"))
+    past = Run(str(FOLDER / "run")).round(number)
+    assert past.version is not None
+    folder = models.fetch(config.model)
+    told: list[Event] = []
+    with ThreadPoolExecutor(1) as graders:
+        exploration = Exploration(
+            Plan(number, past.version, past.tasks, config.sampling.edits, config.inner.repeats, context_arm=True),
+            config=config,
+            domain=configured(config, models.has_chat_template(folder)),
+            tokenizer=models.tokenizer(folder),
+            grader=grading.build(config.grading, str(tmp_path / "run"), config.storage),
+            graders=graders,
+            ledger=part,
+            sink=told.append,
+        )
+    ledger.close()
+    assert recorded and exploration.candidates == recorded
+    assert exploration.done and exploration.trials.keys() == recorded.keys()
+    assert not list(exploration.chunks())
