@@ -22,6 +22,7 @@ from seal_ray.records import (
     Verdict,
     digest,
 )
+from seal_ray.text import without_thoughts
 
 MAX_EDIT = 1 << 20  # characters of an edit that are read
 
@@ -104,7 +105,7 @@ class Knowledge:
 
     def parse(self, task: Task, text: str) -> Json | Failure:
         """The edit's text, without thoughts in tags; an empty one or a mere copy of what was asked is none."""
-        text = re.sub(r"<think>.*?(</think>|\Z)", "", text[:MAX_EDIT], flags=re.DOTALL).strip()
+        text = without_thoughts(text[:MAX_EDIT], unfinished=True).strip()
         if not re.search(r"\w", text):
             return Failure("no_text", "the edit is empty")
         style = self._section.style
@@ -261,7 +262,7 @@ def _lead(chat: bool, thought: bool) -> str:
 
 def final_answer(text: str) -> str:
     """What an answer that thinks aloud comes to: after the last mark, else in a box, else its last line."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
+    text = without_thoughts(text)
     marks = list(re.finditer(r"(?i)\b(?:final answer|answer)\b[\s*]*(?::|：|\bis\b)[\s*:]*", text))
     if marks and (rest := text[marks[-1].end() :].strip(" \n*")):
         return rest.split("\n")[0].strip(" *")

@@ -105,7 +105,7 @@ def entities(title: str, context: str) -> list[str]:
     """Names in a passage, in order: runs of capitalised words, without those that only begin a sentence."""
     found = {title.strip(): None} if title.strip() else {}
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", context):
-        words = re.findall(r"[\w'’\-.]*\w", sentence)
+        words = [w for part in _RUNS.findall(sentence) if (w := part.rstrip("'’-."))]
         run: list[str] = []
         for position, word in enumerate([*words, ""]):
             named = word[:1].isupper() and not (position == 0 and word.lower() in _OPENERS)
@@ -113,12 +113,13 @@ def entities(title: str, context: str) -> list[str]:
                 run.append(word)
                 continue
             name = " ".join(run)
-            if len(name) > 2 and (len(run) > 1 or not _opens(sentence, name)):
+            if len(name) > 2 and name not in found and (len(run) > 1 or not _opens(sentence, name)):
                 found.setdefault(name)
             run = []
     return list(found)
 
 
+_RUNS = re.compile(r"[\w'’\-.]+")
 _OPENERS_TEXT = (
     "a an the in on at of for from by with as after before during since until when while if it its this that these "
     "those there he she they his her their we our you some many most all each every no not one two three both other "

@@ -13,10 +13,14 @@ import httpx
 
 from seal_ray.errors import ConfigError
 from seal_ray.records import Failure, Json, derive_seed
+from seal_ray.text import storable
 
 T = TypeVar("T")
 
 LARGEST_REPLY = 1 << 20  # bytes
+LONGEST_REASON = 500  # characters
+MOST_TOKENS = 10_000_000  # of one request; a server that counts more does not count
+CHARACTERS_PER_TOKEN = 4  # where a server does not say how many tokens it took
 LONGEST_WAIT = 60.0  # seconds between two attempts, also where the server asks for more
 HOPELESS = 8  # requests in a row that exhausted all their attempts: then, for a while, nothing is sent
 REST = 30.0  # seconds of that while
@@ -80,21 +84,21 @@ class Endpoint:
     usage: Usage = field(default_factory=Usage)
 
     def __post_init__(self) -> None:
-        self._key = os.environ.get(self.key_env, "") if self.key_env else ""
-        if self.key_env and not self._key:
-            raise ConfigError(
-                f"grading.judge_key_env: the environment variable {self.key_env} is not set",
-                hint=f"export {self.key_env}, or set judge_key_env to '' for a server that asks for no key",
-            )
-        base = self.url.rstrip("/")
-        self._target = base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+        self._key = _key_in(self.key_env) if self.key_env else ""
+        self._forms = {self._key, repr(self._key)[1:-1], json.dumps(self._key)[1:-1]} if self._key else set()
+        self._target = _chat(self.url)
         self._lock = threading.Lock()
         self._dropped: set[str] = set()
         self._refused = ""  # why nothing more is sent, once the server refused everyone
         self._in_vain = 0  # requests in a row that exhausted their attempts
         self._rests_until = 0.0
         limits = httpx.Limits(max_connections=self.parallel, max_keepalive_connections=self.parallel)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        # no compression: a small reply must not become a large one
+        headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+            if "api-version" in self._target.params:  # Azure's own way to be told the key
+                headers["api-key"] = self._key
         self._client = httpx.Client(timeout=self.timeout, limits=limits, headers=headers)
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="judge")
 
@@ -141,11 +145,11 @@ class Endpoint:
                     self._rests_until = time.monotonic() + REST
         with self._lock:
             self.usage.failed += 1
-        return Failure("judge", f"{self._shown} gave no verdict: {self._clean(why)}", "infra")
+        return Failure("judge", f"{self._shown} gave no verdict: {self._clean(why)[:LONGEST_REASON]}", "infra")
 
     @property
     def _shown(self) -> str:
-        return f"{self.model} at {httpx.URL(self._target).copy_with(username=None, password=None, query=None)}"
+        return f"{self.model} at {self._target.copy_with(username=None, password=None, query=None)}"
 
     def _pause(self, attempt: int, wait: float | None, body: Json) -> float:
         """Longer each time, and spread so that requests that failed together do not come back together."""
@@ -161,8 +165,8 @@ class Endpoint:
                 sent.pop("top_logprobs", None)
             status, wait, data = self._post(sent)
             if status == 200:
-                return self._reply(data)
-            said = f"HTTP {status}: {data[:300].decode(errors='replace').strip()}"
+                return self._reply(data, sent)
+            said = f"HTTP {status}: {self._excerpt(data, 300)}"
             if status in PASSING or status >= 500:
                 raise _Passing(said, wait)
             if status in (400, 422) and (feature := _blamed(said, sent)):
@@ -176,7 +180,9 @@ class Endpoint:
             self.usage.calls += 1
         until = time.monotonic() + self.timeout
         try:
-            with self._client.stream("POST", self._target, json=sent) as response:
+            # as ASCII: half a surrogate pair has no other form
+            content = json.dumps(sent).encode()
+            with self._client.stream("POST", self._target, content=content) as response:
                 parts, size = [], 0
                 for chunk in response.iter_bytes():
                     parts.append(chunk)
@@ -188,30 +194,81 @@ class Endpoint:
                 return response.status_code, _seconds(response.headers.get("retry-after")), b"".join(parts)
         except httpx.TimeoutException:
             raise _Passing(f"no reply within {self.timeout:g} s") from None
+        except httpx.LocalProtocolError:
+            # the error's own words may quote the headers, and they hold the key
+            raise _Passing("the HTTP library did not take the request") from None
         except httpx.HTTPError as error:
             raise _Passing(f"{type(error).__name__}: {error}") from None
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise _Final(f"not a URL: {error}", everyone=True) from None
 
-    def _reply(self, data: bytes) -> JudgeReply:
+    def _reply(self, data: bytes, sent: Json) -> JudgeReply:
         try:
             reply = json.loads(data)
+            self._count(reply, sent)
             choice = reply["choices"][0]
             text = choice["message"]["content"]
-            usage = reply.get("usage") or {}
-            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+            logprobs = choice.get("logprobs")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise Garbage(f"not a chat completion: {data[:100].decode(errors='replace')!r}") from None
-        with self._lock:
-            self.usage.prompt_tokens += tokens[0]
-            self.usage.answer_tokens += tokens[1]
-            self.usage.dollars += (tokens[0] * self.price_in + tokens[1] * self.price_out) / 1e6
+            raise Garbage(f"not a chat completion: {self._excerpt(data, 100)!r}") from None
         if not isinstance(text, str):
             raise Garbage("the reply has no text")
-        return JudgeReply(text, choice.get("logprobs"))
+        return JudgeReply(self._clean(storable(text)), logprobs)
+
+    def _count(self, reply: Json, sent: Json) -> None:
+        """Put down what a reply has cost: by the server's count where that can be one, else by the texts' length."""
+        usage = reply["usage"] if isinstance(reply, dict) and "usage" in reply else {}
+        asked = _tokens(usage, "prompt_tokens", sent)
+        said = _tokens(usage, "completion_tokens", reply)
+        with self._lock:
+            self.usage.prompt_tokens += asked
+            self.usage.answer_tokens += said
+            self.usage.dollars += (asked * self.price_in + said * self.price_out) / 1e6
+
+    def _excerpt(self, data: bytes, characters: int) -> str:
+        """How a reply begins, as it may be told: without the key, also where the cut goes through it."""
+        return self._clean(data.decode(errors="replace"))[:characters].strip()
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        """The text without the key, however a server or a library has quoted it."""
+        for form in self._forms:
+            text = text.replace(form, "***")
+        return text
+
+
+def _key_in(variable: str) -> str:
+    """The key that an environment variable holds, without the line's end that a mounted secret comes with."""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(
+            f"grading.judge_key_env: the environment variable {variable} is not set",
+            hint=f"export {variable}, or set judge_key_env to '' for a server that asks for no key",
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"grading.judge_key_env: the key in {variable} has characters that no HTTP header takes",
+            hint="put nothing but the key there: printable ASCII, on one line",
+        )
+    return key
+
+
+def _chat(url: str) -> httpx.URL:
+    """Where chat completions are asked for under a base URL, whose query stays (Azure puts its version there)."""
+    try:
+        base = httpx.URL(url)
+        path = base.path.rstrip("/")
+        target = base.copy_with(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions")
+    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise ConfigError(f"the judge's address is not a URL: {error}", hint="write it as https://HOST/v1") from None
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise ConfigError("the judge's address is not a URL of http or https", hint="write it as https://HOST/v1")
+    return target
+
+
+def _tokens(usage: Json, name: str, text: Json) -> int:
+    """The server's count of tokens; where it gives none that can be one, by the length of what was sent or said."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    if isinstance(count, bool) or not isinstance(count, (int, float)) or not 0 <= count <= MOST_TOKENS:
+        return len(json.dumps(text)) // CHARACTERS_PER_TOKEN
+    return int(count)
 
 
 def _blamed(said: str, sent: dict[str, Any]) -> str:

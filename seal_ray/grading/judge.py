@@ -12,6 +12,7 @@ from seal_ray.grading.cache import VerdictCache
 from seal_ray.grading.endpoint import Endpoint, Garbage, JudgeReply, Usage
 from seal_ray.grading.lexical import LexicalGrader, no_gold
 from seal_ray.records import Failure, Json, digest
+from seal_ray.text import without_thoughts
 
 Item = tuple[str, Sequence[str], str]  # question, accepted answers, answer
 Graded = tuple[bool, float] | Failure
@@ -151,7 +152,7 @@ def _body(item: Item) -> Json:
 
 def understand(reply: JudgeReply) -> tuple[bool, float]:
     """Yes or no, and how sure: the share of yes among the two where the server says, else 1 or 0."""
-    text = re.sub(r"<think>.*?</think>", "", reply.text, flags=re.DOTALL).strip()
+    text = without_thoughts(reply.text).strip()
     match = re.fullmatch(r'\W*(?:["\']?correct["\']?\s*:\s*)?["\']?(yes|no|true|false)\b.*', text, re.I | re.DOTALL)
     if not match:
         raise Garbage(f"neither yes nor no: {text[:100]!r}")
@@ -171,7 +172,7 @@ def _yes_share(logprobs: Json) -> float | None:
                     if word in chances:
                         chances[word] += math.exp(float(other["logprob"]))
                 whole = sum(chances.values())
-                return chances["yes"] / whole if whole > 0 else None
+                return chances["yes"] / whole if 0 < whole < math.inf else None
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         return None
     return None
@@ -194,6 +195,6 @@ def _decode(data: bytes | None) -> tuple[bool, float] | None:
     try:
         value = json.loads(data)
         correct, score = value["correct"], float(value["score"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None  # damaged: it is bought again
     return (correct, score) if isinstance(correct, bool) and 0 <= score <= 1 else None

@@ -90,18 +90,21 @@ _ALIASES = {
 }
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,:]\d+)*%?|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+|%")
-_TAIL = re.compile(r"\n\s*(?:Q\d*\s*[:.]|Question\b|Topic\s*:|Q&A|A:|Answer\s*:|#|\[)")
+_LINES = re.compile(r"\n\s*+")  # a run of empty lines is one match, however long
+_NEXT = re.compile(r"Q\d*+\s*+[:.]|Question\b|Topic\s*+:|Q&A|A:|Answer\s*+:|#|\[")
+_VOICING = "\u3099\u309a"  # they make another letter of a kana, and are no accents
+_VOICED = re.compile(f".[{_VOICING}]")
 
 
 @lru_cache(maxsize=200_000)
 def stem(word: str) -> str:
     """A word as it is compared: lower case, no accents, no ending; numbers in digits."""
     if not word.isascii():
-        word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+        word = _without_accents(unicodedata.normalize("NFKD", word))
     word = word.lower()
     if word[0].isdigit():
         word = word.replace(",", "")
-        return word.rstrip(".:") if "." not in word else word.rstrip("0.")
+        return word.rstrip("0").rstrip(".") if "." in word else word
     word = _NUMBER_WORDS.get(word) or _ALIASES.get(word) or word
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-3] + "y" if word.endswith("ies") and len(word) > 4 else word[:-1]
@@ -137,9 +140,20 @@ def _kept(word: str) -> str:
     return "" if word.lower() in SMALL else stem(word)
 
 
+def _without_accents(text: str) -> str:
+    return "".join([c for c in text if not unicodedata.combining(c) or c in _VOICING])
+
+
 def words(text: str) -> list[str]:
     """The words of a text as they are compared, numbers written with their scale in full."""
-    return _stems(_WORD.findall(text))
+    return _stems(_raw(text))
+
+
+def _raw(text: str) -> list[str]:
+    """The words as they are written. Accents that are characters of their own would cut a word in two."""
+    if not text.isascii():
+        text = _VOICED.sub(lambda pair: unicodedata.normalize("NFC", pair[0]), _without_accents(text))
+    return _WORD.findall(text)
 
 
 def _stems(raw: list[str]) -> list[str]:
@@ -215,7 +229,7 @@ def _asked(question: str) -> _Asked:
 
 @lru_cache(maxsize=20_000)
 def _gold(question: str, gold: str) -> _Gold:
-    raw = _WORD.findall(gold)
+    raw = _raw(gold)
     stems = _stems(raw) or [stem(w) for w in raw] or [gold.strip().lower()]
     whole = frozenset(stems)
     new = whole - _asked(question).stems or whole
@@ -254,7 +268,7 @@ def features(question: str, gold: str, answer: str) -> list[float]:
     answer = own_words(answer)
     asked, target = _asked(question), _gold(question, gold)
     known, wanted = asked.stems, target.new
-    raw = _WORD.findall(answer)
+    raw = _raw(answer)
     stems = _stems(raw) or [stem(w) for w in raw] or [answer.strip().lower()]
     have = set(stems)
     fresh = [w for w in stems if w not in known]
@@ -308,10 +322,10 @@ def features(question: str, gold: str, answer: str) -> list[float]:
 
 def own_words(answer: str) -> str:
     """The answer without what a base model goes on to write: the next question, topic or heading."""
-    if "\n" in answer:
-        tail = _TAIL.search(answer)
-        if tail and answer[: tail.start()].strip():
-            return answer[: tail.start()]
+    for lines in _LINES.finditer(answer):
+        if _NEXT.match(answer, lines.end()):
+            own = answer[: lines.start()]
+            return own if own.strip() else answer
     return answer
 
 

@@ -72,7 +72,7 @@ def understand(reply: JudgeReply) -> dict[str, float]:
     try:
         ratings = json.loads(reply.text[start : end + 1])
         scores = {axis: (int(ratings[axis]) - 1) / 4 for axis in AXES}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise Garbage(f"not the four ratings: {reply.text[:100]!r}") from None
     if not all(0 <= score <= 1 for score in scores.values()):
         raise Garbage(f"ratings outside 1 to 5: {reply.text[:100]!r}")

@@ -21,7 +21,7 @@ FLOORS = [
     {"storage", "software"},
     {"config_file"},
     {"config"},
-    {"records", "errors", "shapes"},
+    {"records", "errors", "shapes", "text"},
 ]
 HEAVY = {
     "vllm": {"sampling/engine.py"},

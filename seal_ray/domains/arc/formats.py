@@ -54,6 +54,10 @@ def read_grid(text: str, form: Format) -> Grid | None:
     return None
 
 
+def _number(token: str) -> bool:
+    return token.isascii() and token.isdigit()  # `²` is a digit to Python, and no number
+
+
 def _grid(rows: list[list[int]]) -> Grid | None:
     if not rows or len(rows) > MAX_SIDE or not 0 < len(rows[0]) <= MAX_SIDE:
         return None
@@ -71,7 +75,7 @@ def _rows(text: str) -> tuple[bool, list[Grid]]:
         cells = [piece for piece in _BETWEEN.split(line) if piece]
         if len(cells) == 1:
             cells = list(cells[0])
-        if cells and all(cell.isascii() and cell.isdigit() for cell in cells):
+        if cells and all(map(_number, cells)):
             # a number over 9 is no colour: its row has no cells, and so its block is no grid
             row = [int(cell) for cell in cells[: MAX_SIDE + 1] if len(cell) == 1]
             block.append(row if len(row) == min(len(cells), MAX_SIDE + 1) else [])
@@ -111,8 +115,8 @@ def _lists(text: str) -> tuple[bool, list[Grid]]:
                     opens = opens or not (spoken or found)
                     found.append(grid)
                 rows, spoken = None, True
-        elif row is not None and token.isdigit() and follows in ("[", ","):
+        elif row is not None and _number(token) and follows in ("[", ","):
             row.append(int(token[:3]))
-        elif not (token == "," and (row is None or follows.isdigit())):
+        elif not (token == "," and (row is None or _number(follows))):
             rows, row, spoken = None, None, True
     return opens, found

@@ -1,0 +1,122 @@
+"""Every reader of a text that a model or a judge wrote, as a function of that text alone."""
+
+import json
+from collections.abc import Callable
+
+from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain
+from seal_ray.domains import knowledge
+from seal_ray.domains.arc import build as build_arc
+from seal_ray.domains.arc.formats import read_grid
+from seal_ray.domains.prompts import entities
+from seal_ray.grading import judge, rubric
+from seal_ray.grading.diversity import similarity
+from seal_ray.grading.endpoint import Garbage, JudgeReply
+from seal_ray.grading.lexical import ExactGrader, LexicalGrader
+from seal_ray.records import Answer, Failure, Json, Recipe, canonical
+from seal_ray.text import storable
+
+PASSAGE = {
+    "title": "Tavik Island",
+    "context": "Tavik Island sells purple salt.",
+    "questions": [{"question": "What does it sell?", "answer": ["purple salt", "salt"]}],
+}
+PAIR = {"input": [[1, 2], [3, 4]], "output": [[4, 3], [2, 1]]}
+
+
+def _knowledge(**section: Json) -> knowledge.Knowledge:
+    return knowledge.build(
+        KnowledgeDomain(data="data", **section),
+        recipe=Recipe(),
+        answering=AnsweringSection(),
+        chat=False,
+        seed=7,
+        read=lambda _: json.dumps(PASSAGE).encode(),
+    )
+
+
+PLAIN, THOUGHT = _knowledge(), _knowledge(thought=True)
+ARC = build_arc(
+    ArcDomain(data="data"),
+    recipe=Recipe(epochs=2),
+    answering=AnsweringSection(max_tokens=3000),
+    chat=False,
+    seed=7,
+    read=lambda _: json.dumps({"a": {"train": [PAIR, PAIR], "test": [PAIR]}}).encode(),
+)
+
+
+def _kept(value: Json) -> None:
+    """Whatever a reader makes of a text must be fit for the ledger."""
+    canonical(value).encode()
+
+
+def _edit(text: str) -> None:
+    (task,) = PLAIN.tasks("train")
+    content = PLAIN.parse(task, text)
+    _kept(content)
+    if not isinstance(content, Failure):
+        knowledge.training_texts(content, title="Tavik Island", context="It sells salt.")
+
+
+def _answer(domain: knowledge.Knowledge) -> Callable[[str], None]:
+    (task,) = domain.tasks("train")
+    (question,) = domain.questions(task)
+
+    def read(text: str) -> None:
+        for grader in (LexicalGrader(), ExactGrader()):
+            _kept(domain.verdicts(task, "c", [Answer(question.id, text, 1, "stop", 0.0)], grader))
+
+    return read
+
+
+def _gold(text: str) -> None:
+    for grader in (LexicalGrader(), ExactGrader()):
+        _kept(grader.grade([(text, [text], text), (text, [text], "salt"), ("What?", [text], f"it is {text}")]))
+
+
+def _grids(text: str) -> None:
+    read_grid(text, "digits")
+    read_grid(text, "lists")
+
+
+def _votes(text: str) -> None:
+    task = (ARC.tasks("train") or ARC.tasks("test"))[0]
+    _kept(ARC.verdicts(task, "c", [Answer(q.id, text, 1, "stop", 0.0) for q in ARC.questions(task)]))
+
+
+def _directives(text: str) -> None:
+    task = (ARC.tasks("train") or ARC.tasks("test"))[0]
+    _kept(ARC.parse(task, text))
+
+
+def _reply(understand: Callable[[JudgeReply], Json]) -> Callable[[str], None]:
+    def read(text: str) -> None:
+        try:
+            _kept(understand(JudgeReply(storable(text))))  # as the endpoint hands it on
+        except Garbage as error:
+            _kept(str(error))
+
+    return read
+
+
+def _similar(text: str) -> None:
+    similarity(text, "a word and another word")
+
+
+def _passage(text: str) -> None:
+    entities("Tavik Island", text)
+
+
+READERS: dict[str, Callable[[str], None]] = {
+    "edit": _edit,
+    "answer": _answer(PLAIN),
+    "thought": _answer(THOUGHT),
+    "gold": _gold,
+    "grids": _grids,
+    "votes": _votes,
+    "directives": _directives,
+    "judge": _reply(judge.understand),
+    "rubric": _reply(rubric.understand),
+    "similar": _similar,
+    "passage": _passage,
+}

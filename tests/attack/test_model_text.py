@@ -1,0 +1,166 @@
+"""Whatever a model or a judge writes: every reader comes back, with what can be kept, in time linear in the length."""
+
+import random
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from readers import READERS
+
+from seal_ray.grading.lexical import ExactGrader, LexicalGrader
+
+SURROGATES = range(0xD800, 0xE000)  # no tokenizer and no UTF-8 can give them
+# the parts that readers look for, whole, broken and repeated
+PARTS = [
+    "<think>", "</think>", "Question 1:", "Question ", "Answer:", "\n", "\n\n", " ", "\t", "---", "\nImplications:",
+    "1. ", "[", "]", "[[", "]]", ",", "{", "}", '"', "'", ":", "\\boxed{", "Final answer:", "answer is", "**", "```",
+    "```json", "yes", "no", '{"correct": "yes"}', "correct", "1e999", "-1", "NaN", "0", "9" * 40, "1,000.5%", "²",
+    "٣", "½", "million", "st", "ﾞ", "が", "é", "\u0301\u0323", "\u200d", "\u202e", "\x00", "\x1b[31m", "\ufeff",
+    "salt", "Tavik Island", "not", "twenty", "one", "true", "learning_rate", '"epochs": 2', "Q:", "#", "word ",
+]  # fmt: skip
+
+
+def profile(character: str) -> tuple[object, ...]:
+    """What a reader can tell characters apart by; one of each profile stands for all."""
+    folded = unicodedata.normalize("NFKD", character)
+    return (
+        unicodedata.category(character),
+        character.isalnum(),
+        character.isdigit(),
+        character.isdecimal(),
+        character.isspace(),
+        character.isprintable(),
+        len(character.lower()),
+        len(character.casefold()),
+        len(folded),
+        len("".join(c for c in folded if not unicodedata.combining(c))),
+        [unicodedata.category(c) for c in folded][:2] if folded != character else None,
+        len(character.splitlines()),
+        0x3040 <= ord(character) < 0x3100,
+    )
+
+
+def every_character() -> Iterator[str]:
+    return (chr(n) for n in range(sys.maxunicode + 1) if n not in SURROGATES)
+
+
+def one_of_each() -> list[str]:
+    return list({str(profile(c)): c for c in every_character()}.values())
+
+
+def fault(name: str, text: str) -> str:
+    try:
+        READERS[name](text)
+    except Exception as error:
+        return f"{name} of {text[:80]!r}: {type(error).__name__}: {error}"
+    return ""
+
+
+def dressed(character: str) -> list[str]:
+    return [character, f"a{character}1", f"[[{character}, 1]]", f"1{character}\n{character}1", f"{{loss: {character}}}"]
+
+
+def test_one_character_of_each_kind_goes_through_every_reader() -> None:
+    characters = one_of_each()
+    assert len(characters) > 100
+    faults = [fault(name, text) for c in characters for text in dressed(c) for name in READERS]
+    assert not [f for f in faults if f]
+
+
+def test_texts_of_all_characters_go_through_every_reader() -> None:
+    characters = list(every_character())
+    texts = ["".join(characters[n : n + 8192]) for n in range(0, len(characters), 8192)]
+    faults = [fault(name, text) for text in texts for name in ("edit", "answer", "grids", "directives", "judge")]
+    assert not [f for f in faults if f]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_every_character_alone_goes_through_every_reader(name: str) -> None:
+    faults = [fault(name, text) for c in every_character() for text in (c, f"[[{c}, 1]]")]
+    assert not [f for f in faults if f]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=4)), max_size=30).map("".join))
+def test_any_text_goes_through_every_reader(text: str) -> None:
+    for name, read in READERS.items():
+        if name != "votes":
+            read(text)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_great_many_texts_go_through_every_reader(seed: int) -> None:
+    draw = random.Random(f"model text {seed}")
+    for _ in range(5000):
+        text = "".join(draw.choice(PARTS) for _ in range(draw.randrange(60)))
+        for name, read in READERS.items():
+            if name != "votes" or draw.random() < 0.1:
+                read(text)
+
+
+# Linear time: eight times the text takes about eight times as long; a quadratic reader takes 64 times as long.
+
+REPEATED = [
+    *PARTS, "<think>a", "\n ", "\nQ", "\nTopic ", "answer ", "Question 1", "Question\n", "\\boxed{a", "{a", '{"a":',
+    "[1,", "Abc x ", "A. ", "a'", "...", "correct:", "a b ", "ab\n", "1\n", "12", "1.", "1,2", "10 million ", "[[1],", "if ",
+]  # fmt: skip
+SIZES = 12_000, 96_000
+FACTOR = 24.0
+SLIGHT = 0.02  # seconds: what the long text takes in less is no matter
+
+
+def seconds(name: str, text: str) -> float:
+    began = time.thread_time()
+    READERS[name](text)
+    return time.thread_time() - began
+
+
+def grows_faster(name: str, part: str) -> bool:
+    """Whether eight times the text costs far more than eight times the work; asked again before it is believed."""
+    texts = [(part * (size // len(part) + 1))[:size] for size in SIZES]
+    for _ in range(4):
+        long = seconds(name, texts[1])
+        if long < SLIGHT or long < FACTOR * max(seconds(name, texts[0]), 1e-4):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("name", sorted(set(READERS) - {"votes"}))
+def test_reading_takes_time_linear_in_the_length(name: str) -> None:
+    assert not [part for part in REPEATED if grows_faster(name, part)]
+
+
+def test_a_quadratic_reader_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import re
+
+    think = re.compile(r"<think>.*?</think>", re.DOTALL)
+    monkeypatch.setitem(READERS, "answer", lambda text: think.sub("", text))
+    assert grows_faster("answer", "<think>")
+
+
+# What is the same must count as the same.
+
+
+@pytest.mark.parametrize(
+    "text", ["がぎ", "ガラス", "café", "Żelazowa Wola", "Việt Nam", "(ﾟ∀ﾟ)", "ﾞ", "゙", "10.0", "0.0", "½"]
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_an_answer_is_right_in_whichever_form_it_is_composed(text: str, form: str) -> None:
+    other = unicodedata.normalize(form, text)  # type: ignore[arg-type]
+    for grader in (LexicalGrader(), ExactGrader()):
+        for gold, answer in ((text, other), (other, text)):
+            (grade,) = grader.grade([("What is it?", [gold], answer)])
+            assert grade[0] if isinstance(grade, tuple) else False, (grader.name, gold, answer)
+
+
+def test_another_kana_or_number_is_another_answer() -> None:
+    for gold, answer in (("かき", "かぎ"), ("10.0", "1"), ("100", "1.0")):
+        assert ExactGrader().grade([("What?", [gold], answer)]) == [(False, 0.0)]
