@@ -2,11 +2,13 @@
 
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 import httpx
@@ -99,7 +101,7 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self._key}"
             if "api-version" in self._target.params:  # Azure's own way to be told the key
                 headers["api-key"] = self._key
-        self._client = httpx.Client(timeout=self.timeout, limits=limits, headers=headers)
+        self._client = httpx.Client(verify=_trusted(), timeout=self.timeout, limits=limits, headers=headers)
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="judge")
 
     def ask(self, bodies: Sequence[Json], understand: Callable[[JudgeReply], T]) -> list[T | Failure]:
@@ -234,6 +236,12 @@ class Endpoint:
         return text
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that count here. Reading them takes longer than a request."""
+    return httpx.create_ssl_context()
+
+
 def _key_in(variable: str) -> str:
     """The key that an environment variable holds, without the line's end that a mounted secret comes with."""
     key = os.environ.get(variable, "").strip()
@@ -258,7 +266,8 @@ def _chat(url: str) -> httpx.URL:
         target = base.copy_with(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions")
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
         raise ConfigError(f"the judge's address is not a URL: {error}", hint="write it as https://HOST/v1") from None
-    if target.scheme not in {"http", "https"} or not target.host:
+    sound = target.scheme in {"http", "https"} and target.host and not any(c.isspace() for c in url)
+    if not sound or not 0 < (target.port or 80) < 65536:
         raise ConfigError("the judge's address is not a URL of http or https", hint="write it as https://HOST/v1")
     return target
 

@@ -81,7 +81,7 @@ def _grids(text: str) -> None:
 
 def _votes(text: str) -> None:
     task = (ARC.tasks("train") or ARC.tasks("test"))[0]
-    _kept(ARC.verdicts(task, "c", [Answer(q.id, text, 1, "stop", 0.0) for q in ARC.questions(task)]))
+    _kept(ARC.verdicts(task, "c", [Answer(q.id, text, 1, "stop", 0.0) for q in ARC.questions(task)], ExactGrader()))
 
 
 def _directives(text: str) -> None:
