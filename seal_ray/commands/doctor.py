@@ -15,9 +15,9 @@ from typing import Any, Literal
 from seal_ray import grading, models
 from seal_ray.config import Config
 from seal_ray.errors import InfraError, SealError
-from seal_ray.fleet import cluster, node_calls, probes
+from seal_ray.fleet import cluster, node_facts, node_survey
 from seal_ray.fleet.cluster import Node
-from seal_ray.fleet.node_calls import Told, computing
+from seal_ray.fleet.node_survey import Told, computing
 from seal_ray.models.cache import default_root
 from seal_ray.records import Json
 from seal_ray.sampling.engine import ENVIRONMENT
@@ -110,7 +110,7 @@ def versions(setup: Setup) -> str:
         raise Skipped("seal_ray is not installed here, so what it asks for is not known") from None
     if wrong:
         raise InfraError(f"here: {'; '.join(wrong)}", hint="install from the lock files in docker/")
-    told = node_calls.ask(computing(setup.nodes), software)
+    told = node_survey.ask(computing(setup.nodes), software)
     _all_well(
         [(t.node, t.error or ", ".join(unlike(here, t.value))) for t in told],
         hint="use one image, or install the same lock file, on every node",
@@ -123,7 +123,7 @@ def gpus(setup: Setup) -> str:
     nodes = [n for n in setup.nodes if n.gpus]
     if not nodes:
         raise Skipped("no node has a GPU")
-    told = node_calls.ask(nodes, probes.gpus)
+    told = node_survey.ask(nodes, node_facts.gpus)
     _all_well([(t.node, _wrong_gpus(t)) for t in told], hint="end what holds the memory, or restart the node")
     cards = [g for t in told for g in t.value]
     return f"{len(cards)} GPUs ({', '.join(sorted({g.name for g in cards}))}), " + (
@@ -151,7 +151,7 @@ def orphans(setup: Setup) -> str:
     for actor in state.actors().values():
         if actor["State"] != "DEAD":
             alive.setdefault(actor["Address"]["NodeID"], []).append(int(actor["Pid"]))
-    told = node_calls.ask(nodes, probes.orphans, each=[(alive.get(n.id, []),) for n in nodes])
+    told = node_survey.ask(nodes, node_facts.orphans, each=[(alive.get(n.id, []),) for n in nodes])
     _all_well([(t.node, t.error or "; ".join(t.value)) for t in told], hint="end these processes")
     return f"no process is left of earlier runs on {_nodes(told)}"
 
@@ -162,12 +162,19 @@ def collective(setup: Setup) -> str:
     ranks = nodes if len(nodes) > 1 else nodes * 2
     on_gpu = setup.config.placement.device != "cpu" and all(n.free_gpus >= ranks.count(n) for n in nodes)
     backend = "nccl" if on_gpu else "gloo"
-    (place,) = node_calls.ask(ranks[:1], probes.address)
+    (place,) = node_survey.ask(ranks[:1], node_facts.address)
     if place.error:
         raise InfraError(f"{place.node.name}: {place.error}")
     world = len(ranks)
-    told = node_calls.ask(
-        ranks, probes.all_reduce, place.value, world, backend, 40.0, gpus=int(on_gpu), each=[(r,) for r in range(world)]
+    told = node_survey.ask(
+        ranks,
+        node_facts.all_reduce,
+        place.value,
+        world,
+        backend,
+        40.0,
+        gpus=int(on_gpu),
+        each=[(r,) for r in range(world)],
     )
     total = world * (world + 1) / 2
     _all_well(
@@ -186,7 +193,7 @@ def collective(setup: Setup) -> str:
 def run_uri(setup: Setup) -> str:
     """Write, read and delete: here, and on every node what was written here."""
     config = setup.config
-    node_calls.refuse_local(config, setup.nodes)
+    node_survey.refuse_local(config, setup.nodes)
     with _tidy(config.run.uri):
         store = Store(config.run.uri, config.storage.model_copy(update={"retries": 1}))
         try:
@@ -199,7 +206,7 @@ def run_uri(setup: Setup) -> str:
             store.close()
         nodes = computing(setup.nodes)
         _all_well(
-            node_calls.unreached(config.run.uri, config.storage, nodes) if nodes else [],
+            node_survey.unreached(config.run.uri, config.storage, nodes) if nodes else [],
             hint="give every node the credentials and the network that the store needs",
         )
     return f"{config.run.uri}: written, read and deleted here and on {_nodes(nodes)}"
@@ -221,7 +228,7 @@ def model(setup: Setup) -> str:
     nodes = computing(setup.nodes)
     if not nodes:
         return models.reach(config.model, config.storage)
-    told = node_calls.ask(nodes, models.reach, config.model, config.storage)
+    told = node_survey.ask(nodes, models.reach, config.model, config.storage)
     _all_well([(t.node, t.error) for t in told], hint="check model.name, model.mirror, HF_TOKEN and the network there")
     return f"{told[0].value} on {_nodes(told)}"
 
@@ -240,7 +247,9 @@ def lora(setup: Setup) -> str:
     if setup.config.placement.device != "cpu" and node.gpus and not on_gpu:
         raise Skipped("every GPU is held; try again when one is free")
     device = "gpu" if on_gpu else "cpu"
-    (told,) = node_calls.ask([node], probes.canary, device, gpus=int(on_gpu), seconds=LORA_SECONDS, env=ENVIRONMENT)
+    (told,) = node_survey.ask(
+        [node], node_facts.canary, device, gpus=int(on_gpu), seconds=LORA_SECONDS, env=ENVIRONMENT
+    )
     _all_well([(told.node, told.error)], hint="install vLLM and PEFT from the lock files in docker/")
     return f"{told.value} ({device})"
 
@@ -249,7 +258,7 @@ def disks(setup: Setup) -> str:
     nodes = setup.computing()
     section = setup.config.model
     cache = section.cache or str(default_root())
-    told = node_calls.ask(nodes, probes.room, cache, "/dev/shm")
+    told = node_survey.ask(nodes, node_facts.room, cache, "/dev/shm")
     wanted = ROOM + _bytes(setup.config)
     _all_well(
         [(t.node, t.error or _cramped(t.value[0], t.value[1], wanted)) for t in told],
@@ -288,7 +297,7 @@ def _nodes(some: Sequence[object]) -> str:
 
 
 def _all_well(problems: Sequence[tuple[Node, str]], *, hint: str) -> None:
-    text = node_calls.by_node(problems)
+    text = node_survey.by_node(problems)
     if text:
         raise InfraError(text, hint=hint)
 

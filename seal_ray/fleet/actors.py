@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from seal_ray.fleet.placement import RoleName
-from seal_ray.fleet.wave_lease import Lost
+from seal_ray.fleet.wave_messages import Lost
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, SealError
+from seal_ray.fleet.actor_group import ActorGroup, Member, WaveOutcome
 from seal_ray.fleet.actors import Actors
 from seal_ray.fleet.placement import Sink
-from seal_ray.fleet.roster import Member, Roster, WaveOutcome
-from seal_ray.fleet.wave_lease import NOBODYS, Cause, WaveLease
+from seal_ray.fleet.wave_messages import NOBODYS, Cause, WaveLease
 from seal_ray.fleet.wave_queue import FIRST_WAVE, LONG, QueuedAttempt, Waiting, WaveDuration, split, work_of
 from seal_ray.records import Attempt, Event, Failure, Json, Trial, Version
 
@@ -55,7 +55,9 @@ class Pool:
         self._section, self._sink, self._clock = section, sink, clock
         self._wave = wave or WAVE
         most = section.max_workers or most
-        self._roster = Roster("worker", actors, section, sink, clock, least=section.min_workers, most=most, share=share)
+        self._group = ActorGroup(
+            "worker", actors, section, sink, clock, least=section.min_workers, most=most, share=share
+        )
         self._entries: dict[str, QueuedAttempt] = {}
         self._waiting = Waiting(section.window)
         self._running: dict[int, Running] = {}
@@ -69,7 +71,7 @@ class Pool:
 
     def version(self, version: Version, adapter_dir: str | None = None) -> None:
         """Try what comes with this version; workers load it before their next wave."""
-        self._roster.version(version, adapter_dir)
+        self._group.version(version, adapter_dir)
 
     def submit(self, attempts: Iterable[Attempt]) -> None:
         now = self._clock()
@@ -90,24 +92,24 @@ class Pool:
 
     def room(self) -> int:
         """How many more candidates it wants, so that workers never wait and little is held in memory."""
-        return max(0, 2 * self._wave * max(1, self._roster.alive()) - len(self._waiting))
+        return max(0, 2 * self._wave * max(1, self._group.alive()) - len(self._waiting))
 
     def poll(self, timeout: float) -> list[Trial]:
         """The trials that have come in; waits for the first of them up to `timeout` seconds.
 
         Raises where it can't go on, once everything that was found has been handed out.
         """
-        if self._roster.current is None:
+        if self._group.current is None:
             raise ConfigError("the pool was not told which version to try with", hint="call version first")
         until = self._clock() + timeout
         while True:
             self._assign()
             left = until - self._clock()
             try:
-                self._roster.advance(max(0.0, min(left, NAP)), needed=bool(self._entries))
+                self._group.advance(max(0.0, min(left, NAP)), needed=bool(self._entries))
             except SealError as error:
                 self._stopped = error
-            for outcome in self._roster.outcomes():
+            for outcome in self._group.outcomes():
                 self._on_outcome(outcome)
             if self._stopped and not self._out:
                 raise self._stopped
@@ -119,7 +121,7 @@ class Pool:
 
     def close(self) -> None:
         """Let all workers go. Candidates that are still pending are forgotten."""
-        self._roster.close()
+        self._group.close()
         self._entries.clear()
         self._running.clear()
         self._waiting = Waiting(self._section.window)
@@ -128,7 +130,7 @@ class Pool:
 
     def _assign(self) -> None:
         now = self._clock()
-        idle = self._roster.idle()
+        idle = self._group.idle()
         while idle:
             wave, apart = self._next_wave(now)
             if not wave:
@@ -144,11 +146,11 @@ class Pool:
     def _next_wave(self, now: float) -> tuple[list[QueuedAttempt], bool]:
         """Those under suspicion by themselves, on at most half of the workers; else the next wave of the window."""
         apart = sum(r.apart for r in self._running.values())
-        if apart < max(1, self._roster.alive() // 2) and (wave := self._waiting.cut_apart()):
+        if apart < max(1, self._group.alive() // 2) and (wave := self._waiting.cut_apart()):
             return wave, True
         size = self._wave
         if self._flushed:  # towards the end waves shrink, so that all workers end together
-            size = max(1, min(size, -(-len(self._waiting) // max(1, self._roster.alive()))))
+            size = max(1, min(size, -(-len(self._waiting) // max(1, self._group.alive()))))
         rate = self._estimate.seconds(1)
         if rate is None:
             size = min(size, FIRST_WAVE)
@@ -157,15 +159,15 @@ class Pool:
         return self._waiting.cut(size, now, 0.0 if self._flushed else self._section.wave_wait, most_work), False
 
     def _lease(self, member: Member, wave: list[QueuedAttempt], apart: bool, copied: bool = False) -> None:
-        assert self._roster.current is not None
+        assert self._group.current is not None
         work = sum(e.work for e in wave)
         running = Running(next(self._leases), wave, self._clock(), work, apart, copied)
         for entry in wave:
             entry.leases.add(running.id)
         self._running[running.id] = running
-        lease = WaveLease(running.id, self._roster.current.digest, tuple(e.attempt for e in wave))
+        lease = WaveLease(running.id, self._group.current.digest, tuple(e.attempt for e in wave))
         limit = self._estimate.limit(work, self._section.candidate_deadline)
-        self._roster.give(member, running.id, limit, "try_wave", lease)
+        self._group.give(member, running.id, limit, "try_wave", lease)
 
     def _straggler(self, now: float) -> Running | None:
         """A lease that is overdue while others have nothing to do: it is leased again, and the first to end counts."""
@@ -252,7 +254,7 @@ class Pool:
         self._out.append(trial)
 
     def _tell_wave(self, running: Running, outcome: WaveOutcome) -> None:
-        member = self._roster.members.get(outcome.member)
+        member = self._group.members.get(outcome.member)
         alive = self._clock() - member.born if member else 0.0
         self._tell(
             "wave",

@@ -7,10 +7,10 @@ from typing import Any
 
 from seal_ray.config import ModelSection, PlacementSection, StorageSection
 from seal_ray.errors import ConfigError, InfraError
+from seal_ray.fleet.actor_group import ActorGroup, WaveOutcome
+from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import Actors
-from seal_ray.fleet.health import Sign
 from seal_ray.fleet.placement import Placement, Sink
-from seal_ray.fleet.roster import Roster, WaveOutcome
 from seal_ray.fleet.weights import Shared, materialise
 from seal_ray.fleet.worker import answering_class, sign, stacks
 from seal_ray.records import Edit, Version
@@ -36,7 +36,7 @@ class SamplerGroup:
         section = placement.section
         self._section: PlacementSection = section
         self._clock = clock
-        self._roster = Roster(
+        self._group = ActorGroup(
             "sampler", actors, section, sink, clock, least=1, most=placement.sampler.count, share=share
         )
         self._waiting: deque[str] = deque()
@@ -45,7 +45,7 @@ class SamplerGroup:
 
     def version(self, version: Version, adapter_dir: str | None = None) -> None:
         """Write with this version from the next chunk on."""
-        self._roster.version(version, adapter_dir)
+        self._group.version(version, adapter_dir)
 
     def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
         if chunk_id not in self._chunks:
@@ -58,15 +58,15 @@ class SamplerGroup:
 
     def poll(self, timeout: float = 0.0) -> list[tuple[str, list[Edit]]]:
         """The chunks that were written; waits for the first of them up to `timeout` seconds."""
-        if self._roster.current is None:
+        if self._group.current is None:
             raise ConfigError("the samplers were not told which version writes", hint="call version first")
         until = self._clock() + timeout
         found: list[tuple[str, list[Edit]]] = []
         while True:
             self._assign()
             left = until - self._clock()
-            self._roster.advance(max(0.0, min(left, NAP)), needed=bool(self._chunks))
-            for outcome in self._roster.outcomes():
+            self._group.advance(max(0.0, min(left, NAP)), needed=bool(self._chunks))
+            for outcome in self._group.outcomes():
                 self._on_outcome(outcome, found)
             if found or left <= 0:
                 self._assign()
@@ -74,18 +74,18 @@ class SamplerGroup:
 
     def close(self) -> None:
         """Let all samplers go. Chunks that are still pending are forgotten."""
-        self._roster.close()
+        self._group.close()
         self._waiting.clear()
         self._chunks.clear()
         self._losses.clear()
 
     def _assign(self) -> None:
-        for member in self._roster.idle():
+        for member in self._group.idle():
             if not self._waiting:
                 return
             chunk_id = self._waiting.popleft()
             limit = TIMES_DEADLINE * self._section.candidate_deadline
-            self._roster.give(member, chunk_id, limit, "sample", self._chunks[chunk_id])
+            self._group.give(member, chunk_id, limit, "sample", self._chunks[chunk_id])
 
     def _on_outcome(self, outcome: WaveOutcome, found: list[tuple[str, list[Edit]]]) -> None:
         chunk_id: str = outcome.work

@@ -12,8 +12,8 @@ from typing import Any
 from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import DataError, InfraError, SealError
-from seal_ray.fleet.health import Sign
-from seal_ray.fleet.wave_lease import OutOfMemory, WaveLease
+from seal_ray.fleet.actor_health import Sign
+from seal_ray.fleet.wave_messages import OutOfMemory, WaveLease
 from seal_ray.fleet.weights import Shared, materialise
 from seal_ray.records import Trial, Version
 from seal_ray.sampling.engine import EngineSettings
@@ -80,7 +80,7 @@ class Worker:
             )
             self._tokenizer = models.tokenizer(folder, trust_remote_code=settings.model.trust_remote_code)
         except Exception as error:
-            raise sorted_error(error, f"{self._name} can't load version {version.number}") from None
+            raise classified(error, f"{self._name} can't load version {version.number}") from None
         self._version = version.digest
         return version.digest
 
@@ -108,7 +108,7 @@ class Worker:
                 answerer=self._answerer(lease),
             )
         except Exception as error:
-            raise sorted_error(error, f"lease {lease.id} on {self._name}") from None
+            raise classified(error, f"lease {lease.id} on {self._name}") from None
         finally:
             self._lease = None
 
@@ -170,7 +170,7 @@ def stacks() -> str:
     return "\n".join(parts)[-20_000:]
 
 
-def sorted_error(error: Exception, where: str) -> Exception:
+def classified(error: Exception, where: str) -> Exception:
     """Who is to blame, decided where the error still has its type: whoever gets it may not have that type's package."""
     import torch
 

@@ -21,7 +21,7 @@ from seal_ray.config import MAY_CHANGE, Config, StorageSection
 from seal_ray.domains import configured
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted, SealError
 from seal_ray.fleet.crew import Crew
-from seal_ray.fleet.node_calls import check_nodes
+from seal_ray.fleet.node_survey import check_nodes
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.grading.rubric import rate
 from seal_ray.loops import gate_trials

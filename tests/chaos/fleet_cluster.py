@@ -17,12 +17,12 @@ from ray.exceptions import RayError
 from seal_ray.config import PlacementSection
 from seal_ray.errors import InfraError
 from seal_ray.fleet import cluster
+from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import RayActors
-from seal_ray.fleet.health import Sign
-from seal_ray.fleet.leases import Leases
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.fleet.pool import Pool
-from seal_ray.fleet.wave_lease import WaveLease
+from seal_ray.fleet.resources_held import Leases
+from seal_ray.fleet.wave_messages import WaveLease
 from seal_ray.fleet.worker import answering_class, sign, stacks
 from seal_ray.records import Attempt, Candidate, Event, Example, Likelihood, Recipe, Trial, Version
 

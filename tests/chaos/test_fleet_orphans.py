@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seal_ray.fleet.leases import MARK
+from seal_ray.fleet.resources_held import MARK
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ version = Version(0, "v0", "base")
 samplers, pool = crew.samplers(version, None), crew.pool(version, None)
 while True:
     samplers.poll(0.1), pool.poll(0.1)
-    if samplers._roster.idle() and pool._roster.idle():
+    if samplers._group.idle() and pool._group.idle():
         print("ready", crew.leases._token, flush=True)
         break
 while True:

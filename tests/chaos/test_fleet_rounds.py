@@ -57,10 +57,10 @@ class Watched(Driver):
             return True
         assert self.crew
         group: Any = self.crew._pool if what == "kill a worker" else self.crew._samplers
-        if group is None or not (busy := [m for m in group._roster.members.values() if m.job]):
+        if group is None or not (busy := [m for m in group._group.members.values() if m.job]):
             return False
         try:
-            sign: Any = ray.get(group._roster._actors._actors[busy[0].name].ping.remote(), timeout=5)
+            sign: Any = ray.get(group._group._actors._actors[busy[0].name].ping.remote(), timeout=5)
         except (RayError, TimeoutError):
             return False
         os.kill(sign.pid, signal.SIGKILL)

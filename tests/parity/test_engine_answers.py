@@ -15,7 +15,7 @@ from ray.exceptions import RayTaskError
 
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import InfraError
-from seal_ray.fleet.wave_lease import WaveLease
+from seal_ray.fleet.wave_messages import WaveLease
 from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Version
 from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings

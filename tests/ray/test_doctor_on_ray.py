@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from seal_ray.cli import app
 from seal_ray.commands import doctor
 from seal_ray.config import Config
-from seal_ray.fleet import cluster, node_calls, probes
+from seal_ray.fleet import cluster, node_facts, node_survey
 
 register_pickle_by_value(sys.modules[__name__])  # tasks can not import this file
 
@@ -55,7 +55,7 @@ def test_what_is_red_sets_the_exit_code(tmp_path: Path, monkeypatch: pytest.Monk
 
 def deaf_canary(device: str) -> str:
     """vLLM takes adapters and computes as if they were not there."""
-    from seal_ray.fleet.probes import canary
+    from seal_ray.fleet.node_facts import canary
     from seal_ray.sampling import cpu_lora
 
     cpu_lora.PRODUCTS.update({name: lambda *_, **__: None for name in cpu_lora.PRODUCTS})
@@ -63,23 +63,23 @@ def deaf_canary(device: str) -> str:
 
 
 def test_an_adapter_that_changes_nothing_is_red(setup: doctor.Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.probes, "canary", deaf_canary)
+    monkeypatch.setattr(doctor.node_facts, "canary", deaf_canary)
     found = doctor._one("lora", doctor.lora, setup)
     assert found.state == "red" and "answers as without it" in found.found
 
 
 def test_nodes_that_can_not_talk_to_each_other_are_red(setup: doctor.Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = node_calls.ask
+    real = node_survey.ask
     monkeypatch.setattr(
-        doctor.node_calls, "ask", functools.partial(real, env={"GLOO_SOCKET_IFNAME": "no-such-network"})
+        doctor.node_survey, "ask", functools.partial(real, env={"GLOO_SOCKET_IFNAME": "no-such-network"})
     )
     found = doctor._one("collective", doctor.collective, setup)
     assert found.state == "red" and "no-such-network" in found.found and "GLOO_SOCKET_IFNAME" in found.hint
 
 
 def test_a_sum_that_waits_for_a_rank_which_never_comes_ends(setup: doctor.Setup) -> None:
-    (place,) = node_calls.ask(setup.nodes[:1], probes.address)
-    (told,) = node_calls.ask(setup.nodes[:1], probes.all_reduce, place.value, 2, "gloo", 3.0, 0)
+    (place,) = node_survey.ask(setup.nodes[:1], node_facts.address)
+    (told,) = node_survey.ask(setup.nodes[:1], node_facts.all_reduce, place.value, 2, "gloo", 3.0, 0)
     assert told.error and told.value is None
 
 
@@ -89,14 +89,14 @@ def test_a_node_that_does_not_answer_is_named_and_its_question_taken_back(setup:
 
         time.sleep(600)
 
-    (told,) = node_calls.ask(setup.nodes[:1], sleeps, None, seconds=3)
+    (told,) = node_survey.ask(setup.nodes[:1], sleeps, None, seconds=3)
     assert told.error == "no answer within 3 s"
-    (told,) = node_calls.ask(setup.nodes[:1], lambda: "back")
+    (told,) = node_survey.ask(setup.nodes[:1], lambda: "back")
     assert told.value == "back"
 
 
 def test_what_ends_an_actor_that_is_alive_is_not_an_orphan(setup: doctor.Setup) -> None:
-    from seal_ray.fleet.leases import MARK
+    from seal_ray.fleet.resources_held import MARK
 
     class Marked:
         def pid(self) -> int:
@@ -109,6 +109,6 @@ def test_what_ends_an_actor_that_is_alive_is_not_an_orphan(setup: doctor.Setup) 
     pid = ray.get(actor.pid.remote(), timeout=60)
     assert doctor._one("orphans", doctor.orphans, setup).state == "green"
     # the same process, were its actor dead: the cluster does not know it any more
-    (told,) = node_calls.ask(setup.nodes[:1], probes.orphans, [])
+    (told,) = node_survey.ask(setup.nodes[:1], node_facts.orphans, [])
     assert any(f"process {pid} (" in text and "its actor is dead" in text for text in told.value)
     ray.kill(actor)

@@ -20,8 +20,8 @@ from seal_ray.errors import DataError, InfraError, PlacementError
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.crew import Crew
-from seal_ray.fleet.leases import MARK, Leases, processes_of
 from seal_ray.fleet.placement import plan_placement, preflight
+from seal_ray.fleet.resources_held import MARK, Leases, processes_of
 from seal_ray.fleet.weights import materialise, share
 from seal_ray.records import Ask, Attempt, Candidate, Event, Example, Recipe, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seal_ray.config import PlacementSection
+from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import ActorReply
-from seal_ray.fleet.health import Sign
 from seal_ray.fleet.pool import Pool
-from seal_ray.fleet.wave_lease import Lost, WaveLease
+from seal_ray.fleet.wave_messages import Lost, WaveLease
 from seal_ray.records import Attempt, Candidate, Event, Example, Recipe, Trial, Version
 
 VERSION = Version(0, "v0", "base")

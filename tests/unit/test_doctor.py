@@ -14,10 +14,10 @@ import ray
 from seal_ray.commands import doctor
 from seal_ray.config import Config
 from seal_ray.errors import InfraError
-from seal_ray.fleet import probes
+from seal_ray.fleet import node_facts
 from seal_ray.fleet.cluster import Node
-from seal_ray.fleet.leases import MARK
-from seal_ray.fleet.node_calls import Told
+from seal_ray.fleet.node_survey import Told
+from seal_ray.fleet.resources_held import MARK
 from seal_ray.software import astray, software, unlike
 from seal_ray.storage.local_files import LocalFiles
 
@@ -34,7 +34,7 @@ def look(check: Check, *nodes: Node, **sections: Any) -> doctor.Finding:
 
 def answers(patch: pytest.MonkeyPatch, value: Any, error: str = "") -> None:
     """Every node answers so to whatever it is asked."""
-    patch.setattr(doctor.node_calls, "ask", lambda nodes, *_, **__: [Told(n, value, error) for n in nodes])
+    patch.setattr(doctor.node_survey, "ask", lambda nodes, *_, **__: [Told(n, value, error) for n in nodes])
 
 
 # how findings are made
@@ -107,11 +107,11 @@ def test_what_is_missing_from_a_stack_is_named() -> None:
 
 
 def test_a_full_or_missing_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = probes.read_gpu("NVIDIA H100, 80 GB, 80000, 81559")
+    card = node_facts.read_gpu("NVIDIA H100, 80 GB, 80000, 81559")
     assert card.name == "NVIDIA H100, 80 GB" and card.free < card.total
     answers(monkeypatch, [card, card])
     assert look(doctor.gpus, CPU, GPU).state == "green"
-    answers(monkeypatch, [card, probes.Gpu("NVIDIA H100", 10e9, 80e9)])
+    answers(monkeypatch, [card, node_facts.Gpu("NVIDIA H100", 10e9, 80e9)])
     found = look(doctor.gpus, GPU)
     assert found.state == "red" and "two: 10 of 80 GB free on a GPU that nobody holds" in found.found
     held = Node("b", "two", cpus=8, gpus=2, free_gpus=1)
@@ -123,14 +123,14 @@ def test_a_full_or_missing_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_node_whose_gpu_driver_does_not_answer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfraError, match="not there"):
-        probes.gpus()
+        node_facts.gpus()
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'Tesla T4, 15000, 15360'\n")
     tool.chmod(0o755)
-    assert probes.gpus() == [probes.Gpu("Tesla T4", 15000 * 2**20, 15360 * 2**20)]
+    assert node_facts.gpus() == [node_facts.Gpu("Tesla T4", 15000 * 2**20, 15360 * 2**20)]
     tool.write_text("#!/bin/sh\nexit 9\n")
     with pytest.raises(InfraError, match="nvidia-smi fails"):
-        probes.gpus()
+        node_facts.gpus()
 
 
 # leftovers
@@ -153,13 +153,13 @@ def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 def test_a_worker_whose_ray_is_gone_is_found_and_one_that_is_looked_after_is_not(
     start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes.os, "getppid", lambda: 0)  # no Ray here has started this test
+    monkeypatch.setattr(node_facts.os, "getppid", lambda: 0)  # no Ray here has started this test
     left = start("sleep", "100", **{MARK: "x-worker"})
     (tmp_path / "raylet").symlink_to("/bin/bash")
     ray = start(str(tmp_path / "raylet"), "-c", f"{MARK}=x-worker sleep 100 & echo $!; wait")
     assert ray.stdout
     cared_for = int(ray.stdout.readline())
-    found = probes.orphans([])
+    found = node_facts.orphans([])
     assert any(f"process {left.pid} (" in text and "its Ray is gone" in text for text in found)
     assert not any(f"process {cared_for} (" in text for text in found)
     os.kill(cared_for, 9)
@@ -169,10 +169,10 @@ def test_a_worker_whose_actor_is_dead_is_found(
     start: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # as a task sees it, its parent is the node's own Ray
-    monkeypatch.setattr(probes.os, "getppid", os.getpid)
+    monkeypatch.setattr(node_facts.os, "getppid", os.getpid)
     process = start("sleep", "100", **{MARK: "x-worker"})
-    assert any(f"process {process.pid} (" in text and "actor is dead" in text for text in probes.orphans([]))
-    assert not any(f"process {process.pid} (" in text for text in probes.orphans([process.pid]))
+    assert any(f"process {process.pid} (" in text and "actor is dead" in text for text in node_facts.orphans([]))
+    assert not any(f"process {process.pid} (" in text for text in node_facts.orphans([process.pid]))
 
 
 def test_an_engine_that_lost_its_parent_is_found(start: Callable[..., "subprocess.Popen[str]"]) -> None:
@@ -187,7 +187,7 @@ def test_an_engine_that_lost_its_parent_is_found(start: Callable[..., "subproces
     found: list[str] = []
     until = time.monotonic() + 10
     while not found and time.monotonic() < until:
-        found = [text for text in probes.orphans([]) if "VLLM::EngineCore" in text]
+        found = [text for text in node_facts.orphans([]) if "VLLM::EngineCore" in text]
     assert len(found) == 1 and "its engine is gone" in found[0]
     os.kill(int(found[0].split()[1]), 9)
 
@@ -255,5 +255,5 @@ def test_too_little_disk_or_shared_memory_is_found(monkeypatch: pytest.MonkeyPat
 
 
 def test_room_is_asked_of_what_will_hold_a_folder(tmp_path: Path) -> None:
-    ((path, free, total),) = probes.room(str(tmp_path / "a" / "b"))
+    ((path, free, total),) = node_facts.room(str(tmp_path / "a" / "b"))
     assert path == str(tmp_path) and 0 < free <= total

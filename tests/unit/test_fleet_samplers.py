@@ -10,7 +10,7 @@ from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.fleet.samplers import SamplerGroup
-from seal_ray.fleet.wave_lease import Lost
+from seal_ray.fleet.wave_messages import Lost
 from seal_ray.records import Edit, Event, Version
 from seal_ray.sampling.sampler import EditPrompt
 

@@ -8,7 +8,7 @@ from fleet_simulation import VERSION, Player, Simulation, Table, attempt, sectio
 from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError
 from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.pool import Pool
-from seal_ray.fleet.wave_lease import Lost, OutOfMemory, WaveLease
+from seal_ray.fleet.wave_messages import Lost, OutOfMemory, WaveLease
 from seal_ray.records import Attempt, Failure, Trial, Version
 
 
@@ -453,7 +453,7 @@ def test_a_candidate_whose_nodes_die_under_it_is_not_taken_for_a_killer() -> Non
 def test_towards_the_end_waves_shrink_so_that_all_workers_have_work() -> None:
     simulation = Simulation(nodes={"a": 4})
     table = Table(simulation, section(), wave=8)
-    while len(table.pool._roster.idle()) < 4:
+    while len(table.pool._group.idle()) < 4:
         table.pool.poll(0.1)
     table.run([attempt(0, s) for s in range(8)])
     assert {worker for _, worker, _ in simulation.tried[:4]} == set(simulation.players)

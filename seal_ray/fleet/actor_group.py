@@ -12,11 +12,11 @@ from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError, SealError
-from seal_ray.fleet import health
+from seal_ray.fleet import actor_health
+from seal_ray.fleet.actor_health import Health, Sign
 from seal_ray.fleet.actors import ActorReply, Actors
-from seal_ray.fleet.health import Health, Sign
 from seal_ray.fleet.placement import RoleName, Sink
-from seal_ray.fleet.wave_lease import Cause, Lost, OutOfMemory
+from seal_ray.fleet.wave_messages import Cause, Lost, OutOfMemory
 from seal_ray.records import Event, Json, Version
 
 LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
@@ -67,7 +67,7 @@ class Member:
         return self.health.state == "healthy" and self.job is None and self.condemned is None
 
 
-class Roster:
+class ActorGroup:
     """The members of one role. `least` and `most`: how many there must and may be (most 0: as many as fit)."""
 
     def __init__(
@@ -140,7 +140,7 @@ class Roster:
     def close(self) -> None:
         for member in list(self.members.values()):
             if member.health.alive:
-                self._bury(member, "not needed any more")
+                self._remove(member, "not needed any more")
         self.members.clear()
         self._tickets.clear()
         self._outcomes.clear()
@@ -156,7 +156,7 @@ class Roster:
             for name, reason in self._actors.leaving().items():
                 member = self.members.get(name)
                 if member and member.health.alive:
-                    self._change(member, health.leave(member.health, now, reason))
+                    self._change(member, actor_health.leave(member.health, now, reason))
             if needed:
                 self._scale(now)
         self._check_enough(now, needed)
@@ -173,7 +173,7 @@ class Roster:
             member.pinged = now
             member.ping = (self._call(member, "ping", "ping"), now)
         elif member.ping is not None:
-            self._change(member, health.silent(member.health, now, member.ping[1], beat))
+            self._change(member, actor_health.silent(member.health, now, member.ping[1], beat))
             if not member.health.alive:
                 self._end(member, "unreachable", member.health.reason)
                 return
@@ -182,7 +182,7 @@ class Roster:
         elif member.health.state == "starting" and now - member.health.since > self._section.deadline:
             self._condemn(member, "infra", f"did not start within {self._section.deadline:g} s")
         elif member.health.state == "leaving" and member.job is None:
-            self._bury(member, member.health.reason)
+            self._remove(member, member.health.reason)
         elif member.idle and self.current and member.version != self.current.digest:
             self._load(member)
 
@@ -199,7 +199,7 @@ class Roster:
         for _ in range(int(min(lacking, self._actors.room()))):
             self._count += 1
             name = f"{self.role}-{self._count}"
-            member = Member(name, now, health.begin(now))
+            member = Member(name, now, actor_health.begin(now))
             self.members[name] = member
             self._actors.start(name)
             self._tell_member(member)
@@ -207,7 +207,7 @@ class Roster:
 
     def _load(self, member: Member) -> None:
         assert self.current is not None
-        self._change(member, health.reload(member.health, self._clock()))
+        self._change(member, actor_health.reload(member.health, self._clock()))
         member.loading = self._call(member, "load", "load_version", self.current, self._adapter)
 
     def _check_enough(self, now: float, needed: bool) -> None:
@@ -274,7 +274,7 @@ class Roster:
             self._finish(member, value=reply.value)
         elif isinstance(error, Lost) and error.cause == "unreachable":
             self._finish(member, cause="unreachable", reason=reason)
-            self._change(member, health.unreachable(member.health, self._clock(), reason))
+            self._change(member, actor_health.unreachable(member.health, self._clock(), reason))
         elif isinstance(error, Lost) and error.cause != "infra":
             self._end(member, error.cause, reason)
         elif isinstance(error, OutOfMemory | MemoryError):
@@ -291,12 +291,12 @@ class Roster:
         if reply.error is None:
             member.version = str(reply.value)
             self._start_failures = 0
-            self._change(member, health.ready(member.health, self._clock()))
+            self._change(member, actor_health.ready(member.health, self._clock()))
             return
         if isinstance(reply.error, ConfigError | DataError):
             raise reply.error  # the same on every node: nothing is gained by trying elsewhere
         if isinstance(reply.error, Lost) and reply.error.cause == "unreachable":
-            self._change(member, health.unreachable(member.health, self._clock(), reply.error.reason))
+            self._change(member, actor_health.unreachable(member.health, self._clock(), reply.error.reason))
             return
         cause = self._cause(member, reply.error.cause) if isinstance(reply.error, Lost) else "infra"
         self._end(member, cause, f"did not start: {say(reply.error)}")
@@ -305,7 +305,7 @@ class Roster:
         member.ping = None
         now = self._clock()
         if isinstance(reply.error, Lost) and reply.error.cause == "unreachable":
-            self._change(member, health.unreachable(member.health, now, reply.error.reason))
+            self._change(member, actor_health.unreachable(member.health, now, reply.error.reason))
         elif isinstance(reply.error, Lost):
             self._end(member, reply.error.cause, reply.error.reason)
         elif isinstance(reply.value, Sign):
@@ -316,7 +316,7 @@ class Roster:
                 self._tell_member(member)
             before = member.health.state
             expected = self.current.digest if self.current else ""
-            self._change(member, health.signed(member.health, now, sign, expected))
+            self._change(member, actor_health.signed(member.health, now, sign, expected))
             if before == "suspect" and member.health.state == "starting":
                 self._load(member)
 
@@ -336,7 +336,7 @@ class Roster:
         if member.health.state == "starting" and member.version == "" and cause not in {"node", "unreachable"}:
             self._start_failures += 1
         self._finish(member, cause=cause, reason=reason)
-        self._bury(member, reason)
+        self._remove(member, reason)
         if self._start_failures >= START_FAILURES:
             raise InfraError(
                 f"{self._start_failures} {self.role}s in a row did not start, the last one because: {reason}",
@@ -347,9 +347,9 @@ class Roster:
         """Processes die with their node; then nobody is to blame, whichever is noticed first."""
         return "node" if cause == "killed_worker" and member.name in self._actors.leaving() else cause
 
-    def _bury(self, member: Member, reason: str) -> None:
+    def _remove(self, member: Member, reason: str) -> None:
         self._last_reason = reason
-        self._change(member, health.lost(member.health, self._clock(), reason))
+        self._change(member, actor_health.lost(member.health, self._clock(), reason))
         self._actors.kill(member.name)
         self.members.pop(member.name, None)
 

@@ -14,9 +14,9 @@ from ray.cluster_utils import Cluster
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError
-from seal_ray.fleet import cluster, node_calls
+from seal_ray.fleet import cluster, node_survey
 from seal_ray.fleet.actors import wait_until
-from seal_ray.fleet.node_calls import Told, check_nodes
+from seal_ray.fleet.node_survey import Told, check_nodes
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
 
@@ -107,7 +107,7 @@ def test_a_node_with_other_software_is_refused(tmp_path: Path, monkeypatch: pyte
             check_nodes(config)
         assert not (tmp_path / "run").exists()
         # a node that leaves while it is asked is no reason to refuse the run
-        real = node_calls.ask
+        real = node_survey.ask
 
         def leaving(*args: Any, **more: Any) -> list[Told]:
             told = real(*args, **more)
@@ -116,7 +116,7 @@ def test_a_node_with_other_software_is_refused(tmp_path: Path, monkeypatch: pyte
             wait_until(lambda: len(cluster.resources()) == 1, 60)
             return told
 
-        monkeypatch.setattr(node_calls, "ask", leaving)
+        monkeypatch.setattr(node_survey, "ask", leaving)
         check_nodes(config)
     finally:
         ray.shutdown()
