@@ -17,14 +17,13 @@ import resource
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ray
 
-from seal_ray import models
 from seal_ray.config import Config, PlacementSection
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actor_health import Sign
@@ -174,11 +173,9 @@ def try_all(pool: Pool, count: int, seed: int, at: Any) -> None:
 
 
 def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> Any:
-    """The loop of a real exploration over given edits, with its ledger and its grader, ready to go."""
-    from seal_ray.domains import load_domain
-    from seal_ray.grading import build
-    from seal_ray.loops.exploration import Exploration, Plan, explore
-    from seal_ray.storage.ledger import Ledger
+    """A real exploration over given edits in a real session, but with this pool for a crew, ready to go."""
+    from seal_ray.loops.exploration import Exploration, Plan, drive
+    from seal_ray.loops.session import Session
 
     chance = random.Random(seed)
     words = ["river", "harbour", "company", "storm", "engine", "sister", "captain", "bridge", "winter", "letter"]
@@ -203,18 +200,12 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
             "run": {"uri": str(folder / "run")},
             "model": {"name": "builtin:tiny"},
             "domain": {"name": "knowledge", "data": str(folder / "data.json"), "validation": 0, "test": 0},
+            "observe": {"progress": "quiet", "ray_metrics": False},
         }
     )
-    model = models.fetch(config.model)
-    domain = load_domain(
-        config.domain,
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=False,
-        seed=0,
-        read=lambda uri: Path(uri).read_bytes(),
-    )
-    found = list(domain.tasks("train"))
+    crew: Any = SimpleNamespace(release=lambda *roles: None, close=lambda: None)
+    session = Session(config, hire=lambda *_: crew)
+    found = list(session.domain.tasks("train"))
     edits = []
     for task in found:
         for slot in range(5):
@@ -222,10 +213,6 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
             edits.append(
                 Edit(f"{task.id}-{slot}", task.id, slot, VERSION.digest, 0, (), (), (), written, "stop", written)
             )
-    ledger = Ledger(config.run.uri, config.storage)
-    ledger.create(config.model_dump(mode="json"), {}, 0)
-    ledger.acquire("bench")
-    grader = build(config.grading, config.run.uri, config.storage)
     done = [0]
 
     def tick() -> None:
@@ -242,21 +229,10 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
             done[0] += len(trials)
             return trials
 
-    tokenizer = models.tokenizer(model)
-    plan = Plan(1, VERSION, tuple(found), 5, 3, context_arm=False, given=tuple(edits))
+    plan = Plan(tuple(found), VERSION, 5, 3, context_arm=False, salt=1, given=tuple(edits))
 
     def go() -> None:
-        exploration = Exploration(
-            plan,
-            config=config,
-            domain=domain,
-            tokenizer=tokenizer,
-            grader=grader,
-            graders=ThreadPoolExecutor(1),
-            ledger=ledger.round(1),
-            sink=lambda event: None,
-        )
-        explore(exploration, None, Counting, tick)  # type: ignore[arg-type]
+        drive(Exploration(session, session.open_round(1), plan), None, Counting, tick)  # type: ignore[arg-type]
 
     return go
 

@@ -148,10 +148,10 @@ def run(
         overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
     found = config_file.load(config, overrides)
     from seal_ray.commands import terminal
-    from seal_ray.loops import rounds as driver
+    from seal_ray.loops import rounds
 
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
-        done = driver.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+        done = rounds.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     rows = done.table()
     _show({"uri": done.uri, "table": rows}, f"\n{terminal.show_table(rows)}\n\n{_files(done)}", as_json)
     rejected = bool(rows) and rows[-1]["decision"] == "reject"
@@ -406,19 +406,21 @@ def evaluate(
 ) -> None:
     """Compare arms on the same tasks: no training, the context alone, edits from here and there."""
     from seal_ray import config_file
-    from seal_ray.commands import evaluate as evaluating
+    from seal_ray.commands import evaluate as table
+    from seal_ray.loops import evaluation
 
     if split not in {"train", "validation", "test"}:
         raise ConfigError(f"--split {split}: no such split", hint="use train, validation or test")
     found = config_file.load(config, set_ or ())
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
-        done = evaluating.evaluate(
+        done = evaluation.evaluate(
             found,
             arm or ["none", "context", "untrained"],
             split=split,  # type: ignore[arg-type]
             stop=lambda: signals.stopped,
+            on_stop=signals.on_stop,
         )
-    _show(done, evaluating.show(done), as_json)
+    _show(done, table.show(done), as_json)
 
 
 @app.command()

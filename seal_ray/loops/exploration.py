@@ -1,22 +1,23 @@
 """Trying edits: from tasks to edits, trials and verdicts, each in the ledger as soon as it is there.
 
-An exploration owns no machine. It says what is left to sample and to try, takes what comes back in any order, and can
-be made again from the ledger at any moment: what is recorded is not done twice.
+Loops call `explore`. An exploration itself owns no machine: it says what is left to sample and to try, takes what comes
+back in any order, and can be made again from the ledger at any moment: what is recorded is not done twice.
 """
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
 from seal_ray import models
-from seal_ray.config import Config
-from seal_ray.domains.base import Domain, Grader, Rejected
+from seal_ray.domains.base import Rejected
 from seal_ray.grading.diversity import similarity
 from seal_ray.grading.measure import RUBRIC
+from seal_ray.loops.session import Session
 from seal_ray.records import (
     Ask,
     Attempt,
@@ -38,7 +39,6 @@ from seal_ray.records import (
 from seal_ray.sampling.sampler import EditPrompt
 from seal_ray.storage.ledger import RoundLedger
 
-Sink = Callable[[Event], None]
 Tick = Callable[[], None]  # called often; raises when the run must stop
 
 
@@ -62,12 +62,12 @@ class TrialPool(Protocol):
 class Plan:
     """What is explored: these tasks, with this version, so many edits and repeats."""
 
-    round: int
-    version: Version
     tasks: tuple[Task, ...]
-    edits: int
-    repeats: int
+    version: Version
+    edits: int  # for each task
+    repeats: int  # training seeds for each edit, and for the context alone
     context_arm: bool
+    salt: int  # goes into every seed: the same salt samples and trains with the same luck
     given: tuple[Edit, ...] | None = None  # edits from elsewhere; then nothing is sampled
     trials: bool = True  # without, edits are sampled and no candidate is made of them
 
@@ -75,20 +75,10 @@ class Plan:
 class Exploration:
     """The state of one exploration, in memory and in the round's ledger."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        config: Config,
-        domain: Domain,
-        tokenizer: Any,
-        grader: Grader,
-        graders: Executor,
-        ledger: RoundLedger,
-        sink: Sink,
-    ) -> None:
-        self.plan, self.config, self.domain, self.tokenizer = plan, config, domain, tokenizer
-        self.grader, self.ledger, self.sink = grader, ledger, sink
+    def __init__(self, session: Session, part: RoundLedger, plan: Plan) -> None:
+        self.plan, self.ledger, self.config = plan, part, session.config
+        self.domain, self.tokenizer, self.grader = session.domain, session.tokenizer, session.grader
+        self._sink, self._graders = session.tell, session.graders
         self.edits: dict[str, list[Edit]] = {}
         self.candidates: dict[str, Candidate] = {}
         self.trials: dict[str, Trial] = {}
@@ -97,9 +87,8 @@ class Exploration:
         self._unopened: deque[Task] = deque()  # their edits are there, their candidates are made when there is room
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
-        self._answering = config.answering.identity()
+        self._answering = self.config.answering.identity()
         self._grading: dict[Future[Sequence[Verdict]], Trial] = {}
-        self._graders = graders
         # an edit's repeats share its examples, and a task's candidates its questions
         self._training = lru_cache(512)(self._make_training)
         self._asks = lru_cache(128)(self._make_asks)
@@ -150,7 +139,7 @@ class Exploration:
                 task=task.id,
                 slot=slot,
                 prompt_ids=tuple(models.render(self.tokenizer, ask.prompt)),
-                seed=derive_seed(self.config.run.seed, self.plan.round, task.id, slot, "edit"),
+                seed=derive_seed(self.config.run.seed, self.plan.salt, task.id, slot, "edit"),
                 temperature=section.temperature if ask.temperature is None else ask.temperature,
                 top_p=section.top_p if ask.top_p is None else ask.top_p,
                 max_tokens=section.max_tokens if ask.max_tokens is None else ask.max_tokens,
@@ -230,7 +219,7 @@ class Exploration:
     def _add(self, task: Task, kind: Any, edit: Edit | None, repeat: int) -> None:
         slot = edit.slot if edit else {"baseline": -1, "context": -2}[kind]
         # all edits of a task share the seeds of their repeats: they differ by their text and not by luck
-        seed = derive_seed(self.config.run.seed, self.plan.round, task.id, repeat, "train")
+        seed = derive_seed(self.config.run.seed, self.plan.salt, task.id, repeat, "train")
         content = edit.content if edit else kind
         try:
             recipe = None if kind == "baseline" else self._training(task.id, edit.id if edit else None)[1]
@@ -407,10 +396,37 @@ class Exploration:
         return len(whole) / max(1, len(could) + missing)
 
     def _tell(self, event: str, /, **data: Json) -> None:
-        self.sink(Event(event, data, self.plan.round))
+        self._sink(Event(event, data, self.ledger.number))
 
 
-def explore(exploration: Exploration, samplers: Samplers | None, pool: TrialPool | None, tick: Tick) -> None:
+def explore(session: Session, part: RoundLedger, plan: Plan) -> Exploration:
+    """Sample, try and grade whatever the plan says and the ledger does not have yet."""
+    exploration = Exploration(session, part, plan)
+    carry_on(session, exploration)
+    return exploration
+
+
+def carry_on(session: Session, exploration: Exploration) -> None:
+    """Do what is left: sampling beside trying where there is room for both, else one after the other."""
+    if exploration.done:
+        return
+    began = time.monotonic()
+    crew, plan = session.crew, exploration.plan
+    version, adapter = plan.version, session.adapter(plan.version)
+    phase = "trials" if exploration.sampled else "sampling"
+    session.say("phase_started", phase=phase, total=len(plan.tasks) * plan.edits)
+    if crew.overlap or exploration.sampled:
+        samplers = None if exploration.sampled else crew.samplers(version, adapter)
+        drive(exploration, samplers, crew.pool(version, adapter), session.tick)
+    else:
+        drive(exploration, crew.samplers(version, adapter), None, session.tick)
+        drive(exploration, None, crew.pool(version, adapter), session.tick)
+    session.ledger.flush()
+    for name in dict.fromkeys((phase, "trials", "grading")):
+        session.say("phase_ended", phase=name, seconds=round(time.monotonic() - began, 1))
+
+
+def drive(exploration: Exploration, samplers: Samplers | None, pool: TrialPool | None, tick: Tick) -> None:
     """Sample and try, side by side, until nothing is left that these samplers and this pool can do."""
     waiting = set()
     if samplers:

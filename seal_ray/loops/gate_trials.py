@@ -1,46 +1,40 @@
 """How two versions of the policy compare on tasks that neither has learned from: what the gate is told."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from seal_ray.config import Config
 from seal_ray.domains import configured
-from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration, Plan, explore
+from seal_ray.loops.rewarding import reward
+from seal_ray.loops.session import Session
 from seal_ray.policy.gate import GateDecision, decide
 from seal_ray.records import Task, Version, derive_seed
+from seal_ray.storage.ledger import RoundLedger
 
 RIGHT = 0.5  # a question counts as answered from this score up
 
 
-def compare(
-    explore: Callable[[Plan], Exploration],
-    value: Callable[[Exploration], RoundRewards],
-    *,
-    config: Config,
-    domain: Domain,
-    number: int,
-    old: Version,
-    new: Version,
-    drift: float | None,
-    chat: bool,
-) -> GateDecision:
+def compare(session: Session, part: RoundLedger, old: Version, new: Version, drift: float | None) -> GateDecision:
     """Both versions write edits for the validation tasks; these are tried like any others, with the same seeds."""
-    tasks = _draw(domain.tasks("validation"), config)
-    guarded = _regression(config, chat)
+    config, gate = session.config, session.config.gate
+    tasks = _draw(session.domain.tasks("validation"), config)
+    guarded = _regression(config, session.chat)
     scores: list[dict[str, list[float]]] = []
     known: list[dict[str, float]] = []
     for version in (old, new):
-        found = explore(Plan(number, version, tasks, config.gate.edits, config.gate.repeats, context_arm=False))
-        scores.append(_scores(value(found)))
+        plan = Plan(tasks, version, gate.edits, gate.repeats, context_arm=False, salt=part.number)
+        exploration = explore(session, part, plan)
+        scores.append(_scores(reward(session, exploration)))
         if guarded:
-            found = explore(Plan(number, version, guarded, 0, 0, context_arm=False))
-        known.append(_baselines(found))
+            alone = Plan(guarded, version, edits=0, repeats=0, context_arm=False, salt=part.number)
+            exploration = explore(session, part, alone)
+        known.append(_baselines(exploration))
     before = {q: s for q, s in known[0].items() if s >= RIGHT}
-    seed = derive_seed(config.run.seed, number, "gate")
-    return decide(scores[0], scores[1], before, known[1], drift, config.gate, seed)
+    seed = derive_seed(config.run.seed, part.number, "gate")
+    return decide(scores[0], scores[1], before, known[1], drift, gate, seed)
 
 
 def _draw(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
@@ -63,22 +57,22 @@ def _regression(config: Config, chat: bool) -> tuple[Task, ...]:
     return tuple(domain.tasks("train"))
 
 
-def _scores(worth: RoundRewards) -> dict[str, list[float]]:
+def _scores(rewarded: RoundRewards) -> dict[str, list[float]]:
     """How each edit of a task left the model: not the gain over the baseline, which moves with the version itself."""
-    found: dict[str, list[float]] = {}
-    for reward in worth.rewards:
-        estimate = reward.accuracy if worth.measure == "accuracy" else reward.likelihood or reward.accuracy
+    scores: dict[str, list[float]] = {}
+    for one in rewarded.rewards:
+        estimate = one.accuracy if rewarded.measure == "accuracy" else one.likelihood or one.accuracy
         if estimate is not None:
-            found.setdefault(reward.task, []).append(estimate.mean)
-    return found
+            scores.setdefault(one.task, []).append(estimate.mean)
+    return scores
 
 
-def _baselines(found: Exploration) -> dict[str, float]:
+def _baselines(exploration: Exploration) -> dict[str, float]:
     """What the version knows without any training: the score of each question."""
-    alone = {c.id for c in found.candidates.values() if c.kind == "baseline"}
+    alone = {c.id for c in exploration.candidates.values() if c.kind == "baseline"}
     return {
         f"{v.question}": v.score
         for candidate in alone
-        for v in found.verdicts.get(candidate, [])
+        for v in exploration.verdicts.get(candidate, [])
         if v.score is not None and not v.failure
     }

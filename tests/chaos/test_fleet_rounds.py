@@ -16,7 +16,8 @@ from ray.exceptions import RayError
 from seal_ray import config_file
 from seal_ray.config import Config
 from seal_ray.loops.history import Round, Run
-from seal_ray.loops.rounds import Driver
+from seal_ray.loops.rounds import run_rounds
+from seal_ray.loops.session import Session
 from seal_ray.records import Event
 
 pytestmark = pytest.mark.slow
@@ -25,20 +26,19 @@ ROOT = Path(__file__).parents[2]
 FAULTS = ("kill a worker", "kill a worker", "remove a node", "add a node", "kill a sampler")
 
 
-class Watched(Driver):
-    """A driver whose `tick` makes faults: each is due after so many trials (or, for samplers, while they write)."""
+class Faults:
+    """Made where a session asks whether to stop: each is due after so many trials (for samplers: while they write)."""
 
-    def __init__(self, config: Config, cluster: Any, others: list[Any], faults: list[tuple[int, str]]) -> None:
-        super().__init__(config, self._make_faults)
+    def __init__(self, cluster: Any, others: list[Any], faults: list[tuple[int, str]]) -> None:
+        self.session: Session | None = None
         self.cluster, self.others, self.faults = cluster, others, faults
         self.seen: Counter[str] = Counter()
         self.made: list[str] = []
 
-    def tell(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
         self.seen[event.kind] += 1
-        super().tell(event)
 
-    def _make_faults(self) -> bool:
+    def make(self) -> bool:
         for fault in list(self.faults):
             if self.seen["trial"] >= fault[0] and self._make(fault[1]):
                 self.faults.remove(fault)
@@ -55,8 +55,9 @@ class Watched(Driver):
                 return False
             self.cluster.remove_node(self.others.pop(), allow_graceful=False)
             return True
-        assert self.crew
-        group: Any = self.crew._pool if what == "kill a worker" else self.crew._samplers
+        assert self.session
+        crew = self.session.crew
+        group: Any = crew._pool if what == "kill a worker" else crew._samplers
         if group is None or not (busy := [m for m in group._group.members.values() if m.job]):
             return False
         try:
@@ -83,13 +84,13 @@ def config_of(uri: Path, address: str) -> Config:
     return config_file.load(str(ROOT / "jobs/tiny.yaml"), [f"{k}={v}" for k, v in changes.items()])
 
 
-def go(uri: Path, cluster: Any, others: list[Any], faults: list[tuple[int, str]]) -> tuple[Round, Watched]:
-    driver = Watched(config_of(uri, str(cluster.address)), cluster, others, faults)
-    try:
-        driver.go()
-    finally:
-        driver.close()
-    return Run(str(uri)).round(1), driver
+def go(uri: Path, cluster: Any, others: list[Any], due: list[tuple[int, str]]) -> tuple[Round, Faults]:
+    faults = Faults(cluster, others, due)
+    config = config_of(uri, str(cluster.address))
+    with Session(config, stop=faults.make, listeners=[faults.hear]) as session:
+        faults.session = session
+        run_rounds(session)
+    return Run(str(uri)).round(1), faults
 
 
 def scored(found: Round) -> dict[tuple[str, int, int], float]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from seal_ray import config_file
 from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain
 from seal_ray.errors import ConfigError
-from seal_ray.loops.rounds import differences
+from seal_ray.loops.resuming import differences
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
 

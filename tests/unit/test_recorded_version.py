@@ -4,19 +4,16 @@
 """
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from seal_ray import config_file, grading, models
+from seal_ray import config_file
 from seal_ray.config import AnsweringSection, Config
-from seal_ray.domains import configured
 from seal_ray.loops.exploration import Exploration, Plan
 from seal_ray.loops.history import Run
-from seal_ray.loops.rounds import differences
-from seal_ray.records import Event
-from seal_ray.storage.ledger import Ledger
+from seal_ray.loops.resuming import differences
+from seal_ray.loops.session import Session
 from seal_ray.storage.verification import verify
 
 FOLDER = Path("tests/recorded/v0.1.0")
@@ -59,26 +56,15 @@ def test_a_field_that_came_later_does_not_set_a_recorded_run_apart() -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_candidates_of_a_recorded_round_keep_their_names(config: Config, number: int, tmp_path: Path) -> None:
     shutil.copytree(FOLDER / "run", tmp_path / "run")
-    ledger = Ledger(str(tmp_path / "run"))
-    ledger.acquire("test")
-    part = ledger.round(number)
-    recorded = dict(part.records("candidates"))
+    changes = {"uri": str(tmp_path / "run"), "rounds": 2}
+    config = config.model_copy(update={"run": config.run.model_copy(update=changes)})
     past = Run(str(FOLDER / "run")).round(number)
     assert past.version is not None
-    folder = models.fetch(config.model)
-    told: list[Event] = []
-    with ThreadPoolExecutor(1) as graders:
-        exploration = Exploration(
-            Plan(number, past.version, past.tasks, config.sampling.edits, config.inner.repeats, context_arm=True),
-            config=config,
-            domain=configured(config, models.has_chat_template(folder)),
-            tokenizer=models.tokenizer(folder),
-            grader=grading.build(config.grading, str(tmp_path / "run"), config.storage),
-            graders=graders,
-            ledger=part,
-            sink=told.append,
-        )
-    ledger.close()
+    plan = Plan(past.tasks, past.version, config.sampling.edits, config.inner.repeats, context_arm=True, salt=number)
+    with Session(config) as session:
+        part = session.open_round(number)
+        recorded = dict(part.records("candidates"))
+        exploration = Exploration(session, part, plan)
     assert recorded and exploration.candidates == recorded
     assert exploration.done and exploration.trials.keys() == recorded.keys()
     assert not list(exploration.chunks())

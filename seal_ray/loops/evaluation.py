@@ -1,0 +1,210 @@
+"""Arms side by side on the same tasks: no training, the context alone, edits from here and there.
+
+An evaluation is kept like a run: each arm is a round in its ledger, so it resumes, verifies and reports like one.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError, DataError, InfraError
+from seal_ray.grading.endpoint import Endpoint
+from seal_ray.grading.reward import RoundRewards
+from seal_ray.loops.exploration import Plan, explore
+from seal_ray.loops.history import Run
+from seal_ray.loops.rewarding import settle
+from seal_ray.loops.session import Session
+from seal_ray.policy import bootstrap, versions
+from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version, derive_seed, digest, encode
+from seal_ray.storage.input_files import read_document
+from seal_ray.storage.ledger import RoundLedger
+
+ARMS = (
+    "none, context, untrained, file:PATH#KEY (edits that somebody wrote), version:RUN#N (edits of a version of another "
+    "run), teacher:URL#MODEL (edits by a model behind an OpenAI-compatible endpoint)"
+)
+TEACHER_KEY = "SEAL_RAY_TEACHER_KEY"  # environment variable with the teacher's key, where it wants one
+SALT = 1  # the same in every arm: the arms of a task sample and train with the same seeds
+
+Scores = dict[str, dict[str, list[float]]]  # by measure and task, one for each edit
+
+
+def evaluate(
+    config: Config,
+    arms: Sequence[str],
+    *,
+    split: Split = "test",
+    stop: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
+) -> dict[str, Json]:
+    """Run the arms and compare each with the first one, by paired bootstrap over tasks."""
+    with Session(config, stop=stop, on_stop=on_stop) as session:
+        tasks = _tasks(session, split)
+        scores = {arm: run_arm(session, number, arm, tasks) for number, arm in enumerate(arms, 1)}
+    seed = derive_seed(config.run.seed, "evaluate")
+    tables = {
+        measure: bootstrap.table({arm: own[measure] for arm, own in scores.items()}, against=arms[0], seed=seed)
+        for measure in ("accuracy", "likelihood")
+    }
+    plain = {
+        measure: {arm: {k: _plain(v) for k, v in row.items()} for arm, row in table.items()}
+        for measure, table in tables.items()
+    }
+    return {"uri": config.run.uri, "against": arms[0], "tables": plain}
+
+
+def _tasks(session: Session, split: Split) -> tuple[Task, ...]:
+    tasks = tuple(session.domain.tasks(split))[: session.config.run.tasks_per_round]
+    if len(tasks) < 2:
+        raise ConfigError(
+            f"the split {split} has {len(tasks)} tasks, and a comparison needs 2",
+            hint="raise its share under domain, or evaluate another split",
+        )
+    return tasks
+
+
+def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...]) -> Scores:
+    """One arm as a round of the ledger."""
+    part = session.open_round(number)
+    kind, _, rest = arm.partition(":")
+    version = _version(session, arm)
+    part.put("arm.json", {"arm": arm})
+    part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
+    edits = 0 if kind in {"none", "context"} else session.config.sampling.edits
+    session.say("round_started", tasks=len(tasks), version=version.number, edits=edits)
+    given = None
+    if kind == "file":
+        given = _from_file(session, rest, tasks, version)
+    elif kind == "teacher":
+        given = _from_teacher(session, rest, tasks, version, part)
+    plan = Plan(
+        tasks,
+        version,
+        edits=edits,
+        repeats=0 if kind == "none" else session.config.inner.repeats,
+        context_arm=kind == "context",
+        salt=SALT,
+        given=given,
+    )
+    rewarded = settle(session, part, explore(session, part, plan))
+    part.commit({"version": encode(version), "decision": "evaluated"})
+    return _scores(kind, rewarded)
+
+
+def _version(session: Session, arm: str) -> Version:
+    kind, _, rest = arm.partition(":")
+    if kind in {"none", "context", "untrained", "file", "teacher"}:
+        return versions.first(session.base)
+    if kind != "version":
+        raise ConfigError(f"--arm {arm}: no such arm", hint=f"use {ARMS}")
+    uri, _, number = rest.rpartition("#")
+    source = Run(uri, session.config.storage)
+    known = [v for v in source.versions() if str(v.number) == number]
+    if not known:
+        raise ConfigError(f"--arm {arm}: {uri} has no version {number}", hint="`seal-ray lineage` lists them")
+    return session.borrow(known[0], source.ledger)
+
+
+def _from_file(session: Session, where: str, tasks: Sequence[Task], version: Version) -> tuple[Edit, ...]:
+    """A list of {title, context, KEY: text or texts}, or with KEY one level down under `edits`.
+
+    An empty text is the passage alone.
+    """
+    path, _, key = where.partition("#")
+    try:
+        rows = json.loads(read_document(path, session.config.storage))
+        found = [(row["context"], row["edits"] if isinstance(row.get("edits"), dict) else row) for row in rows]
+        written = {context: texts[key] for context, texts in found if key in texts}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no list of passages with edits under {key!r} ({error})", hint=f"use {ARMS}") from None
+    edits = []
+    for task in tasks:
+        texts = written.get(task.data.get("context"))
+        if texts is None:
+            raise DataError(f"{path}: no edits under {key!r} for the passage of task {task.id}")
+        for slot, text in enumerate([texts] if isinstance(texts, str) else texts):
+            name = digest([path, key, task.id, slot, text])[:32]
+            edits.append(Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", text or None))
+    return tuple(edits)
+
+
+def _from_teacher(
+    session: Session, where: str, tasks: Sequence[Task], version: Version, part: RoundLedger
+) -> tuple[Edit, ...]:
+    """Edits by another model, asked as the policy would be. What it wrote is kept, and never asked for again."""
+    url, _, model = where.partition("#")
+    if not (url and model):
+        raise ConfigError(f"--arm teacher:{where}: no endpoint and model", hint="write it as teacher:URL#MODEL")
+    known: dict[str, Edit] = part.records("edits")
+    wanted = [(t, slot) for t in tasks for slot in range(session.config.sampling.edits)]
+    names = {(t.id, slot): digest([where, t.digest, slot])[:32] for t, slot in wanted}
+    missing = [(t, slot) for t, slot in wanted if names[t.id, slot] not in known]
+    section = session.config.grading
+    endpoint = Endpoint(
+        url,
+        model,
+        TEACHER_KEY if os.environ.get(TEACHER_KEY) else "",
+        section.judge_parallel,
+        section.judge_timeout,
+        section.judge_retries,
+    )
+    try:
+        texts = endpoint.ask([_asked(session, t, slot) for t, slot in missing], lambda reply: reply.text)
+    finally:
+        endpoint.close()
+    lost = ""
+    for (task, slot), text in zip(missing, texts, strict=True):
+        if isinstance(text, Failure):
+            lost = text.message
+            continue
+        content = session.domain.parse(task, text)
+        failure = content if isinstance(content, Failure) else None
+        name = names[task.id, slot]
+        edit = Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", None if failure else content)
+        part.append("edits", edit := replace(edit, failure=failure))
+        known[name] = edit
+    session.ledger.flush()
+    if lost:
+        raise InfraError(f"{url}: not all edits could be had: {lost}", hint="the same command asks for what is missing")
+    return tuple(known[names[t.id, slot]] for t, slot in wanted)
+
+
+def _asked(session: Session, task: Task, slot: int) -> Json:
+    """An edit request as a chat."""
+    ask, section = session.domain.edit_request(task, slot), session.config.sampling
+    turns = [{"role": "system", "content": ask.prompt.system}] if ask.prompt.system else []
+    return {
+        "messages": [*turns, {"role": "user", "content": ask.prompt.text}],
+        "temperature": section.temperature if ask.temperature is None else ask.temperature,
+        "max_tokens": section.max_tokens if ask.max_tokens is None else ask.max_tokens,
+        "seed": derive_seed(session.config.run.seed, task.id, slot, "teacher") % 2**31,
+    }
+
+
+def _scores(kind: str, rewarded: RoundRewards) -> Scores:
+    """Accuracy and likelihood by task: of the baseline, the context alone, or each edit."""
+    out: Scores = {"accuracy": {}, "likelihood": {}}
+
+    def add(task: str, accuracy: Estimate | None, likelihood: Estimate | None) -> None:
+        for name, value in (("accuracy", accuracy), ("likelihood", likelihood)):
+            if value is not None:
+                out[name].setdefault(task, []).append(value.mean)
+
+    if kind in {"none", "context"}:
+        wanted = "baseline" if kind == "none" else "context"
+        for score in rewarded.scores:
+            if score.kind == wanted:
+                add(score.task, score.accuracy, score.likelihood)
+    else:
+        for reward in rewarded.rewards:
+            add(reward.task, reward.accuracy, reward.likelihood)
+    return out
+
+
+def _plain(value: Any) -> Json:
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    return {k: (v if v == v and abs(v) != float("inf") else None) for k, v in asdict(value).items()}

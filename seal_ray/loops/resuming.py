@@ -1,0 +1,42 @@
+"""Whether there is a run to go on with, and whether it is the one that the configuration means."""
+
+from seal_ray import config_file
+from seal_ray.config import MAY_CHANGE, Config
+from seal_ray.errors import ConfigError
+from seal_ray.records import Json
+from seal_ray.storage.ledger import Ledger
+
+
+def is_there(ledger: Ledger, config: Config) -> bool:
+    """Whether the ledger holds a run to go on with; refuses one that was configured otherwise."""
+    uri, wish = config.run.uri, config.run.resume
+    if not ledger.exists():
+        if wish == "must":
+            raise ConfigError(f"run.resume: must, but there is no run at {uri}", hint="check run.uri")
+        return False
+    if wish == "never":
+        raise ConfigError(f"run.resume: never, but there is a run at {uri}", hint="choose another run.uri")
+    # as this version reads it: a field that came later has the default, which is what was done before it
+    was = config_file.resolved(ledger.run()["config"])
+    differ = differences(was.model_dump(mode="json"), config.model_dump(mode="json"))
+    if differ:
+        raise ConfigError(
+            f"the run at {uri} was configured otherwise: " + "; ".join(differ),
+            hint="put these back, or choose another run.uri",
+        )
+    return True
+
+
+def differences(was: dict[str, Json], now: dict[str, Json], prefix: str = "") -> list[str]:
+    """The keys in which two configurations differ, but for those that may."""
+    out = []
+    for key in sorted(was.keys() | now.keys()):
+        name = f"{prefix}{key}"
+        if any(name == free or name.startswith(free + ".") for free in MAY_CHANGE):
+            continue
+        old, new = was.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            out += differences(old, new, name + ".")
+        elif old != new:
+            out.append(f"{name} was {old!r} and is {new!r}")
+    return out

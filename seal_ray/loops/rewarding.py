@@ -1,0 +1,73 @@
+"""From what was explored to rewards, asking for more repeats while the choice is open and some are left."""
+
+from seal_ray.errors import CoverageError
+from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
+from seal_ray.grading.rubric import rate
+from seal_ray.loops.exploration import Exploration, carry_on
+from seal_ray.loops.session import Session, once
+from seal_ray.records import Json, decode, encode
+from seal_ray.storage.ledger import RoundLedger
+
+RATED_AT_ONCE = 64  # edits that are sent to the judge between two looks at the budget
+
+
+def settle(session: Session, part: RoundLedger, exploration: Exploration) -> RoundRewards:
+    """The rewards of a round. Once they are in the ledger they stay as they are."""
+    if not exploration.plan.trials:
+        _rate(session, exploration)
+    known = once(part, "rewards.json", lambda: _computed(session, exploration))
+    return decode(RoundRewards, {k: v for k, v in known.items() if k != "coverage"})
+
+
+def reward(session: Session, exploration: Exploration) -> RoundRewards:
+    """Rewards from what is known by now."""
+    section = session.config.grading
+    if exploration.plan.trials and section.reward == "rubric":  # the gate tries what it compares
+        section = section.model_copy(update={"reward": "blend"})
+    # in one order, whatever the order in which things came in: sums of floats depend on it
+    return rewards(
+        [e for _, edits in sorted(exploration.edits.items()) for e in edits],
+        [c for _, c in sorted(exploration.candidates.items())],
+        [t for _, t in sorted(exploration.trials.items()) if not t.failure],
+        [v for _, verdicts in sorted(exploration.verdicts.items()) for v in verdicts],
+        section=section,
+    )
+
+
+def _rate(session: Session, exploration: Exploration) -> None:
+    """A judge's opinion of the edits themselves, in place of trials."""
+    assert session.rubric, "a plan without trials comes with reward: rubric"
+    while waiting := exploration.unrated[:RATED_AT_ONCE]:
+        session.tick()
+        exploration.rated(rate(exploration.plan.tasks, waiting, session.rubric))
+    session.ledger.flush()
+
+
+def _computed(session: Session, exploration: Exploration) -> Json:
+    config, plan = session.config, exploration.plan
+    extra = config.inner.extra_repeats * len(plan.tasks)
+    rewarded = reward(session, exploration)
+    while extra:
+        requests = more_repeats(rewarded, extra, exploration.asked(), plan.version.digest)
+        if not requests:
+            break
+        exploration.more(requests)
+        carry_on(session, exploration)
+        rewarded = reward(session, exploration)
+    coverage = exploration.coverage()
+    if coverage < config.run.coverage:
+        raise CoverageError(
+            f"round {exploration.ledger.number}: only {coverage:.0%} of the candidates have a verdict, "
+            f"run.coverage wants {config.run.coverage:.0%}",
+            hint=f"`seal-ray status {config.run.uri}` says what failed; the same command tries again",
+        )
+    session.say(
+        "rewards",
+        reliability=encode(rewarded.reliability),
+        arms=encode(rewarded.arms),
+        diversity=rewarded.diversity,
+        coverage=coverage,
+    )
+    for note in rewarded.notes:
+        session.say("warning", message=note)
+    return encode(rewarded) | {"coverage": coverage}

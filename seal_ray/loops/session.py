@@ -1,0 +1,255 @@
+"""What every loop stands on: one run, open, with all that it takes to do something and to remember it.
+
+A loop is a plain function of a session. It takes a part of the ledger, does its work in steps that are each remembered
+under a name, and stops wherever `tick` says so; whoever starts it again gets to the same place without doing anything
+twice:
+
+    def measure(session: Session) -> dict[str, float]:
+        part = session.open_round(1)  # what is told from here on bears this number
+        tasks = tuple(session.domain.tasks("validation"))
+        version = versions.first(session.base)
+        plan = Plan(tasks, version, edits=0, repeats=0, context_arm=False, salt=1)
+        with session.phase("trials", len(tasks)):
+            exploration = explore(session, part, plan)  # tries on the cluster what the ledger does not have yet
+        scores = once(part, "scores.json", lambda: scores_of(exploration))
+        part.commit({"version": encode(version)})
+        return scores
+
+    with Session(config, stop=stop, on_stop=on_stop) as session:
+        found = measure(session)
+
+`with` is what says how the run ended and lets everything go. A session is whole once it exists: where something is
+missing (a model, data, a node), the constructor fails with its hint and leaves nothing open. Only the crew waits for
+its first use, so that a run in which nothing is left to do needs no cluster.
+"""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from seal_ray import grading, models, observe
+from seal_ray.config import Config
+from seal_ray.domains import configured
+from seal_ray.errors import ConfigError, InfraError, Interrupted
+from seal_ray.fleet.crew import Crew
+from seal_ray.fleet.node_survey import check_nodes
+from seal_ray.loops import resuming
+from seal_ray.loops.spending import Spending
+from seal_ray.policy import versions
+from seal_ray.records import Event, Json, Version, encode
+from seal_ray.software import lacking, software
+from seal_ray.storage.ledger import Ledger, RoundLedger
+
+Sink = Callable[[Event], None]
+Hire = Callable[[Config, str, Sink], Crew]
+
+
+def once(part: RoundLedger, name: str, compute: Callable[[], Json]) -> Json:
+    """What the ledger has under this name; else what is computed now, which is put there before anybody relies on it.
+
+    Everything appended before (edits, trials, verdicts) is safe in the store when the name is.
+    """
+    known = part.get(name)
+    if known is None:
+        known = encode(compute())
+        part.put(name, known)
+    return known
+
+
+def hire(config: Config, folder: str, tell: Sink) -> Crew:
+    """Join the cluster and look at its nodes before a process of ours takes a device."""
+    absent = lacking(software())
+    if absent:
+        raise InfraError(
+            f"not installed here: {', '.join(absent)}",
+            hint="install seal-ray with its cpu or gpu extra, here and on every node",
+        )
+    crew = Crew(config, folder, tell)
+    check_nodes(config)
+    return crew
+
+
+class Session:
+    """A run that is on. Held by one process; `tell` may be called from any thread, all else from the loop's."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
+        listeners: Sequence[Sink] = (),
+        hire: Hire = hire,
+    ) -> None:
+        """Open the run at `run.uri`, or begin it.
+
+        `stop` is asked often and ends the run cleanly; `on_stop` is told what must be done where nobody can ask.
+        `listeners` hear every event besides the ledger and what `observe` configures.
+        """
+        self.config, self._stop, self._hire = config, stop, hire
+        self.outcome = "done"  # what the run's end is called when the loop comes back; it may say otherwise
+        self._label = 0
+        self._telling = threading.Lock()
+        self._crew: Crew | None = None
+        self._lenders: dict[str, Ledger] = {}  # by digest, the runs that versions were borrowed from
+        self._listeners: list[Any] = []
+        with contextlib.ExitStack() as undo:
+            self.scratch = tempfile.mkdtemp(prefix="seal-ray-")
+            undo.callback(shutil.rmtree, self.scratch, ignore_errors=True)
+            undo.callback(self._dismiss)
+            undo.callback(self._close_listeners)
+            asking = config.grading.grader in {"judge", "cascade"}
+            self.graders = ThreadPoolExecutor(8 if asking else 1, thread_name_prefix="grading")
+            undo.callback(self.graders.shutdown, wait=False, cancel_futures=True)
+            self.ledger = Ledger(config.run.uri, config.storage)
+            undo.callback(self._close_ledger)
+            on_stop(self.hand_over)
+            self.resumed = resuming.is_there(self.ledger, config)
+            self.folder = models.fetch(config.model, config.storage)
+            self.base = models.digest_of(self.folder)
+            self.tokenizer = models.tokenizer(self.folder, trust_remote_code=config.model.trust_remote_code)
+            chat = config.model.chat
+            self.chat = chat == "yes" or (chat == "auto" and models.has_chat_template(self.folder))
+            self.domain = configured(config, self.chat)
+            self.grader = grading.build(config.grading, config.run.uri, config.storage)
+            self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
+            self.spending = Spending(config.run.budget, self._gpu_hours, self._judge_dollars)
+            if not self.domain.tasks("train"):
+                raise ConfigError(
+                    "domain.validation and domain.test leave no tasks to train on", hint="lower one of them"
+                )
+            self._listeners = [*observe.build(config.observe, config), *listeners]
+            if not self.resumed:
+                _ = self.crew  # a cluster that lacks what the run needs is found before anything is written
+                self.ledger.create(config.model_dump(mode="json"), software(), config.run.seed)
+            self.epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
+            self._announce()
+            self._undo = undo.pop_all()
+
+    def _announce(self) -> None:
+        run = self.config.run
+        self.say("run_started", uri=run.uri, seed=run.seed, rounds=run.rounds, epoch=self.epoch, resumed=self.resumed)
+        for warning in getattr(self.domain, "warnings", ()):
+            self.say("warning", message=warning)
+
+    # what a loop asks of it
+
+    @property
+    def crew(self) -> Crew:
+        """Everything that computes for the run. It joins the cluster when it is first asked for."""
+        if self._crew is None:
+            self._crew = self._hire(self.config, self.folder, self.tell)
+        return self._crew
+
+    def open_round(self, number: int) -> RoundLedger:
+        """A round's part of the ledger. What is told from here on without a round of its own bears this number."""
+        self._label = number
+        return self.ledger.round(number)
+
+    def tick(self) -> None:
+        """Called often: stops the run where it must stop."""
+        if self._stop():
+            raise Interrupted(
+                f"interrupted; everything found is kept in {self.config.run.uri}",
+                hint="the same command goes on with it",
+            )
+        self.ledger.check()
+        self.spending.check(self.tell)
+
+    def adapter(self, version: Version) -> str | None:
+        """The folder with a version's files on this machine, fetched from the ledger if it is not there yet."""
+        if version.path is None:
+            return None
+        folder = os.path.join(self.scratch, version.digest[:16])
+        if not os.path.isdir(folder):
+            _, made_in, name = version.path.split("/")
+            os.makedirs(folder + ".part", exist_ok=True)
+            ledger = self._lenders.get(version.digest, self.ledger)
+            ledger.round(int(made_in)).get_dir(name, folder + ".part")
+            versions.check(version, folder + ".part")
+            os.rename(folder + ".part", folder)
+        return folder
+
+    def borrow(self, version: Version, lender: Ledger) -> Version:
+        """Take a version of another run: its files are there and stay there."""
+        self._lenders[version.digest] = lender
+        return version
+
+    # what it tells
+
+    def tell(self, event: Event) -> None:
+        """To the ledger and to all who listen."""
+        event = dataclasses.replace(event, round=event.round or self._label, time=event.time or time.time())
+        with self._telling:
+            self.ledger.events(event)
+            for listener in self._listeners:
+                listener(event)
+
+    def say(self, kind: str, /, **data: Json) -> None:
+        self.tell(Event(kind, data))
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[None]:
+        """Say that a phase begins and, unless it fails, how long it took."""
+        began = time.monotonic()
+        self.say("phase_started", phase=name, total=total)
+        yield
+        self.say("phase_ended", phase=name, seconds=round(time.monotonic() - began, 1))
+
+    # the end
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, Exception):
+                self.say("run_ended", outcome=type(error).__name__, reason=str(error), seconds=self.seconds)
+            if self._crew:
+                self._crew.release("sampler", "worker")
+            if error is None:
+                self.say("run_ended", outcome=self.outcome, seconds=self.seconds)
+        finally:
+            self._undo.close()
+
+    @property
+    def seconds(self) -> float:
+        """How long this process has been at it."""
+        return round(self.spending.hours() * 3600, 1)
+
+    def hand_over(self) -> None:
+        """Close the ledger in what time is left, from another thread, where the loop itself is stuck."""
+        self.ledger.close(within=self.config.storage.stop_within / 2)
+
+    def _close_ledger(self) -> None:
+        self.ledger.close(within=None if not self._stop() else self.config.storage.stop_within / 2)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            close = getattr(listener, "close", None)
+            if close:
+                close()
+
+    def _dismiss(self) -> None:
+        if self._crew:
+            self._crew.close()
+
+    # what it costs
+
+    def _gpu_hours(self) -> float:
+        return self._crew.gpu_hours() if self._crew else 0.0
+
+    def _judge_dollars(self) -> float:
+        rubric = self.rubric.usage.dollars if self.rubric else 0.0
+        return getattr(self.grader, "dollars", 0.0) + rubric

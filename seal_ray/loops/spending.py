@@ -1,0 +1,33 @@
+"""What a run has spent, against what it may."""
+
+import time
+from collections.abc import Callable
+
+from seal_ray.config import Budget
+from seal_ray.errors import BudgetSpent
+from seal_ray.records import Event
+
+Meter = Callable[[], float]
+
+
+class Spending:
+    """The meters of a run and their limits, under the names that `run.budget` gives them."""
+
+    def __init__(self, limits: Budget, gpu_hours: Meter, judge_dollars: Meter) -> None:
+        self._limits, self._began = limits, time.monotonic()
+        self._meters: dict[str, Meter] = {"hours": self.hours, "gpu_hours": gpu_hours, "judge_dollars": judge_dollars}
+
+    def hours(self) -> float:
+        """On the wall, since this was made."""
+        return (time.monotonic() - self._began) / 3600
+
+    def check(self, tell: Callable[[Event], None]) -> None:
+        """Raise where something is spent. A meter without a limit is not read."""
+        for name, meter in self._meters.items():
+            limit = getattr(self._limits, name)
+            if limit and (amount := meter()) >= limit:
+                tell(Event("budget", {"spent": {name: amount}, "limit": limit}))
+                raise BudgetSpent(
+                    f"run.budget.{name}: {limit:g} is spent; everything found is kept",
+                    hint="raise it to go on where this stopped",
+                )

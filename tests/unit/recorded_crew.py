@@ -1,0 +1,105 @@
+"""A crew that gives back what a recorded run holds, in the place of vLLM, banks and DeepSpeed.
+
+Whatever else a run is made of (session, ledger, domain, graders, rewards, selection) stays real. A candidate that was
+never recorded is an error: then its seed, its texts or its recipe are not what they were.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from seal_ray.loops.history import Run
+from seal_ray.policy.job import UpdateJob, UpdateResult
+from seal_ray.records import Attempt, Edit, Trial, Version
+from seal_ray.sampling.sampler import EditPrompt
+
+
+class RecordedCrew:
+    """Samplers and pool at once. `overlap`: whether both are there at the same time."""
+
+    def __init__(self, run: Run, *, overlap: bool = False) -> None:
+        self.overlap = overlap
+        rounds = run.rounds()
+        self.edits = {(e.version, e.task, e.slot): e for r in rounds for e in r.edits}
+        self.recorded = {t.candidate: t for r in rounds for t in r.trials}
+        self.asked: list[tuple[EditPrompt, Edit]] = []  # what was sampled, with what was recorded
+        self.tried: list[Attempt] = []
+        self.roles: list[str] = []  # in the order in which they were asked for
+        self._version = ""
+        self._edits: list[tuple[str, list[Edit]]] = []
+        self._trials: list[Trial] = []
+        self._run = run
+
+    # what a crew offers
+
+    def samplers(self, version: Version, adapter: str | None) -> "_Samplers":
+        self._version = version.digest
+        self.roles.append("sampler")
+        return _Samplers(self)
+
+    def pool(self, version: Version, adapter: str | None) -> "_Pool":
+        self._version = version.digest
+        self.roles.append("worker")
+        return _Pool(self)
+
+    def trainers(self) -> dict[str, Any]:
+        self.roles.append("trainer")
+        return {}
+
+    def release(self, *roles: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    def gpu_hours(self) -> float:
+        return 0.0
+
+    # in the place of the update
+
+    def update(self, job: UpdateJob, *, sink: Any) -> UpdateResult:
+        """The version that the recorded run made of these lessons."""
+        learned = {lesson.edit for lesson in job.lessons}
+        for found in self._run.rounds():
+            said = found.update or {}
+            if {e["edit"] for e in said.get("edits", ())} == learned:
+                shutil.copytree(next(Path(self._run.uri, f"rounds/{found.number:04d}/version").iterdir()), job.output)
+                known = {f.name: said[f.name] for f in dataclasses.fields(UpdateResult) if f.name in said}
+                return UpdateResult(**(known | {"folder": job.output, "kind": "adapter", "log": ()}))
+        raise AssertionError(f"no update was recorded from {sorted(learned)}")
+
+
+class _Samplers:
+    def __init__(self, crew: RecordedCrew) -> None:
+        self._crew, self._waiting = crew, list[tuple[str, list[Edit]]]()
+
+    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
+        edits = []
+        for prompt in chunk:
+            edit = self._crew.edits[self._crew._version, prompt.task, prompt.slot]
+            self._crew.asked.append((prompt, edit))
+            # as a sampler hands it in: nobody has parsed it yet
+            own = edit.failure if edit.failure and not edit.ids else None
+            edits.append(dataclasses.replace(edit, content=None, failure=own))
+        self._waiting.append((chunk_id, edits))
+
+    def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]:
+        return [self._waiting.pop(0)] if self._waiting else []
+
+
+class _Pool:
+    def __init__(self, crew: RecordedCrew) -> None:
+        self._crew, self._waiting = crew, list[Attempt]()
+
+    def submit(self, attempts: Iterable[Attempt]) -> None:
+        self._waiting += attempts
+
+    def poll(self, timeout: float) -> list[Trial]:
+        done, self._waiting = self._waiting[::-1][:3], self._waiting[::-1][3:][::-1]  # in no helpful order
+        self._crew.tried += done
+        return [self._crew.recorded[a.candidate.id] for a in done]
+
+    def room(self) -> int:
+        return max(0, 8 - len(self._waiting))
+
+    def flush(self) -> None: ...

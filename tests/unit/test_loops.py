@@ -1,0 +1,153 @@
+"""The loops over a recorded run: the same seed and configuration give the same edits, candidates, choices, rewards."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded_crew import RecordedCrew
+
+from seal_ray import config_file
+from seal_ray.config import Config
+from seal_ray.errors import BudgetSpent, DataError, InfraError, Interrupted
+from seal_ray.loops import rounds
+from seal_ray.loops.history import Round, Run
+from seal_ray.loops.rounds import run_rounds
+from seal_ray.loops.session import Session, once
+
+ROOT = Path(__file__).parents[2]
+RECORDED = ROOT / "tests/recorded/v0.1.0"
+
+Going = Callable[..., Round]
+
+
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the recorded configuration names its data from there
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Run:
+    return Run(str(RECORDED / "run"))
+
+
+def configured(recorded: Run, uri: Path, *changes: str) -> Config:
+    return config_file.resolved(
+        recorded.record["config"],
+        [f"run.uri={uri}", "run.rounds=1", "observe.progress=quiet", "observe.ray_metrics=false", *changes],
+    )
+
+
+def go(config: Config, crew: Any, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Round:
+    """The first round, with this crew."""
+    monkeypatch.setattr(rounds, "update", crew.update)
+    with Session(config, hire=lambda *_: crew, **more) as session:
+        run_rounds(session)
+    return Run(config.run.uri).round(1)
+
+
+def content(found: Round) -> dict[str, Any]:
+    """What must not change from version to version; records as sets, for they come in any order."""
+    return {
+        "tasks": found.tasks,
+        "version": found.version,
+        "edits": {e.id: e for e in found.edits},
+        "candidates": {c.id: c for c in found.candidates},
+        "trials": {t.candidate: t for t in found.trials},
+        "verdicts": {v.id: (v.correct, v.score) for v in found.verdicts},
+        "rewards": {r["edit"]: (r["value"], r["raw"]) for r in (found.rewards or {})["rewards"]},
+        "arms": (found.rewards or {})["arms"],
+        "choices": found.choices,
+        "made": (found.update or {})["version"],
+    }
+
+
+@pytest.mark.parametrize("overlap", [False, True], ids=["in turn", "side by side"])
+def test_a_recorded_round_comes_out_as_it_was(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: bool
+) -> None:
+    crew = RecordedCrew(recorded, overlap=overlap)
+    found = go(configured(recorded, tmp_path / "run"), crew, monkeypatch)
+    assert found.committed and content(found) == content(recorded.round(1))
+    for prompt, edit in crew.asked:
+        assert (prompt.prompt_ids, prompt.seed) == (edit.prompt_ids, edit.seed)
+    assert len(crew.tried) == len(crew.recorded.keys() & {c.id for c in found.candidates})
+
+
+def test_what_the_ledger_has_is_not_done_again(recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after every few trials, the round is put together from pieces, each done once."""
+    config, tried = configured(recorded, tmp_path / "run"), []
+    for _ in range(40):
+        crew = RecordedCrew(recorded)
+        try:
+            found = go(config, crew, monkeypatch, stop=lambda crew=crew: len(crew.tried) >= 3)
+        except Interrupted:
+            tried += [a.candidate.id for a in crew.tried]
+            continue
+        break
+    else:
+        raise AssertionError("it never ends")
+    tried += [a.candidate.id for a in crew.tried]
+    assert len(tried) == len(set(tried)) == len(found.candidates)
+    assert content(found) == content(recorded.round(1))
+
+
+def test_a_run_that_is_done_asks_for_no_crew(recorded: Run, tmp_path: Path) -> None:
+    shutil.copytree(RECORDED / "run", tmp_path / "run")
+
+    def nobody(*_: Any) -> Any:
+        raise AssertionError("a cluster was asked for")
+
+    heard: list[Any] = []
+    with Session(configured(recorded, tmp_path / "run"), hire=nobody, listeners=[heard.append]) as session:
+        run_rounds(session)
+    assert [e.kind for e in heard] == ["run_started", "run_ended"] and heard[-1].data["outcome"] == "done"
+
+
+def test_once_computes_once_and_remembers_what_was_put(recorded: Run, tmp_path: Path) -> None:
+    shutil.copytree(RECORDED / "run", tmp_path / "run")
+    computed: list[int] = []
+
+    def compute() -> dict[str, object]:
+        computed.append(1)
+        return {"pair": (1, 2.5), "empty": None}
+
+    for _ in range(2):
+        with Session(configured(recorded, tmp_path / "run"), hire=lambda *_: RecordedCrew(recorded)) as session:  # type: ignore[arg-type,return-value]
+            assert [once(session.ledger.round(2), "own.json", compute) for _ in range(2)] == [
+                {"pair": [1, 2.5], "empty": None}
+            ] * 2
+    assert computed == [1]
+
+
+def test_a_session_that_can_not_be_whole_leaves_nothing_open(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "scratch"
+    made.mkdir()
+    monkeypatch.setenv("TMPDIR", str(made))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def no_cluster(*_: Any) -> Any:
+        raise InfraError("no cluster")
+
+    config = configured(recorded, tmp_path / "run")
+    with pytest.raises(InfraError, match="no cluster"):
+        Session(config, hire=no_cluster)
+    assert not (tmp_path / "run" / "run.json").exists(), "a run was begun that nothing can drive"
+    with pytest.raises(DataError, match="no file nowhere"):
+        Session(configured(recorded, tmp_path / "run", "domain.data=nowhere.json"), hire=no_cluster)
+    assert list(made.iterdir()) == []
+
+
+def test_a_spent_budget_ends_the_run_and_says_so(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(recorded, tmp_path / "run", "run.budget.hours=1e-9")
+    heard: list[Any] = []
+    with pytest.raises(BudgetSpent, match="hours"):
+        go(config, RecordedCrew(recorded), monkeypatch, listeners=[heard.append])
+    assert [e.kind for e in heard][-2:] == ["budget", "run_ended"] and heard[-1].data["outcome"] == "BudgetSpent"
+    more = configured(recorded, tmp_path / "run", "run.budget.hours=1")
+    assert go(more, RecordedCrew(recorded), monkeypatch).committed
