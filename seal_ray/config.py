@@ -423,7 +423,9 @@ class StorageSection(Section):
     )
     encryption: str = Field(default="", description="server-side encryption: AES256 or aws:kms")
     kms_key: str = Field(default="", description="key for aws:kms")
-    retries: int = Field(default=8, ge=0, le=100, description="further attempts for an operation that may pass")
+    patience: float = Field(
+        default=180, ge=0, description="seconds for which a store that does not answer is waited for"
+    )
     timeout: float = Field(default=30, gt=0, description="seconds for one operation")
     parallel: int = Field(default=16, ge=1, le=256, description="writes at once")
     segment_seconds: float = Field(default=2, gt=0, description="a segment is closed after this long")

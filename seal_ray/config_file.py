@@ -54,9 +54,15 @@ def parse(text: str, name: str = "configuration", overrides: Sequence[str] = ())
         raise ConfigError("\n".join(problems)) from None
 
 
+RETIRED = {"storage": ("retries",)}  # keys that records of older versions have and nothing reads any more
+
+
 def resolved(data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The configuration that a run was made with, as its record has it, with changes if there are any."""
     data = copy.deepcopy(data)
+    for section, keys in RETIRED.items():
+        for key in keys:
+            data.get(section, {}).pop(key, None)
     for override in overrides:
         key, value = _override(override)
         _put(data, key, value, override)

@@ -195,7 +195,7 @@ def run_uri(setup: Setup) -> str:
     config = setup.config
     node_survey.refuse_local(config, setup.nodes)
     with _tidy(config.run.uri):
-        store = Store(config.run.uri, config.storage.model_copy(update={"retries": 1}))
+        store = Store(config.run.uri, config.storage.model_copy(update={"patience": 5.0}))
         try:
             key = f".probe-{os.getpid()}"
             store.write(key, b"1")
@@ -215,7 +215,7 @@ def run_uri(setup: Setup) -> str:
 def conditional_put(setup: Setup) -> str:
     config = setup.config
     with _tidy(config.run.uri):
-        store = Store(config.run.uri, config.storage.model_copy(update={"retries": 1}))
+        store = Store(config.run.uri, config.storage.model_copy(update={"patience": 5.0}))
         try:
             store.probe()
         finally:

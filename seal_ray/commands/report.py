@@ -13,7 +13,7 @@ from seal_ray.loops.history import Round, Run
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
 from seal_ray.records import Event, Failure, Json
-from seal_ray.storage.connection import tombstones
+from seal_ray.storage.tombstones import tombstones
 
 WARNINGS = 200
 

@@ -115,7 +115,9 @@ def refuse_local(config: Config, nodes: Sequence[Node]) -> None:
 
 def unreached(uri: str, settings: StorageSection, nodes: Sequence[Node]) -> list[tuple[Node, str]]:
     """The nodes that can't read there what we wrote, or can't write and delete, and why."""
-    quick = settings.model_copy(update={"retries": min(2, settings.retries), "timeout": min(10.0, settings.timeout)})
+    quick = settings.model_copy(
+        update={"patience": min(5.0, settings.patience), "timeout": min(10.0, settings.timeout)}
+    )
     store, key, said = Store(uri, quick), f".probe-{uuid.uuid4().hex}", str(time.time()).encode()
     try:
         store.create(key, said)

@@ -1,21 +1,23 @@
 """How values stand in objects: canonical JSON with a schema version and a digest, so that nothing damaged is believed.
 
-A part is one JSON object around a value. A segment is JSON lines: a header with the digest of what follows, then one
-record a line.
+A part is one JSON object around a value. A segment is JSON lines: a header, then one record a line. The digest of
+either covers all of it, its own path in the run included: an object that was copied over another is not believed.
+(Schema 1 had the digest over the value or the lines alone. It is read, and checked as far as it can be.)
 """
 
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from seal_ray.errors import LedgerError
 from seal_ray.records import Json, canonical
 
-SCHEMA = 1
-# From a schema version to the next one: (name of the part or kind of the record, old value) -> new value.
-MIGRATIONS: dict[int, Callable[[str, Json], Json]] = {}
+SCHEMA = 2
+# From a schema version to the next one: (path of the part, or kind of the record; old value) -> new value.
+MIGRATIONS: dict[int, Callable[[str, Json], Json]] = {1: lambda name, value: value}
 
 
 class Damaged(LedgerError):
@@ -39,57 +41,87 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def pack_part(name: str, epoch: int, value: Json) -> bytes:
+def line_digest(line: bytes) -> bytes:
+    """What a record's line is known by when a round's records are counted."""
+    return hashlib.sha256(line).digest()
+
+
+def pack_part(path: str, epoch: int, value: Json) -> bytes:
     body = canonical(value)
-    envelope = {"schema": SCHEMA, "name": name, "epoch": epoch, "digest": _seal(name, epoch, body)}
+    envelope = {"schema": SCHEMA, "path": path, "epoch": epoch}
+    envelope["digest"] = _part_digest(envelope, body)
     return f'{canonical(envelope)[:-1]},"value":{body}}}\n'.encode()
 
 
-def _seal(name: Json, epoch: Json, body: str) -> str:
-    """The digest of a part: of its value, and of whose it is."""
-    return sha256(f"{name}\n{epoch}\n{body}".encode())
+def _part_digest(envelope: Mapping[str, Json], body: str) -> str:
+    return sha256(f"{canonical(dict(envelope))}\n{body}".encode())
 
 
-def unpack_part(data: bytes, uri: str) -> tuple[Json, dict[str, Json]]:
-    """The value and its envelope; `Damaged` if the bytes are not whole."""
+def unpack_part(data: bytes, path: str, uri: str) -> tuple[Json, int]:
+    """The value and the epoch of whoever wrote it; `Damaged` if the bytes are not what was written at that path."""
     try:
         envelope = json.loads(data)
-        value, digest, name, schema = (envelope.pop(k) for k in ("value", "digest", "name", "schema"))
-        assert isinstance(envelope["epoch"], int)
-        whole = _seal(name, envelope["epoch"], canonical(value)) == digest
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError):
-        raise Damaged(f"{uri} is damaged: it is no part of a ledger", hint=MEND) from None
-    check_schema(schema, uri)
+        value, digest, schema = (envelope.pop(k) for k in ("value", "digest", "schema"))
+        epoch, body = envelope["epoch"], canonical(value)
+        whole = isinstance(schema, int) and isinstance(epoch, int) and not isinstance(epoch, bool)
+        if schema == 1:
+            name = envelope["name"]
+            whole = whole and digest == sha256(f"{name}\n{epoch}\n{body}".encode()) and _named_so(path, name)
+        else:
+            whole = whole and digest == _part_digest({"schema": schema, **envelope}, body)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise Damaged(f"{uri} is damaged: it is no part of a ledger", hint=DAMAGE_HINT) from None
     if not whole:
-        raise Damaged(f"{uri} is damaged: its content is not what its digest names", hint=MEND)
-    return migrate(name, schema, value), {"name": name, **envelope}
+        raise Damaged(f"{uri} is damaged: its content is not what its digest names", hint=DAMAGE_HINT)
+    if schema > 1 and envelope["path"] != path:
+        raise Damaged(f"{uri} is damaged: it is a copy of {envelope['path']}", hint=DAMAGE_HINT)
+    check_schema(schema, uri)
+    return migrate(path, schema, value), epoch
 
 
-def pack_segment(kind: str, epoch: int, number: int, lines: Sequence[bytes]) -> bytes:
+def _named_so(path: str, name: Json) -> bool:
+    """Whether a part of schema 1, which knew its name but not its round, may stand there."""
+    last = re.sub(r"(\.e\d{6}(-\d+)?)?\.json$", ".json", path.rpartition("/")[2])
+    return not path.startswith("rounds/") or last == name
+
+
+def pack_segment(path: str, lines: Sequence[bytes]) -> bytes:
     body = b"\n".join([*lines, b""])
-    header = {
-        "schema": SCHEMA, "kind": kind, "epoch": epoch, "number": number, "records": len(lines), "digest": sha256(body)
-    }  # fmt: skip
+    header: dict[str, Json] = {"schema": SCHEMA, "path": path, "records": len(lines)}
+    header["digest"] = _segment_digest(header, body)
     return canonical(header).encode() + b"\n" + body
 
 
-def unpack_segment(data: bytes, uri: str) -> tuple[dict[str, Json], list[bytes]]:
-    """The header and the lines; `Damaged` if the bytes are not whole."""
+def _segment_digest(header: Mapping[str, Json], body: bytes) -> str:
+    return sha256(canonical(dict(header)).encode() + b"\n" + body)
+
+
+def unpack_segment(data: bytes, path: str, uri: str) -> tuple[int, list[bytes]]:
+    """Schema version and lines; `Damaged` if the bytes are not what was written at that path."""
     first, _, body = data.partition(b"\n")
     try:
         header = json.loads(first)
-        digest, count, schema = header["digest"], header["records"], header["schema"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise Damaged(f"{uri} is damaged: it does not begin like a segment", hint=MEND) from None
+        digest, count, schema = header.pop("digest"), header["records"], header["schema"]
+        whole = isinstance(schema, int) and body.count(b"\n") == count
+        if schema == 1:
+            stands = re.sub(r".*?([^/]+)/e(\d+)-(\d+)\.jsonl", r"\1 \2 \3", path).split()
+            mine = [header["kind"], f"{header['epoch']:06d}", f"{header['number']:08d}"]
+            whole, is_here = whole and sha256(body) == digest, mine == stands
+        else:
+            whole, is_here = whole and _segment_digest(header, body) == digest, header["path"] == path
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise Damaged(f"{uri} is damaged: it does not begin like a segment", hint=DAMAGE_HINT) from None
+    if not whole:
+        raise Damaged(f"{uri} is damaged: its records are not what its digest names", hint=DAMAGE_HINT)
+    if not is_here:
+        raise Damaged(f"{uri} is damaged: it is another segment", hint=DAMAGE_HINT)
     check_schema(schema, uri)
-    if sha256(body) != digest or body.count(b"\n") != count:
-        raise Damaged(f"{uri} is damaged: its records are not what its digest names", hint=MEND)
-    return header, body.split(b"\n")[:-1]
+    return schema, body.split(b"\n")[:-1]
 
 
-def check_schema(schema: Json, uri: str) -> None:
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise Damaged(f"{uri} is damaged: schema version {schema!r}", hint=MEND)
+def check_schema(schema: int, uri: str) -> None:
+    if schema < 1 or isinstance(schema, bool):
+        raise Damaged(f"{uri} is damaged: schema version {schema!r}", hint=DAMAGE_HINT)
     if schema > SCHEMA:
         raise LedgerError(
             f"{uri} was written with schema version {schema}, this seal_ray knows up to {SCHEMA}",
@@ -104,4 +136,4 @@ def migrate(name: str, schema: int, value: Json) -> Json:
     return value
 
 
-MEND = "`seal-ray verify` lists what is damaged; what a round lacks is done again when the run goes on"
+DAMAGE_HINT = "`seal-ray verify` lists what is damaged; what a round lacks is done again when the run goes on"

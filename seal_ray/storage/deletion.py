@@ -1,20 +1,28 @@
-"""Taking every text of a task out of a run."""
+"""Taking every text of a task out of a run, its regrades and its judge's cache included.
+
+A tombstone is written first. It holds what the records of the task are known by (digests, no text), so that a deletion
+that was interrupted knows what is left to do, and whoever meets a rewritten object learns that it is meant to be so.
+"""
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seal_ray.errors import DataError
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.storage import codec
-from seal_ray.storage.connection import tombstones
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.objects import Part
 from seal_ray.storage.segments import parse
+from seal_ray.storage.store import Store
+from seal_ray.storage.tombstones import tombstones
 
 TELLING = 24  # characters from which a string of a task is looked for wherever it may stand
+SHORT = 4  # characters of a string that no other task has
+KEYED_BY_TASK = {"abstained", "reasons"}  # maps whose keys are tasks
+UNTOUCHED = ("epochs/", "tombstones/")
 
 
 @dataclass(frozen=True)
@@ -26,64 +34,134 @@ class Deletion:
     records: int  # taken out
     leftovers: tuple[str, ...]  # objects that still hold a text of the task
     versions: tuple[str, ...]  # folders of weights that were trained while the task was there
+    noncurrent: int | None = None  # earlier states of rewritten objects that the bucket keeps; None: it would not say
+    purged: int = 0  # of those, how many were deleted for good
 
 
-def delete_task(ledger: Ledger, task_id: str) -> Deletion:
-    """Take every record of a task out of every object. The objects are rewritten; a tombstone says what they became."""
+@dataclass
+class _Traces:
+    """What a task is known by."""
+
+    ids: set[str] = field(default_factory=set)  # of its edits and candidates
+    own: set[str] = field(default_factory=set)  # its strings
+    others: set[str] = field(default_factory=set)  # strings of other tasks
+
+    def needles(self) -> list[bytes]:
+        """The strings that tell of this task alone, as they stand in JSON."""
+        long = {s for s in self.own if len(s) >= TELLING}
+        short = {s for s in self.own - long if len(s) >= SHORT and not self._is_shared(s)}
+        forms = {json.dumps(s, ensure_ascii=ascii_only) for s in long | short for ascii_only in (True, False)}
+        # a short one counts where it stands for itself, in its quotes
+        return sorted((form if len(form) < TELLING + 2 else form[1:-1]).encode() for form in forms)
+
+    def _is_shared(self, text: str) -> bool:
+        return any(text in other for other in self.others)
+
+
+def delete_task(ledger: Ledger, task_id: str, *, purge: bool = False) -> Deletion:
+    """Take every record of a task out of every object. With `purge` the bucket's earlier states of them go as well."""
     with ledger.held("seal-ray delete"):
         store = ledger.store
-        entries = [e for e in store.list("") if not e.path.startswith(("epochs/", "tombstones/"))]
-        entries = [e for e in entries if not e.path.endswith(".safetensors") and e.path != "run.json"]
-        texts = {e.path: store.read(e.path) for e in entries}
-        ours, needles = _traces(texts, task_id)
+        paths = _paths(store)
         stone = digest(["task", task_id])
-        known = any(s["task"] == stone for s in tombstones(store))
-        if not ours and not needles and not known:
+        before = [s for s in tombstones(store) if s["task"] == stone]
+        traces = _traces(store, paths, task_id)
+        if not traces.ids and not traces.own and not before:
             raise DataError(f"{store.uri()} holds no task {task_id!r}", hint="`seal-ray inspect` lists a run's tasks")
-        changed: dict[str, bytes] = {}
-        removed = 0
-        for path, data in texts.items():
-            with contextlib.suppress(codec.Damaged):
-                new, count = _without(path, data, store.uri(path), task_id, ours)
-                if count:
-                    changed[path] = new
-                    removed += count
+        traces.ids.update(i for s in before for i in s.get("ids", []))
+        needles = traces.needles()
         number = 1 + max((int(n[:6]) for n in store.names("tombstones/") if n[:6].isdigit()), default=0)
         tombstone = f"tombstones/{number:06d}.json"
-        replaced = [encode(Part(p, len(d), codec.sha256(d))) for p, d in sorted(changed.items())]
-        # the tombstone first: whoever meets a rewritten object finds there that it is meant to be so
-        store.create(tombstone, codec.pack_part("tombstone", number, {"task": stone, "replaced": replaced}))
-        # and the tasks last: as long as they are there an interrupted deletion finds its texts again
-        for path in sorted(changed, key=lambda p: "/tasks." in p):
-            store.write(path, changed[path])
-            texts[path] = changed[path]
+        changed = {
+            path: new
+            for path, data in _each(store, paths)
+            if (new := _without(store, path, data, task_id, traces, needles))
+        }
+        replaced = [encode(new.part(path)) for path, new in sorted(changed.items()) if new.data is not None]
+        value = {"task": stone, "ids": sorted(traces.ids), "replaced": replaced}
+        store.create(tombstone, codec.pack_part(tombstone, number, value))
+        # the tasks last: as long as they are there an interrupted deletion finds its texts again
+        for path in sorted(changed, key=lambda p: ("/tasks." in p, p)):
+            if (data := changed[path].data) is None:
+                store.delete(path)
+            else:
+                store.write(path, data)
         ledger.forget()
-        left = tuple(p for p, d in texts.items() if any(n in d for n in needles))
-        versions = {p.path.rpartition("/")[0] for p in store.list("rounds/") if p.path.endswith(".safetensors")}
-        return Deletion(tombstone, len(changed), removed, left, tuple(sorted(versions)))
+        rewritten = {p for s in [*before, value] for p in (r["path"] for r in s["replaced"])} | changed.keys()
+        noncurrent, purged = _noncurrent(store, rewritten, purge)
+        return Deletion(
+            tombstone,
+            len(changed),
+            sum(new.records for new in changed.values()),
+            tuple(path for path, data in _each(store, _paths(store)) if any(n in data for n in needles)),
+            tuple(sorted({e.path.rpartition("/")[0] for e in store.list("rounds/") if _is_weights(e.path)})),
+            noncurrent,
+            purged,
+        )
 
 
-def _traces(texts: Mapping[str, bytes], task_id: str) -> tuple[set[str], list[bytes]]:
-    """Ids of the task's edits and candidates, and its longer strings as they stand in JSON."""
-    ours: set[str] = set()
-    strings: set[str] = set()
-    for path, data in texts.items():
-        with contextlib.suppress(codec.Damaged):
-            for value in _values(path, data):
-                if isinstance(value, dict) and value.get("task") == task_id:
-                    ours.update(str(value[k]) for k in ("id", "candidate") if k in value)
-                for task in (value.get("tasks") or []) if isinstance(value, dict) else []:
-                    if isinstance(task, dict) and task.get("id") == task_id:
-                        strings.update(s for s in _strings(task) if len(s) >= TELLING)
-    forms = {json.dumps(s, ensure_ascii=ascii_only)[1:-1].encode() for s in strings for ascii_only in (True, False)}
-    return ours, sorted(forms)
+@dataclass(frozen=True)
+class _Rewritten:
+    """An object without the task; no data means that it goes altogether."""
+
+    data: bytes | None
+    records: int
+
+    def part(self, path: str) -> Part:
+        assert self.data is not None
+        return Part(path, len(self.data), codec.sha256(self.data))
+
+
+def _paths(store: Store) -> list[str]:
+    everything = [e.path for e in store.list("")]
+    return [p for p in everything if not p.startswith(UNTOUCHED) and not _is_weights(p) and p != "run.json"]
+
+
+def _is_weights(path: str) -> bool:
+    return path.endswith((".safetensors", ".pt", ".bin"))
+
+
+def _each(store: Store, paths: list[str]) -> Iterator[tuple[str, bytes]]:
+    for path, data in zip(paths, store.read_many(paths), strict=True):
+        if isinstance(data, bytes):
+            yield path, data
+
+
+def _noncurrent(store: Store, paths: set[str], purge: bool) -> tuple[int | None, int]:
+    """How many earlier states of these objects the bucket still keeps, and how many were deleted for good."""
+    earlier = store.noncurrent()
+    if earlier is None:
+        return None, 0
+    mine = [state for state in earlier if state.path in paths]
+    if purge:
+        for state in mine:
+            store.purge(state)
+    return (0, len(mine)) if purge else (len(mine), 0)
+
+
+def _traces(store: Store, paths: list[str], task_id: str) -> _Traces:
+    traces = _Traces()
+    for path, data in _each(store, paths):
+        for value in _values(path, data):
+            if isinstance(value, dict) and value.get("task") == task_id:
+                traces.ids.update(str(value[k]) for k in ("id", "candidate") if k in value)
+            tasks = value.get("tasks") if isinstance(value, dict) else None
+            for task in tasks if isinstance(tasks, list) else []:
+                if isinstance(task, dict) and "id" in task and "data" in task:
+                    told = {key: value for key, value in task.items() if key != "id"}
+                    (traces.own if task["id"] == task_id else traces.others).update(_strings(told))
+    return traces
 
 
 def _values(path: str, data: bytes) -> Iterator[Json]:
-    if parse(path):
-        yield from (json.loads(line) for line in codec.unpack_segment(data, path)[1])
-    elif path.count("/") == 2 and path.startswith("rounds/"):
-        yield codec.unpack_part(data, path)[0]
+    """The records of a segment or the value of a part; nothing of what is neither or is damaged."""
+    with contextlib.suppress(codec.LedgerError, ValueError):
+        if parse(path):
+            yield from (json.loads(line) for line in codec.unpack_segment(data, path, path)[1])
+        elif path.startswith("rounds/") and path.count("/") == 2:
+            yield codec.unpack_part(data, path, path)[0]
+        elif path.startswith("regrades/"):
+            yield json.loads(data)
 
 
 def _strings(value: Json) -> Iterator[str]:
@@ -97,43 +175,54 @@ def _strings(value: Json) -> Iterator[str]:
             yield from _strings(v)
 
 
-def _without(path: str, data: bytes, uri: str, task_id: str, ours: set[str]) -> tuple[bytes, int]:
-    """The object without the task, and how many records went."""
-    if segment := parse(path):
-        header, lines = codec.unpack_segment(data, uri)
-        kept = [line for line in lines if not _is_about(json.loads(line), task_id, ours)]
-        return codec.pack_segment(header["kind"], segment[1], segment[2], kept), len(lines) - len(kept)
-    if path.count("/") == 2 and path.startswith("rounds/"):
-        value, envelope = codec.unpack_part(data, uri)
-        new = _prune(value, task_id, ours)
-        gone = 0 if canonical(new) == canonical(value) else 1
-        return codec.pack_part(envelope["name"], envelope["epoch"], new), gone
-    return data, 0
+def _without(
+    store: Store, path: str, data: bytes, task_id: str, traces: _Traces, needles: list[bytes]
+) -> _Rewritten | None:
+    """The object without the task; None where nothing of the task is in it."""
+    uri = store.uri(path)
+    with contextlib.suppress(codec.LedgerError, ValueError):
+        if parse(path):
+            _, lines = codec.unpack_segment(data, path, uri)
+            kept = [line for line in lines if not _is_about(json.loads(line), task_id, traces.ids)]
+            gone = len(lines) - len(kept)
+            return _Rewritten(codec.pack_segment(path, kept), gone) if gone else None
+        if path.startswith("rounds/") and path.count("/") == 2:
+            value, epoch = codec.unpack_part(data, path, uri)
+            new = _prune(value, task_id, traces.ids)
+            return _Rewritten(codec.pack_part(path, epoch, new), 1) if canonical(new) != canonical(value) else None
+        if path.startswith("regrades/"):
+            value = json.loads(data)
+            new = _prune(value, task_id, traces.ids)
+            return _Rewritten(json.dumps(new, ensure_ascii=False).encode(), 1) if new != value else None
+        if path.startswith("judge/") and any(n in data for n in needles):
+            return _Rewritten(None, 1)  # a cache: what is asked again is asked of the judge again
+    return None
 
 
-def _is_about(value: Json, task_id: str, ours: set[str]) -> bool:
+def _is_about(value: Json, task_id: str, ids: set[str]) -> bool:
     """Whether a record, or an entry of a list in a part, belongs to the task."""
     if not isinstance(value, dict):
         return False
     inner = value.get("data")
-    if isinstance(inner, dict) and (inner.get("task") == task_id or _names(inner, "candidate", ours)):
+    if isinstance(inner, dict) and (inner.get("task") == task_id or _names(inner, "candidate", ids)):
         return True
     is_task = value.get("id") == task_id and "data" in value
-    mine = value.get("task") == task_id or _names(value, "candidate", ours) or _names(value, "edit", ours)
-    return is_task or mine
+    return is_task or value.get("task") == task_id or _names(value, "candidate", ids) or _names(value, "edit", ids)
 
 
-def _names(value: dict[str, Json], key: str, ours: set[str]) -> bool:
+def _names(value: Mapping[str, Json], key: str, ids: set[str]) -> bool:
     """Whether what stands under the key is one of those names. An arm is called `edit` too, and is none."""
     name = value.get(key)
-    return isinstance(name, str) and name in ours
+    return isinstance(name, str) and name in ids
 
 
-def _prune(value: Any, task_id: str, ours: set[str]) -> Any:
+def _prune(value: Any, task_id: str, ids: set[str], keyed_by_task: bool = False) -> Any:
     if isinstance(value, list):
-        return [_prune(v, task_id, ours) for v in value if not _is_about(v, task_id, ours)]
+        return [_prune(v, task_id, ids) for v in value if not _is_about(v, task_id, ids)]
     if isinstance(value, dict):
         return {
-            k: _prune(v, task_id, ours) for k, v in value.items() if k != task_id and not _is_about(v, task_id, ours)
+            k: _prune(v, task_id, ids, k in KEYED_BY_TASK)
+            for k, v in value.items()
+            if not (keyed_by_task and k == task_id) and not _is_about(v, task_id, ids)
         }
     return value

@@ -18,7 +18,7 @@ from seal_ray.errors import AlreadyThere, Fenced, InfraError, Missing, StorageEr
 from seal_ray.records import Json
 from seal_ray.storage import codec
 from seal_ray.storage.process_identity import is_dead, this_process
-from seal_ray.storage.seen import Seen
+from seal_ray.storage.seen import Seen, seen_path
 from seal_ray.storage.store import Store
 
 EPOCH = re.compile(r"(\d{6})\.json")
@@ -40,9 +40,10 @@ class Hold:
         self.epoch = epoch
         self._store, self._lease = store, settings.lease
         # a beat that takes long is worth nothing; the next one comes
-        quick = {"retries": 1, "timeout": max(1.0, min(settings.timeout, settings.lease / 4))}
+        quick = {"patience": settings.lease / 8, "timeout": max(1.0, min(settings.timeout, settings.lease / 4))}
         self._beats = Store(store.root, settings.model_copy(update=quick))
         self._confirmed = confirmed
+        self.witness: Callable[[], Seen] = Seen  # what this hold has written, so that `verify` can miss it
         self._count = 0
         self._successor = 0
         self._lock = threading.Lock()
@@ -73,8 +74,9 @@ class Hold:
 
     def release(self) -> None:
         self.stop()
-        value = {"epoch": self.epoch}
-        self._store.create(f"epochs/{self.epoch:06d}.end.json", codec.pack_part("end", self.epoch, value))
+        path = f"epochs/{self.epoch:06d}.end.json"
+        value = {"epoch": self.epoch, "written": self.witness().as_json()}
+        self._store.create(path, codec.pack_part(path, self.epoch, value))
 
     def _refuse(self) -> None:
         if self._successor:
@@ -84,13 +86,14 @@ class Hold:
             )
 
     def _newer(self, store: Store) -> int:
-        found = highest(store)
-        return found if found > self.epoch else 0
+        top = highest(store)
+        return top if top > self.epoch else 0
 
     def _beat(self, store: Store) -> None:
         self._count += 1
-        value = {"epoch": self.epoch, "beat": self._count}
-        store.write(f"epochs/{self.epoch:06d}.beat.json", codec.pack_part("beat", self.epoch, value))
+        path = f"epochs/{self.epoch:06d}.beat.json"
+        value = {"epoch": self.epoch, "beat": self._count, "written": self.witness().as_json()}
+        store.write(path, codec.pack_part(path, self.epoch, value))
 
     def _beat_on(self) -> None:
         while not self._stop.wait(self._lease / 4) and not self._successor:
@@ -111,7 +114,7 @@ def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int
     asked = clock()
     mine = {"owner": owner, "lease": settings.lease, "nonce": uuid.uuid4().hex, "process": this_process()}
     try:
-        store.create(epoch_path(top + 1), codec.pack_part("epoch", top + 1, mine))
+        store.create(epoch_path(top + 1), codec.pack_part(epoch_path(top + 1), top + 1, mine))
     except AlreadyThere:
         _refuse_if_held(store, top + 1)
         raise InfraError(
@@ -121,8 +124,8 @@ def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int
     hold.start()
     try:
         seen = look(top + 1)
-        path = f"epochs/{top + 1:06d}.seen.json"
-        store.create(path, codec.pack_part("seen", top + 1, seen.as_json()))
+        path = seen_path(top + 1)
+        store.create(path, codec.pack_part(path, top + 1, seen.as_json()))
         # a store whose create-only is a look and then a write lets two drivers in; one of them finds out here
         if holder(store, top + 1)["nonce"] != mine["nonce"]:
             raise InfraError(
@@ -137,7 +140,8 @@ def take(store: Store, settings: StorageSection, owner: str, look: Callable[[int
 
 
 def holder(store: Store, epoch: int) -> dict[str, Json]:
-    value, _ = codec.unpack_part(store.read(epoch_path(epoch)), store.uri(epoch_path(epoch)))
+    path = epoch_path(epoch)
+    value, _ = codec.unpack_part(store.read(path), path, store.uri(path))
     return value
 
 
@@ -154,29 +158,29 @@ class Alive:
 def alive(store: Store, epoch: int) -> Alive | None:
     """Who holds this epoch, if anybody does."""
     try:
-        found = holder(store, epoch)
+        said = holder(store, epoch)
     except codec.Damaged:
         return None  # written whole or not at all: somebody's hand was in it, and nobody can hold it
-    if store.exists(f"epochs/{epoch:06d}.end.json") or is_dead(found["process"]):
+    if store.exists(f"epochs/{epoch:06d}.end.json") or is_dead(said["process"]):
         return None
     try:
         beat = store.info(f"epochs/{epoch:06d}.beat.json").modified
     except Missing:
         beat = store.info(epoch_path(epoch)).modified
     # S3 stamps objects in whole seconds
-    until = beat + found["lease"] + (1 if store.remote else 0)
+    until = beat + said["lease"] + (1 if store.remote else 0)
     now = store.now()
-    return Alive(found["owner"], epoch, until, now) if now < until else None
+    return Alive(said["owner"], epoch, until, now) if now < until else None
 
 
 def _refuse_if_held(store: Store, epoch: int) -> None:
-    found = alive(store, epoch)
-    if found is None:
+    driver = alive(store, epoch)
+    if driver is None:
         return
-    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.until))
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(driver.until))
     raise InfraError(
-        f"{store.uri()} is driven by {found.owner} (epoch {epoch}), by its last sign of life until {when}",
-        hint=f"stop that driver, or if it is dead start the same command again in {found.until - found.now:.0f} s",
+        f"{store.uri()} is driven by {driver.owner} (epoch {epoch}), by its last sign of life until {when}",
+        hint=f"stop that driver, or if it is dead start the same command again in {driver.until - driver.now:.0f} s",
     )
 
 

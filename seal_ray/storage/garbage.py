@@ -8,10 +8,11 @@ from seal_ray.storage.connection import Connection
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.local_files import LocalFiles
 from seal_ray.storage.objects import StoredObject
-from seal_ray.storage.rounds import NAME, RoundLedger
+from seal_ray.storage.round_parts import NAME
+from seal_ray.storage.rounds import RoundLedger
 from seal_ray.storage.seen import read_seen
 from seal_ray.storage.segments import parse
-from seal_ray.storage.verification import check_named
+from seal_ray.storage.verification import check_named, is_index
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ def gc(ledger: Ledger, *, dry_run: bool) -> list[Waste]:
     if dry_run:
         return list(_waste(ledger))
     with ledger.held("seal-ray gc"):
-        found = list(_waste(ledger))
-        for waste in found:
-            ledger.store.delete(waste.path)
-        return found
+        waste = list(_waste(ledger))
+        for entry in waste:
+            ledger.store.delete(entry.path)
+        return waste
 
 
 def _waste(ledger: Ledger) -> Iterator[Waste]:
@@ -72,7 +73,7 @@ def _waste_of_round(connection: Connection, number: int) -> Iterator[Waste]:
     aside = part.records("discards")
     folders = set()
     for path in same_stems(entries, prefix):
-        if path.endswith(".files.json") or ".files.e" in path:
+        if is_index(path):
             value = None if path in aside else check_named(connection, path)[1]
             if value is not None:
                 folders.add(value["folder"])

@@ -26,8 +26,7 @@ from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
 from seal_ray.storage.record_decoder import decoder
 from seal_ray.storage.rounds import RoundLedger
-from seal_ray.storage.seen import Seen, ranges, read_seen
-from seal_ray.storage.segments import Writer
+from seal_ray.storage.seen import Seen, joined, ranges, read_seen
 from seal_ray.storage.store import Sink, Store
 
 __all__ = ["Ledger", "RoundLedger"]
@@ -73,7 +72,7 @@ class Ledger:
 
     def run(self) -> dict[str, Json]:
         """What the run was begun with: config, digest, software, seed."""
-        value, _ = codec.unpack_part(self.store.read("run.json"), self.store.uri("run.json"))
+        value, _ = codec.unpack_part(self.store.read("run.json"), "run.json", self.store.uri("run.json"))
         return value
 
     # who drives it
@@ -87,9 +86,7 @@ class Ledger:
                 return self._connection.hold.epoch
             self._probe()
             hold, seen = epochs.take(self.store, self.settings, owner, self._look)
-            writer = Writer(self.store, self.settings, hold.epoch, hold.check)
-            self._connection.pin(seen)
-            self._connection.hold, self._connection.writer = hold, writer
+            self._connection.begin(hold, seen)
             for part in self._rounds.values():
                 part.forget()
             return hold.epoch
@@ -119,11 +116,12 @@ class Ledger:
                 self.store.give_up = time.monotonic() + within
             try:
                 writer.flush(within=within)
+                self._connection.flush_events(within)
             finally:
-                self._connection.hold = self._connection.writer = None
-                self._connection.unpin()
+                written = self._connection.written()
+                hold.witness = lambda: written
+                self._connection.end()
                 self._rounds.clear()
-                writer.close()
                 self._end(hold, self.store.give_up)
                 self.store.give_up = None
 
@@ -207,7 +205,7 @@ class Ledger:
             if isinstance(data, StorageError):
                 continue
             try:
-                _, lines = codec.unpack_segment(data, self.store.uri(path))
+                _, lines = codec.unpack_segment(data, path, self.store.uri(path))
             except Damaged:
                 continue
             yield from (read(json.loads(line)) for line in lines)
@@ -216,6 +214,7 @@ class Ledger:
         """Come back when everything appended is safe in the store; raises if an upload failed."""
         if self._connection.writer:
             self._connection.writer.flush(within=within)
+            self._connection.flush_events(within)
 
     def forget(self) -> None:
         """Look everything up again: objects were rewritten."""
@@ -232,7 +231,7 @@ class Ledger:
 
     def _look(self, epoch: int) -> Seen:
         """What counts for the driver of this epoch: what the one before could know of, and what came since."""
-        before = read_seen(self.store)
+        before = read_seen(self.store, self._connection.warn)
         reader = Connection(self.store, self.settings, read_only=True, seen=before)
         numbers = self.rounds()
         committed = next((n for n in reversed(numbers) if RoundLedger(reader, n).manifest() is not None), 0)
@@ -252,27 +251,11 @@ class Ledger:
                     files.add(entry.path)
         for e in range(before.epoch, epoch):
             segments.update(entry.path for entry in self.store.list(f"events/e{e:06d}-"))
-        return Seen(epoch, frozenset(files), _merge(before.segments, ranges(segments)), committed)
+        return Seen(epoch, frozenset(files), joined(before.segments, ranges(segments)), committed)
 
     def _written_since(self, before: Seen, path: str) -> bool:
         try:
-            _, envelope = codec.unpack_part(self.store.read(path), self.store.uri(path))
+            _, epoch = codec.unpack_part(self.store.read(path), path, self.store.uri(path))
         except (Damaged, Missing):
             return False
-        return envelope["epoch"] >= before.epoch
-
-
-def _merge(
-    old: Mapping[str, Mapping[int, tuple[tuple[int, int], ...]]],
-    new: Mapping[str, Mapping[int, tuple[tuple[int, int], ...]]],
-) -> dict[str, dict[int, tuple[tuple[int, int], ...]]]:
-    """Everything of both, each epoch's runs of numbers joined."""
-    out: dict[str, dict[int, tuple[tuple[int, int], ...]]] = {}
-    for folder in old.keys() | new.keys():
-        for epoch in old.get(folder, {}).keys() | new.get(folder, {}).keys():
-            numbers = {
-                n for part in (old, new) for a, b in part.get(folder, {}).get(epoch, ()) for n in range(a, b + 1)
-            }
-            names = [f"{folder}/e{epoch:06d}-{n:08d}.jsonl" for n in numbers]
-            out.setdefault(folder, {})[epoch] = ranges(names)[folder][epoch]
-    return out
+        return epoch >= before.epoch

@@ -41,8 +41,7 @@ class LocalFiles:
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
         folder = prefix.rpartition("/")[0]
-        for base, folders, files in os.walk(self._path(folder) if folder else self.root):
-            folders.sort()
+        for base, files in self._walk(self._path(folder) if folder else self.root):
             for name in files:
                 path = os.path.join(base, name)
                 key = os.path.relpath(path, self.root).replace(os.sep, "/")
@@ -51,12 +50,24 @@ class LocalFiles:
                 with contextlib.suppress(FileNotFoundError):  # went away while we looked
                     yield _entry(key, os.stat(path))
 
+    def _walk(self, top: str) -> Iterator[tuple[str, list[str]]]:
+        """Every folder with its files, also behind symbolic links, each once."""
+        known: set[tuple[int, int]] = set()
+        for base, folders, files in os.walk(top, followlinks=True):
+            stat = os.stat(base)
+            if (stat.st_dev, stat.st_ino) in known:
+                folders.clear()  # a link that leads back
+                continue
+            known.add((stat.st_dev, stat.st_ino))
+            folders.sort()
+            yield base, files
+
     def names(self, prefix: str) -> list[str]:
         try:
-            found = os.listdir(self._path(prefix.rstrip("/")))
+            names = os.listdir(self._path(prefix.rstrip("/")))
         except FileNotFoundError:
             return []
-        return [n for n in found if not n.startswith(TEMPORARY)]
+        return [n for n in names if not n.startswith(TEMPORARY)]
 
     def delete(self, key: str) -> None:
         os.unlink(self._path(key))
@@ -87,7 +98,7 @@ class LocalFiles:
 
     def left_behind(self) -> Iterator[StoredObject]:
         """Files of writers that died."""
-        for base, _, files in os.walk(self.root):
+        for base, files in self._walk(self.root):
             for name in files:
                 if name.startswith(TEMPORARY):
                     path = os.path.join(base, name)
@@ -128,8 +139,8 @@ class LocalFiles:
             os.close(folder)
 
 
-def _entry(key: str, found: os.stat_result) -> StoredObject:
-    return StoredObject(key, found.st_size, f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}", found.st_mtime)
+def _entry(key: str, stat: os.stat_result) -> StoredObject:
+    return StoredObject(key, stat.st_size, f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}", stat.st_mtime)
 
 
 def _sync(path: str) -> None:

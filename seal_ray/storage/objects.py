@@ -15,6 +15,23 @@ class StoredObject:
 
 
 @dataclass(frozen=True)
+class EarlierState:
+    """What an object was before it was rewritten or deleted, where the bucket keeps that."""
+
+    path: str
+    version: str
+
+
+@dataclass(frozen=True)
+class UnfinishedUpload:
+    """An upload in several parts that was begun and is not complete."""
+
+    path: str
+    upload: str
+    begun: float  # by the store's clock
+
+
+@dataclass(frozen=True)
 class Part:
     """One object whose content is known."""
 

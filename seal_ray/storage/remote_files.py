@@ -4,12 +4,12 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import fsspec
-from fsspec.asyn import AsyncFileSystem
+from fsspec.asyn import AsyncFileSystem, sync
 
 from seal_ray.storage.objects import StoredObject
 
@@ -49,17 +49,17 @@ class RemoteFiles:
         self.fs.pipe_file(self._path(key), data, mode="create", **self._limit(len(data)))
 
     def info(self, key: str) -> StoredObject:
-        found = self.fs.info(self._path(key), **self._limit(0))
-        if found["type"] != "file":
+        told = self.fs.info(self._path(key), **self._limit(0))
+        if told["type"] != "file":
             raise FileNotFoundError(key)
-        return self._entry(key, found)
+        return self._entry(key, told)
 
     def entries(self, prefix: str) -> Iterable[StoredObject]:
         folder = prefix.rpartition("/")[0]
         self.fs.invalidate_cache()
-        found = self.fs.find(self._path(folder), detail=True, **self._limit(0))
+        told = self.fs.find(self._path(folder), detail=True, **self._limit(0))
         skip = len(self._path("").rstrip("/")) + 1
-        return [self._entry(p[skip:], i) for p, i in found.items() if p[skip:].startswith(prefix)]
+        return [self._entry(p[skip:], i) for p, i in told.items() if p[skip:].startswith(prefix)]
 
     def names(self, prefix: str) -> Sequence[str]:
         return sorted({e.path[len(prefix) :].split("/")[0] for e in self.entries(prefix)})
@@ -82,6 +82,10 @@ class RemoteFiles:
         with self.fs.open(self._path(key), "rb") as remote, open(target, "wb") as local:
             shutil.copyfileobj(remote, local, CHUNK)
 
+    def _wait(self, call: Callable[[], Any]) -> Any:
+        """The result of a coroutine in the file system's own loop."""
+        return sync(self.fs.loop, call)
+
     def _path(self, key: str) -> str:
         return self.fs._strip_protocol(f"{self.root}/{key}" if key else self.root)
 
@@ -93,12 +97,10 @@ class RemoteFiles:
         # fsspec's asynchronous file systems take a limit for the whole call; the others have none to set
         return {"timeout": self.timeout + size / SLOWEST} if self._threads else {}
 
-    def _entry(self, key: str, found: dict[str, Any]) -> StoredObject:
-        stamp = next(
-            (found[k] for k in ("LastModified", "mtime", "updated", "modified", "created") if found.get(k)), 0.0
-        )
+    def _entry(self, key: str, told: dict[str, Any]) -> StoredObject:
+        stamp = next((told[k] for k in ("LastModified", "mtime", "updated", "modified", "created") if told.get(k)), 0.0)
         if isinstance(stamp, str):
             stamp = datetime.fromisoformat(stamp)
         when = stamp.timestamp() if isinstance(stamp, datetime) else float(stamp)
-        tag = str(found.get("ETag") or found.get("etag") or f"{when}-{found['size']}")
-        return StoredObject(key, int(found["size"]), tag, when)
+        tag = str(told.get("ETag") or told.get("etag") or f"{when}-{told['size']}")
+        return StoredObject(key, int(told["size"]), tag, when)

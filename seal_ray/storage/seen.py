@@ -1,11 +1,13 @@
 """What counts of a run: each take-over records what it found, so that late writes of older epochs are passed over."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from seal_ray.errors import Missing
 from seal_ray.records import Json
 from seal_ray.storage import codec
+from seal_ray.storage.codec import Damaged
 from seal_ray.storage.segments import parse
 from seal_ray.storage.store import Store
 
@@ -33,8 +35,8 @@ class Seen:
 
     def expected(self, folder: str) -> list[tuple[int, int]]:
         """Epoch and number of every older segment that must be in that folder."""
-        found = self.segments.get(folder, {})
-        return [(e, n) for e in sorted(found) for a, b in found[e] for n in range(a, b + 1)]
+        runs = self.segments.get(folder, {})
+        return [(e, n) for e in sorted(runs) for a, b in runs[e] for n in range(a, b + 1)]
 
     def as_json(self) -> Json:
         return {
@@ -60,32 +62,56 @@ class Seen:
         )
 
 
-def ranges(paths: Iterable[str]) -> dict[str, dict[int, tuple[tuple[int, int], ...]]]:
+Runs = tuple[tuple[int, int], ...]  # first and last of each run of numbers
+
+
+def ranges(paths: Iterable[str]) -> dict[str, dict[int, Runs]]:
     """The segments among these paths, as folder -> epoch -> runs of numbers."""
-    numbers: dict[str, dict[int, list[int]]] = {}
+    numbers: dict[str, dict[int, list[tuple[int, int]]]] = {}
     for path in paths:
         segment = parse(path)
         if segment:
             folder, epoch, number = segment
-            numbers.setdefault(folder, {}).setdefault(epoch, []).append(number)
-    out: dict[str, dict[int, tuple[tuple[int, int], ...]]] = {}
-    for folder, epochs in numbers.items():
-        for epoch, found in epochs.items():
-            runs: list[tuple[int, int]] = []
-            for n in sorted(found):
-                if runs and n == runs[-1][1] + 1:
-                    runs[-1] = (runs[-1][0], n)
-                else:
-                    runs.append((n, n))
-            out.setdefault(folder, {})[epoch] = tuple(runs)
-    return out
+            numbers.setdefault(folder, {}).setdefault(epoch, []).append((number, number))
+    return {folder: {e: _runs(mine) for e, mine in epochs.items()} for folder, epochs in numbers.items()}
 
 
-def read_seen(store: Store) -> Seen:
-    """What the last take-over that came to the end of its look-around found."""
-    last = max((int(m[1]) for n in store.names("epochs/") if (m := SEEN.fullmatch(n))), default=0)
-    if not last:
-        return Seen()
-    path = f"epochs/{last:06d}.seen.json"
-    value, _ = codec.unpack_part(store.read(path), store.uri(path))
-    return Seen.from_json(value)
+def joined(old: Mapping[str, Mapping[int, Runs]], new: Mapping[str, Mapping[int, Runs]]) -> dict[str, dict[int, Runs]]:
+    """Everything of both, each epoch's runs of numbers joined."""
+    both: dict[str, dict[int, Runs]] = {}
+    for folder in old.keys() | new.keys():
+        before, after = old.get(folder, {}), new.get(folder, {})
+        both[folder] = {e: _runs([*before.get(e, ()), *after.get(e, ())]) for e in before.keys() | after.keys()}
+    return both
+
+
+def _runs(pieces: Iterable[tuple[int, int]]) -> Runs:
+    out: list[tuple[int, int]] = []
+    for first, last in sorted(pieces):
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(last, out[-1][1]))
+        else:
+            out.append((first, last))
+    return tuple(out)
+
+
+def read_seen(store: Store, note: Callable[[str], None] | None = None) -> Seen:
+    """What the last take-over that came to the end of its look-around found.
+
+    Where that is damaged the one before is the next best: then what a replaced driver wrote late counts with the rest.
+    """
+    epochs = sorted((int(m[1]) for n in store.names("epochs/") if (m := SEEN.fullmatch(n))), reverse=True)
+    for epoch in epochs:
+        path = seen_path(epoch)
+        try:
+            value, _ = codec.unpack_part(store.read(path), path, store.uri(path))
+        except (Damaged, Missing) as error:
+            if note:
+                note(str(error))
+            continue
+        return Seen.from_json(value)
+    return Seen()
+
+
+def seen_path(epoch: int) -> str:
+    return f"epochs/{epoch:06d}.seen.json"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from seal_ray.config import StorageSection
-from seal_ray.errors import Fenced, SealError, StorageError
+from seal_ray.errors import Fenced, LedgerError, SealError, StorageError
 from seal_ray.storage import codec
 from seal_ray.storage.objects import Part
 from seal_ray.storage.store import Store
@@ -23,8 +23,16 @@ def segment_path(folder: str, epoch: int, number: int) -> str:
 
 def parse(path: str) -> tuple[str, int, int] | None:
     """Folder, epoch and number of a segment; None for anything else."""
-    found = NAME.fullmatch(path)
-    return (found["folder"], int(found["epoch"]), int(found["number"])) if found else None
+    match = NAME.fullmatch(path)
+    return (match["folder"], int(match["epoch"]), int(match["number"])) if match else None
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A segment that is in the store."""
+
+    part: Part
+    digests: tuple[bytes, ...]  # of its lines
 
 
 @dataclass
@@ -36,41 +44,62 @@ class _Open:
     size: int = 0
 
 
+@dataclass
+class _Sealed:
+    """A segment that is on its way, or could not be uploaded. Its bytes count as taken until it is in the store."""
+
+    lines: list[bytes]
+    size: int
+
+
 class Writer:
     """Takes lines for folders and puts them into the store as segments of one epoch.
 
-    `guard` is called right before each upload and raises when this driver may not write any more.
+    `guard` is called right before each upload and raises when this driver may not write any more. With `relied_on`
+    nothing is ever given up: `append` holds the caller back while too much waits, and raises what went wrong with an
+    upload. Without it, what can't be uploaded or finds the queue full is dropped and counted, and nobody is stopped.
     """
 
-    def __init__(self, store: Store, settings: StorageSection, epoch: int, guard: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: StorageSection,
+        epoch: int,
+        guard: Callable[[], None],
+        *,
+        relied_on: bool = True,
+    ) -> None:
         self._store, self._settings, self._epoch, self._guard = store, settings, epoch, guard
+        self._relied_on = relied_on
         self._changed = threading.Condition(threading.RLock())
         self._open: dict[str, _Open] = {}
         self._numbers: dict[str, int] = {}
-        self._waiting: dict[str, list[bytes]] = {}  # sealed and not yet in the store
-        self._failed: dict[str, list[bytes]] = {}
+        self._waiting: dict[str, _Sealed] = {}  # on its way
+        self._failed: dict[str, _Sealed] = {}
         self._error: SealError | None = None
         self._bytes = 0  # taken and not yet in the store
         self._closed = False
-        self.landed: dict[str, Part] = {}
-        self._uploads = ThreadPoolExecutor(settings.parallel, thread_name_prefix="ledger-upload")
+        self.landed: dict[str, Landed] = {}
+        self.dropped = 0  # lines
+        self._uploads = ThreadPoolExecutor(settings.parallel if relied_on else 1, thread_name_prefix="ledger-upload")
         self._clock = threading.Thread(target=self._seal_old, name="ledger-segments", daemon=True)
         self._clock.start()
 
-    def append(self, folder: str, line: bytes, *, wait: bool = True) -> None:
-        """Take a line. With `wait` it blocks while too much is on its way, and raises what went wrong with an upload.
-
-        Without, a line that finds the queue full is dropped: for what is told and not relied on.
-        """
+    def append(self, folder: str, line: bytes) -> None:
+        """Take a line. When this comes back the line is on its way, or it was dropped where nobody relies on it."""
         limit = QUEUE * self._settings.segment_bytes
         with self._changed:
-            if wait:
-                while self._bytes > limit and not self._error:
+            if not self._relied_on:
+                if self._closed or self._bytes > limit:
+                    self.dropped += 1
+                    return
+            else:
+                while self._bytes > limit and not self._error and not self._closed:
                     self._changed.wait(1)
                 if self._error:
                     raise self._error
-            if self._closed or (not wait and self._bytes > 2 * limit):
-                return
+                if self._closed:
+                    raise LedgerError(f"{self._store.uri(folder)}: the run was released, nothing more is taken")
             segment = self._open.get(folder)
             if segment is None:
                 segment = self._open[folder] = _Open(time.monotonic())
@@ -81,16 +110,20 @@ class Writer:
             if segment.size >= self._settings.segment_bytes:
                 self._seal(folder)
 
+    def landed_paths(self) -> list[str]:
+        with self._changed:
+            return list(self.landed)
+
     def flush(self, folder: str = "", within: float | None = None) -> None:
         """Come back when everything below that folder is safe in the store; what failed before is tried once more."""
         until = None if within is None else time.monotonic() + within
         with self._changed:
-            again = {p: d for p, d in self._failed.items() if p.startswith(folder)}
+            again = {p: s for p, s in self._failed.items() if p.startswith(folder)}
             if again and not isinstance(self._error, Fenced):
                 self._error = None
-                for path, lines in again.items():
+                for path, sealed in again.items():
                     del self._failed[path]
-                    self._send(path, lines)
+                    self._send(path, sealed)
             for name in [f for f in self._open if f.startswith(folder)]:
                 self._seal(name)
             while any(p.startswith(folder) for p in self._waiting):
@@ -114,47 +147,44 @@ class Writer:
     def _seal(self, folder: str) -> None:
         segment = self._open.pop(folder)
         number = self._numbers[folder] = self._numbers.get(folder, 0) + 1
-        self._send(segment_path(folder, self._epoch, number), segment.lines, segment.size)
+        self._send(segment_path(folder, self._epoch, number), _Sealed(segment.lines, segment.size))
 
-    def _send(self, path: str, lines: list[bytes], taken: int = 0) -> None:
-        self._waiting[path] = lines
-        self._uploads.submit(self._upload, path, lines, taken)
+    def _send(self, path: str, sealed: _Sealed) -> None:
+        self._waiting[path] = sealed
+        self._uploads.submit(self._upload, path, sealed)
 
-    def _upload(self, path: str, lines: list[bytes], taken: int) -> None:
+    def _upload(self, path: str, sealed: _Sealed) -> None:
         error: SealError | None = None
-        part: Part | None = None
+        landed: Landed | None = None
         try:
-            data = self._pack(path, lines)
-            part = Part(path, len(data), codec.sha256(data))
+            data = codec.pack_segment(path, sealed.lines)
+            digests = tuple(codec.line_digest(line) for line in sealed.lines)
+            landed = Landed(Part(path, len(data), codec.sha256(data)), digests)
             self._guard()
             self._store.create(path, data)
-        except SealError as found:
-            error = found
-        except Exception as found:  # a defect: it must reach the driver, not die with a thread of the pool
-            error = StorageError(f"create {self._store.uri(path)}: {type(found).__name__}: {found}")
+        except SealError as refused:
+            error = refused
+        except Exception as defect:  # it must reach the driver, not die with a thread of the pool
+            error = StorageError(f"create {self._store.uri(path)}: {type(defect).__name__}: {defect}")
         with self._changed:
             del self._waiting[path]
-            self._bytes -= taken
-            if error is None and part is not None:
-                self.landed[path] = part
+            if error is None and landed is not None:
+                self._bytes -= sealed.size
+                self.landed[path] = landed
+            elif self._relied_on:
+                self._failed[path], self._error = sealed, error
             else:
-                self._failed[path] = lines
-                self._error = error
+                self._bytes -= sealed.size
+                self.dropped += len(sealed.lines)
             self._changed.notify_all()
-
-    def _pack(self, path: str, lines: list[bytes]) -> bytes:
-        found = parse(path)
-        assert found
-        folder, epoch, number = found
-        return codec.pack_segment(folder.rpartition("/")[2], epoch, number, lines)
 
     def _seal_old(self) -> None:
         """Close segments that have waited long enough for company."""
-        patience = self._settings.segment_seconds
+        longest = self._settings.segment_seconds
         with self._changed:
             while not self._closed:
                 now = time.monotonic()
-                for folder in [f for f, s in self._open.items() if now - s.since >= patience]:
+                for folder in [f for f, s in self._open.items() if now - s.since >= longest]:
                     self._seal(folder)
-                due = min((s.since + patience for s in self._open.values()), default=None)
+                due = min((s.since + longest for s in self._open.values()), default=None)
                 self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))

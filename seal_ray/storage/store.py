@@ -6,7 +6,9 @@ never come from a cache. There is one layer of retries, here: those of s3fs and 
 
 import contextlib
 import hashlib
+import logging
 import os
+import tempfile
 import threading
 import time
 import uuid
@@ -21,15 +23,23 @@ from seal_ray.errors import AlreadyThere, Missing, StorageError
 from seal_ray.records import Event
 from seal_ray.storage import store_errors
 from seal_ray.storage.backends import open_backend
-from seal_ray.storage.objects import Part, StoredObject, file_digest
+from seal_ray.storage.large_uploads import LargeUploads
+from seal_ray.storage.objects import EarlierState, Part, StoredObject, UnfinishedUpload, file_digest
 from seal_ray.storage.remote_files import CHUNK
+from seal_ray.storage.retries import Patience
+from seal_ray.storage.s3_files import S3Files
 from seal_ray.storage.uris import check_path, check_uri, is_local
 
 __all__ = ["Sink", "Store", "is_local"]
 T = TypeVar("T")
 Names = list[str]  # a class that has a method `list` can't write these out
 Parts = list[Part]
+States = list[EarlierState]
+Uploads = list[UnfinishedUpload]
 Sink = Callable[[Event], None]
+WHOLE = ("list", "ask the time of", "list the versions of", "list the uploads of")  # concern a whole run
+QUIET = 5  # attempts that nobody is told of where nobody listens
+LOG = logging.getLogger(__name__)
 
 
 class Store:
@@ -40,7 +50,10 @@ class Store:
         self.root = check_uri(uri)
         self.sink = sink
         self.give_up: float | None = None  # monotonic time after which nothing is tried again
+        self.patience = Patience(self.settings.patience)
         self._backend = open_backend(self.root, self.settings)
+        self._s3 = self._backend if isinstance(self._backend, S3Files) else None
+        self._large = LargeUploads(self, self._s3) if self._s3 else None
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -75,6 +88,13 @@ class Store:
 
     def create(self, path: str, data: bytes) -> None:
         """Write what is not there yet. The same content there is fine, other content is `AlreadyThere`."""
+        if self._large and len(data) >= self._large.limit:
+            with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
+                source = os.path.join(folder, "data")
+                with open(source, "wb") as file:
+                    file.write(data)
+                self._large.upload(source, path)
+            return
         try:
             self._do("create", path, lambda: self._backend.create(path, data))
         except AlreadyThere:
@@ -94,8 +114,8 @@ class Store:
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         """Every object whose path begins so, in the order of their paths."""
-        found = self._do("list", prefix, lambda: list(self._backend.entries(prefix)), empty=[])
-        return sorted(found, key=lambda e: e.path)
+        entries = self._do("list", prefix, lambda: list(self._backend.entries(prefix)), empty=[])
+        return sorted(entries, key=lambda e: e.path)
 
     def names(self, prefix: str) -> Names:
         """The names directly below a prefix that ends in a slash: objects and folders."""
@@ -121,6 +141,9 @@ class Store:
         def one(name: str) -> Part:
             source, path = os.path.join(top, *name.split("/")), f"{prefix.rstrip('/')}/{name}"
             part = Part(path, os.path.getsize(source), file_digest(source))
+            if self._large and part.size >= self._large.limit:
+                self._large.upload(source, path)
+                return part
             try:
                 self._do("upload", path, lambda: self._backend.upload(source, path))
             except AlreadyThere:
@@ -162,19 +185,18 @@ class Store:
         if not self.remote or self.info(path).size <= CHUNK:
             data = self.read(path)
             return Part(path, len(data), hashlib.sha256(data).hexdigest())
-        import tempfile
-
         with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
             size = self.info(path).size
             return self.download([(path, "part", size)], folder)[0]
 
     def probe(self) -> None:
-        """Find out now whether the store can be written to, and whether its create-only writes are."""
+        """Find out whether the store does what a run relies on: create-only writes, and the encryption asked for."""
         path = f".probe-{uuid.uuid4().hex}"
         self.create(path, b"1")
         try:
             self._do("create", path, lambda: self._backend.create(path, b"2"))
         except AlreadyThere:
+            self._check_encryption(path)
             return
         finally:
             self.delete(path)
@@ -182,6 +204,45 @@ class Store:
             f"create {self.uri(path)}: the store replaced an object that a create-only write must not touch",
             hint="use a store that honours If-None-Match on writes (AWS S3, recent MinIO, R2, Ceph, GCS)",
         )
+
+    def probe_large(self) -> None:
+        """The same for an object that goes up in several parts. Nothing to do where nothing does."""
+        if self._large:
+            self._large.probe()
+
+    def _check_encryption(self, path: str) -> None:
+        wanted, s3 = self.settings.encryption, self._s3
+        if not wanted or not s3:
+            return
+        stands = self._do("look at", path, lambda: s3.encryption(path))
+        if stands != wanted:
+            raise StorageError(
+                f"create {self.uri(path)}: the store ignored storage.encryption: {wanted} "
+                f"and kept the object {f'under {stands}' if stands else 'in plain text'}",
+                hint="use a store that encrypts, or leave storage.encryption empty and encrypt the bucket or the disk",
+            )
+
+    # what a bucket keeps beside its objects
+
+    def noncurrent(self) -> States | None:
+        """Earlier states that a versioned bucket keeps; None where nobody may know."""
+        try:
+            return self._do("list the versions of", "", self._s3.noncurrent) if self._s3 else []
+        except StorageError:
+            return None
+
+    def purge(self, state: EarlierState) -> None:
+        s3 = self._s3
+        if s3:
+            self._do("delete", state.path, lambda: s3.purge(state), empty=None)
+
+    def unfinished(self) -> Uploads:
+        """Uploads in several parts that were begun and neither completed nor given up: they are paid for, unseen."""
+        return self._large.unfinished() if self._large else []
+
+    def give_up_upload(self, upload: UnfinishedUpload) -> None:
+        if self._large:
+            self._large.give_up(upload)
 
     def close(self) -> None:
         with self._lock:
@@ -200,45 +261,80 @@ class Store:
 
     def _do(self, operation: str, path: str, call: Callable[[], T], **nothing: T) -> T:
         """Call, again and again while that may help. `empty` is what a missing object means, where that is no error."""
-        check_path(path.removesuffix("/"), may_be_empty=operation in ("list", "ask the time of"))
-        renewals = 0
-
-        def helps(error: BaseException) -> bool:
-            nonlocal renewals
-            if store_errors.is_expired(error) and renewals < 2:
-                renewals += 1
-                renew = getattr(self._backend, "renew", None)
-                if renew:
-                    renew()
-                return True
-            return store_errors.is_passing(error)
-
-        def tell(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            if self.sink and error:
-                what = store_errors.without_secrets(f"{type(error).__name__}: {error}")
-                data = {"operation": operation, "uri": self.uri(path), "attempt": state.attempt_number, "error": what}
-                self.sink(Event("storage", data, time=time.time()))
-
-        def enough(state: tenacity.RetryCallState) -> bool:
-            late = self.give_up is not None and time.monotonic() > self.give_up
-            return late or state.attempt_number > self.settings.retries
-
-        retrying = tenacity.Retrying(
-            stop=enough,
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
-            retry=tenacity.retry_if_exception(helps),
-            before_sleep=tell,
-            reraise=True,
-        )
+        check_path(path.removesuffix("/"), may_be_empty=operation in WHOLE)
+        attempts = _Attempts(self, operation, path)
         try:
-            return retrying(call)
+            result = attempts.until_done(call)
         except StorageError:
             raise
         except Exception as error:
             if store_errors.says_exists(error):
+                self.patience.answered()
                 raise AlreadyThere(f"{operation} {self.uri(path)}: something else is there already") from error
-            found = store_errors.translate(error, operation, self.uri(path))
-            if isinstance(found, Missing) and "empty" in nothing:
+            temporary = store_errors.may_be_expired(error) and self._has_temporary_credentials()
+            translated = store_errors.translate(error, operation, self.uri(path), temporary=temporary)
+            if not store_errors.is_passing(error):
+                self.patience.answered()
+            if isinstance(translated, Missing) and "empty" in nothing:
                 return nothing["empty"]
-            raise found from error
+            raise translated from error
+        self.patience.answered()
+        return result
+
+    def _has_temporary_credentials(self) -> bool:
+        return bool(self._s3 and self._s3.has_temporary_credentials())
+
+    def _renew(self) -> None:
+        if self._s3:
+            self._s3.renew()
+
+
+class _Attempts:
+    """One operation's attempts: which failures are tried again, for how long, and who is told."""
+
+    def __init__(self, store: Store, operation: str, path: str) -> None:
+        self.store, self.operation, self.path = store, operation, path
+        self.first_failure: float | None = None
+        self.renewals = 0
+
+    def until_done(self, call: Callable[[], T]) -> T:
+        backoff = tenacity.wait_random_exponential(multiplier=0.1, max=5)
+        retrying = tenacity.Retrying(
+            stop=lambda state: self._left() <= 0,
+            wait=lambda state: max(0.0, min(backoff(state), self._left())),
+            retry=tenacity.retry_if_exception(self._helps),
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        return retrying(call)
+
+    def _left(self) -> float:
+        """Seconds for which it may be tried again."""
+        now = time.monotonic()
+        left = self.store.patience.left(self.first_failure if self.first_failure is not None else now)
+        return left if self.store.give_up is None else min(left, self.store.give_up - now)
+
+    def _helps(self, error: BaseException) -> bool:
+        """Whether the same call may work in a moment."""
+        expired = store_errors.is_expired(error)
+        maybe = store_errors.may_be_expired(error) and self.store._has_temporary_credentials()
+        if (expired and self.renewals < 2) or (maybe and self.renewals < 1):
+            self.renewals += 1
+            self.store._renew()
+            return True
+        if not store_errors.is_passing(error):
+            return False
+        if self.first_failure is None:
+            self.first_failure = time.monotonic()
+        self.store.patience.failed()
+        return True
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        what = store_errors.without_secrets(f"{type(error).__name__}: {error}")
+        uri, left = self.store.uri(self.path), max(0.0, self._left())
+        if self.store.sink:
+            data = {"operation": self.operation, "uri": uri, "attempt": state.attempt_number, "error": what}
+            self.store.sink(Event("storage", data | {"left": round(left, 1)}, time=time.time()))
+        elif state.attempt_number > QUIET:
+            LOG.warning("%s %s: %s; tried again for another %.0f s", self.operation, uri, what, left)

@@ -22,6 +22,12 @@ PASSING_NAMES = {
     "ServerDisconnectedError", "ClientOSError", "ClientConnectorError", "FSTimeoutError", "ContentLengthError",
     "ProxyConnectionError", "HttpError", "FlexibleChecksumError",
 }  # fmt: skip
+
+
+class UploadGone(StorageError):
+    """The store knows nothing of an upload in parts: it was completed, or given up."""
+
+
 SECRET = re.compile(
     r"(?i)(//[^/@\s:]+:)[^/@\s]+@|((?:secret|token|password|signature|credential)[\w-]*[=:]\s*)[^\s&,;]+"
 )
@@ -36,13 +42,20 @@ def code(error: BaseException) -> str:
     for one in (error, error.__cause__):
         answer = getattr(one, "response", None)
         if isinstance(answer, dict):
-            found = str(answer.get("Error", {}).get("Code") or "")
-            return found or str(answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or "")
+            said = str(answer.get("Error", {}).get("Code") or "")
+            return said or str(answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or "")
     return ""
 
 
 def is_expired(error: BaseException) -> bool:
     return code(error) in EXPIRED_CODES
+
+
+def may_be_expired(error: BaseException) -> bool:
+    """Whether a store may mean an expired token: some say that access is denied, and a HEAD has no words at all."""
+    return code(error) in {"AccessDenied", "Forbidden", "403", "400", "BadRequest"} or (
+        isinstance(error, PermissionError) and not isinstance(error.__cause__, OSError)
+    )
 
 
 def is_passing(error: BaseException) -> bool:
@@ -60,7 +73,7 @@ def says_exists(error: BaseException) -> bool:
     return isinstance(error, FileExistsError) or code(error) in {"PreconditionFailed", "412"}
 
 
-def translate(error: BaseException, operation: str, uri: str) -> StorageError:
+def translate(error: BaseException, operation: str, uri: str, *, temporary: bool = False) -> StorageError:
     """Our error for theirs: what, where, and what to do next."""
     said = code(error)
     plain = str(error) or type(error).__name__
@@ -68,6 +81,8 @@ def translate(error: BaseException, operation: str, uri: str) -> StorageError:
     message = f"{operation} {uri}: {detail}"
     if said == "NoSuchBucket":
         return StorageError(f"{operation} {uri}: there is no such bucket", hint="create the bucket, or hint the URI")
+    if said == "NoSuchUpload":
+        return UploadGone(f"{operation} {uri}: the store knows of no such upload")
     if isinstance(error, FileNotFoundError) or said in {"NoSuchKey", "404"}:
         return Missing(f"{operation} {uri}: nothing is there")
     number = error.errno if isinstance(error, OSError) else None
@@ -77,6 +92,11 @@ def translate(error: BaseException, operation: str, uri: str) -> StorageError:
         hint = "set credentials (environment, profile or the machine's role) that are valid for this store"
     elif said == "RequestTimeTooSkewed":
         hint = "set this machine's clock: it differs too much from the store's"
+    elif temporary:
+        hint = (
+            "the credentials are temporary and may have expired: renew them, and the same command goes on where it "
+            "stopped; if they are fresh, allow this account to list, read, write and delete there"
+        )
     elif isinstance(error, PermissionError) or number in {errno.EACCES, errno.EPERM, errno.EROFS}:
         hint = "allow this account to list, read, write and delete there, or choose another run.uri"
     elif number in {errno.ENOSPC, errno.EDQUOT}:

@@ -37,6 +37,6 @@ def test_a_store_without_credentials_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_that_refuses_credentials_does_not_show_them(tmp_path: Path) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret-key"}
-    overrides = ["run.uri=s3://bucket/run", "storage.endpoint=http://127.0.0.1:9", "storage.retries=0"]
+    overrides = ["run.uri=s3://bucket/run", "storage.endpoint=http://127.0.0.1:9", "storage.patience=0"]
     code, said = refused(tmp_path, *overrides, "storage.timeout=2", **keys)
     assert code == 3 and "s3://bucket/run" in said and "very-secret-key" not in said

@@ -14,7 +14,7 @@ from seal_ray.storage.store import Store
 
 
 def settings(endpoint: str, **changes: object) -> StorageSection:
-    return StorageSection.model_validate({"endpoint": endpoint, "retries": 3, "timeout": 10, **changes})
+    return StorageSection.model_validate({"endpoint": endpoint, "patience": 20, "timeout": 10, **changes})
 
 
 def test_what_was_written_is_read_listed_and_deleted(bucket: str, s3_endpoint: str) -> None:
@@ -94,12 +94,12 @@ def test_a_bucket_that_does_not_exist_is_named(s3_endpoint: str, bucket: str) ->
         assert not isinstance(found.value, Missing)
 
 
-def test_an_endpoint_where_nobody_listens_is_named_after_the_tries(bucket: str) -> None:
+def test_an_endpoint_where_nobody_listens_is_named_after_a_while(bucket: str) -> None:
     told: list[Event] = []
-    store = Store(bucket, settings("http://127.0.0.1:9", retries=2), told.append)
+    store = Store(bucket, settings("http://127.0.0.1:9", patience=1), told.append)
     with pytest.raises(StorageError, match="check endpoint and network"):
         store.create("a", b"1")
-    assert len(told) == 2
+    assert told
 
 
 def test_encryption_is_asked_for_with_each_object(bucket: str, s3_endpoint: str) -> None:

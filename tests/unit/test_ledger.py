@@ -1,7 +1,6 @@
 """The record of a run: what is written once, what counts, and what is refused."""
 
 import dataclasses
-import json
 import math
 import os
 import threading
@@ -11,34 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_samples import SETTINGS, begin, committed, edit, expire, named, segment, trial
 
 from seal_ray.config import StorageSection
-from seal_ray.errors import AlreadyThere, DataError, Fenced, InfraError, LedgerError, Missing, StorageError
-from seal_ray.records import Answer, Edit, Event, Trial, Verdict
+from seal_ray.errors import AlreadyThere, Fenced, InfraError, LedgerError, Missing, StorageError
+from seal_ray.records import Event, Verdict
 from seal_ray.storage import codec, epochs
-from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.garbage import gc
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.store import Store
 from seal_ray.storage.verification import verify
-
-SETTINGS = StorageSection(retries=1, segment_bytes=1000, segment_seconds=0.05)
-
-
-def edit(name: str, task: str = "t") -> Edit:
-    return Edit(name, task, 0, "v0", 1, (1, 2), (3, 4), (-0.5, -1.0), "a text of its own", "stop", {"a": [1, None]})
-
-
-def trial(name: str, task: str = "t", worker: str = "w") -> Trial:
-    return Trial(name, task, (1.5, 0.5), (Answer("q", " yes", 2, "stop", -1.25),), worker=worker)
-
-
-def begin(uri: str, owner: str = "me") -> Ledger:
-    ledger = Ledger(uri, SETTINGS)
-    if not ledger.exists():
-        ledger.create({"a": 1}, {"seal-ray": "0"}, 7)
-    ledger.acquire(owner)
-    return ledger
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -251,6 +232,82 @@ def test_a_failed_upload_stops_the_driver_and_is_made_up_for_by_the_next_flush(
     assert {"c1", "c3"} <= set(Ledger(str(tmp_path)).round(1).records("trials"))
 
 
+def refusing(monkeypatch: pytest.MonkeyPatch, where: str) -> list[bool]:
+    """Creates below a folder fail while the list holds something."""
+    real, broken = Store.create, [True]
+
+    def create(self: Store, path: str, data: bytes) -> None:
+        if broken and where in path:
+            raise StorageError(f"create {path}: no")
+        real(self, path, data)
+
+    monkeypatch.setattr(Store, "create", create)
+    return broken
+
+
+def test_a_record_that_was_not_taken_has_no_name_and_can_be_appended_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begin(str(tmp_path))
+    broken = refusing(monkeypatch, "/trials/")
+    ledger.round(1).append("trials", trial("c1"))
+    with pytest.raises(StorageError):
+        ledger.round(1).flush()
+    with pytest.raises(StorageError):
+        ledger.round(1).append("trials", trial("c2"))
+    assert "c2" not in ledger.round(1).records("trials")
+    broken.clear()
+    ledger.round(1).flush()
+    assert ledger.round(1).append("trials", trial("c2"))
+    ledger.round(1).commit({})
+    ledger.close()
+    reader = Ledger(str(tmp_path), read_only=True)
+    manifest = reader.manifest(1)
+    assert manifest and manifest["records"]["trials"]["count"] == 2 == len(reader.round(1).records("trials"))
+    assert verify(reader) == []
+
+
+def test_a_commit_counts_what_is_in_the_store_and_not_what_was_meant_to_be(tmp_path: Path) -> None:
+    ledger = begin(str(tmp_path))
+    ledger.round(1).append("trials", trial("c1"))
+    ledger.flush()
+    writer = ledger._connection.writer
+    assert writer
+    path, landed = writer.landed.popitem()
+    with pytest.raises(LedgerError, match="holds 0 of the 1 records"):
+        ledger.round(1).commit({})
+    writer.landed[path] = landed
+    ledger.round(1).commit({})
+    ledger.close()
+
+
+def test_nothing_is_taken_after_the_release(tmp_path: Path) -> None:
+    ledger = begin(str(tmp_path))
+    writer = ledger._connection.writer
+    assert writer
+    ledger.close()
+    with pytest.raises(LedgerError, match="released"):
+        writer.append("rounds/0001/trials", b"{}")
+
+
+def test_a_run_does_not_rest_on_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Event] = []
+    ledger = Ledger(str(tmp_path), SETTINGS, sink=told.append)
+    ledger.create({}, {}, 0)
+    ledger.acquire("me")
+    refusing(monkeypatch, "events/")
+    for n in range(100):  # more than a segment
+        ledger.events(Event("trial", {"n": n, "text": "x" * 50}))
+    ledger.flush()
+    ledger.round(1).append("trials", trial("c1"))
+    ledger.round(1).put("gate.json", {})
+    ledger.round(1).commit({})
+    ledger.close()
+    reader = Ledger(str(tmp_path), read_only=True)
+    assert reader.latest() == 1 and list(reader.read_events()) == [] and verify(reader) == []
+    assert "100 events could not be kept" in told[-1].data["message"]
+
+
 def test_a_slow_store_holds_the_driver_back_instead_of_filling_its_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,132 +337,6 @@ def test_a_slow_store_holds_the_driver_back_instead_of_filling_its_memory(
     assert len(Ledger(str(tmp_path)).round(1).records("trials")) == 1000
 
 
-# damage
-
-
-def committed(tmp_path: Path) -> Path:
-    (tmp_path / "v").mkdir()
-    (tmp_path / "v/adapter.safetensors").write_bytes(b"weights")
-    ledger = begin(str(tmp_path / "run"))
-    for number in (1, 2):
-        part = ledger.round(number)
-        part.put("tasks.json", {"tasks": [number]})
-        for n in range(20):
-            part.append("trials", trial(f"c{number}-{n}"))
-        part.flush()
-        part.put_dir("version", tmp_path / "v")
-        part.commit({"round": number})
-    ledger.close()
-    return tmp_path / "run"
-
-
-def flip(path: Path, place: float) -> None:
-    data = bytearray(path.read_bytes())
-    data[int(len(data) * place)] ^= 1
-    path.write_bytes(data)
-
-
-def only(folder: Path, pattern: str) -> Path:
-    return sorted(folder.glob(pattern))[0]
-
-
-@pytest.mark.parametrize("place", [0.0, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize(
-    "pattern", ["trials/*.jsonl", "tasks.json", "version/*/adapter.safetensors", "manifest.json", "version.files.json"]
-)
-def test_a_flipped_bit_is_found_and_named(tmp_path: Path, pattern: str, place: float) -> None:
-    run = committed(tmp_path)
-    broken = only(run / "rounds/0002", pattern)
-    flip(broken, place)
-    found = verify(Ledger(str(run), read_only=True))
-    assert str(broken.relative_to(run)) in [p.path for p in found if p.grave]
-    part = Ledger(str(run), read_only=True).round(2)
-    if pattern == "manifest.json":
-        assert part.manifest() is None
-        return
-    read = {
-        "trials/*.jsonl": lambda: part.records("trials"),
-        "tasks.json": lambda: part.get("tasks.json"),
-    }.get(pattern, lambda: part.get_dir("version", tmp_path / "back"))
-    with pytest.raises(LedgerError, match=f"{broken.name}.*(is damaged|was written with schema)"):
-        read()
-
-
-@pytest.mark.parametrize("pattern", ["trials/*.jsonl", "tasks.json", "version/*/adapter.safetensors"])
-def test_a_round_whose_part_is_gone_is_not_the_latest(tmp_path: Path, pattern: str) -> None:
-    run = committed(tmp_path)
-    gone = only(run / "rounds/0002", pattern)
-    gone.unlink()
-    reader = Ledger(str(run), read_only=True)
-    assert reader.latest() == 1 and reader.manifest(2) is None
-    assert [p.path for p in verify(reader) if p.grave] == [str(gone.relative_to(run))]
-
-
-def test_a_round_that_lost_a_part_is_done_again_and_committed_beside_the_old_manifest(tmp_path: Path) -> None:
-    run = committed(tmp_path)
-    only(run / "rounds/0002", "trials/*.jsonl").unlink()
-    flip(run / "rounds/0002/tasks.json", 0.5)
-    ledger = begin(str(run))
-    assert ledger.latest() == 1
-    part = ledger.round(2)
-    left = part.records("trials")
-    assert 0 < len(left) < 20 and part.get("tasks.json") is None
-    assert any("trials" in d for d in part.damage) and any("tasks.json" in d for d in part.damage)
-    for n in range(20):
-        part.append("trials", trial(f"c2-{n}"))
-    part.put("tasks.json", {"tasks": [2]})
-    part.commit({"round": 2})
-    ledger.close()
-    reader = Ledger(str(run), read_only=True)
-    assert reader.latest() == 2 and len(reader.round(2).records("trials")) == 20
-    assert reader.round(2).get("tasks.json") == {"tasks": [2]} and verify(reader) == []
-
-
-def test_torn_segments_of_an_open_round_are_passed_over_and_named(tmp_path: Path) -> None:
-    ledger = begin(str(tmp_path))
-    for n in range(20):
-        ledger.round(1).append("trials", trial(f"c{n}"))
-    ledger.close()
-    whole = sorted((tmp_path / "rounds/0001/trials").iterdir())
-    for cut, path in zip((0, 10, 150, path_size(whole[3]) - 1), whole, strict=False):
-        path.write_bytes(path.read_bytes()[:cut])
-    reader = Ledger(str(tmp_path), read_only=True)
-    assert len({p.path for p in verify(reader)}) == 4
-    left = reader.round(1).records("trials")
-    assert 0 < len(left) < 20 and len(reader.round(1).damage) == 4
-
-
-def path_size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def test_a_segment_under_another_name_is_not_believed(tmp_path: Path) -> None:
-    ledger = begin(str(tmp_path))
-    ledger.round(1).append("trials", trial("c1"))
-    ledger.flush()
-    path = only(tmp_path, "rounds/0001/trials/*")
-    (path.parent / "e000001-00000007.jsonl").write_bytes(path.read_bytes())
-    ledger.close()
-    assert [p.what for p in verify(Ledger(str(tmp_path)))] == ["damaged"]
-
-
-def test_a_run_without_its_first_page_is_refused(tmp_path: Path) -> None:
-    run = committed(tmp_path)
-    (run / "run.json").unlink()
-    with pytest.raises(LedgerError, match=r"run\.json is gone"):
-        Ledger(str(run)).exists()
-    assert [p.path for p in verify(Ledger(str(run)))] == ["run.json"]
-
-
-def test_a_ledger_that_was_edited_by_hand_is_refused(tmp_path: Path) -> None:
-    run = committed(tmp_path)
-    text = json.loads((run / "run.json").read_text())
-    text["value"]["seed"] = 8
-    (run / "run.json").write_text(json.dumps(text))
-    with pytest.raises(LedgerError, match=r"run\.json is damaged"):
-        Ledger(str(run)).run()
-
-
 # schema versions
 
 
@@ -415,8 +346,8 @@ def test_a_newer_schema_is_refused_and_an_older_one_is_read(tmp_path: Path, monk
     def older(name: str, value: Any) -> Any:
         return value | {"seed": value["seed"] + 1} if name == "run.json" else value
 
-    monkeypatch.setattr(codec, "SCHEMA", 2)
-    monkeypatch.setattr(codec, "MIGRATIONS", {1: older})
+    monkeypatch.setattr(codec, "SCHEMA", 3)
+    monkeypatch.setattr(codec, "MIGRATIONS", {2: older})
     reader = Ledger(str(run), read_only=True)
     assert reader.run()["seed"] == 8 and reader.latest() == 2
     assert len(reader.round(1).records("trials")) == 20
@@ -425,7 +356,7 @@ def test_a_newer_schema_is_refused_and_an_older_one_is_read(tmp_path: Path, monk
     newer.round(3).put("tasks.json", {})
     newer.close()
     monkeypatch.undo()
-    with pytest.raises(LedgerError, match=r"schema version 2.*knows up to 1"):
+    with pytest.raises(LedgerError, match=r"schema version 3.*knows up to 2"):
         Ledger(str(run), read_only=True).round(3).records("trials")
 
 
@@ -439,18 +370,6 @@ def test_a_second_driver_is_told_who_holds_the_run_and_until_when(uri: str) -> N
     assert ledger.acquire("machine-a:12") == 1
     ledger.close()
     assert begin(uri, "machine-b:99")._connection.epoch == 2
-
-
-def expire(ledger: Ledger) -> None:
-    """Let the holder look dead: its heart stops, its last beat was long ago. Its process lives, so the lease counts."""
-    hold = ledger._connection.hold
-    assert hold
-    hold.stop()
-    root = ledger.store.root
-    for name in ("000001.json", "000001.beat.json"):
-        path = os.path.join(root, "epochs", name)
-        if os.path.exists(path):
-            os.utime(path, (1, 1))
 
 
 def test_a_driver_that_slept_writes_nothing_after_it_was_replaced(tmp_path: Path) -> None:
@@ -486,15 +405,10 @@ def test_what_a_replaced_driver_wrote_all_the_same_does_not_count(tmp_path: Path
     expire(old)
     new = begin(str(tmp_path), "new")
     store = Store(str(tmp_path))
-    late = codec.pack_segment("trials", 1, 2, [codec.text(trial("c2", worker="late")).encode()])
-    store.create("rounds/0001/trials/e000001-00000002.jsonl", late)
-    store.create("rounds/0001/gate.json", codec.pack_part("gate.json", 1, {"decision": "late"}))
-    store.create(
-        "rounds/0001/manifest.json", codec.pack_part("manifest.json", 1, {"round": 1, "epoch": 1, "parts": []})
-    )
-    store.create(
-        "events/e000001-00000009.jsonl", codec.pack_segment("events", 1, 9, [codec.text(Event("late")).encode()])
-    )
+    segment(store, "rounds/0001/trials/e000001-00000002.jsonl", trial("c2", worker="late"))
+    named(store, "rounds/0001/gate.json", 1, {"decision": "late"})
+    named(store, "rounds/0001/manifest.json", 1, {"round": 1, "epoch": 1, "parts": []})
+    segment(store, "events/e000001-00000009.jsonl", Event("late"))
     for ledger in (new, Ledger(str(tmp_path), read_only=True)):
         assert ledger.latest() == 0
         assert set(ledger.round(1).records("trials")) == {"c1"}
@@ -519,9 +433,7 @@ def test_a_take_over_that_was_cut_short_takes_nothing_away(tmp_path: Path) -> No
     old = begin(str(tmp_path))
     old.round(1).append("trials", trial("c1"))
     old.close()
-    Store(str(tmp_path)).create(
-        epochs.epoch_path(2), codec.pack_part("epoch", 2, {"owner": "x", "lease": 1, "nonce": "", "process": {}})
-    )
+    named(Store(str(tmp_path)), epochs.epoch_path(2), 2, {"owner": "x", "lease": 1, "nonce": "", "process": {}})
     os.utime(tmp_path / "epochs/000002.json", (1, 1))
     ledger = begin(str(tmp_path))
     assert ledger._connection.epoch == 3 and set(ledger.round(1).records("trials")) == {"c1"}
@@ -567,45 +479,6 @@ def assert_one_winner(uri: str, settings: StorageSection, race: int) -> None:
     won[0].close()
 
 
-# deleting
-
-
-def test_a_deleted_task_leaves_no_text_and_a_tombstone(tmp_path: Path) -> None:
-    secret, other = "the customer's passage, which nobody may read", "another passage that may well stay"
-    ledger = begin(str(tmp_path))
-    part = ledger.round(1)
-    tasks = [
-        {"id": "t1", "data": {"context": secret}, "group": "g"},
-        {"id": "t2", "data": {"context": other}, "group": "g"},
-    ]
-    part.put("tasks.json", {"tasks": tasks})
-    for task, text in (("t1", secret), ("t2", other)):
-        part.append("edits", dataclasses.replace(edit(f"e-{task}", task), text=text))
-        part.append(
-            "trials", dataclasses.replace(trial(f"c-{task}", task), answers=(Answer("q", text, 2, "stop", 0.0),))
-        )
-        part.append("verdicts", Verdict(f"c-{task}", "q", "lexical", True, 1.0))
-        ledger.events(Event("trial", {"task": task, "said": text}))
-    part.put("selection.json", {"choices": [{"task": "t1", "edit": "e-t1"}, {"task": "t2", "edit": "e-t2"}]})
-    part.commit({"round": 1})
-    ledger.close()
-    with pytest.raises(DataError, match="no task 't9'"):
-        delete_task(Ledger(str(tmp_path), SETTINGS), "t9")
-    done = delete_task(Ledger(str(tmp_path), SETTINGS), "t1")
-    assert done.records == 6 and done.leftovers == ()
-    everything = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
-    assert secret.encode() not in everything and other.encode() in everything
-    reader = Ledger(str(tmp_path), read_only=True)
-    assert reader.latest() == 1 and verify(reader) == []
-    assert set(reader.round(1).records("edits")) == {"e-t2"} and set(reader.round(1).records("verdicts")) == {
-        "c-t2/q/lexical"
-    }
-    assert reader.round(1).get("selection.json") == {"choices": [{"task": "t2", "edit": "e-t2"}]}
-    assert [e.data["task"] for e in reader.read_events()] == ["t2"]
-    assert (tmp_path / done.tombstone).exists()
-    assert delete_task(Ledger(str(tmp_path), SETTINGS), "t1").records == 0
-
-
 def test_a_folder_that_was_never_kept_is_missing(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="version"):
         Ledger(str(tmp_path)).round(1).get_dir("version", tmp_path / "x")
@@ -630,7 +503,7 @@ def test_a_store_that_lets_two_create_one_object_lets_no_second_driver_in(
         create(self, path, data)
         if path == "epochs/000001.json":  # the other driver had looked before we wrote
             other = {"owner": "other", "lease": 60.0, "nonce": "another", "process": {}}
-            self.write(path, codec.pack_part("epoch", 1, other))
+            self.write(path, codec.pack_part(path, 1, other))
 
     monkeypatch.setattr(Store, "create", look_then_write)
     with pytest.raises(InfraError, match="does not honour"):

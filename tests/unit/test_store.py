@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from seal_ray.storage import store_errors
 from seal_ray.storage.local_files import LocalFiles
 from seal_ray.storage.store import Store, check_uri, is_local
 
-QUICK = StorageSection(retries=2)
+QUICK = StorageSection(patience=2)
 
 
 @pytest.fixture(params=["disk", "file", "memory"])
@@ -190,7 +191,7 @@ def answer(code: str, kind: type[Exception] = OSError) -> Exception:
 
 def test_what_passes_is_tried_again_and_told(tmp_path: Path) -> None:
     told: list[Event] = []
-    store = Store(str(tmp_path), StorageSection(retries=8), told.append)
+    store = Store(str(tmp_path), StorageSection(patience=60), told.append)
     passing = ["SlowDown", "ServiceUnavailable", "ConditionalRequestConflict", "InternalError", "RequestTimeout"]
     store._backend = flaky = Flaky(str(tmp_path), [*map(answer, passing), ConnectionResetError("reset")])
     store.create("a", b"1")
@@ -200,19 +201,87 @@ def test_what_passes_is_tried_again_and_told(tmp_path: Path) -> None:
 
 def test_what_can_not_pass_is_not_tried_again(tmp_path: Path) -> None:
     for error in (answer("AccessDenied", PermissionError), answer("InvalidArgument"), OSError(errno.ENOSPC, "full")):
-        store = Store(str(tmp_path), StorageSection(retries=8))
+        store = Store(str(tmp_path), StorageSection(patience=60))
         store._backend = flaky = Flaky(str(tmp_path), [error])
         with pytest.raises(StorageError):
             store.create("a", b"1")
         assert flaky.calls == 1
 
 
-def test_the_tries_are_counted_out(tmp_path: Path) -> None:
-    store = Store(str(tmp_path), StorageSection(retries=2))
+def test_without_patience_nothing_is_tried_again(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), StorageSection(patience=0))
     store._backend = flaky = Flaky(str(tmp_path), [answer("SlowDown") for _ in range(9)])
     with pytest.raises(StorageError, match="SlowDown"):
         store.create("a", b"1")
-    assert flaky.calls == 3
+    assert flaky.calls == 1
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Outage(LocalFiles):
+    """A disk that answers nothing until a time."""
+
+    def __init__(self, root: str, clock: Clock, until: float) -> None:
+        super().__init__(root)
+        self.clock, self.until = clock, until
+
+    def create(self, key: str, data: bytes) -> None:
+        if self.clock.now < self.until:
+            raise ConnectionResetError("reset")
+        super().create(key, data)
+
+
+def test_an_outage_is_waited_out_by_the_clock_and_not_by_a_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Event] = []
+    store = Store(str(tmp_path), StorageSection(), told.append)
+    store.create("before", b"1")
+    clock = Clock(monkeypatch)
+    for number, seconds in enumerate((3, 10, 60, 170)):
+        store._backend = Outage(str(tmp_path), clock, clock.now + seconds)
+        store.create(f"a{number}", b"1")
+    assert len(told) > 50 and 0 < told[-1].data["left"] < 15
+    store._backend = Outage(str(tmp_path), clock, clock.now + 200)
+    with pytest.raises(StorageError, match="did not answer"):
+        store.create("b", b"1")
+
+
+def test_patience_is_shared_by_all_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    store = Store(str(tmp_path), StorageSection(patience=100))
+    store.create("before", b"1")
+    store._backend = Outage(str(tmp_path), clock, clock.now + 1000)
+    ended = []
+    for number in range(8):
+        with pytest.raises(StorageError):
+            store.create(f"a{number}", b"1")
+        ended.append(clock.now)
+    assert ended[0] == pytest.approx(1100, abs=6)
+    assert ended[-1] == pytest.approx(ended[0], abs=6)  # and not eight times the patience
+    clock.now = 2500.0
+    store.create("after", b"1")
+    store._backend = Outage(str(tmp_path), clock, clock.now + 90)
+    store.create("after-the-next-outage", b"1")
+
+
+def test_a_store_that_never_answered_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    store = Store(str(tmp_path), StorageSection(patience=1000))
+    store._backend = Outage(str(tmp_path), clock, clock.now + 500)
+    with pytest.raises(StorageError):
+        store.create("a", b"1")
+    assert clock.now < 1030
 
 
 def test_after_a_lost_reply_a_retry_knows_its_own_object(tmp_path: Path) -> None:

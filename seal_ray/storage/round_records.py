@@ -1,0 +1,178 @@
+"""A round's records: the first of each id, appended in segments and read back from those that count."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from seal_ray.errors import LedgerError, Missing, StorageError
+from seal_ray.records import Candidate, Edit, Json, Repeats, Trial, Verdict, encode
+from seal_ray.storage import codec
+from seal_ray.storage.codec import Damaged
+from seal_ray.storage.connection import Connection
+from seal_ray.storage.objects import Part
+from seal_ray.storage.record_decoder import decoder
+from seal_ray.storage.segments import parse, segment_path
+
+
+@dataclass(frozen=True)
+class Discard:
+    """A part that was set aside: readers pass over it."""
+
+    id: str  # the part's path
+
+
+KINDS: dict[str, type] = {
+    "edits": Edit,
+    "candidates": Candidate,
+    "trials": Trial,
+    "verdicts": Verdict,
+    "repeats": Repeats,
+    "discards": Discard,
+}
+DECODERS = {kind: decoder(cls) for kind, cls in KINDS.items()}
+
+
+@dataclass
+class _Kind:
+    """Records of one kind: the first of each id, the digests of their lines, and the segments that they came from."""
+
+    records: dict[str, Any] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+
+
+class RoundRecords:
+    """`manifest` says what a committed round holds; `note` takes what was passed over because it is damaged or gone."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        prefix: str,
+        manifest: Callable[[], Mapping[str, Json] | None],
+        note: Callable[[str], None],
+        lock: threading.RLock,
+    ) -> None:
+        self._connection, self._store, self._prefix = connection, connection.store, prefix
+        self._manifest, self._note, self._lock = manifest, note, lock
+        self._mine: dict[str, _Kind] = {kind: _Kind() for kind in KINDS}
+        self._stored: dict[str, _Kind] = {}
+
+    def append(self, kind: str, record: Any) -> bool:
+        """Take a record; False if its id was there before. One that was not taken, for whatever reason, has no id."""
+        assert isinstance(record, KINDS[kind]), f"{type(record).__name__} is no record of {kind}"
+        writer = self._connection.writing()
+        try:
+            line = codec.text(record).encode()
+        except (TypeError, ValueError) as error:
+            encode(record)  # says which number it is
+            raise ValueError(f"{kind}: {error}") from None
+        with self._lock:
+            mine, stored = self._mine[kind], self._stored.get(kind)
+            if record.id in mine.records or (stored and record.id in stored.records):
+                return False
+            writer.append(f"{self._prefix}/{kind}", line)
+            mine.records[record.id] = record
+            mine.digests[record.id] = codec.line_digest(line)
+        return True
+
+    def all(self, kind: str) -> dict[str, Any]:
+        """The first record of each id, in the order in which they were recorded."""
+        with self._lock:
+            records = dict(self._load(kind).records)
+            for key, record in self._mine[kind].records.items():
+                records.setdefault(key, record)
+            return records
+
+    def set_aside(self) -> set[str]:
+        """Paths of the parts that were discarded."""
+        return self._load("discards").records.keys() | self._mine["discards"].records.keys()
+
+    def forget(self) -> None:
+        self._stored.clear()
+
+    def in_store(self) -> tuple[dict[str, Part], dict[str, Json]]:
+        """For the commit: every segment, and for each kind count and digest of the records that stand in them."""
+        landed = {p: s for p, s in self._connection.writing().landed.items() if p.startswith(f"{self._prefix}/")}
+        parts = {path: segment.part for path, segment in landed.items()}
+        told: dict[str, Json] = {}
+        for kind in KINDS:
+            stored, mine = self._load(kind), self._mine[kind]
+            folder = f"{self._prefix}/{kind}/"
+            lines = sorted(d for p, s in landed.items() if p.startswith(folder) for d in s.digests)
+            if lines != sorted(mine.digests.values()):
+                raise LedgerError(
+                    f"{self._store.uri(folder)} holds {len(lines)} of the {len(mine.digests)} records that this driver "
+                    "has taken; the round is not committed",
+                    hint="start the same command again: what is missing is done again",
+                )
+            parts |= stored.parts
+            digests = mine.digests | stored.digests
+            if digests and kind != "discards":
+                told[kind] = {"count": len(digests), "digest": together(digests)}
+        return parts, told
+
+    def _load(self, kind: str) -> _Kind:
+        """What the store holds of a kind, but for what this driver itself has written."""
+        if kind not in self._stored or not (self._connection.hold or self._manifest()):
+            self._stored[kind] = self._read(kind)
+        return self._stored[kind]
+
+    def _read(self, kind: str) -> _Kind:
+        folder = f"{self._prefix}/{kind}"
+        manifest = self._manifest() if kind != "discards" else None
+        committed: dict[str, Part] = {}
+        if manifest:
+            committed = {p["path"]: Part(**p) for p in manifest["parts"] if p["path"].startswith(f"{folder}/")}
+        paths = sorted(committed) if manifest else self._counting(folder)
+        kept = _Kind()
+        for path, data in zip(paths, self._store.read_many(paths), strict=True):
+            try:
+                if isinstance(data, StorageError):
+                    raise data
+                part = Part(path, len(data), codec.sha256(data))
+                if manifest and part != committed[path] and not self._connection.is_redacted(part):
+                    raise Damaged(f"{self._store.uri(path)} is damaged: it has another digest", hint=codec.DAMAGE_HINT)
+                schema, lines = codec.unpack_segment(data, path, self._store.uri(path))
+            except (Missing, Damaged) as error:
+                if manifest:
+                    raise
+                self._note(str(error))
+                continue
+            kept.parts[path] = part
+            self._take(kept, kind, schema, lines, path)
+        return kept
+
+    def _take(self, kept: _Kind, kind: str, schema: int, lines: list[bytes], path: str) -> None:
+        read = DECODERS[kind]
+        try:
+            for line, data in zip(lines, json.loads(b"[" + b",".join(lines) + b"]"), strict=True):
+                record = read(codec.migrate(kind, schema, data))
+                if record.id not in kept.records:
+                    kept.records[record.id] = record
+                    kept.digests[record.id] = codec.line_digest(line)
+        except ValueError as error:
+            raise LedgerError(
+                f"{self._store.uri(path)}: {error}", hint="it was written by another version of seal_ray; use that one"
+            ) from None
+
+    def _counting(self, folder: str) -> list[str]:
+        """The folder's segments that count, without this driver's own."""
+        seen = self._connection.seen()
+        own = self._connection.hold.epoch if self._connection.hold else None
+        there = [e.path for e in self._store.list(f"{folder}/") if seen.accepts(e.path)]
+        for epoch, number in seen.expected(folder):
+            path = segment_path(folder, epoch, number)
+            if path not in there:
+                self._note(f"{self._store.uri(path)} is gone")
+        return [p for p in there if (s := parse(p)) and s[1] != own]
+
+
+def together(digests: Mapping[str, bytes]) -> str:
+    """One digest for a set of records, whatever their order and their segments."""
+    whole = hashlib.sha256()
+    for key in sorted(digests):
+        whole.update(digests[key])
+    return whole.hexdigest()
