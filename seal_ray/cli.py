@@ -35,6 +35,13 @@ Uri = Annotated[str, typer.Argument(help="where the run is kept", metavar="URI")
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key, like inner.rank=16; may be given again")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Endpoint = Annotated[str, typer.Option("--endpoint", help="URL of an S3 look-alike", envvar="SEAL_RAY_S3_ENDPOINT")]
+StorageKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage",
+        help="a key of the storage section that the run's record can't tell, like profile=NAME; again for more",
+    ),
+]
 Round = Annotated[int, typer.Option("--round", help="which round; 0 is the latest committed", min=0)]
 
 
@@ -160,16 +167,16 @@ def run(
 
 
 def _files(run: "Run") -> str:
-    held = run.held()
-    waits = (
-        f"round {held} waits for a person's word: seal-ray approve {run.uri}, or reject; then the same command again\n"
-    )
+    from seal_ray.storage.recorded import flags
+
+    held, at = run.held(), f"{run.uri}{flags(run.storage)}"
+    waits = f"round {held} waits for a person's word: seal-ray approve {at}, or reject; then the same command again\n"
     return (waits if held else "") + (
         f"the run is in {run.uri}\n"
-        f"  how it did: seal-ray status {run.uri}\n"
-        f"  read it:    seal-ray report {run.uri}\n"
-        f"  look close: seal-ray inspect {run.uri} --task TASK\n"
-        f"  take it:    seal-ray export {run.uri} --to FOLDER"
+        f"  how it did: seal-ray status {at}\n"
+        f"  read it:    seal-ray report {at}\n"
+        f"  look close: seal-ray inspect {at} --task TASK\n"
+        f"  take it:    seal-ray export {at} --to FOLDER"
     )
 
 
@@ -212,11 +219,11 @@ class _Signals:
 
 
 @app.command()
-def status(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+def status(uri: Uri, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
     """How a run is doing, also while it is on: rounds, phase, counts, failures."""
     from seal_ray.commands import terminal
 
-    found = terminal.status(_open(uri, endpoint))
+    found = terminal.status(_open(uri, endpoint, storage))
     _show(found, terminal.show_status(found), as_json)
 
 
@@ -227,6 +234,7 @@ def inspect(
     candidate: Annotated[str, typer.Option("--candidate", help="a candidate's id, or how it begins")] = "",
     round_: Round = 0,
     endpoint: Endpoint = "",
+    storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """One task or one candidate: the edit, its losses, answers, verdicts, reward, and whether it was chosen."""
@@ -234,7 +242,7 @@ def inspect(
 
     if bool(task) == bool(candidate):
         raise ConfigError("inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri}` names some")
-    found = terminal.inspect(_open(uri, endpoint), task=task, candidate=candidate, number=round_)
+    found = terminal.inspect(_open(uri, endpoint, storage), task=task, candidate=candidate, number=round_)
     _show(found, terminal.show_inspection(found), as_json)
 
 
@@ -243,12 +251,13 @@ def report(
     uri: Uri,
     to: Annotated[Path, typer.Option("--to", help="file to write")] = Path("report.html"),
     endpoint: Endpoint = "",
+    storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML file to read the run in: figures by round, and every task with its edits, answers and rewards."""
     from seal_ray.commands import report
 
-    made = report.write(_open(uri, endpoint), to)
+    made = report.write(_open(uri, endpoint, storage), to)
     _show(
         {"written": str(to), "bytes": len(made.html), "tasks": made.tasks, "left_out": made.left_out},
         f"wrote {to} ({len(made.html) / 1e6:.1f} MB, {made.tasks} tasks); open it in a browser, it needs no network",
@@ -280,13 +289,15 @@ def submit(
 
 
 @app.command()
-def verify(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+def verify(uri: Uri, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
     """Check every digest of a run."""
+    from seal_ray.commands import record_keeping
     from seal_ray.storage.verification import verify as check
 
-    problems = [str(p) for p in check(_open(uri, endpoint).ledger)]
-    _show({"problems": problems}, "\n".join(problems) or f"{uri} is whole", as_json)
-    if problems:
+    problems = check(record_keeping.open_as_it_is(uri, _given(endpoint, storage)))
+    said = record_keeping.problems_as_data(problems)
+    _show(said, record_keeping.show_problems(uri, problems), as_json)
+    if not said["whole"]:
         raise typer.Exit(3)
 
 
@@ -295,37 +306,44 @@ def gc(
     uri: Uri,
     delete_: Annotated[bool, typer.Option("--delete", help="delete it; without this it is only listed")] = False,
     endpoint: Endpoint = "",
+    storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """List what no reader of a run looks at any more, or delete it."""
+    from seal_ray.commands import record_keeping
     from seal_ray.storage.garbage import gc as clear
 
-    with _writable(uri, endpoint) as ledger:
-        waste = [str(w) for w in clear(ledger, dry_run=not delete_)]
-    _show({"waste": waste, "deleted": delete_}, "\n".join(waste) or "nothing can go", as_json)
+    with _writable(uri, endpoint, storage) as ledger:
+        waste = clear(ledger, dry_run=not delete_)
+    _show(record_keeping.waste_as_data(waste, delete_), record_keeping.show_waste(waste, delete_), as_json)
 
 
 @app.command()
 def delete(
     uri: Uri,
     task: Annotated[str, typer.Option("--task", help="id of the task whose texts go")],
+    purge: Annotated[
+        bool, typer.Option("--purge", help="also delete the earlier states that a versioned bucket keeps")
+    ] = False,
     endpoint: Endpoint = "",
+    storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a task's texts out of a run, everywhere, and leave a tombstone."""
+    from seal_ray.commands import record_keeping
     from seal_ray.storage.deletion import delete_task
 
-    with _writable(uri, endpoint) as ledger:
-        done = str(delete_task(ledger, task))
-    _show({"deleted": done}, done, as_json)
+    with _writable(uri, endpoint, storage) as ledger:
+        done = delete_task(ledger, task, purge=purge)
+    _show(record_keeping.deletion_as_data(done), record_keeping.show_deletion(task, done), as_json)
 
 
 @app.command()
-def lineage(uri: Uri, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+def lineage(uri: Uri, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
     """Every version: parents, edits, losses, gate."""
     from seal_ray.policy.versions import tree
 
-    found = _open(uri, endpoint).lineage()
+    found = _open(uri, endpoint, storage).lineage()
     _show(found, tree(found), as_json)
 
 
@@ -333,21 +351,25 @@ Why = Annotated[str, typer.Option("--why", help="the reason, kept in the run")]
 
 
 @app.command()
-def approve(uri: Uri, why: Why = "", endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+def approve(
+    uri: Uri, why: Why = "", endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False
+) -> None:
     """Accept the version that a held gate waits with; the next `run` goes on with it."""
-    _decide(uri, endpoint, True, why, as_json)
+    _decide(uri, _storage(uri, endpoint, storage), True, why, as_json)
 
 
 @app.command()
-def reject(uri: Uri, why: Why = "", endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+def reject(
+    uri: Uri, why: Why = "", endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False
+) -> None:
     """Reject the version that a held gate waits with; the next `run` goes on with the one before."""
-    _decide(uri, endpoint, False, why, as_json)
+    _decide(uri, _storage(uri, endpoint, storage), False, why, as_json)
 
 
-def _decide(uri: str, endpoint: str, accept: bool, why: str, as_json: bool) -> None:
+def _decide(uri: str, storage: "StorageSection", accept: bool, why: str, as_json: bool) -> None:
     from seal_ray.commands import decisions
 
-    said = decisions.decide(uri, _storage(endpoint), accept=accept, why=why)
+    said = decisions.decide(uri, storage, accept=accept, why=why)
     _show(said, f"round {said['round']}: {said['decision']}; `seal-ray run` goes on with it", as_json)
 
 
@@ -357,12 +379,13 @@ def rollback(
     to: Annotated[int, typer.Option("--to", help="the round whose version becomes current; 0 is the base", min=0)],
     why: Why = "",
     endpoint: Endpoint = "",
+    storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an earlier version current. Nothing is deleted."""
     from seal_ray.commands import decisions
 
-    said = decisions.rollback(uri, _storage(endpoint), to=to, why=why)
+    said = decisions.rollback(uri, _storage(uri, endpoint, storage), to=to, why=why)
     _show(said, f"version {said['version']['number']} is current; `seal-ray run` goes on with it", as_json)
 
 
@@ -375,6 +398,7 @@ def export(
     ] = "merged",
     round_: Round = 0,
     endpoint: Endpoint = "",
+    storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a version as a folder that transformers, PEFT and vLLM load, checked by log-probabilities."""
@@ -382,7 +406,7 @@ def export(
 
     from seal_ray.commands import export
 
-    done = export.export(_open(uri, endpoint), to, kind=as_, number=round_)
+    done = export.export(_open(uri, endpoint, storage), to, kind=as_, number=round_)
     _show(
         asdict(done),
         f"wrote {done.folder}: {done.modules} layers changed, {done.difference:.2g} nats a token off the version "
@@ -424,37 +448,45 @@ def evaluate(
 
 
 @app.command()
-def regrade(uri: Uri, set_: Set = None, endpoint: Endpoint = "", as_json: AsJson = False) -> None:
+def regrade(
+    uri: Uri, set_: Set = None, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False
+) -> None:
     """Grade a run's answers again, with the same or another grader; needs no GPU."""
     from seal_ray.commands import regrade as regrading
 
-    done = regrading.regrade(_open(uri, endpoint), set_ or ())
+    done = regrading.regrade(_open(uri, endpoint, storage), set_ or ())
     _show(done, regrading.show(done), as_json)
 
 
 @contextlib.contextmanager
-def _writable(uri: str, endpoint: str) -> "Iterator[Ledger]":
+def _writable(uri: str, endpoint: str, keys: list[str] | None) -> "Iterator[Ledger]":
     from seal_ray.storage.ledger import Ledger
 
-    ledger = Ledger(uri, _storage(endpoint))
-    if not ledger.exists():
-        raise ConfigError(f"there is no run at {uri}", hint="check the URI")
+    ledger = Ledger(uri, _storage(uri, endpoint, keys))
     try:
         yield ledger
     finally:
         ledger.close()
 
 
-def _open(uri: str, endpoint: str) -> "Run":
+def _open(uri: str, endpoint: str, keys: list[str] | None) -> "Run":
     from seal_ray.loops.history import Run
 
-    return Run(uri, _storage(endpoint))
+    return Run(uri, _storage(uri, endpoint, keys))
 
 
-def _storage(endpoint: str) -> "StorageSection":
-    from seal_ray.config import StorageSection
+def _storage(uri: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
+    """How the run is reached and written to: as it was made, under what the command line says."""
+    from seal_ray.storage.recorded import recorded_settings
 
-    return StorageSection(endpoint=endpoint)
+    return recorded_settings(uri, _given(endpoint, keys))
+
+
+def _given(endpoint: str, keys: list[str] | None) -> "StorageSection":
+    from seal_ray import config_file
+
+    given = config_file.parse("", "--storage", [f"storage.{key}" for key in keys or ()]).storage
+    return given.model_copy(update={"endpoint": endpoint} if endpoint else {})
 
 
 def _show(data: Any, text: str, as_json: bool) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from seal_ray.storage import epochs
 from seal_ray.storage.connection import Connection
 from seal_ray.storage.ledger import Ledger
-from seal_ray.storage.local_files import LocalFiles
-from seal_ray.storage.objects import StoredObject
+from seal_ray.storage.objects import StoredObject, UnfinishedUpload
 from seal_ray.storage.round_parts import NAME
 from seal_ray.storage.rounds import RoundLedger
 from seal_ray.storage.seen import read_seen
@@ -22,6 +21,7 @@ class Waste:
     path: str
     size: int
     reason: str
+    upload: str = ""  # it is no object but the parts of an upload that was never completed
 
 
 def gc(ledger: Ledger, *, dry_run: bool) -> list[Waste]:
@@ -31,7 +31,10 @@ def gc(ledger: Ledger, *, dry_run: bool) -> list[Waste]:
     with ledger.held("seal-ray gc"):
         waste = list(_waste(ledger))
         for entry in waste:
-            ledger.store.delete(entry.path)
+            if entry.upload:
+                ledger.store.give_up_upload(UnfinishedUpload(entry.path, entry.upload, 0.0))
+            else:
+                ledger.store.delete(entry.path)
         return waste
 
 
@@ -52,10 +55,13 @@ def _waste(ledger: Ledger) -> Iterator[Waste]:
             yield Waste(entry.path, entry.size, "written by a driver that had been replaced")
     for number in ledger.rounds():
         yield from _waste_of_round(connection, number)
-    backend = store._backend
-    if isinstance(backend, LocalFiles):
-        old = store.now() - ledger.settings.lease
-        yield from (Waste(e.path, e.size, "half-written") for e in backend.left_behind() if e.modified < old)
+    uploads, files = store.unfinished(), store.left_behind()
+    # what is younger may be on its way
+    old = store.now() - ledger.settings.lease if uploads or files else 0.0
+    for upload in uploads:
+        if upload.begun < old:
+            yield Waste(upload.path, 0, "an upload that was never completed", upload.upload)
+    yield from (Waste(e.path, e.size, "half-written") for e in files if e.modified < old)
 
 
 def _waste_of_round(connection: Connection, number: int) -> Iterator[Waste]:

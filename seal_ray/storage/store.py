@@ -24,6 +24,7 @@ from seal_ray.records import Event
 from seal_ray.storage import store_errors
 from seal_ray.storage.backends import open_backend
 from seal_ray.storage.large_uploads import LargeUploads
+from seal_ray.storage.local_files import LocalFiles
 from seal_ray.storage.objects import EarlierState, Part, StoredObject, UnfinishedUpload, file_digest
 from seal_ray.storage.remote_files import CHUNK
 from seal_ray.storage.retries import Patience
@@ -36,6 +37,7 @@ Names = list[str]  # a class that has a method `list` can't write these out
 Parts = list[Part]
 States = list[EarlierState]
 Uploads = list[UnfinishedUpload]
+Objects = list[StoredObject]
 Sink = Callable[[Event], None]
 WHOLE = ("list", "ask the time of", "list the versions of", "list the uploads of")  # concern a whole run
 QUIET = 5  # attempts that nobody is told of where nobody listens
@@ -239,6 +241,10 @@ class Store:
     def unfinished(self) -> Uploads:
         """Uploads in several parts that were begun and neither completed nor given up: they are paid for, unseen."""
         return self._large.unfinished() if self._large else []
+
+    def left_behind(self) -> Objects:
+        """Files of writers that died, on a disk."""
+        return list(self._backend.left_behind()) if isinstance(self._backend, LocalFiles) else []
 
     def give_up_upload(self, upload: UnfinishedUpload) -> None:
         if self._large:
