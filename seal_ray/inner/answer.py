@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from seal_ray.inner.attention import KeyValueCache
-from seal_ray.inner.head import chunks, log_probabilities
-from seal_ray.inner.layout import Block, Layout, Text, cut, order, pack
+from seal_ray.inner.head import log_probabilities
+from seal_ray.inner.layout import Block, Text, cut, order, pack
 from seal_ray.inner.linear import Adapters
 from seal_ray.records import derive_seed
 
@@ -148,7 +148,7 @@ def _prefill(
     bank: "Bank", prompts: Sequence[Sequence[Ids]], group: list[tuple[int, int]]
 ) -> tuple[KeyValueCache, Tensor, list[tuple[int, int]]]:
     """Runs the prompts; gives what was kept of them and the last row (hidden, or logits of an adapted head) of each."""
-    texts, owners, plain = _by_owner(bank, [(i, Text(n, prompts[i][j])) for n, (i, j) in enumerate(group)])
+    texts, owners, plain = by_owner(bank, [(i, Text(n, prompts[i][j])) for n, (i, j) in enumerate(group)])
     adapters = bank.adapters(owners)
     layouts = pack(texts, plain, limit=1 << 62)
     assert len(layouts) == 1
@@ -161,7 +161,7 @@ def _prefill(
     return cache, hidden[torch.tensor(last, device=hidden.device)], [group[t.key] for t in layout.texts]
 
 
-def _by_owner(bank: "Bank", texts: Sequence[tuple[int, Text]]) -> tuple[list[list[Text]], list[int], list[Text]]:
+def by_owner(bank: "Bank", texts: Sequence[tuple[int, Text]]) -> tuple[list[list[Text]], list[int], list[Text]]:
     """Texts by adapter in order of position, whose these are, and the texts of those that have no adapter."""
     own: dict[int, list[Text]] = {}
     plain = []
@@ -229,58 +229,3 @@ def _choose(physical: list[Continuation | None], logits: Tensor, sampling: Sampl
     for row, token, logprob in zip(physical, tokens.tolist(), picked.tolist(), strict=True):
         if row is not None and not row.finish:
             row.take(token, logprob, sampling)
-
-
-@torch.no_grad()
-def likelihood(bank: "Bank", pairs: Sequence[Sequence[tuple[Ids, Ids]]]) -> list[list[tuple[float, int]]]:
-    """The log-probability of every target after its prompt, and how many tokens it has."""
-    out: list[list[tuple[float, int]]] = [[(0.0, 0) for _ in own] for own in pairs]
-    keys: list[tuple[int, int]] = []
-    texts: list[tuple[int, Text]] = []
-    for i, own in enumerate(pairs):
-        for j, (prompt, target) in enumerate(own):
-            if not prompt or not target:
-                raise ValueError(f"pair {j} of adapter {i} has an empty prompt or target; there is nothing to predict")
-            if len(prompt) + len(target) > bank.frozen.context:
-                raise ValueError(
-                    f"pair {j} of adapter {i} has {len(prompt) + len(target)} tokens; the model's context is"
-                    f" {bank.frozen.context}"
-                )
-            texts.append((i, Text(len(keys), [*prompt, *target])))
-            keys.append((i, j))
-    by_position, owners, plain = _by_owner(bank, texts)
-    with bank.attached():
-        adapters = bank.adapters(owners)
-        for layout in pack(by_position, plain, limit=bank.tokens_limit):
-            _score(bank, layout, adapters, keys, pairs, out)
-    return out
-
-
-def _score(
-    bank: "Bank",
-    layout: Layout,
-    adapters: Mapping[str, Adapters],
-    keys: list[tuple[int, int]],
-    pairs: Sequence[Sequence[tuple[Ids, Ids]]],
-    out: list[list[tuple[float, int]]],
-) -> None:
-    rows: list[int] = []
-    targets: list[int] = []
-    for text, start in zip(layout.texts, layout.starts, strict=True):
-        i, j = keys[text.key]
-        begin = len(pairs[i][j][0])
-        rows += range(start + begin - 1, start + len(text.ids) - 1)
-        targets += text.ids[begin:]
-    frozen = bank.frozen
-    hidden = frozen.packed(layout, adapters)
-    adapted = frozen.head_name in bank.stack.widths
-    states = (frozen.head(hidden) if adapted else hidden)[torch.tensor(rows, device=frozen.device)]
-    wanted = torch.tensor(targets, device=frozen.device)
-    found = torch.empty(len(rows), device=frozen.device)
-    for at in chunks(len(rows), frozen.vocabulary, frozen.device):
-        found[at] = log_probabilities(states[at] if adapted else frozen.head(states[at]), wanted[at])
-    values = iter(found.double().tolist())
-    for text in layout.texts:
-        i, j = keys[text.key]
-        count = len(pairs[i][j][1])
-        out[i][j] = (sum(next(values) for _ in range(count)), count)

@@ -3,11 +3,14 @@
 Blocks hold texts of one padded length, so attention is a few dense causal products and never a rows x rows matrix.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from seal_ray.inner.layout import Block
 
 NAME = "seal_bank"
 SHORT = 512  # tokens up to which a text's whole matrix of scores is little
@@ -64,6 +67,14 @@ class KeyValueCache:
         return self.keys[layer][:, :, : self.longest], self.values[layer][:, :, : self.longest]
 
 
+@dataclass(frozen=True)
+class Forks:
+    """Of each row of a packed row in which texts fork: its branch (0 is the trunk) and its position in its text."""
+
+    segments: Tensor
+    positions: Tensor
+
+
 def packed_attention(
     module: Any,
     query: Tensor,
@@ -88,7 +99,8 @@ def packed_attention(
     outs, keys, values = [], [], []
     for block, q, k, v in zip(bank_pass.blocks, *(r.split(sizes) for r in rows), strict=True):
         q, k, v = (t.unflatten(0, (block.texts, block.length)).transpose(1, 2) for t in (q, k, v))
-        outs.append(_block_attention(q, k, v, scaling, window).transpose(1, 2).flatten(0, 1))
+        mask = bank_pass.mask(block, window)
+        outs.append(_block_attention(q, k, v, scaling, mask).transpose(1, 2).flatten(0, 1))
         keys.append(k)
         values.append(v)
     if cache is not None:
@@ -96,12 +108,12 @@ def packed_attention(
     return torch.cat(outs).unsqueeze(0), None
 
 
-def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Causal attention of `[texts, heads, length, width]`."""
+def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, mask: Tensor | None) -> Tensor:
+    """Attention of `[texts, heads, length, width]`: causal, or what the mask `[texts, 1, length, length]` allows."""
     length = q.shape[2]
     if q.device.type == "cpu" and length <= SHORT:
-        return ShortAttention.apply(q, k, v, scaling or q.shape[-1] ** -0.5, window or length)  # type: ignore[return-value]
-    mask = _windowed(length, window, q.device)
+        visible = causal(length, q.device) if mask is None else mask
+        return ShortAttention.apply(q, k, v, scaling or q.shape[-1] ** -0.5, visible)  # type: ignore[return-value]
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
     )
@@ -111,16 +123,13 @@ class ShortAttention(torch.autograd.Function):
     """Attention of short texts on CPU, as plain products: torch's own is ten times slower in its backward there."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int) -> Tensor:  # type: ignore[override]
-        texts, _, length, width = q.shape
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scaling: float, visible: Tensor) -> Tensor:  # type: ignore[override]
+        texts, heads, length, width = q.shape
         shared = k.shape[1]
         # query heads that share a key stand below each other: one product for each key head
         q_s = (q * scaling).reshape(texts * shared, -1, width)
         k_s, v_s = k.reshape(texts * shared, length, width), v.reshape(texts * shared, length, width)
-        steps = torch.arange(length, device=q.device)
-        distance = steps[:, None] - steps[None]
-        hidden = (distance < 0) | (distance >= window)
-        scores = torch.bmm(q_s, k_s.mT).view(-1, length, length).masked_fill_(hidden, float("-inf"))
+        scores = torch.bmm(q_s, k_s.mT).view(texts, heads, length, length).masked_fill_(~visible, float("-inf"))
         share = scores.softmax(-1).view(texts * shared, -1, length)
         ctx.save_for_backward(q_s, k_s, v_s, share)
         ctx.scaling, ctx.shapes = scaling, (q.shape, k.shape)
@@ -155,10 +164,22 @@ def _continued(
     return out.squeeze(2).unsqueeze(0)
 
 
-def _windowed(length: int, window: int | None, device: torch.device) -> Tensor | None:
-    """The mask of sliding-window attention, where a text is long enough to need one."""
-    if window is None or length <= window:
-        return None
+def causal(length: int, device: torch.device, window: int | None = None) -> Tensor:
+    """What a token sees: itself and what comes before it, with a window only the nearest of that."""
     steps = torch.arange(length, device=device)
     distance = steps[:, None] - steps[None]
-    return (distance >= 0) & (distance < window)
+    return (distance >= 0) & (distance < (window or length))
+
+
+def block_mask(block: Block, forks: Forks | None, window: int | None, device: torch.device) -> Tensor | None:
+    """What the tokens of a block's texts see, `[texts or 1, 1, length, length]`; None where that is simply causal."""
+    windowed = window is not None and block.length > window
+    if forks is None:
+        return causal(block.length, device, window)[None, None] if windowed else None
+    rows = slice(block.row, block.stop)
+    segment, position = (t[rows].view(block.texts, 1, block.length) for t in (forks.segments, forks.positions))
+    own, other = segment[..., :, None], segment[..., None, :]
+    visible = ((other == 0) | (own == other)) & causal(block.length, device)
+    if window is not None and windowed:
+        visible = visible & (position[..., :, None] - position[..., None, :] < window)
+    return visible

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from seal_ray.inner.answer import Ids, Sample, Sampling, generate, likelihood
+from seal_ray.inner.answer import Ids, Sample, Sampling, generate
 from seal_ray.inner.export import write_adapter
 from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.likelihood import likelihood
 from seal_ray.inner.linear import Adapters
 from seal_ray.inner.stack import Stack
 from seal_ray.records import Failure, Recipe

@@ -6,7 +6,7 @@ it was. A PeftModel's active adapter (the policy) stays in the forward, frozen.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel
 
-from seal_ray.inner.attention import NAME, KeyValueCache, packed_attention
+from seal_ray.inner.attention import NAME, Forks, KeyValueCache, block_mask, packed_attention
 from seal_ray.inner.layout import Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters, Beneath
 from seal_ray.inner.norm import FrozenNorm, rms_norms
@@ -33,7 +33,17 @@ class Pass:
     blocks: list[Block]
     adapters: Mapping[str, Adapters]
     adapted: list[Block]
+    device: torch.device
     cache: KeyValueCache | None = None
+    forks: Forks | None = None
+    masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
+
+    def mask(self, block: Block, window: int | None) -> Tensor | None:
+        """What this block's tokens see, made once for all layers."""
+        key = (block.row, window)
+        if key not in self.masks:
+            self.masks[key] = block_mask(block, self.forks, window, self.device)
+        return self.masks[key]
 
 
 class Frozen:
@@ -135,27 +145,27 @@ class Frozen:
         blocks: list[Block],
         adapters: Mapping[str, Adapters],
         cache: KeyValueCache | None = None,
+        segments: Sequence[int] | None = None,
     ) -> Tensor:
         """The last hidden states `[rows, width]` of a packed row. Only while attached."""
-        self._pass = Pass(blocks, adapters, [b for b in blocks if b.last > b.first], cache)
+        position_ids = self._row(positions)
+        forks = None if segments is None else Forks(self._row(segments)[0], position_ids[0])
+        self._pass = Pass(blocks, adapters, [b for b in blocks if b.last > b.first], self.device, cache, forks)
         out = self.decoder(
             input_ids=self._row(ids),
-            position_ids=self._row(positions),
+            position_ids=position_ids,
             use_cache=False,
             bank_pass=self._pass,
         )
         return out.last_hidden_state[0]
 
     def packed(self, layout: Layout, adapters: Mapping[str, Adapters], cache: KeyValueCache | None = None) -> Tensor:
-        return self.hidden(layout.token_ids(), layout.positions(), layout.blocks, adapters, cache)
+        ids, positions, segments = layout.token_ids(), layout.positions(), layout.segments()
+        return self.hidden(ids, positions, layout.blocks, adapters, cache, segments)
 
     def _row(self, values: Sequence[int] | Tensor) -> Tensor:
         row = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.long)
         return row.to(self.device, non_blocking=True).unsqueeze(0)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The logits of some rows, for a head without adapters."""
-        return self.head(hidden)
 
 
 def _normalised(norm: Any, eps: float, x: Tensor) -> Tensor:

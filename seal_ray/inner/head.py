@@ -47,3 +47,9 @@ def log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     """Log-probability of each row's target."""
     logits = logits.float()
     return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(-1)
+
+
+def token_log_probabilities(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probability of each token in its row of the logits; a row may predict several."""
+    logits = logits.float()
+    return logits[rows, tokens] - logits.logsumexp(-1)[rows]

@@ -14,10 +14,28 @@ BLOCK_COST = 32  # rows that one more block is worth: a block costs a few small 
 
 @dataclass(frozen=True)
 class Text:
-    """Token ids on their way through the model. `key` is the caller's own name for it."""
+    """Token ids on their way through the model. `key` is the caller's own name for it.
+
+    A text may fork: the last tokens are branches of these lengths, each of which goes on from the tokens before all
+    of them and sees no other branch.
+    """
 
     key: int
     ids: Sequence[int]
+    branches: tuple[int, ...] = ()
+
+    @property
+    def trunk(self) -> int:
+        """Tokens before the branches."""
+        return len(self.ids) - sum(self.branches)
+
+    def positions(self) -> list[int]:
+        trunk = self.trunk
+        return [*range(trunk), *(trunk + p for length in self.branches for p in range(length))]
+
+    def segments(self) -> list[int]:
+        """Of each token: 0 in the trunk, else the number of its branch, from 1 on."""
+        return [0] * self.trunk + [n for n, length in enumerate(self.branches, 1) for _ in range(length)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,20 @@ class Layout:
         return ids
 
     def positions(self) -> list[int]:
-        return [p for block in self.blocks for _ in range(block.texts) for p in range(block.length)]
+        positions = [p for block in self.blocks for _ in range(block.texts) for p in range(block.length)]
+        for text, start in zip(self.texts, self.starts, strict=True):
+            if text.branches:
+                positions[start : start + len(text.ids)] = text.positions()
+        return positions
+
+    def segments(self) -> list[int] | None:
+        """Of each row: the branch it belongs to, 0 where none; None where no text forks."""
+        if not any(text.branches for text in self.texts):
+            return None
+        segments = [0] * self.rows
+        for text, start in zip(self.texts, self.starts, strict=True):
+            segments[start : start + len(text.ids)] = text.segments()
+        return segments
 
 
 def cut(lengths: Sequence[int], cost: int = BLOCK_COST) -> list[tuple[int, int]]:
