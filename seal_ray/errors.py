@@ -1,4 +1,7 @@
-"""What can go wrong, sorted by who must act. Every error survives the trip between processes."""
+"""What can go wrong, sorted by who must act. Every error travels between processes and holds no credential."""
+
+from seal_ray.redaction import redact
+from seal_ray.text import storable
 
 
 class SealError(Exception):
@@ -7,9 +10,8 @@ class SealError(Exception):
     exit_code = 3
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = redact(storable(message)), redact(storable(hint))
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message

@@ -1,7 +1,7 @@
 """The nouns of a run as plain data: what travels between processes and what the ledger keeps.
 
-Standard library only, so that every room can import it. Every record is a frozen dataclass; `encode` and
-`decode` turn it into JSON values and back, and `digest` names its content.
+It needs nothing but the standard library, so that every room can import it. Every record is a frozen dataclass;
+`encode` and `decode` turn it into JSON values and back, and `digest` names its content.
 """
 
 import dataclasses
@@ -13,6 +13,9 @@ import typing
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
+
+from seal_ray.redaction import redact
+from seal_ray.text import storable
 
 T = TypeVar("T")
 Json = Any  # str, int, float, bool, None, list or dict of these
@@ -125,6 +128,9 @@ class Failure:
     kind: str  # unparsable, no_text, too_long, nan_loss, over_budget, out_of_memory, deadline, killed_worker, judge…
     message: str
     blame: Literal["data", "infra"] = "data"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", redact(storable(self.message)))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@
 are never repeated by Ray; whoever calls decides what to do about a loss.
 """
 
-import logging
 import queue
 import re
 import time
@@ -15,8 +14,9 @@ from typing import Any, Protocol
 
 from seal_ray.fleet.placement import RoleName
 from seal_ray.fleet.wave_messages import Lost
+from seal_ray.redaction import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True)

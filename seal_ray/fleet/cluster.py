@@ -11,9 +11,10 @@ from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import InfraError
+from seal_ray.redaction import logger
 from seal_ray.sampling import engine
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 # what every process of a run is started with, unless whoever submits the run says otherwise
 ENVIRONMENT = {

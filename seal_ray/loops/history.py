@@ -7,6 +7,7 @@ from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError
 from seal_ray.policy import versions
 from seal_ray.records import Candidate, Choice, Edit, Event, Json, Task, Trial, Verdict, Version, decode
+from seal_ray.redaction import redacted
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
 
@@ -41,7 +42,7 @@ class Run:
         self.ledger = Ledger(uri, self.storage, read_only=True)
         if not self.ledger.exists():
             raise ConfigError(f"there is no run at {uri}", hint="`seal-ray run CONFIG` begins one")
-        self.record = self.ledger.run()
+        self.record = redacted(self.ledger.run())
 
     @property
     def config(self) -> Config:

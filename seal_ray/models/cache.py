@@ -5,7 +5,6 @@ as long as its process lives, so that the least recently used entry can be throw
 """
 
 import fcntl
-import logging
 import os
 import re
 import shutil
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from seal_ray.errors import ConfigError, InfraError
+from seal_ray.redaction import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 GIB = 1024**3
 
 # the locks that this process holds on the entries that it uses; the kernel lets go of them however the process ends

@@ -4,7 +4,6 @@ Weights are safetensors, nothing else; code that comes with a model runs only wh
 """
 
 import json
-import logging
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models.builtin import TINY
 from seal_ray.models.cache import default_root
+from seal_ray.redaction import logger
 from seal_ray.shapes import KNOWN_SHAPES, Shape, known_shape, shape_of
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

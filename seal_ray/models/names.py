@@ -3,7 +3,6 @@
 Everything but a local folder goes through the node's cache: one process fetches, the others wait for it.
 """
 
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -16,13 +15,14 @@ from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.models.builtin import BUILTINS, recipe_of
 from seal_ray.models.cache import ModelCache
 from seal_ray.models.files import WANTED, check, check_names
+from seal_ray.redaction import logger
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
     from seal_ray.storage.objects import StoredObject
     from seal_ray.storage.store import Store
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 UNWANTED = ("original/*", "consolidated*", "onnx/*", "*.md")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")

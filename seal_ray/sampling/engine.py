@@ -7,7 +7,6 @@ memory and sets seeds for the whole process.
 
 import itertools
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,8 +17,9 @@ from typing import Any, Literal
 from seal_ray import models
 from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.records import Json
+from seal_ray.redaction import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM allows as the largest rank of an engine
 NO_EFFECT = 1e-6  # an adapter whose factors multiply to less than this is not expected to change a probability

@@ -3,7 +3,6 @@
 A plain class; the fleet runs it as an actor in a process of its own.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING
 from seal_ray import models
 from seal_ray.errors import InfraError
 from seal_ray.records import Edit, Failure, Json, Version, digest
+from seal_ray.redaction import logger
 from seal_ray.sampling.engine import Engine, EngineSettings, GenerateRequest, Sample
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True)

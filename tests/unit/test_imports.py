@@ -21,7 +21,8 @@ FLOORS = [
     {"storage", "software"},
     {"config_file"},
     {"config"},
-    {"records", "errors", "shapes", "text"},
+    {"records", "errors", "shapes"},
+    {"redaction", "text"},
 ]
 HEAVY = {
     "vllm": {"sampling/engine.py"},

@@ -1,0 +1,98 @@
+"""Credentials out of whatever is told or recorded: every error, failure, event, log line and setting.
+
+What a model or a data file says is data and is kept as it is; what this program says about its own work is not data.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+HIDDEN = "***"
+SHORTEST = 8  # characters of an environment variable's value that can be a secret
+
+# names of environment variables, of a URL's parameters and of settings whose values are nobody's business
+_NAMES = (
+    r"(?:[\w.-]{0,40}(?:api|access|account|secret|private|subscription|shared)[_-]?key(?:[_-]?id)?|[\w.-]{0,40}passw(?:or)?d|"
+    r"[\w.-]{0,40}secret|[\w.-]{0,40}token|[\w.-]{0,40}credentials?|x-amz-signature|signature|sig|auth|authorization|key)"
+)
+_VARIABLE = re.compile(r"(?:.*_)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_ID)?", re.I)
+_USER = re.compile(r"([a-z][a-z0-9+.-]{0,20}://)(?!\*\*\*@)([^\s/?#@'\"<>]{1,500})@", re.I)
+_PARAMETER = re.compile(rf"([?&;]{_NAMES}=)(?!\*\*\*)[^\s&;#'\"<>]+", re.I)
+_PAIR = re.compile(
+    r"\b((?:AccountKey|SharedAccessKey|SharedAccessSignature|aws_secret_access_key|aws_session_token|api[_-]?key|"
+    r"x-api-key|access[_-]?token|secret[_-]?key|password)[\"']?\s{0,4}[=:]\s{0,4}[\"']?)(?!\*\*\*)[^\s;,&'\"<>]+",
+    re.I,
+)
+_HEADER = re.compile(
+    r"\b((?:proxy-)?authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:[a-z]+ )?|bearer )(?!\*\*\*)[^\s,;'\"<>]{6,}", re.I
+)
+_KNOWN = re.compile(r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,})")
+
+
+def redact(text: str) -> str:
+    """The text without credentials: those that stand in this process's environment, and what looks like one."""
+    return _redact(text, _secrets())
+
+
+def _redact(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    if "@" in text:
+        text = _USER.sub(rf"\1{HIDDEN}@", text)
+    for pattern in (_PARAMETER, _PAIR, _HEADER):
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    return _KNOWN.sub(HIDDEN, text)
+
+
+def redacted(value: Any) -> Any:
+    """Plain data with every text in it redacted."""
+    return _redacted(value, _secrets())
+
+
+def _redacted(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        return _redact(value, secrets)
+    if isinstance(value, Mapping):
+        return {k: _redacted(v, secrets) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(v, secrets) for v in value]
+    return value
+
+
+def credential_in(address: str) -> str:
+    """What kind of credential a configured URL holds; nothing where it holds none."""
+    if _USER.search(address):
+        return "a user or a password"
+    if found := _PARAMETER.search(address):
+        return f"the parameter {found[1][1:-1]}"
+    if _PAIR.search(address) or _HEADER.search(address) or _KNOWN.search(address):
+        return "a key"
+    return ""
+
+
+def logger(name: str) -> logging.Logger:
+    """A module's logger, whose records are redacted before any handler sees them."""
+    log = logging.getLogger(name)
+    if not any(isinstance(f, _Redacting) for f in log.filters):
+        log.addFilter(_Redacting())
+    return log
+
+
+class _Redacting(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
+@lru_cache(4096)
+def _is_secret(variable: str) -> bool:
+    return _VARIABLE.fullmatch(variable) is not None
+
+
+def _secrets() -> list[str]:
+    """The values of environment variables that hold secrets, the longest first."""
+    values = {v.strip() for k, v in os.environ.items() if _is_secret(k)}
+    return sorted((v for v in values if len(v) >= SHORTEST), key=len, reverse=True)
