@@ -4,18 +4,95 @@ Read from a file by `config_file`. Imports neither torch
 nor ray nor vllm, so that checking a configuration takes a fraction of a second.
 """
 
+import re
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from seal_ray.records import Json, Recipe, digest, identity
+from seal_ray.redaction import credential_in
+from seal_ray.text import lone_surrogate
 
-Positive = Annotated[int, Field(ge=1)]
+LARGEST = 1e18  # of any number; larger ones overflow what computes with them
+LONGEST = 1e8  # seconds of any wait: three years
+DEEPEST = 20  # levels of a plug-in's options
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        """What is set must be plain data that a record can hold, and hold no credential."""
+        problem = _unfit(value)
+        if problem:
+            raise ValueError(problem)
+        return value
+
+
+def _unfit(value: Any, depth: int = 0) -> str:
+    """Why a value can't stand in a configuration; nothing where it can."""
+    if value is None or isinstance(value, (bool, Section)):
+        return ""
+    if isinstance(value, str):
+        return _unfit_text(value)
+    if isinstance(value, (int, float)):
+        return "" if abs(value) < LARGEST else "no setting is that large"
+    if depth > DEEPEST:
+        return "nested too deeply"
+    if isinstance(value, (list, tuple)):
+        return next((p for v in value if (p := _unfit(v, depth + 1))), "")
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            return "its keys must be words"
+        return next((p for pair in value.items() for v in pair if (p := _unfit(v, depth + 1))), "")
+    return f"a {type(value).__name__} is no plain value"
+
+
+def _unfit_text(text: str) -> str:
+    if lone_surrogate(text) or any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 for c in text):
+        return "it holds a character that is no text"
+    if credential := credential_in(text):
+        return (
+            f"it holds {credential}, and a configuration is recorded with the run; give credentials in the "
+            "environment (those of the store, HF_TOKEN, the variable named by grading.judge_key_env, the tracker's own)"
+        )
+    return ""
+
+
+def _http_url(address: str) -> str:
+    if not address:
+        return address
+    try:
+        parts = urlsplit(address)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound or any(c.isspace() for c in address):
+        raise ValueError("not a URL; write it as https://HOST or http://HOST:PORT")
+    return address
+
+
+def _variable(name: str) -> str:
+    if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("not the name of an environment variable (the key itself does not belong here)")
+    return name
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Word = Annotated[str, Field(min_length=1)]
 
 
 # run
@@ -57,7 +134,7 @@ class ModelSection(Section):
         description="a folder, a hub id, s3://bucket/folder, builtin:smollm2-135m or builtin:tiny",
     )
     revision: str = Field(default="main", description="revision of a hub id")
-    mirror: str = Field(default="", description="URL of a hub mirror; empty is the hub's own")
+    mirror: HttpUrl = Field(default="", description="URL of a hub mirror; empty is the hub's own")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 where the device has it"
     )
@@ -141,10 +218,10 @@ class ArcDomain(Section):
         default="digits", description="how a grid is written: rows of digits, or Python lists"
     )
     constrained: bool = Field(default=True, description="the directives are sampled under their JSON schema")
-    learning_rates: tuple[float, ...] = Field(
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(), description="the only learning rates offered; empty: any within limits"
     )
-    epoch_choices: tuple[int, ...] = Field(
+    epoch_choices: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         default=(), description="the only numbers of epochs offered; empty: any within limits"
     )
     max_epochs: int = Field(default=10, ge=1, description="an edit that asks for more is failed: over_budget")
@@ -166,7 +243,7 @@ class PluginDomain(Section):
 
 def _which_domain(value: Any) -> str:
     name = value.get("name", "knowledge") if isinstance(value, dict) else getattr(value, "name", "")
-    return name if name in {"knowledge", "arc"} else "plugin"
+    return name if isinstance(name, str) and name in {"knowledge", "arc"} else "plugin"
 
 
 DomainSection = Annotated[
@@ -201,7 +278,7 @@ class InnerSection(Section):
 
     rank: int = Field(default=32, ge=1, le=512, description="of a candidate's adapter")
     alpha: float = Field(default=64, gt=0, description="scale of a candidate's adapter (alpha / rank)")
-    targets: tuple[str, ...] = Field(
+    targets: tuple[Word, ...] = Field(
         default=("all-linear",),
         min_length=1,
         description="linear layers that get an adapter, by name; all-linear is all but the head",
@@ -260,14 +337,14 @@ class GradingSection(Section):
     grader: Literal["lexical", "judge", "cascade", "exact"] = Field(
         default="lexical", description="who says whether an answer is right"
     )
-    judge_url: str = Field(default="", description="OpenAI-compatible endpoint of the judge")
+    judge_url: HttpUrl = Field(default="", description="OpenAI-compatible endpoint of the judge")
     judge_model: str = Field(default="", description="the judge's model")
-    judge_key_env: str = Field(
+    judge_key_env: Annotated[str, AfterValidator(_variable)] = Field(
         default="OPENAI_API_KEY",
         description="environment variable that holds the judge's key; the key itself is never kept",
     )
     judge_parallel: int = Field(default=32, ge=1, le=1024, description="requests at once")
-    judge_timeout: float = Field(default=60, gt=0, description="seconds for one request")
+    judge_timeout: float = Field(default=60, gt=0, le=LONGEST, description="seconds for one request")
     judge_retries: int = Field(default=6, ge=0, le=100, description="further attempts after one that may pass")
     judge_price_in: float = Field(default=0, ge=0, description="dollars per million prompt tokens, for the budget")
     judge_price_out: float = Field(default=0, ge=0, description="dollars per million answer tokens, for the budget")
@@ -312,7 +389,7 @@ class PolicySection(Section):
     mode: Literal["lora", "full"] = Field(default="lora", description="train the version's adapter on, or all weights")
     rank: int = Field(default=64, ge=1, le=512, description="of the policy's adapter")
     alpha: float = Field(default=128, gt=0, description="scale of the policy's adapter (alpha / rank)")
-    targets: tuple[str, ...] = Field(
+    targets: tuple[Word, ...] = Field(
         default=("all-linear",), min_length=1, description="layers of the policy's adapter"
     )
     fresh: bool = Field(default=False, description="merge and begin a new adapter each round, as the paper does")
@@ -340,11 +417,13 @@ class PolicySection(Section):
         default=0.1, ge=0, description="with pairs: strength of the preference; with grpo: weight of the KL"
     )
     ratio_clip: float = Field(default=0.2, gt=0, lt=1, description="with grpo: clip of the probability ratio")
-    worker_timeout: float = Field(default=600, gt=0, description="seconds to wait for the update's workers to start")
-    hang_timeout: float = Field(
-        default=600, gt=0, description="seconds without a step before the update counts as hung"
+    worker_timeout: float = Field(
+        default=600, gt=0, le=LONGEST, description="seconds to wait for the update's workers to start"
     )
-    collective_timeout: float = Field(default=600, gt=0, description="seconds that one collective may take")
+    hang_timeout: float = Field(
+        default=600, gt=0, le=LONGEST, description="seconds without a step before the update counts as hung"
+    )
+    collective_timeout: float = Field(default=600, gt=0, le=LONGEST, description="seconds that one collective may take")
     retries: int = Field(default=2, ge=0, le=20, description="starts over after a loss of workers")
     checkpoint_steps: int = Field(
         default=20, ge=0, description="with mode: full, steps between checkpoints that a restart goes on from; 0: none"
@@ -394,13 +473,17 @@ class PlacementSection(Section):
     worker_cpus: float = Field(default=1, gt=0, description="CPUs for a worker")
     trainers: int = Field(default=0, ge=0, description="workers of the policy update; 0: one per GPU, one on CPU")
     trainer_cpus: float = Field(default=1, gt=0, description="CPUs for each of these")
-    deadline: float = Field(default=600, gt=0, description="seconds to wait for what is missing")
-    worker_grace: float = Field(default=300, gt=0, description="seconds below min_workers before the round stops")
-    heartbeat: float = Field(default=10, gt=0, description="seconds between signs of life")
-    wave_wait: float = Field(default=2, ge=0, description="seconds that a wave which is not full waits for more")
+    deadline: float = Field(default=600, gt=0, le=LONGEST, description="seconds to wait for what is missing")
+    worker_grace: float = Field(
+        default=300, gt=0, le=LONGEST, description="seconds below min_workers before the round stops"
+    )
+    heartbeat: float = Field(default=10, gt=0, le=LONGEST, description="seconds between signs of life")
+    wave_wait: float = Field(
+        default=2, ge=0, le=LONGEST, description="seconds that a wave which is not full waits for more"
+    )
     window: int = Field(default=16, ge=1, description="tasks from which waves are cut")
     candidate_deadline: float = Field(
-        default=900, gt=0, description="seconds for a candidate before it is tried elsewhere"
+        default=900, gt=0, le=LONGEST, description="seconds for a candidate before it is tried elsewhere"
     )
     candidate_retries: int = Field(
         default=2, ge=0, le=20, description="further attempts for a candidate after a loss that was not its own"
@@ -416,7 +499,7 @@ class PlacementSection(Section):
 
 
 class StorageSection(Section):
-    endpoint: str = Field(default="", description="URL of an S3 look-alike (MinIO, R2, Ceph)")
+    endpoint: HttpUrl = Field(default="", description="URL of an S3 look-alike (MinIO, R2, Ceph)")
     region: str = Field(default="", description="region of the bucket")
     profile: str = Field(
         default="", description="profile in the AWS configuration; credentials come from the usual places"
@@ -424,17 +507,17 @@ class StorageSection(Section):
     encryption: str = Field(default="", description="server-side encryption: AES256 or aws:kms")
     kms_key: str = Field(default="", description="key for aws:kms")
     patience: float = Field(
-        default=180, ge=0, description="seconds for which a store that does not answer is waited for"
+        default=180, ge=0, le=LONGEST, description="seconds for which a store that does not answer is waited for"
     )
-    timeout: float = Field(default=30, gt=0, description="seconds for one operation")
+    timeout: float = Field(default=30, gt=0, le=LONGEST, description="seconds for one operation")
     parallel: int = Field(default=16, ge=1, le=256, description="writes at once")
     segment_seconds: float = Field(default=2, gt=0, description="a segment is closed after this long")
     segment_bytes: int = Field(default=1_000_000, ge=1000, description="or at this size")
     lease: float = Field(
-        default=60, gt=0, description="seconds after which a driver that shows no life may be replaced"
+        default=60, gt=0, le=LONGEST, description="seconds after which a driver that shows no life may be replaced"
     )
     shared: bool = Field(default=False, description="a local folder that every node sees (NFS, Lustre)")
-    stop_within: float = Field(default=2.5, gt=0, description="seconds to wind up after SIGTERM")
+    stop_within: float = Field(default=2.5, gt=0, le=LONGEST, description="seconds to wind up after SIGTERM")
 
 
 class ObserveSection(Section):

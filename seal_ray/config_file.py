@@ -2,18 +2,22 @@
 
 import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from seal_ray.config import Config, KnowledgeDomain, Section
+from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain, Section
 from seal_ray.errors import ConfigError
+from seal_ray.yaml_text import Key, YamlProblem, read_yaml
 
-Key = tuple[str | int, ...]
+AnySection = TypeVar("AnySection", bound=Section)
+DOMAINS: dict[str, type[Section]] = {"knowledge": KnowledgeDomain, "arc": ArcDomain, "plugin": PluginDomain}
+MOST_PROBLEMS = 20  # that are told of one configuration
+LONGEST_VALUE = 100  # characters of a value that is shown
 LIMIT = 1_000_000  # bytes: a configuration is small, whatever else this file may be
 
 
@@ -34,24 +38,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(text: str, name: str = "configuration", overrides: Sequence[str] = ()) -> Config:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name} line {mark.line + 1}" if mark else name
-        raise ConfigError(f"{where} is not YAML: {getattr(error, 'problem', error)}") from None
+        tree, numbers = read_yaml(text)
+    except YamlProblem as error:
+        where = f"{name} line {error.line}" if error.line else name
+        raise ConfigError(f"{where} is not YAML that is taken here: {error.problem}") from None
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise ConfigError(f"{name} holds no sections", hint="`seal-ray init` writes a configuration to start from")
-    lines = _lines(node, name)
+    lines = {key: f"{name} line {number}" for key, number in numbers.items()}
     for override in overrides:
         key, value = _override(override)
         _put(tree, key, value, override)
         lines[key] = f"--set {override}"
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        problems = [_explain(e, lines, name) for e in error.errors()]
-        raise ConfigError("\n".join(problems)) from None
+    return validated(Config, tree, lines, name)
 
 
 RETIRED = {"storage": ("retries",)}  # keys that records of older versions have and nothing reads any more
@@ -66,34 +65,30 @@ def resolved(data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         key, value = _override(override)
         _put(data, key, value, override)
+    return validated(Config, data, {}, "the run's configuration")
+
+
+def validated(section: type[AnySection], tree: Mapping[str, Any], lines: Mapping[Key, str], name: str) -> AnySection:
+    """The section that plain data describes; `lines` says where each key stands, `name` where the rest does."""
     try:
-        return Config.model_validate(data)
+        return section.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(e, {}, "the run's configuration") for e in error.errors())) from None
-
-
-def _lines(node: yaml.Node | None, name: str, prefix: Key = ()) -> dict[Key, str]:
-    found: dict[Key, str] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*prefix, key.value)
-            found[here] = f"{name} line {key.start_mark.line + 1}"
-            found |= _lines(value, name, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            found[(*prefix, i)] = f"{name} line {value.start_mark.line + 1}"
-            found |= _lines(value, name, (*prefix, i))
-    return found
+        problems = error.errors(include_url=False)
+        told = [_explain(e, lines, name) for e in problems[:MOST_PROBLEMS]]
+        if len(problems) > MOST_PROBLEMS:
+            told.append(f"and {len(problems) - MOST_PROBLEMS} more like these")
+        raise ConfigError("\n".join(told)) from None
 
 
 def _override(text: str) -> tuple[Key, Any]:
     name, sep, value = text.partition("=")
     if not sep or not name.strip():
         raise ConfigError(f"--set {text}: no value", hint="write it as --set inner.rank=16")
+    key = tuple(name.strip().split("."))
     try:
-        return tuple(name.strip().split(".")), yaml.safe_load(value)
-    except yaml.YAMLError:
-        return tuple(name.strip().split(".")), value
+        return key, read_yaml(value)[0]
+    except YamlProblem:
+        return key, value
 
 
 def _put(tree: dict[str, Any], key: Key, value: Any, override: str) -> None:
@@ -107,7 +102,7 @@ def _put(tree: dict[str, Any], key: Key, value: Any, override: str) -> None:
     tree[str(key[-1])] = value
 
 
-def _explain(error: ErrorDetails, lines: dict[Key, str], name: str) -> str:
+def _explain(error: ErrorDetails, lines: Mapping[Key, str], name: str) -> str:
     key = _real_key(error["loc"])
     where = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), name)
     dotted = ".".join(str(k) for k in key) or "configuration"
@@ -116,15 +111,17 @@ def _explain(error: ErrorDetails, lines: dict[Key, str], name: str) -> str:
         hint = "domain.name is neither knowledge nor arc, and another package's domain takes its keys under options"
         return f"{dotted}: no such key ({where}); {hint}"
     if kind == "extra_forbidden":
-        names = sorted(_section(key[:-1]).model_fields)
+        names = sorted(_section(error["loc"][:-1]).model_fields)
         close = difflib.get_close_matches(str(key[-1]), names, 1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
         return f"{dotted}: no such key ({where}); {hint}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if kind == "missing" or isinstance(value, dict | BaseModel):
+    # what should name a variable may be the key itself
+    if kind == "missing" or isinstance(value, dict | BaseModel) or dotted.endswith("_env"):
         return f"{dotted}: {message} ({where})"
-    return f"{dotted}: {value!r}: {message} ({where})"
+    shown = repr(value)
+    return f"{dotted}: {shown if len(shown) <= LONGEST_VALUE else shown[:LONGEST_VALUE] + '…'}: {message} ({where})"
 
 
 def _real_key(loc: tuple[str | int, ...]) -> Key:
@@ -134,11 +131,14 @@ def _real_key(loc: tuple[str | int, ...]) -> Key:
     return loc
 
 
-def _section(key: Key) -> type[Section]:
+def _section(loc: Key) -> type[Section]:
+    """The section that pydantic means, tag and all."""
     section: type[Section] = Config
-    for part in key:
+    for part in loc:
         if part == "domain":
-            section = KnowledgeDomain
+            continue
+        if section is Config and part in DOMAINS:
+            section = DOMAINS[str(part)]
             continue
         annotation = section.model_fields[str(part)].annotation
         assert isinstance(annotation, type) and issubclass(annotation, Section)

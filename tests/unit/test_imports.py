@@ -20,7 +20,7 @@ FLOORS = [
     {"models"},
     {"storage", "software"},
     {"config_file"},
-    {"config"},
+    {"config", "yaml_text"},
     {"records", "errors", "shapes"},
     {"redaction", "text"},
 ]
