@@ -1,6 +1,7 @@
 """The commands. Each one reads its arguments, calls the room that does the work, and shows the result."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import typer
 
 from seal_ray import __version__
 from seal_ray.errors import ConfigError, Interrupted, SealError
+from seal_ray.redaction import redact
 
 if TYPE_CHECKING:
     from seal_ray.config import StorageSection
@@ -484,9 +486,11 @@ def _storage(uri: str, endpoint: str, keys: list[str] | None) -> "StorageSection
 
 def _given(endpoint: str, keys: list[str] | None) -> "StorageSection":
     from seal_ray import config_file
+    from seal_ray.config import StorageSection
 
     given = config_file.parse("", "--storage", [f"storage.{key}" for key in keys or ()]).storage
-    return given.model_copy(update={"endpoint": endpoint} if endpoint else {})
+    said = given.model_dump(exclude_unset=True) | ({"endpoint": endpoint} if endpoint else {})
+    return config_file.validated(StorageSection, said, {}, "--endpoint")
 
 
 def _show(data: Any, text: str, as_json: bool) -> None:
@@ -495,6 +499,9 @@ def _show(data: Any, text: str, as_json: bool) -> None:
 
 def main() -> None:
     """The entry point: one readable message and an exit code for whatever goes wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no failure
     try:
         sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, which is returned here; else None
     except SealError as error:
@@ -511,7 +518,7 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     if os.environ.get("SEAL_RAY_DEBUG"):
-        traceback.print_exc()
-    for line in message.splitlines():
+        sys.stderr.write(redact(traceback.format_exc()))
+    for line in redact(message).splitlines():
         sys.stderr.write(f"seal-ray: {line}\n")
     sys.exit(code)

@@ -48,8 +48,8 @@ def parse(text: str, name: str = "configuration", overrides: Sequence[str] = ())
     lines = {key: f"{name} line {number}" for key, number in numbers.items()}
     for override in overrides:
         key, value = _override(override)
-        _put(tree, key, value, override)
-        lines[key] = f"--set {override}"
+        _put(tree, key, value)
+        lines[key] = f"--set {override.partition('=')[0] if _names_variable(key) else override}"
     return validated(Config, tree, lines, name)
 
 
@@ -64,7 +64,7 @@ def resolved(data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
             data.get(section, {}).pop(key, None)
     for override in overrides:
         key, value = _override(override)
-        _put(data, key, value, override)
+        _put(data, key, value)
     return validated(Config, data, {}, "the run's configuration")
 
 
@@ -83,7 +83,7 @@ def validated(section: type[AnySection], tree: Mapping[str, Any], lines: Mapping
 def _override(text: str) -> tuple[Key, Any]:
     name, sep, value = text.partition("=")
     if not sep or not name.strip():
-        raise ConfigError(f"--set {text}: no value", hint="write it as --set inner.rank=16")
+        raise ConfigError(f"--set {name[:LONGEST_VALUE]}: no value", hint="write it as --set inner.rank=16")
     key = tuple(name.strip().split("."))
     try:
         return key, read_yaml(value)[0]
@@ -91,13 +91,14 @@ def _override(text: str) -> tuple[Key, Any]:
         return key, value
 
 
-def _put(tree: dict[str, Any], key: Key, value: Any, override: str) -> None:
+def _put(tree: dict[str, Any], key: Key, value: Any) -> None:
     for i, part in enumerate(key[:-1]):
         below = tree.setdefault(str(part), {})
         if below is None:
             below = tree[str(part)] = {}
         if not isinstance(below, dict):
-            raise ConfigError(f"--set {override}: {'.'.join(map(str, key[: i + 1]))} is a value and has no keys")
+            whole = ".".join(map(str, key))
+            raise ConfigError(f"--set {whole}: {'.'.join(map(str, key[: i + 1]))} is a value and has no keys")
         tree = below
     tree[str(key[-1])] = value
 
@@ -117,11 +118,15 @@ def _explain(error: ErrorDetails, lines: Mapping[Key, str], name: str) -> str:
         return f"{dotted}: no such key ({where}); {hint}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    # what should name a variable may be the key itself
-    if kind == "missing" or isinstance(value, dict | BaseModel) or dotted.endswith("_env"):
+    if kind == "missing" or isinstance(value, dict | BaseModel) or _names_variable(key):
         return f"{dotted}: {message} ({where})"
     shown = repr(value)
     return f"{dotted}: {shown if len(shown) <= LONGEST_VALUE else shown[:LONGEST_VALUE] + '…'}: {message} ({where})"
+
+
+def _names_variable(key: Key) -> bool:
+    """Whether the key takes the name of a variable with a secret: what is given may be the secret, and isn't shown."""
+    return str(key[-1]).endswith("_env") if key else False
 
 
 def _real_key(loc: tuple[str | int, ...]) -> Key:

@@ -19,7 +19,12 @@ _NAMES = (
     r"[\w.-]{0,40}secret|[\w.-]{0,40}token|[\w.-]{0,40}credentials?|x-amz-signature|signature|sig|auth|authorization|key)"
 )
 _VARIABLE = re.compile(r"(?:.*_)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_ID)?", re.I)
-_USER = re.compile(r"([a-z][a-z0-9+.-]{0,20}://)(?!\*\*\*@)([^\s/?#@'\"<>]{1,500})@", re.I)
+# up to an @; what follows a colon that begins no port may hold a slash, as the keys of S3 do
+_USER = re.compile(
+    r"([a-z][a-z0-9+.-]{0,20}://)(?!\*\*\*@)"
+    r"(?:[^\s/?#@:'\"<>]{0,200}:(?!\d{1,5}/)[^\s@'\"<>]{1,500}|[^\s/?#@'\"<>]{1,500})@",
+    re.I,
+)
 _PARAMETER = re.compile(rf"([?&;]{_NAMES}=)(?!\*\*\*)[^\s&;#'\"<>]+", re.I)
 _PAIR = re.compile(
     r"\b((?:AccountKey|SharedAccessKey|SharedAccessSignature|aws_secret_access_key|aws_session_token|api[_-]?key|"
@@ -27,7 +32,7 @@ _PAIR = re.compile(
     re.I,
 )
 _HEADER = re.compile(
-    r"\b((?:proxy-)?authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:[a-z]+ )?|bearer )(?!\*\*\*)[^\s,;'\"<>]{6,}", re.I
+    r"\b((?:proxy-)?authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:[a-z]+ )?+|bearer )(?!\*\*\*)[^\s,;'\"<>]{6,}", re.I
 )
 _KNOWN = re.compile(r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,})")
 

@@ -64,7 +64,7 @@ def _bounded(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEEPEST:
-            raise YamlProblem(f"it is nested more than {DEEPEST} levels deep", event.start_mark.line + 1)
+            raise YamlProblem(f"it is nested more than {DEEPEST} levels deep", _line(event))
         if number > 2 * MOST_VALUES:
             raise YamlProblem(f"it holds more than {MOST_VALUES} values")
 
@@ -108,4 +108,5 @@ def _kind(node: Any) -> str:
 
 
 def _line(node: Any) -> int:
-    return node.start_mark.line + 1 if node is not None else 0
+    mark = getattr(node, "start_mark", None)
+    return mark.line + 1 if mark else 0

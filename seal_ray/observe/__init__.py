@@ -6,6 +6,7 @@ from typing import TextIO
 
 from seal_ray.config import Config, ObserveSection
 from seal_ray.observe.sinks import Guarded, Sink
+from seal_ray.redaction import redacted
 
 
 def build(section: ObserveSection, config: Config, stream: TextIO | None = None) -> list[Sink]:
@@ -22,7 +23,7 @@ def build(section: ObserveSection, config: Config, stream: TextIO | None = None)
         from seal_ray.observe.sinks import EventFile
 
         found.append(("observe.events", EventFile(Path(section.events))))
-    settings = config.model_dump(mode="json")
+    settings = redacted(config.model_dump(mode="json"))
     if section.tensorboard:
         from seal_ray.observe.sinks import TensorBoard
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 from seal_ray.errors import ConfigError
 from seal_ray.observe.scalars import scalars
 from seal_ray.records import Event, Json, canonical, digest, encode
+from seal_ray.redaction import redact
 
 
 class Sink(Protocol):
@@ -43,7 +44,8 @@ class Guarded:
                 act()
         except Exception as error:  # whatever a tracker raises, the run is worth more
             if not self.broken:
-                self._stream.write(f"seal-ray: {self.name} is left out from here on: {type(error).__name__}: {error}\n")
+                told = redact(f"{self.name} is left out from here on: {type(error).__name__}: {error}")
+                self._stream.write(f"seal-ray: {told}\n")
             self.broken = True
 
 

@@ -41,7 +41,7 @@ Objects = list[StoredObject]
 Sink = Callable[[Event], None]
 WHOLE = ("list", "ask the time of", "list the versions of", "list the uploads of")  # concern a whole run
 QUIET = 5  # attempts that nobody is told of where nobody listens
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 
 class Store:
