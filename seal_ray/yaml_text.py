@@ -7,6 +7,8 @@ import yaml
 MOST_VALUES = 50_000  # in one document, each use of an alias counted
 DEEPEST = 50  # levels; the parser in C recurses without looking at its stack
 
+PLAIN = {"str", "int", "float", "bool", "null", "seq", "map"}
+
 Key = tuple[str | int, ...]
 
 
@@ -79,6 +81,8 @@ def _lines(root: Any) -> dict[Key, int]:
         visited += 1
         if len(prefix) > DEEPEST or visited > MOST_VALUES:
             raise YamlProblem("its aliases make it too large", _line(node))
+        if node is not None and _kind(node) not in PLAIN:
+            raise YamlProblem(f"a {_kind(node)} is no plain value", _line(node))
         if isinstance(node, yaml.MappingNode):
             keys: set[str] = set()
             for key, value in node.value:
@@ -98,13 +102,13 @@ def _lines(root: Any) -> dict[Key, int]:
 
 
 def _name(key: Any) -> str:
-    if not isinstance(key, yaml.ScalarNode) or key.tag not in {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}:
+    if not isinstance(key, yaml.ScalarNode) or _kind(key) not in {"str", "merge"}:
         raise YamlProblem(f"a key must be a plain word, not a {_kind(key)}", _line(key))
     return key.value
 
 
 def _kind(node: Any) -> str:
-    return str(node.tag).rsplit(":", 1)[-1][:40]
+    return str(node.tag).removeprefix("tag:yaml.org,2002:")[:40]
 
 
 def _line(node: Any) -> int:
