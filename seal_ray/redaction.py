@@ -27,7 +27,7 @@ _USER = re.compile(
 )
 _PARAMETER = re.compile(rf"([?&;]{_NAMES}=)(?!\*\*\*)[^\s&;#'\"<>]+", re.I)
 _PAIR = re.compile(
-    r"\b((?:AccountKey|SharedAccessKey|SharedAccessSignature|aws_secret_access_key|aws_session_token|api[_-]?key|"
+    r"\b((?:AccountKey|SharedAccessKey|SharedAccessSignature|aws_secret_access_key|aws_session_token|x-amz-[\w-]{1,40}|api[_-]?key|"
     r"x-api-key|access[_-]?token|secret[_-]?key|password)[\"']?\s{0,4}[=:]\s{0,4}[\"']?)(?!\*\*\*)[^\s;,&'\"<>]+",
     re.I,
 )

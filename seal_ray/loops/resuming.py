@@ -4,6 +4,7 @@ from seal_ray import config_file
 from seal_ray.config import MAY_CHANGE, Config
 from seal_ray.errors import ConfigError
 from seal_ray.records import Json
+from seal_ray.redaction import redacted
 from seal_ray.storage.ledger import Ledger
 
 
@@ -17,7 +18,7 @@ def is_there(ledger: Ledger, config: Config) -> bool:
     if wish == "never":
         raise ConfigError(f"run.resume: never, but there is a run at {uri}", hint="choose another run.uri")
     # as this version reads it: a field that came later has the default, which is what was done before it
-    was = config_file.resolved(ledger.run()["config"])
+    was = config_file.resolved(redacted(ledger.run()["config"]))
     differ = differences(was.model_dump(mode="json"), config.model_dump(mode="json"))
     if differ:
         raise ConfigError(

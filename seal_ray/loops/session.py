@@ -46,6 +46,7 @@ from seal_ray.loops import resuming
 from seal_ray.loops.spending import Spending
 from seal_ray.policy import versions
 from seal_ray.records import Event, Json, Version, encode
+from seal_ray.redaction import redacted
 from seal_ray.software import lacking, software
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
@@ -130,7 +131,7 @@ class Session:
             self._listeners = [*observe.build(config.observe, config), *listeners]
             if not self.resumed:
                 _ = self.crew  # a cluster that lacks what the run needs is found before anything is written
-                self.ledger.create(config.model_dump(mode="json"), software(), config.run.seed)
+                self.ledger.create(redacted(config.model_dump(mode="json")), software(), config.run.seed)
             self.epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
             self._announce()
             self._undo = undo.pop_all()
@@ -188,7 +189,8 @@ class Session:
 
     def tell(self, event: Event) -> None:
         """To the ledger and to all who listen."""
-        event = dataclasses.replace(event, round=event.round or self._label, time=event.time or time.time())
+        data = redacted(event.data)
+        event = dataclasses.replace(event, data=data, round=event.round or self._label, time=event.time or time.time())
         with self._telling:
             self.ledger.events(event)
             for listener in self._listeners:

@@ -21,6 +21,7 @@ import tenacity
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, Missing, StorageError
 from seal_ray.records import Event
+from seal_ray.redaction import redact
 from seal_ray.storage import store_errors
 from seal_ray.storage.backends import open_backend
 from seal_ray.storage.large_uploads import LargeUploads
@@ -68,7 +69,7 @@ class Store:
 
     def uri(self, path: str = "") -> str:
         """Where that is, to show to a person."""
-        return store_errors.without_secrets(f"{self.root.rstrip('/')}/{path}" if path else self.root)
+        return redact(f"{self.root.rstrip('/')}/{path}" if path else self.root)
 
     def read(self, path: str) -> bytes:
         return self._do("read", path, lambda: self._backend.read(path))
@@ -337,7 +338,7 @@ class _Attempts:
 
     def _tell(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        what = store_errors.without_secrets(f"{type(error).__name__}: {error}")
+        what = redact(f"{type(error).__name__}: {error}")
         uri, left = self.store.uri(self.path), max(0.0, self._left())
         if self.store.sink:
             data = {"operation": self.operation, "uri": uri, "attempt": state.attempt_number, "error": what}

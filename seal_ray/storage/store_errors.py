@@ -1,9 +1,9 @@
 """What a store's exceptions mean: what passes by itself, what says that an object is there, what to tell a person."""
 
 import errno
-import re
 
 from seal_ray.errors import Missing, StorageError
+from seal_ray.redaction import redact
 
 PASSING_CODES = {
     "408", "409", "425", "429", "500", "502", "503", "504",
@@ -26,15 +26,6 @@ PASSING_NAMES = {
 
 class UploadGone(StorageError):
     """The store knows nothing of an upload in parts: it was completed, or given up."""
-
-
-SECRET = re.compile(
-    r"(?i)(//[^/@\s:]+:)[^/@\s]+@|((?:secret|token|password|signature|credential)[\w-]*[=:]\s*)[^\s&,;]+"
-)
-
-
-def without_secrets(text: str) -> str:
-    return SECRET.sub(lambda m: f"{m.group(1)}…@" if m.group(1) else f"{m.group(2)}…", text)
 
 
 def code(error: BaseException) -> str:
@@ -77,7 +68,7 @@ def translate(error: BaseException, operation: str, uri: str, *, temporary: bool
     """Our error for theirs: what, where, and what to do next."""
     said = code(error)
     plain = str(error) or type(error).__name__
-    detail = without_secrets(plain if said in plain else f"{said}: {plain}")
+    detail = redact(plain if said in plain else f"{said}: {plain}")
     message = f"{operation} {uri}: {detail}"
     if said == "NoSuchBucket":
         return StorageError(f"{operation} {uri}: there is no such bucket", hint="create the bucket, or hint the URI")

@@ -3,13 +3,13 @@
 import re
 
 from seal_ray.errors import ConfigError, StorageError
-from seal_ray.storage import store_errors
+from seal_ray.redaction import redact
 from seal_ray.storage.remote_files import known_protocols
 
 
 def check_uri(uri: str) -> str:
     """The URI without a slash at its end; a typo is found here and not in the bucket of somebody else."""
-    shown = store_errors.without_secrets(uri)
+    shown = redact(uri)
     if not uri.strip() or uri != uri.strip() or "\n" in uri:
         raise ConfigError(f"run.uri: {shown!r} is no place", hint="a folder, or s3://bucket/path")
     protocol, separator, rest = uri.partition("://")
