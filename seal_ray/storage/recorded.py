@@ -4,7 +4,9 @@ import shlex
 from typing import Any
 
 from seal_ray.config import StorageSection
+from seal_ray.config_file import validated
 from seal_ray.errors import ConfigError
+from seal_ray.redaction import redacted
 from seal_ray.storage.ledger import Ledger
 
 
@@ -17,11 +19,13 @@ def recorded_settings(uri: str, given: StorageSection) -> StorageSection:
     try:
         if not ledger.exists():
             raise ConfigError(f"there is no run at {uri}", hint="check the URI; `seal-ray run CONFIG` begins one")
-        record = ledger.run()["config"].get("storage") or {}
+        config = ledger.run().get("config")
+        record = config.get("storage") if isinstance(config, dict) else None
     finally:
         ledger.close()
-    known = {key: value for key, value in record.items() if key in StorageSection.model_fields}
-    return StorageSection.model_validate(known | changes(given))
+    kept = record if isinstance(record, dict) else {}
+    known = {key: value for key, value in kept.items() if key in StorageSection.model_fields}
+    return validated(StorageSection, redacted(known | changes(given)), {}, f"the record of {uri}")
 
 
 def changes(settings: StorageSection) -> dict[str, Any]:

@@ -6,7 +6,6 @@ never come from a cache. There is one layer of retries, here: those of s3fs and 
 
 import contextlib
 import hashlib
-import logging
 import os
 import tempfile
 import threading
