@@ -20,7 +20,7 @@ import tenacity
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, Missing, StorageError
 from seal_ray.records import Event
-from seal_ray.redaction import redact
+from seal_ray.redaction import logger, redact
 from seal_ray.storage import store_errors
 from seal_ray.storage.backends import open_backend
 from seal_ray.storage.large_uploads import LargeUploads
