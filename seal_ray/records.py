@@ -74,6 +74,25 @@ class Question:
     end_answer: bool = True  # is the end-of-text token part of the answer whose likelihood is taken
 
 
+@dataclass(frozen=True)
+class AskedAs:
+    """A question in words, as verdicts are about it: what is asked, and what counts as right."""
+
+    id: str  # the verdicts' `question`
+    text: str
+    gold: tuple[Json, ...] = ()
+    parts: tuple[str, ...] = ()  # questions whose answers one verdict rests on, where these are several
+
+
+@dataclass(frozen=True)
+class Description:
+    """A task in words, for people and for judges."""
+
+    title: str
+    text: str  # what there is to learn
+    questions: tuple[AskedAs, ...] = ()
+
+
 # What is trained on
 
 
@@ -255,10 +274,18 @@ class Verdict:
     correct: bool | None
     score: float | None
     failure: Failure | None = None
+    share: float | None = None  # of several answers to the question, how many are right; None: there is one
 
     @property
     def id(self) -> str:
         return f"{self.candidate}/{self.question}/{self.grader}"
+
+    @property
+    def credit(self) -> float | None:
+        """What the question counts: 1 if right, 0 if not, and of several answers their mean."""
+        if self.failure or self.correct is None:
+            return None
+        return float(self.correct) if self.share is None else self.share
 
 
 # What is learned from it

@@ -1,13 +1,14 @@
 """Domains, and how one is found by its name."""
 
+import json
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 from seal_ray.config import AnsweringSection, Config
 from seal_ray.domains.base import Domain
-from seal_ray.errors import ConfigError
-from seal_ray.records import Recipe
+from seal_ray.errors import ConfigError, SealError
+from seal_ray.records import Description, Json, Recipe, Task
 from seal_ray.storage.input_files import read_document
 
 GROUP = "seal_ray.domains"
@@ -44,3 +45,33 @@ def configured(config: Config, chat: bool = False) -> Domain:
         seed=config.run.seed,
         read=lambda uri: read_document(uri, config.storage),
     )
+
+
+class Teller:
+    """What a domain says of tasks in words, and something plain where it does not: reports and judges go on."""
+
+    def __init__(self, domain: Domain | None) -> None:
+        self._domain: Any = domain
+
+    @classmethod
+    def of(cls, config: Config) -> "Teller":
+        """For those who read a run: also where its domain is not installed."""
+        try:
+            return cls(configured(config))
+        except SealError:
+            return cls(None)
+
+    def describe(self, task: Task) -> Description:
+        try:
+            return self._domain.describe(task)
+        except Exception:  # a plug-in without it, or with faults of its own; a task whose texts were deleted
+            title = task.data.get("title")
+            plain = json.dumps(dict(task.data), ensure_ascii=False)
+            return Description(title if isinstance(title, str) and title else task.id, plain)
+
+    def texts(self, task: Task, content: Json) -> list[str]:
+        """An edit's training texts; none where the domain does not make texts of it."""
+        try:
+            return list(self._domain.texts(task, content))
+        except Exception:
+            return []

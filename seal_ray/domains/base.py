@@ -1,7 +1,8 @@
 """What a domain is: it turns data into tasks, a policy's text into training examples, answers into verdicts.
 
 A domain knows neither Ray nor vLLM nor devices. Whatever it is given and returns is plain data, apart from the
-tokenizer, which is any Hugging Face tokenizer.
+tokenizer, which is any Hugging Face tokenizer. What a method says of a task rests on the task alone: a domain reads its
+data when tasks are asked for, so that a run can be read and graded again where the data no longer is.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 from seal_ray.records import (
     Answer,
+    Description,
     EditRequest,
     Example,
     Failure,
@@ -67,6 +69,33 @@ class Domain(Protocol):
     def verdicts(self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader) -> Sequence[Verdict]:
         """What to make of a trial's answers: one verdict for each question that counts."""
         ...
+
+    # The rest may be missing in a plug-in: reports then show its tasks as they are, and gate.regression is refused.
+
+    def describe(self, task: Task) -> Description:
+        """The task in words: title, what there is to learn, and each question as verdicts are about it."""
+        ...
+
+    def texts(self, task: Task, content: Json) -> Sequence[str]:
+        """What `training` trains on for this edit, in words, for people; empty where it is not made of texts."""
+        ...
+
+    def regression(self, uri: str) -> Sequence[Task]:
+        """Tasks in the domain's own format, of which the gate asks the questions that must not get worse."""
+        ...
+
+
+def verdict(candidate: str, question: str, grader: str, grades: Sequence[Grade]) -> Verdict:
+    """One verdict from the grades of a question's answers: their mean. One grade that failed fails it whole."""
+    failed = next((g for g in grades if isinstance(g, Failure)), None)
+    if not grades:
+        failed = Failure("no_answer", "the trial has no answer to this question", "infra")
+    if failed:
+        return Verdict(candidate, question, grader, None, None, failed)
+    good = [g for g in grades if not isinstance(g, Failure)]
+    score, right = sum(score for _, score in good) / len(good), sum(right for right, _ in good)
+    share = right / len(good) if len(good) > 1 else None
+    return Verdict(candidate, question, grader, right * 2 > len(good), score, share=share)
 
 
 class Rejected(Exception):

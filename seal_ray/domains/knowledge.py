@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from seal_ray.config import AnsweringSection, KnowledgeDomain
 from seal_ray.domains import passages
-from seal_ray.domains.base import Grader, Rejected, Tokenizer
+from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
 from seal_ray.domains.prompts import edit_prompt, pick_entities, pick_style
 from seal_ray.errors import ConfigError, DataError, Missing
 from seal_ray.records import (
     Answer,
+    AskedAs,
+    Description,
     EditRequest,
     Example,
     Failure,
@@ -36,10 +39,8 @@ def build(
     seed: int,
     read: Callable[[str], bytes],
 ) -> "Knowledge":
-    """The domain as it is configured, its data read. `read` fetches a path or URI."""
-    warnings: list[str] = []
-    loaded = passages.load(section.data, read, warnings.append)
-    return Knowledge(section, loaded, _template(section.template, read), recipe, answering, chat, seed, warnings)
+    """The domain as it is configured. `read` fetches a path or URI."""
+    return Knowledge(section, _template(section.template, read), recipe, answering, chat, seed, read)
 
 
 def _template(path: str, read: Callable[[str], bytes]) -> str:
@@ -62,23 +63,34 @@ class Knowledge:
     def __init__(
         self,
         section: KnowledgeDomain,
-        loaded: Sequence[passages.Passage],
         template: str,
         recipe: Recipe,
         answering: AnsweringSection,
         chat: bool,
         seed: int,
-        warnings: Sequence[str] = (),
+        read: Callable[[str], bytes],
     ) -> None:
-        self.warnings = tuple(warnings)  # what was odd in the data, for whoever shows it
         self._section, self._template, self._recipe = section, template, recipe
-        self._answering, self._chat, self._seed = answering, chat, seed
+        self._answering, self._chat, self._seed, self._read = answering, chat, seed, read
+        self._odd: list[str] = []
+
+    @cached_property
+    def _tasks(self) -> dict[Split, list[Task]]:
+        section = self._section
+        loaded = passages.load(section.data, self._read, self._odd.append)
         into = passages.split_titles(
-            (p.group for p in loaded), validation=section.validation, test=section.test, seed=seed
+            (p.group for p in loaded), validation=section.validation, test=section.test, seed=self._seed
         )
-        self._tasks: dict[Split, list[Task]] = {"train": [], "validation": [], "test": []}
+        tasks: dict[Split, list[Task]] = {"train": [], "validation": [], "test": []}
         for passage in loaded:
-            self._tasks[into[passage.group]].append(self._task(passage))
+            tasks[into[passage.group]].append(self._task(passage))
+        return tasks
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was odd in the data, for whoever shows it."""
+        _ = self._tasks
+        return tuple(self._odd)
 
     def _task(self, passage: passages.Passage) -> Task:
         questions = [{"question": q, "answers": golds} for q, golds in passage.questions.items()]
@@ -93,6 +105,15 @@ class Knowledge:
 
     def tasks(self, split: Split) -> Sequence[Task]:
         return self._tasks[split]
+
+    def regression(self, uri: str) -> Sequence[Task]:
+        return [self._task(passage) for passage in passages.load(uri, self._read, lambda odd: None)]
+
+    def describe(self, task: Task) -> Description:
+        asked = [
+            AskedAs(_id(task, n), q["question"], tuple(q["answers"])) for n, q in enumerate(task.data["questions"])
+        ]
+        return Description(task.data["title"], task.data["context"], tuple(asked))
 
     def edit_request(self, task: Task, slot: int) -> EditRequest:
         style = pick_style(self._section.style, self._section.mixture, self._seed, task.id, slot)
@@ -118,24 +139,25 @@ class Knowledge:
         return text
 
     def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
-        title, context = task.data["title"], task.data["context"]
-        if content is None:
-            texts = [_titled(title, context)]
-        elif not isinstance(content, str):
+        if content is not None and not isinstance(content, str):
             raise Rejected(Failure("unparsable", f"an edit is a text, not a {type(content).__name__}"))
-        else:
-            section = self._section
-            texts = training_texts(
-                content,
-                title=title,
-                context=context,
-                split_lines=section.split_lines,
-                max_texts=section.max_texts,
-                add_context=section.add_context,
-            )
-            if len(texts) <= int(section.add_context):
-                raise Rejected(Failure("no_text", "nothing to train on is left of the edit"))
+        texts = self.texts(task, content)
+        if content is not None and len(texts) <= int(self._section.add_context):
+            raise Rejected(Failure("no_text", "nothing to train on is left of the edit"))
         return [self._example(text, tokenizer) for text in texts], self._recipe
+
+    def texts(self, task: Task, content: Json) -> Sequence[str]:
+        title, context, section = task.data["title"], task.data["context"], self._section
+        if not isinstance(content, str):
+            return [_titled(title, context)] if content is None else []
+        return training_texts(
+            content,
+            title=title,
+            context=context,
+            split_lines=section.split_lines,
+            max_texts=section.max_texts,
+            add_context=section.add_context,
+        )
 
     def _example(self, text: str, tokenizer: Tokenizer) -> Example:
         """The text's tokens and exactly one end-of-text, so that the model learns to stop; all carry loss."""
@@ -155,7 +177,7 @@ class Knowledge:
         thought, title = self._section.thought, task.data["title"]
         return [
             Question(
-                id=f"{task.id}#{number}",
+                id=_id(task, number),
                 prompt=question_prompt(title, item["question"], chat=self._chat, thought=thought),
                 gold=tuple(item["answers"]),
                 text=item["question"],
@@ -173,19 +195,11 @@ class Knowledge:
             given.setdefault(answer.question, []).append(text)
         questions = self.questions(task)
         grades = iter(grader.grade([(q.text, q.gold, text) for q in questions for text in given.get(q.id, [])]))
-        return [_verdict(candidate, q.id, grader.name, [next(grades) for _ in given.get(q.id, [])]) for q in questions]
+        return [verdict(candidate, q.id, grader.name, [next(grades) for _ in given.get(q.id, [])]) for q in questions]
 
 
-def _verdict(candidate: str, question: str, grader: str, grades: Sequence[tuple[bool, float] | Failure]) -> Verdict:
-    """One verdict from the grades of a question's samples: the mean score. One grade that failed fails it whole."""
-    failed = next((g for g in grades if isinstance(g, Failure)), None)
-    if not grades:
-        failed = Failure("no_answer", "the trial has no answer to this question", "infra")
-    if failed:
-        return Verdict(candidate, question, grader, None, None, failed)
-    good = [g for g in grades if not isinstance(g, Failure)]
-    score = sum(score for _, score in good) / len(good)
-    return Verdict(candidate, question, grader, sum(right for right, _ in good) * 2 > len(good), score)
+def _id(task: Task, number: int) -> str:
+    return f"{task.id}#{number}"
 
 
 # Training texts

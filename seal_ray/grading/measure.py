@@ -64,7 +64,7 @@ def question_likelihoods(trial: Trial) -> dict[str, float]:
 
 
 def _by_candidate(verdicts: Iterable[Verdict], grader: str) -> dict[str, dict[str, float]]:
-    """Right or wrong by candidate and question, by the grader asked for, or by another where it said nothing at all."""
+    """How right by candidate and question, by the grader asked for, or by another where it said nothing at all."""
     chosen: dict[str, dict[str, float]] = defaultdict(dict)
     others: dict[str, dict[str, float]] = defaultdict(dict)
     spoke: set[str] = set()
@@ -73,9 +73,8 @@ def _by_candidate(verdicts: Iterable[Verdict], grader: str) -> dict[str, dict[st
             continue
         if v.grader == grader:
             spoke.add(v.candidate)
-        if v.failure or v.correct is None:
-            continue
-        (chosen if v.grader == grader else others)[v.candidate][v.question] = float(v.correct)
+        if v.credit is not None:
+            (chosen if v.grader == grader else others)[v.candidate][v.question] = v.credit
     return {**{c: q for c, q in others.items() if c not in spoke}, **chosen}
 
 

@@ -1,11 +1,11 @@
 """A judge's opinion of the edits themselves: a reward at the price of a request, without the inner loop."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from seal_ray.grading.endpoint import Endpoint, Garbage, JudgeReply
 from seal_ray.grading.measure import RUBRIC
-from seal_ray.records import Edit, Failure, Json, Task, Verdict
+from seal_ray.records import Description, Edit, Failure, Json, Verdict
 
 AXES = {
     "length": "is it as long as the passage deserves: no fact left out, no filler",
@@ -36,14 +36,14 @@ FORM = {
 }
 
 
-def rate(tasks: Sequence[Task], edits: Sequence[Edit], endpoint: Endpoint) -> list[Verdict]:
+def rate(descriptions: Mapping[str, Description], edits: Sequence[Edit], endpoint: Endpoint) -> list[Verdict]:
     """Four verdicts for each edit that has a text, one an axis, with a score in [0, 1]; or one that failed.
 
-    Their `candidate` is the edit's id. `grading.reward` makes rewards of them where `reward: rubric` is configured.
+    `descriptions` are of the tasks, by id. A verdict's `candidate` is the edit's id. `grading.reward` makes rewards of
+    them where `reward: rubric` is configured.
     """
-    about = {t.id: t for t in tasks}
-    rated = [e for e in edits if not e.failure and e.task in about]
-    ratings = endpoint.ask([_body(about[e.task], e) for e in rated], understand)
+    rated = [e for e in edits if not e.failure and e.task in descriptions]
+    ratings = endpoint.ask([_body(descriptions[e.task], e) for e in rated], understand)
     verdicts = []
     for edit, rating in zip(rated, ratings, strict=True):
         if isinstance(rating, Failure):
@@ -53,8 +53,8 @@ def rate(tasks: Sequence[Task], edits: Sequence[Edit], endpoint: Endpoint) -> li
     return verdicts
 
 
-def _body(task: Task, edit: Edit) -> Json:
-    passage = json.dumps({k: task.data[k] for k in ("title", "context") if k in task.data}, ensure_ascii=False)
+def _body(about: Description, edit: Edit) -> Json:
+    passage = json.dumps({"title": about.title, "context": about.text}, ensure_ascii=False)
     notes = json.dumps(edit.content if edit.content is not None else edit.text, ensure_ascii=False)
     return {
         "messages": [

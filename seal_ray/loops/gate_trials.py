@@ -4,37 +4,44 @@ import random
 from collections.abc import Sequence
 
 from seal_ray.config import Config
-from seal_ray.domains import configured
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops.exploration import Exploration, Plan, explore
 from seal_ray.loops.rewarding import reward
 from seal_ray.loops.session import Session
-from seal_ray.policy.gate import GateDecision, decide
+from seal_ray.policy.gate import GateDecision, Measure, decide
 from seal_ray.records import Task, Version, derive_seed
 from seal_ray.storage.ledger import RoundLedger
 
-RIGHT = 0.5  # a question counts as answered from this score up
+RIGHT = 0.5  # a question counts as known if at least this share of its answers is right
 
 
 def compare(session: Session, part: RoundLedger, old: Version, new: Version, drift: float | None) -> GateDecision:
     """Both versions write edits for the validation tasks; these are tried like any others, with the same seeds."""
     config, gate = session.config, session.config.gate
     tasks = _draw(session.domain.tasks("validation"), config)
-    guarded = _regression(config, session.chat)
-    scores: list[dict[str, list[float]]] = []
+    guarded = _guarded(session)
+    rewarded: list[RoundRewards] = []
     known: list[dict[str, float]] = []
     for version in (old, new):
         plan = Plan(tasks, version, gate.edits, gate.repeats, context_arm=False, salt=part.number)
         exploration = explore(session, part, plan)
-        scores.append(_scores(reward(session, exploration)))
+        rewarded.append(reward(session, exploration))
         if guarded:
             alone = Plan(guarded, version, edits=0, repeats=0, context_arm=False, salt=part.number)
             exploration = explore(session, part, alone)
         known.append(_baselines(exploration))
+    measure = _measure(rewarded)
     before = {q: s for q, s in known[0].items() if s >= RIGHT}
-    seed = derive_seed(config.run.seed, part.number, "gate")
-    return decide(scores[0], scores[1], before, known[1], drift, gate, seed)
+    return decide(
+        *(_scores(own, measure) for own in rewarded),
+        regression_old=before,
+        regression_new=known[1],
+        kl=drift,
+        section=gate,
+        seed=derive_seed(config.run.seed, part.number, "gate"),
+        measure=measure,
+    )
 
 
 def _draw(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
@@ -49,30 +56,41 @@ def _draw(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
     return tuple(order[: config.gate.tasks])
 
 
-def _regression(config: Config, chat: bool) -> tuple[Task, ...]:
-    if not config.gate.regression:
+def _guarded(session: Session) -> tuple[Task, ...]:
+    """The tasks whose questions must not get worse, where they are not the validation tasks themselves."""
+    uri, domain = session.config.gate.regression, session.domain
+    if not uri:
         return ()
-    changes = {"data": config.gate.regression, "validation": 0.0, "test": 0.0}
-    domain = configured(config.model_copy(update={"domain": config.domain.model_copy(update=changes)}), chat)
-    return tuple(domain.tasks("train"))
+    if not hasattr(domain, "regression"):
+        raise ConfigError(
+            f"gate.regression: the domain {domain.name} has no regression tasks",
+            hint="give it a method regression(uri), or leave gate.regression empty",
+        )
+    return tuple(domain.regression(uri))
 
 
-def _scores(rewarded: RoundRewards) -> dict[str, list[float]]:
+def _measure(rewarded: Sequence[RoundRewards]) -> Measure:
+    """What is compared, the same of both versions: accuracy where rewards are made of it, else the likelihood."""
+    has_likelihood = all(any(r.likelihood for r in own.rewards) for own in rewarded)
+    return "likelihood" if has_likelihood and any(own.measure != "accuracy" for own in rewarded) else "accuracy"
+
+
+def _scores(rewarded: RoundRewards, measure: Measure) -> dict[str, list[float]]:
     """How each edit of a task left the model: not the gain over the baseline, which moves with the version itself."""
     scores: dict[str, list[float]] = {}
     for one in rewarded.rewards:
-        estimate = one.accuracy if rewarded.measure == "accuracy" else one.likelihood or one.accuracy
+        estimate = one.accuracy if measure == "accuracy" else one.likelihood
         if estimate is not None:
             scores.setdefault(one.task, []).append(estimate.mean)
     return scores
 
 
 def _baselines(exploration: Exploration) -> dict[str, float]:
-    """What the version knows without any training: the score of each question."""
-    alone = {c.id for c in exploration.candidates.values() if c.kind == "baseline"}
+    """What the version knows without any training: how right it is on each question of each task."""
     return {
-        f"{v.question}": v.score
-        for candidate in alone
-        for v in exploration.verdicts.get(candidate, [])
-        if v.score is not None and not v.failure
+        f"{candidate.task}/{verdict.question}": verdict.credit
+        for candidate in exploration.candidates.values()
+        if candidate.kind == "baseline"
+        for verdict in exploration.verdicts.get(candidate.id, [])
+        if verdict.credit is not None
     }

@@ -1,5 +1,6 @@
 """From what was explored to rewards, asking for more repeats while the choice is open and some are left."""
 
+from seal_ray.domains import Teller
 from seal_ray.errors import CoverageError
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.grading.rubric import rate
@@ -37,9 +38,11 @@ def reward(session: Session, exploration: Exploration) -> RoundRewards:
 def _rate(session: Session, exploration: Exploration) -> None:
     """A judge's opinion of the edits themselves, in place of trials."""
     assert session.rubric, "a plan without trials comes with reward: rubric"
+    teller = Teller(session.domain)
+    descriptions = {t.id: teller.describe(t) for t in exploration.plan.tasks}
     while waiting := exploration.unrated[:RATED_AT_ONCE]:
         session.tick()
-        exploration.rated(rate(exploration.plan.tasks, waiting, session.rubric))
+        exploration.rated(rate(descriptions, waiting, session.rubric))
     session.ledger.flush()
 
 

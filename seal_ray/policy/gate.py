@@ -1,7 +1,8 @@
 """Whether a new version may become current: it must write edits that are no worse, and it must not forget.
 
-The driver runs the evaluation; this is the rule. It looks at validation tasks that were never trained on (each tried
-with edits of the old and of the new version), at questions that must not get worse, and at how far the model has moved.
+This is the rule; `loops.gate_trials` tries both versions. It looks at validation tasks that were never trained on (each
+tried with edits of the old and of the new version), at questions that must not get worse, and at how far the model has
+moved.
 """
 
 import math
@@ -13,6 +14,8 @@ from seal_ray.config import GateSection
 from seal_ray.errors import CoverageError
 from seal_ray.policy.bootstrap import Scores, paired, per_task
 from seal_ray.records import Json
+
+Measure = Literal["accuracy", "likelihood"]
 
 MIN_PAIRED = 0.5  # share of the validation tasks that both versions must have a result for
 
@@ -35,12 +38,15 @@ def decide(
     kl: float | None,
     section: GateSection,
     seed: int,
+    measure: Measure = "accuracy",
 ) -> GateDecision:
     """Compare two versions by the configured rule.
 
-    `old` and `new` hold the gains over the baseline of each validation task's edits. `regression_old` and
-    `regression_new` hold a score in [0, 1] for each question that must not get worse; none at all leaves that part
-    out. `kl` is the drift from the base model in nats per token, None where it was not measured.
+    `old` and `new` hold, for each validation task, how well the model does after training on each of its edits: by
+    `measure` a share of questions, or nats per token of the right answers. It is not the gain over the baseline, which
+    moves with the version itself. `regression_old` and `regression_new` hold how right each version is, in [0, 1], on
+    each question that must not get worse; none at all leaves that part out. `kl` is the drift from the base model in
+    nats per token, None where it was not measured.
     """
     if section.mode == "off":
         return GateDecision("accept", "accept", {}, ("gate.mode is off: every version is accepted",))
@@ -51,6 +57,7 @@ def decide(
             hint="look at what failed; the same command tries what is missing",
         )
     figures: dict[str, Json] = {
+        "measure": measure,
         "gain": gain.mean,
         "gain_low": gain.low,
         "gain_high": gain.high,

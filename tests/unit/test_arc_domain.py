@@ -34,7 +34,7 @@ def arc(**options):
 
 
 def build_with(recipe=None, max_tokens=3000, **section):
-    return build(
+    made = build(
         ArcDomain(data="c.json", **section),
         recipe=recipe or Recipe(epochs=2),
         answering=AnsweringSection(max_tokens=max_tokens),
@@ -42,6 +42,8 @@ def build_with(recipe=None, max_tokens=3000, **section):
         seed=0,
         read={"c.json": FILE}.__getitem__,
     )
+    made.tasks("train")  # the data is read when it is asked for
+    return made
 
 
 def test_the_domain_is_found_under_its_name():
@@ -110,7 +112,7 @@ def test_a_recipe_that_no_example_fits_is_refused_when_the_run_is_set_up():
 
 def test_a_file_that_is_not_arc_is_an_error_of_the_data():
     with pytest.raises(DataError, match=r"challenges\.json: not JSON"):
-        domain({"challenges.json": b"{"})
+        domain({"challenges.json": b"{"}).tasks("train")
 
 
 def test_a_person_sees_what_each_view_answered_and_what_the_vote_came_to():
@@ -129,3 +131,19 @@ def test_a_person_sees_what_each_view_answered_and_what_the_vote_came_to():
         ["0/v1:", repr(answers[1].text)],
         ["right", "0", "as", "a", "whole"],
     ]
+
+
+def test_a_task_is_described_by_what_its_verdicts_are_about():
+    made, task = arc(views=2)
+    told = made.describe(task)
+    assert told.title == task.id and "12\n34" in told.text
+    answers = tuple(Answer(q.id, q.gold[0], 5, "stop", -1.0) for q in made.questions(task))
+    assert [q.id for q in told.questions] == [v.question for v in made.verdicts(task, "c", answers)]
+    assert [part for q in told.questions for part in q.parts] == [a.question for a in answers]
+    assert [q.gold for q in told.questions] == [(t["output"],) for t in task.data["test"]]
+
+
+def test_the_questions_that_must_not_get_worse_are_in_a_file_of_the_same_format():
+    made, _ = arc(validation=0.5)
+    made._read = {"guarded.json": FILE}.__getitem__
+    assert {t.id for t in made.regression("guarded.json")} == set(json.loads(FILE))

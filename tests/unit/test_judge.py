@@ -17,7 +17,7 @@ from seal_ray.grading.cache import FolderCache, StoredCache
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.judge import CascadeGrader, JudgeGrader
 from seal_ray.grading.rubric import AXES, rate
-from seal_ray.records import Edit, Failure, Task
+from seal_ray.records import Description, Edit, Failure
 
 
 def items(count: int) -> list[tuple[str, tuple[str, ...], str]]:
@@ -318,10 +318,10 @@ def test_the_rubric_gives_each_edit_four_scores_or_a_failure() -> None:
             return says('{"length": 9, "diversity": 1, "quality": 1, "correctness": 1}')
         return says(json.dumps({"length": 5, "diversity": 1, "quality": 3, "correctness": 4}))
 
-    task = Task("t", {"title": "T", "context": "C", "questions": []})
+    described = {"t": Description("T", "C")}
     edits = [edit("e1", "good"), edit("e2", "bad"), edit("e3", "", Failure("no_text", "empty"))]
     with serving(behave) as server:
-        verdicts = rate([task], edits, endpoint(server.url, retries=1))
+        verdicts = rate(described, edits, endpoint(server.url, retries=1))
         assert server.tries.total() == 3
     assert {(v.candidate, v.question): v.score for v in verdicts if not v.failure} == {
         ("e1", axis): score for axis, score in zip(AXES, (1.0, 0.0, 0.5, 0.75), strict=True)

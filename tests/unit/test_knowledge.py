@@ -8,11 +8,13 @@ import pytest
 from text_model import byte_tokenizer
 
 from seal_ray.config import AnsweringSection, KnowledgeDomain
+from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
 from seal_ray.domains.knowledge import build, final_answer
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.grading.lexical import LexicalGrader
-from seal_ray.records import Answer, Example, Failure, Recipe, Task
+from seal_ray.grading.measure import measure
+from seal_ray.records import Answer, Candidate, Example, Failure, Recipe, Task, Trial, Verdict, decode
 
 QUICKSTART = Path(__file__).parents[2] / "jobs/data/quickstart.json"
 PASSAGE = {
@@ -27,7 +29,7 @@ PASSAGE = {
 
 def domain(data=PASSAGE, *, chat: bool = False, recipe: Recipe | None = None, tokens: int = 64, files=None, **section):
     texts = {"data": json.dumps(data), **(files or {})}
-    return build(
+    made = build(
         KnowledgeDomain(data="data", **section),
         recipe=recipe or Recipe(),
         answering=AnsweringSection(max_tokens=tokens),
@@ -35,6 +37,8 @@ def domain(data=PASSAGE, *, chat: bool = False, recipe: Recipe | None = None, to
         seed=7,
         read=lambda uri: texts[uri].encode(),
     )
+    made.tasks("train")  # the data is read when it is asked for
+    return made
 
 
 def only_task(found) -> Task:
@@ -278,3 +282,59 @@ def test_several_samples_make_one_verdict_and_one_lost_grade_fails_it() -> None:
 
 def test_what_was_odd_in_the_data_can_be_shown() -> None:
     assert "come twice" in domain([PASSAGE, PASSAGE]).warnings[0]
+
+
+def test_several_answers_to_a_question_count_as_the_share_that_is_right() -> None:
+    made = domain()
+    task = only_task(made)
+    first, second = (q.id for q in made.questions(task))
+    answers = [answer(first, text, n) for n, text in enumerate(["salt", "salt", "gold", "coal", "iron"])]
+    answers += [answer(second, "off the coast of Morland")]
+    several, one = made.verdicts(task, "c", answers, LexicalGrader())
+    assert (several.correct, several.share, several.credit) == (False, 0.4, 0.4)
+    assert (one.correct, one.share, one.credit) == (True, None, 1.0)
+    candidate, trial = Candidate("c", task.id, "edit", "e", 0, 0, 1, Recipe()), Trial("c", task.id)
+    (measured,) = measure([candidate], [trial], [several, one], "lexical")
+    assert measured.accuracy == pytest.approx(0.7)
+
+
+def test_a_verdict_of_an_older_run_counts_as_right_or_wrong() -> None:
+    old = {"candidate": "c", "question": "q", "grader": "lexical", "correct": True, "score": 0.8, "failure": None}
+    assert decode(Verdict, old).credit == 1.0
+    assert decode(Verdict, old | {"correct": None, "score": None}).credit is None
+
+
+def test_a_task_is_described_by_what_its_verdicts_are_about() -> None:
+    made = domain()
+    task = only_task(made)
+    told = made.describe(task)
+    assert (told.title, told.text) == (PASSAGE["title"], PASSAGE["context"])
+    assert [(q.id, q.text, q.gold) for q in told.questions] == [(q.id, q.text, q.gold) for q in made.questions(task)]
+
+
+def test_a_task_is_described_where_the_data_is_gone() -> None:
+    task = only_task(domain())
+
+    def gone(uri: str) -> bytes:
+        raise AssertionError(f"{uri} was read")
+
+    there = build(
+        KnowledgeDomain(data="gone"), recipe=Recipe(), answering=AnsweringSection(), chat=False, seed=7, read=gone
+    )
+    assert there.describe(task) == domain().describe(task)
+    assert there.texts(task, "One.\nTwo.")[-1].endswith(PASSAGE["context"])
+
+
+def test_a_task_that_no_domain_describes_is_shown_as_it_is() -> None:
+    mute = Teller(None)
+    assert mute.describe(Task("t", {"title": "T", "country": "France"})).title == "T"
+    told = mute.describe(Task("t", {"country": "France"}))
+    assert told.title == "t" and "France" in told.text and not told.questions
+    assert mute.texts(Task("t", {}), "text") == []
+    # of a task whose texts were deleted
+    assert Teller(domain()).describe(Task("t", {})).title == "t"
+
+
+def test_the_questions_that_must_not_get_worse_are_in_a_file_of_the_same_format() -> None:
+    made = domain(files={"guarded": json.dumps([PASSAGE, PASSAGE | {"title": "Vessary", "context": "A town."}])})
+    assert {t.data["title"] for t in made.regression("guarded")} == {"Tavik Island", "Vessary"}

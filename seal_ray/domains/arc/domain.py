@@ -3,6 +3,7 @@
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import islice
 
 from seal_ray.config import AnsweringSection, ArcDomain
@@ -18,6 +19,8 @@ from seal_ray.errors import ConfigError
 from seal_ray.models import render
 from seal_ray.records import (
     Answer,
+    AskedAs,
+    Description,
     EditRequest,
     Example,
     Failure,
@@ -56,15 +59,65 @@ class Arc:
     name = "arc"
 
     def __init__(
-        self, section: ArcDomain, tasks: Sequence[Task], *, recipe: Recipe, max_tokens: int, chat: bool, seed: int
+        self,
+        section: ArcDomain,
+        *,
+        recipe: Recipe,
+        max_tokens: int,
+        chat: bool,
+        seed: int,
+        read: Callable[[str], bytes],
     ):
         self._section, self._recipe, self._chat, self._seed = section, recipe, chat, seed
-        self._max_tokens = max_tokens
+        self._max_tokens, self._read = max_tokens, read
         self._made: OrderedDict[tuple[str, tuple[Family, ...], int], tuple[Tokenizer, list[Text]]] = OrderedDict()
-        self._splits = split_tasks(tasks, seed, section.validation, section.test)
+
+    @cached_property
+    def _splits(self) -> dict[Split, list[Task]]:
+        section = self._section
+        solutions = self._read(section.solutions) if section.solutions else None
+        tasks = read_tasks(self._read(section.data), solutions, section.data, section.solutions)
+        self._fits(tasks)
+        return split_tasks(tasks, self._seed, section.validation, section.test)
+
+    def _fits(self, tasks: Sequence[Task]) -> None:
+        """Refuse tasks whose outputs no answer can hold."""
+        outputs = [(grid.size, task.id) for task in tasks for puzzle in puzzles(task) for grid in puzzle.outputs()]
+        cells, task = max(outputs)
+        form = self._section.grid_format
+        least = -(-cells // 3) if form == "digits" else cells  # some tokenizers join three digits
+        if self._max_tokens < least:
+            raise ConfigError(
+                f"answering.max_tokens: {self._max_tokens} cuts off a grid of {cells} cells, as task {task} has",
+                hint=f"use {longest_grid(form, self._section.max_grid)}, which any grid of domain.max_grid fits",
+            )
 
     def tasks(self, split: Split) -> Sequence[Task]:
         return self._splits[split]
+
+    def regression(self, uri: str) -> Sequence[Task]:
+        """Challenges with their solutions inside. Those without are asked nothing that could get worse."""
+        tasks = read_tasks(self._read(uri), None, uri)
+        self._fits(tasks)
+        return split_tasks(tasks, self._seed, 0, 0)["train"]
+
+    def describe(self, task: Task) -> Description:
+        form = self._section.grid_format
+        shown = puzzles(task)
+        asked = [
+            AskedAs(
+                str(test),
+                f"output of test {test + 1}",
+                (task.data["test"][test]["output"],),
+                tuple(_view_id(test, number) for number in range(len(found))),
+            )
+            for test, found in enumerate(self._views(task))
+        ]
+        return Description(task.id, puzzle_text(shown[0], form), tuple(asked))
+
+    def texts(self, task: Task, content: Json) -> Sequence[str]:
+        """None: what directives make of the demonstrations are grids by the hundred."""
+        return ()
 
     def edit_request(self, task: Task, slot: int) -> EditRequest:
         """The puzzle with its first test input, and what there is to choose. All slots are asked the same."""
@@ -111,7 +164,7 @@ class Arc:
         side = max(self._section.max_grid, *(p.shown_side() for p in puzzles(task)))
         return [
             Question(
-                id=f"{test}/v{number}",
+                id=_view_id(test, number),
                 prompt=self._prompt(view.puzzle),
                 gold=() if view.puzzle.output is None else (write_grid(view.puzzle.output, form),),
                 text=f"output of test {test + 1}, {view.symmetry.name}",
@@ -136,7 +189,7 @@ class Arc:
             given.setdefault(answer.question, []).append(answer)
         outcome: list[list[Grid] | None] = []
         for test, found in enumerate(self._views(task)):
-            ballots = [given.pop(f"{test}/v{number}", []) for number in range(len(found))]
+            ballots = [given.pop(_view_id(test, number), []) for number in range(len(found))]
             outcome.append(vote(found, ballots, self._section.grid_format) if all(ballots) else None)
         if given:
             raise ValueError(f"task {task.id} has no question {next(iter(given))!r}")
@@ -226,22 +279,16 @@ def build(
     read: Callable[[str], bytes],
 ) -> Domain:
     """The domain that a configuration asks for. `read` fetches a path or a URI."""
-    solutions = read(section.solutions) if section.solutions else None
-    tasks = read_tasks(read(section.data), solutions, section.data, section.solutions)
     if recipe.steps(1) > section.max_steps:
         raise ConfigError(
             f"inner.epochs: {recipe.epochs} passes over one example are over domain.max_steps: {section.max_steps}",
             hint="lower the one or raise the other",
         )
-    outputs = [(grid.size, task.id) for task in tasks for puzzle in puzzles(task) for grid in puzzle.outputs()]
-    cells, task = max(outputs)
-    least = -(-cells // 3) if section.grid_format == "digits" else cells  # some tokenizers join three digits
-    if answering.max_tokens < least:
-        raise ConfigError(
-            f"answering.max_tokens: {answering.max_tokens} cuts off a grid of {cells} cells, as task {task} has",
-            hint=f"use {longest_grid(section.grid_format, section.max_grid)}, which any grid of domain.max_grid fits",
-        )
-    return Arc(section, tasks, recipe=recipe, max_tokens=answering.max_tokens, chat=chat, seed=seed)
+    return Arc(section, recipe=recipe, max_tokens=answering.max_tokens, chat=chat, seed=seed, read=read)
+
+
+def _view_id(test: int, number: int) -> str:
+    return f"{test}/v{number}"
 
 
 def _offered(values: Sequence[float], else_: str) -> str:
