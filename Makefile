@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 export RAY_AUTH_MODE ?= token
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help setup quickstart test test-all lint format clean
+.PHONY: help setup quickstart test test-all lint locks format clean
 
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,10 @@ lint: $(READY) ## ruff and pyright
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
+
+locks: $(READY) ## every line of the GPU image's lock is to be had, with its hash (nothing is fetched; set-up installs the others)
+	@$(BIN)/uv pip install --quiet --dry-run --python $(BIN)/python --no-deps --no-build-isolation --require-hashes \
+		--reinstall -r docker/requirements-gpu.lock
 
 format: $(READY) ## let ruff format everything
 	@$(BIN)/ruff format .

