@@ -20,6 +20,7 @@ from seal_ray.text import storable
 T = TypeVar("T")
 Json = Any  # str, int, float, bool, None, list or dict of these
 Split = Literal["train", "validation", "test"]
+Blame = Literal["data", "infra"]  # data: trying again gives the same; infra: it may work elsewhere
 
 
 # What is to be learned
@@ -142,11 +143,11 @@ PAPER_PADDED_RECIPE = dataclasses.replace(PAPER_RECIPE, pad_to=2048)
 
 @dataclass(frozen=True)
 class Failure:
-    """Why something has no result. `data`: trying again gives the same; `infra`: it may work elsewhere."""
+    """Why something has no result. A domain may have kinds of its own."""
 
     kind: str  # unparsable, no_text, too_long, nan_loss, over_budget, out_of_memory, deadline, killed_worker, judge…
     message: str
-    blame: Literal["data", "infra"] = "data"
+    blame: Blame = "data"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", redact(storable(self.message)))

@@ -63,7 +63,7 @@ def _redacted(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         return {k: _redacted(v, secrets) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_redacted(v, secrets) for v in value]
+        return type(value)(_redacted(v, secrets) for v in value)
     return value
 
 

@@ -1,6 +1,10 @@
-"""Text that a model, a judge or a file brought along: read in one pass, and made fit to be kept."""
+"""Text that a model, a judge or a file brought along: read in one pass, and made fit to be kept or shown."""
+
+import unicodedata
 
 THINK, THOUGHT = "<think>", "</think>"
+LINE = 400  # characters of a line in a log
+TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of writing
 
 
 def without_thoughts(text: str, *, unfinished: bool = False) -> str:
@@ -33,3 +37,31 @@ def lone_surrogate(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def printable(text: str) -> str:
+    """The text with everything that controls a terminal, or hides in one, written out; newlines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _controls(c) else _written_out(c) for c in text)
+
+
+def one_line(text: str, limit: int = LINE) -> str:
+    """The text as one line of a log: whitespace is one space, and what is too long is cut."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def first_line(text: object, limit: int = LINE) -> str:
+    """What an error or a document says first."""
+    lines = str(text).strip().splitlines()
+    return lines[0][:limit] if lines else ""
+
+
+def _controls(c: str) -> bool:
+    """C0 and C1, halves of characters, separators of lines, and what turns the direction of writing; joiners stay."""
+    return unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} or c in TURNS
+
+
+def _written_out(c: str) -> str:
+    return f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"

@@ -8,11 +8,13 @@ from typing import Any
 
 from seal_ray import __version__
 from seal_ray.commands.task_pages import Reader
+from seal_ray.commands.terminal import last_end
 from seal_ray.errors import ConfigError
+from seal_ray.events import Event, Graded, RunEnded, StoreRetried, TrialFailed, Warned
 from seal_ray.loops.history import Round, Run
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
-from seal_ray.records import Event, Failure, Json
+from seal_ray.records import Failure, Json
 from seal_ray.storage.tombstones import tombstones
 
 WARNINGS = 200
@@ -46,14 +48,14 @@ def overview(run: Run) -> dict[str, Json]:
     events = run.events()
     config: dict[str, Any] = run.record["config"]
     holder = run.ledger.holder()
-    ended = next((dict(e.data) for e in reversed(events) if e.kind in {"run_ended", "run_started"}), {})
+    ended = last_end(events)
     rounds = run.rounds()
     return {
         "uri": run.uri,
         "made": time.time(),
         "by": f"seal_ray {__version__}",
         "state": _state(ended, holder is not None, bool(events)),
-        "reason": ended.get("reason"),
+        "reason": (ended.reason or None) if ended else None,
         "rounds_wanted": (config.get("run") or {}).get("rounds"),
         "committed": run.latest,
         "held": run.held(),
@@ -62,17 +64,17 @@ def overview(run: Run) -> dict[str, Json]:
         "grading": _grading(events),
         "failures": [line for found in rounds for line in _failures(found)] + _lost(events),
         "warnings": _warnings(events),
-        "store_retries": sum(e.kind == "storage" for e in events),
+        "store_retries": sum(isinstance(e, StoreRetried) for e in events),
         "config": config,
         "software": run.record.get("software"),
         "digest": run.record.get("digest"),
     }
 
 
-def _state(ended: dict[str, Any], driven: bool, told: bool) -> str:
+def _state(ended: RunEnded | None, driven: bool, told: bool) -> str:
     if driven:
         return "on"
-    return str(ended.get("outcome") or ("stopped" if told else "not begun"))
+    return ended.outcome if ended else "stopped" if told else "not begun"
 
 
 def _figures(run: Run, found: Round, deleted: list[str]) -> dict[str, Json]:
@@ -161,9 +163,10 @@ def _lost(events: Sequence[Event]) -> list[dict[str, Json]]:
     """What was nobody's fault is in no record: it is only told of."""
     by_round: dict[int, list[tuple[str, Failure]]] = defaultdict(list)
     for event in events:
-        if event.kind == "trial_failed" and event.data.get("blame") == "infra":
-            said = Failure(str(event.data.get("kind")), str(event.data.get("message")), "infra")
-            by_round[event.round].append(("trial", said))
+        if isinstance(event, TrialFailed) and event.blame == "infra":
+            said = Failure(event.failure, event.message, "infra")
+            what = f"trial of {_arm(event.arm)}" if event.arm else "trial"
+            by_round[event.round].append((what, said))
     return [line for number, kinds in sorted(by_round.items()) for line in _counted(number, kinds)]
 
 
@@ -178,20 +181,22 @@ def _counted(number: int, kinds: Sequence[tuple[str, Failure]]) -> list[dict[str
 
 def _grading(events: Sequence[Event]) -> list[dict[str, Json]]:
     """Calls and dollars by grader, as far as they were told."""
-    sums: dict[str, Counter[str]] = {}
-    for event in events:
-        if event.kind == "graded":
-            total = sums.setdefault(str(event.data.get("grader")), Counter())
-            for key in ("verdicts", "failed", "seconds", "calls", "cached", "cost"):
-                total[key] += event.data.get(key) or 0  # type: ignore[assignment]
+    sums: dict[str, dict[str, float]] = {}
+    for e in events:
+        if isinstance(e, Graded):
+            spent = {"verdicts": e.verdicts, "failed": e.failed, "seconds": e.seconds}
+            spent |= {"calls": e.calls, "cached": e.cached, "cost": e.cost}
+            total = sums.setdefault(e.grader, dict.fromkeys(spent, 0.0))
+            for key, amount in spent.items():
+                total[key] += amount
     return [{"grader": name, **total} for name, total in sums.items()]
 
 
 def _warnings(events: Sequence[Event]) -> list[dict[str, Json]]:
-    found: dict[tuple[int, str], dict[str, Json]] = {}
+    lines: dict[tuple[int, str], dict[str, Json]] = {}
     for event in events:
-        if event.kind == "warning":
-            key = event.round, str(event.data.get("message"))
-            line = found.setdefault(key, {"round": key[0], "message": key[1], "count": 0, "time": event.time})
+        if isinstance(event, Warned):
+            key = event.round, event.message
+            line = lines.setdefault(key, {"round": key[0], "message": key[1], "count": 0, "time": event.time})
             line["count"] = int(line["count"]) + 1
-    return list(found.values())[-WARNINGS:]
+    return list(lines.values())[-WARNINGS:]

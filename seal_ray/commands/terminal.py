@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from seal_ray.errors import ConfigError
+from seal_ray.events import ActorChanged, Event, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Warned, fields_of
 from seal_ray.loops.history import Round, Run
+from seal_ray.observe.arms import TITLES
 from seal_ray.records import Edit, Json, encode
-
-ARMS = {"base": "base", "context": "context alone", "edit": "mean edit", "kept": "kept edit"}
-
 
 # the table of a run
 
@@ -20,11 +19,11 @@ def show_table(rows: Sequence[dict[str, Any]]) -> str:
     """One line per round and measure, one column per arm."""
     if not rows:
         return "no round has rewards yet"
-    out = [f"{'round':>5}  {'closed book':<12}" + "".join(f"{title:>18}" for title in ARMS.values())]
+    out = [f"{'round':>5}  {'closed book':<12}" + "".join(f"{title:>18}" for title in TITLES.values())]
     for row in rows:
         for measure, form in (("accuracy", "{:.1%}"), ("likelihood", "{:.3f}")):
             cells = []
-            for arm in ARMS:
+            for arm in TITLES:
                 value = (row["arms"].get(arm) or {}).get(measure)
                 cells.append(f"{form.format(value['mean'])} ±{form.format(value['error'])}" if value else "-")
             out.append(f"{row['round']:>5}  {measure:<12}" + "".join(f"{c:>18}" for c in cells))
@@ -40,23 +39,29 @@ def status(run: Run) -> dict[str, Json]:
     """Where the run is, from its ledger alone; works from any machine while the run is on."""
     events = run.events()
     rounds = [_round_status(r) for r in run.rounds()]
-    phase = next((e.data.get("phase") for e in reversed(events) if e.kind in {"phase_started", "phase_ended"}), None)
+    phase = next((e.phase for e in reversed(events) if isinstance(e, (PhaseStarted, PhaseEnded))), None)
     holder = run.ledger.holder()
-    ended = next((dict(e.data) for e in reversed(events) if e.kind in {"run_ended", "run_started"}), {})
+    ended = last_end(events)
     return {
         "uri": run.uri,
         "rounds_wanted": run.config.run.rounds,
         "rounds_committed": run.latest,
         "phase": phase,
-        "ended": ended.get("outcome"),
-        "reason": ended.get("reason"),
+        "ended": ended.outcome if ended else None,
+        "reason": ended.reason if ended else None,
         "held": run.held(),
         "holder": dataclasses.asdict(holder) if holder else None,
         "last_event": max((e.time for e in events), default=None),
         "rounds": rounds,
         "workers": _workers(events),
-        "warnings": [e.data.get("message") for e in events if e.kind == "warning"][-10:],
+        "warnings": [e.message for e in events if isinstance(e, Warned)][-10:],
     }
+
+
+def last_end(events: Sequence[Event]) -> RunEnded | None:
+    """How the last driver ended; None while one has begun and told no end."""
+    last = next((e for e in reversed(events) if isinstance(e, (RunEnded, RunStarted))), None)
+    return last if isinstance(last, RunEnded) else None
 
 
 def _round_status(found: Round) -> dict[str, Json]:
@@ -84,13 +89,13 @@ def _round_status(found: Round) -> dict[str, Json]:
     }
 
 
-def _workers(events: Sequence[Any]) -> dict[str, Json]:
+def _workers(events: Sequence[Event]) -> dict[str, Json]:
     last: dict[str, Json] = {}
     for event in events:
-        if event.kind == "run_started":
+        if isinstance(event, RunStarted):
             last = {}
-        elif event.kind == "worker":
-            last[str(event.data.get("worker"))] = dict(event.data)
+        elif isinstance(event, ActorChanged):
+            last[event.worker] = fields_of(event)
     return last
 
 

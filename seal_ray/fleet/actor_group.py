@@ -12,12 +12,12 @@ from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError, SealError
+from seal_ray.events import ActorChanged, RoleName, Sink, WaitingFor, Warned
 from seal_ray.fleet import actor_health
 from seal_ray.fleet.actor_health import Health, Sign
 from seal_ray.fleet.actors import ActorReply, Actors
-from seal_ray.fleet.placement import RoleName, Sink
 from seal_ray.fleet.wave_messages import Cause, Lost, OutOfMemory
-from seal_ray.records import Event, Json, Version
+from seal_ray.records import Version
 
 LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
 SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
@@ -140,7 +140,8 @@ class ActorGroup:
     def close(self) -> None:
         for member in list(self.members.values()):
             if member.health.alive:
-                self._remove(member, "not needed any more")
+                self._change(member, actor_health.released(member.health, self._clock()))
+                self._actors.kill(member.name)
         self.members.clear()
         self._tickets.clear()
         self._outcomes.clear()
@@ -218,9 +219,7 @@ class ActorGroup:
         grace = self._section.worker_grace
         if not self._told_waiting:
             self._told_waiting = True
-            self._tell(
-                "waiting", what=f"{self.role}s", missing=f"{there} of at least {self.least}", deadline=round(grace, 1)
-            )
+            self._sink(WaitingFor(f"{self.role}s", f"{there} of at least {self.least}", round(grace, 1)))
         if now - self._enough < grace:
             return
         short = f"{there} {self.role}s for {now - self._enough:.0f} s, and at least {self.least} are needed"
@@ -265,7 +264,7 @@ class ActorGroup:
             self._on_ping(member, reply)
         elif what == "stacks" and member.condemned:
             if reply.error is None:
-                self._tell("warning", message=f"{name} is stuck; its stacks:\n{str(reply.value)[:8000]}")
+                self._sink(Warned(f"{name} is stuck; its stacks:\n{str(reply.value)[:8000]}"))
             self._end(member, *member.condemned[1:])
 
     def _on_job(self, member: Member, reply: ActorReply) -> None:
@@ -359,19 +358,18 @@ class ActorGroup:
             self._tell_member(member)
 
     def _tell_member(self, member: Member) -> None:
-        self._tell(
-            "worker",
-            worker=member.name,
-            node=member.node,
-            state=member.health.state,
-            reason=member.health.reason,
-            log=member.log,
-            busy=round(member.busy, 2),
-            alive=round(self._clock() - member.born, 2),
+        self._sink(
+            ActorChanged(
+                worker=member.name,
+                role=self.role,
+                node=member.node,
+                state=member.health.state,
+                reason=member.health.reason,
+                log=member.log,
+                busy=round(member.busy, 2),
+                alive=round(self._clock() - member.born, 2),
+            )
         )
-
-    def _tell(self, kind: str, **data: Json) -> None:
-        self._sink(Event(kind, data, time=time.time()))
 
 
 def say(error: BaseException | None) -> str:

@@ -9,9 +9,8 @@ worker whose node will be drained: it ends what it does and gets nothing more.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
-State = Literal["starting", "healthy", "suspect", "leaving", "dead"]
+from seal_ray.events import ActorState
 
 SUSPECT_AFTER = 3  # heartbeats without an answer
 DEAD_AFTER = 9
@@ -31,14 +30,14 @@ class Sign:
 
 @dataclass(frozen=True)
 class Health:
-    state: State
+    state: ActorState
     since: float  # when it came into this state
     seen: float  # when it was last known to be alive
     reason: str = ""
 
     @property
     def alive(self) -> bool:
-        return self.state != "dead"
+        return self.state not in {"dead", "released"}
 
 
 def begin(now: float) -> Health:
@@ -90,6 +89,11 @@ def lost(health: Health, now: float, reason: str) -> Health:
     return _to(health, "dead", now, reason) if health.alive else health
 
 
-def _to(health: Health, state: State, now: float, reason: str = "") -> Health:
-    seen = health.seen if state in {"suspect", "dead"} else now
+def released(health: Health, now: float) -> Health:
+    """It was let go of: nobody needs it any more."""
+    return _to(health, "released", now, "not needed any more") if health.alive else health
+
+
+def _to(health: Health, state: ActorState, now: float, reason: str = "") -> Health:
+    seen = health.seen if state in {"suspect", "dead", "released"} else now
     return Health(state, now, seen, reason)

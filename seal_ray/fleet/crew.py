@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.config import Config
+from seal_ray.events import RoleName, Sink
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
-from seal_ray.fleet.placement import Placement, RoleName, Sink, plan_placement, preflight, wait_for
+from seal_ray.fleet.placement import Placement, plan_placement, preflight, wait_for
 from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.resources_held import Leases
 from seal_ray.fleet.samplers import SamplerGroup, sampler_class

@@ -12,12 +12,10 @@ from typing import Literal
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import PlacementError
+from seal_ray.events import RoleName, Sink, WaitingFor
 from seal_ray.fleet.cluster import Node, ask_autoscaler, resources
-from seal_ray.records import Event
 
-RoleName = Literal["sampler", "worker", "trainer"]
 ROLES: tuple[RoleName, ...] = ("sampler", "worker", "trainer")
-Sink = Callable[[Event], None]
 
 SAMPLER_CPUS = 1.0
 GPUS_PER_SAMPLER = 8  # trying an edit costs several times what writing it does, so most GPUs try
@@ -346,13 +344,7 @@ def preflight(
         if told != "; ".join(missing):
             told = "; ".join(missing)
             ask(placement.demand())
-            sink(
-                Event(
-                    "waiting",
-                    {"what": "nodes", "missing": told, "deadline": round(deadline - waited, 1)},
-                    time=time.time(),
-                )
-            )
+            sink(WaitingFor("nodes", told, round(deadline - waited, 1)))
         sleep(min(1.0, max(0.05, deadline - waited)))
 
 
@@ -385,6 +377,5 @@ def wait_for(
         if not told:
             told = True
             ask(role.bundles(role.least))
-            left = round(deadline - waited, 1)
-            sink(Event("waiting", {"what": f"{role.name}s", "missing": missing, "deadline": left}, time=time.time()))
+            sink(WaitingFor(f"{role.name}s", missing, round(deadline - waited, 1)))
         sleep(min(0.5, max(0.05, deadline - waited)))

@@ -12,12 +12,12 @@ from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, SealError
+from seal_ray.events import Sink, TrialAgain, WaveDone
 from seal_ray.fleet.actor_group import ActorGroup, Member, WaveOutcome
 from seal_ray.fleet.actors import Actors
-from seal_ray.fleet.placement import Sink
 from seal_ray.fleet.wave_messages import NOBODYS, Cause, WaveLease
 from seal_ray.fleet.wave_queue import FIRST_WAVE, LONG, QueuedAttempt, Waiting, WaveDuration, split, work_of
-from seal_ray.records import Attempt, Event, Failure, Json, Trial, Version
+from seal_ray.records import Attempt, Failure, Trial, Version
 
 WAVE = 32  # candidates in a lease where the configuration leaves it open
 WAVE_SECONDS = 60.0  # a lease should not take longer: what is lost with a worker stays small
@@ -203,7 +203,7 @@ class Pool:
         for trial in trials:
             entry = self._entries.get(trial.candidate)
             if entry is None:
-                self._tell("trial_again", candidate=trial.candidate, worker=worker)
+                self._sink(TrialAgain(trial.candidate, worker))
             elif trial.failure and trial.failure.kind == "out_of_memory":
                 self._strike(entry, "out_of_memory", trial.failure.message)
             elif trial.failure and trial.failure.blame == "infra":
@@ -256,17 +256,15 @@ class Pool:
     def _tell_wave(self, running: Running, outcome: WaveOutcome) -> None:
         member = self._group.members.get(outcome.member)
         alive = self._clock() - member.born if member else 0.0
-        self._tell(
-            "wave",
-            lease=running.id,
-            worker=outcome.member,
-            node=member.node if member else "",
-            candidates=len(running.entries),
-            steps=max(e.attempt.steps for e in running.entries),
-            started=round(time.time() - outcome.seconds, 3),
-            seconds=round(outcome.seconds, 3),
-            occupied=round(member.busy / alive, 4) if member and alive > 0 else 0.0,
+        self._sink(
+            WaveDone(
+                lease=running.id,
+                worker=outcome.member,
+                node=member.node if member else "",
+                candidates=len(running.entries),
+                steps=max(e.attempt.steps for e in running.entries),
+                started=round(time.time() - outcome.seconds, 3),
+                seconds=round(outcome.seconds, 3),
+                occupied=round(member.busy / alive, 4) if member and alive > 0 else 0.0,
+            )
         )
-
-    def _tell(self, kind: str, **data: Json) -> None:
-        self._sink(Event(kind, data, time=time.time()))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from seal_ray.errors import InfraError
+from seal_ray.events import LeaseChanged, RoleName, Sink
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import wait_until
-from seal_ray.fleet.placement import Placement, Role, RoleName, Sink, how_many, say_nodes
-from seal_ray.records import Event
+from seal_ray.fleet.placement import Placement, Role, how_many, say_nodes
 
 MARK = "SEAL_RAY_LEASE"
 FORCE_AFTER = 5.0  # seconds that processes of a dead actor get to end by themselves
@@ -104,7 +104,7 @@ class Leases:
             self._groups[name], self._group = self._group, None
         if len(self._held[role]) == 1:
             wants = self.placement.role(role)
-            self._tell("lease", role=role, count=wants.count, resources=wants.say(wants.count), state="acquired")
+            self._acquired(role, wants.count)
 
     def placed(self, role: RoleName, name: str, node: str) -> None:
         held = self._held[role].get(name)
@@ -127,8 +127,7 @@ class Leases:
 
     def begin_training(self, count: int) -> None:
         self._held["trainer"] = {str(i): Held(None, self._clock(), "trainer") for i in range(count)}
-        wants = self.placement.trainer
-        self._tell("lease", role="trainer", count=count, resources=wants.say(count), state="acquired")
+        self._acquired("trainer", count)
 
     def end_training(self) -> None:
         if not self._held["trainer"]:
@@ -136,7 +135,7 @@ class Leases:
         for name in list(self._held["trainer"]):
             self.drop("trainer", name)
         self._killed["trainer"].clear()
-        self._tell("lease", role="trainer", count=0, resources="", state="released")
+        self._sink(LeaseChanged("trainer", "released", 0))
 
     def gpu_hours(self) -> float:
         now = self._clock()
@@ -169,7 +168,7 @@ class Leases:
             self._prove_gone(role, deadline)
             self._killed[role] = []
             self._nodes[role].clear()
-            self._tell("lease", role=role, count=0, resources="", state="released")
+            self._sink(LeaseChanged(role, "released", 0))
 
     def _prove_gone(self, role: RoleName, deadline: float) -> None:
         """Search the nodes for processes with the lease's mark, and end those that outlived their actor."""
@@ -210,8 +209,9 @@ class Leases:
         self.release("sampler", "worker", deadline=deadline)
         self.end_training()
 
-    def _tell(self, kind: str, **data: Any) -> None:
-        self._sink(Event(kind, data, time=time.time()))
+    def _acquired(self, role: RoleName, count: int) -> None:
+        wants = self.placement.role(role)
+        self._sink(LeaseChanged(role, "acquired", count, wants.say(count), wants.gpus))
 
 
 def _still(actors: list[Any], alive: list[str]) -> bool:

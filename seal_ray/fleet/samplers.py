@@ -7,10 +7,11 @@ from typing import Any
 
 from seal_ray.config import ModelSection, PlacementSection, StorageSection
 from seal_ray.errors import ConfigError, InfraError
+from seal_ray.events import Sink
 from seal_ray.fleet.actor_group import ActorGroup, WaveOutcome
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import Actors
-from seal_ray.fleet.placement import Placement, Sink
+from seal_ray.fleet.placement import Placement
 from seal_ray.fleet.weights import Shared, materialise
 from seal_ray.fleet.worker import answering_class, sign, stacks
 from seal_ray.records import Edit, Version

@@ -11,6 +11,7 @@ from typing import Any
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, DataError, InfraError
+from seal_ray.events import RoundStarted
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops.exploration import Plan, explore
@@ -74,7 +75,7 @@ def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...]) ->
     part.put("arm.json", {"arm": arm})
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
     edits = 0 if kind in {"none", "context"} else session.config.sampling.edits
-    session.say("round_started", tasks=len(tasks), version=version.number, edits=edits)
+    session.tell(RoundStarted(len(tasks), version.number, edits))
     given = None
     if kind == "file":
         given = _from_file(session, rest, tasks, version)

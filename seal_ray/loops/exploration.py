@@ -15,18 +15,29 @@ from typing import Any, Protocol
 
 from seal_ray import models
 from seal_ray.domains.base import Rejected
+from seal_ray.events import (
+    EditsSampled,
+    Event,
+    Graded,
+    RepeatsAsked,
+    RoundResumed,
+    TrialAgain,
+    TrialDone,
+    TrialFailed,
+    Warned,
+)
 from seal_ray.grading.diversity import similarity
 from seal_ray.grading.measure import RUBRIC
+from seal_ray.loops.phases import Phases
 from seal_ray.loops.session import Session
+from seal_ray.loops.spending import JudgeUse
 from seal_ray.records import (
     Ask,
     Attempt,
     Candidate,
     Edit,
-    Event,
     Example,
     Failure,
-    Json,
     Recipe,
     Repeats,
     Task,
@@ -79,6 +90,8 @@ class Exploration:
         self.plan, self.ledger, self.config = plan, part, session.config
         self.domain, self.tokenizer, self.grader = session.domain, session.tokenizer, session.grader
         self._sink, self._graders = session.tell, session.graders
+        self._judging = JudgeUse(getattr(session.grader, "usage", None))
+        self._rating = JudgeUse(session.rubric.usage if session.rubric else None)
         self.edits: dict[str, list[Edit]] = {}
         self.candidates: dict[str, Candidate] = {}
         self.trials: dict[str, Trial] = {}
@@ -88,7 +101,7 @@ class Exploration:
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
         self._answering = self.config.answering.identity()
-        self._grading: dict[Future[Sequence[Verdict]], Trial] = {}
+        self._grading: dict[Future[tuple[list[Verdict], float]], Trial] = {}
         # an edit's repeats share its examples, and a task's candidates its questions
         self._training = lru_cache(512)(self._make_training)
         self._asks = lru_cache(128)(self._make_asks)
@@ -114,12 +127,8 @@ class Exploration:
             self._repeat(request)
         known = sum(c in self.trials for c in self.candidates)
         if self.edits and self.plan.given is None:
-            self._tell(
-                "round_resumed",
-                edits=sum(map(len, self.edits.values())),
-                trials=known,
-                verdicts=sum(map(len, self.verdicts.values())),
-            )
+            edits, verdicts = (sum(map(len, of.values())) for of in (self.edits, self.verdicts))
+            self._tell(RoundResumed(edits, known, verdicts))
 
     # sampling
 
@@ -159,18 +168,13 @@ class Exploration:
             for edit in raw:
                 parsed.append(self._parse(task, edit, parsed))
             if any(e.failure and e.failure.blame == "infra" for e in parsed):
-                self._tell("warning", message=f"task {task_id}: edits were lost and will be sampled again on resume")
+                self._tell(Warned(f"task {task_id}: edits were lost and will be sampled again on resume"))
                 continue
             for edit in parsed:
                 self.ledger.append("edits", edit)
             self._arrived(task, parsed)
-            self._tell(
-                "sampled",
-                task=task_id,
-                edits=len(parsed),
-                failed=sum(e.failure is not None for e in parsed),
-                tokens=sum(len(e.ids) for e in parsed),
-            )
+            failed, tokens = sum(e.failure is not None for e in parsed), sum(len(e.ids) for e in parsed)
+            self._tell(EditsSampled(task_id, len(parsed), failed, tokens))
 
     def _parse(self, task: Task, edit: Edit, earlier: Sequence[Edit]) -> Edit:
         if edit.failure:
@@ -257,9 +261,7 @@ class Exploration:
             self.ledger.append("repeats", request)
         self.ledger.flush()
         for request in requests:
-            self._tell(
-                "repeats", task=request.task, edits=len(request.edits), repeats=request.repeats, reason=request.reason
-            )
+            self._tell(RepeatsAsked(request.task, len(request.edits), request.repeats, request.reason))
             self._repeat(request)
 
     def asked(self) -> list[Repeats]:
@@ -303,32 +305,29 @@ class Exploration:
         self._running.discard(trial.candidate)
         candidate = self.candidates[trial.candidate]
         if trial.candidate in self.trials:
-            self._tell("trial_again", candidate=trial.candidate, worker=trial.worker)
+            self._tell(TrialAgain(trial.candidate, trial.worker))
             return
         self.trials[trial.candidate] = trial
         if not trial.failure or trial.failure.blame == "data":
             self.ledger.append("trials", trial)
         if trial.failure:
+            failure = trial.failure
             self._tell(
-                "trial_failed",
-                candidate=trial.candidate,
-                task=trial.task,
-                kind=trial.failure.kind,
-                message=trial.failure.message,
-                blame=trial.failure.blame,
+                TrialFailed(trial.candidate, trial.task, candidate.kind, failure.kind, failure.message, failure.blame)
             )
             return
         tokens = sum(g.tokens for g in trial.likelihoods)
         self._tell(
-            "trial",
-            candidate=trial.candidate,
-            task=trial.task,
-            kind=candidate.kind,
-            slot=candidate.slot,
-            repeat=candidate.repeat,
-            seconds=trial.cost.seconds,
-            worker=trial.worker,
-            likelihood=sum(g.logprob for g in trial.likelihoods) / tokens if tokens else None,
+            TrialDone(
+                candidate=trial.candidate,
+                task=trial.task,
+                arm=candidate.kind,
+                slot=candidate.slot,
+                repeat=candidate.repeat,
+                seconds=trial.cost.seconds,
+                worker=trial.worker,
+                likelihood=sum(g.logprob for g in trial.likelihoods) / tokens if tokens else None,
+            )
         )
         self._grade(trial)
 
@@ -338,31 +337,42 @@ class Exploration:
 
     def _grade(self, trial: Trial) -> None:
         task = self._tasks[trial.task]
-        future = self._graders.submit(self.domain.verdicts, task, trial.candidate, trial.answers, self.grader)
-        self._grading[future] = trial
+        self._grading[self._graders.submit(self._verdicts_of, task, trial)] = trial
+
+    def _verdicts_of(self, task: Task, trial: Trial) -> tuple[list[Verdict], float]:
+        """In a thread of the graders: the verdicts, and the seconds that they took."""
+        began = time.monotonic()
+        verdicts = list(self.domain.verdicts(task, trial.candidate, trial.answers, self.grader))
+        return verdicts, time.monotonic() - began
 
     def collect_verdicts(self) -> int:
         """Record the verdicts that are there. One that could not be had is not recorded, so that it is asked again."""
         done = [f for f in self._grading if f.done()]
         for future in done:
             trial = self._grading.pop(future)
-            verdicts = list(future.result())
+            verdicts, seconds = future.result()
             self.verdicts[trial.candidate] = verdicts
             lost = [v for v in verdicts if v.failure and v.failure.blame == "infra"]
             if not lost:
                 for verdict in verdicts:
                     self.ledger.append("verdicts", verdict)
-            self._tell("graded", grader=self.grader.name, verdicts=len(verdicts), failed=len(lost))
+            self._tell_graded(self.grader.name, len(verdicts), len(lost), seconds, self._judging)
         return len(done)
 
-    def rated(self, verdicts: Sequence[Verdict]) -> None:
+    def rated(self, verdicts: Sequence[Verdict], seconds: float) -> None:
         """Verdicts on edits themselves. One that could not be had is not recorded, so that it is asked again."""
         for verdict in verdicts:
             self.verdicts.setdefault(verdict.candidate, []).append(verdict)
             if not (verdict.failure and verdict.failure.blame == "infra"):
                 self.ledger.append("verdicts", verdict)
         failed = sum(v.failure is not None for v in verdicts)
-        self._tell("graded", grader=RUBRIC, verdicts=len(verdicts), failed=failed)
+        self._tell_graded(RUBRIC, len(verdicts), failed, seconds, self._rating)
+
+    def _tell_graded(self, grader: str, verdicts: int, failed: int, seconds: float, use: JudgeUse) -> None:
+        spent = use.since()
+        self._tell(
+            Graded(grader, verdicts, failed, round(seconds, 3), spent.calls, spent.cached, round(spent.dollars, 6))
+        )
 
     @property
     def unrated(self) -> list[Edit]:
@@ -374,6 +384,15 @@ class Exploration:
     @property
     def sampled(self) -> bool:
         return all(t.id in self.edits for t in self.plan.tasks)
+
+    @property
+    def trying(self) -> bool:
+        """Whether candidates are with the workers."""
+        return bool(self._running)
+
+    @property
+    def grading(self) -> bool:
+        return bool(self._grading)
 
     @property
     def queued(self) -> int:
@@ -395,8 +414,8 @@ class Exploration:
         whole = [c for c in could if c in self.verdicts and not any(v.failure for v in self.verdicts[c])]
         return len(whole) / max(1, len(could) + missing)
 
-    def _tell(self, event: str, /, **data: Json) -> None:
-        self._sink(Event(event, data, self.ledger.number))
+    def _tell(self, event: Event) -> None:
+        self._sink(dataclasses.replace(event, round=self.ledger.number))
 
 
 def explore(session: Session, part: RoundLedger, plan: Plan) -> Exploration:
@@ -410,23 +429,21 @@ def carry_on(session: Session, exploration: Exploration) -> None:
     """Do what is left: sampling beside trying where there is room for both, else one after the other."""
     if exploration.done:
         return
-    began = time.monotonic()
     crew, plan = session.crew, exploration.plan
     version, adapter = plan.version, session.adapter(plan.version)
-    phase = "trials" if exploration.sampled else "sampling"
-    session.say("phase_started", phase=phase, total=len(plan.tasks) * plan.edits)
+    phases = Phases(session.tell)
     if crew.overlap or exploration.sampled:
         samplers = None if exploration.sampled else crew.samplers(version, adapter)
-        drive(exploration, samplers, crew.pool(version, adapter), session.tick)
+        drive(exploration, samplers, crew.pool(version, adapter), session.tick, phases)
     else:
-        drive(exploration, crew.samplers(version, adapter), None, session.tick)
-        drive(exploration, None, crew.pool(version, adapter), session.tick)
+        drive(exploration, crew.samplers(version, adapter), None, session.tick, phases)
+        drive(exploration, None, crew.pool(version, adapter), session.tick, phases)
     session.ledger.flush()
-    for name in dict.fromkeys((phase, "trials", "grading")):
-        session.say("phase_ended", phase=name, seconds=round(time.monotonic() - began, 1))
 
 
-def drive(exploration: Exploration, samplers: Samplers | None, pool: TrialPool | None, tick: Tick) -> None:
+def drive(
+    exploration: Exploration, samplers: Samplers | None, pool: TrialPool | None, tick: Tick, phases: Phases
+) -> None:
     """Sample and try, side by side, until nothing is left that these samplers and this pool can do."""
     waiting = set()
     if samplers:
@@ -447,5 +464,6 @@ def drive(exploration: Exploration, samplers: Samplers | None, pool: TrialPool |
             for trial in pool.poll(0.05):
                 exploration.tried(trial)
         exploration.collect_verdicts()
+        phases.look({"sampling": bool(waiting), "trials": exploration.trying, "grading": exploration.grading})
         if not waiting and (not pool or exploration.done):
             return

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from seal_ray import config_file
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError
+from seal_ray.events import Event
 from seal_ray.policy import versions
-from seal_ray.records import Candidate, Choice, Edit, Event, Json, Task, Trial, Verdict, Version, decode
+from seal_ray.records import Candidate, Choice, Edit, Json, Task, Trial, Verdict, Version, decode
 from seal_ray.redaction import redacted
 from seal_ray.storage.ledger import Ledger, RoundLedger
 

@@ -1,7 +1,10 @@
 """From what was explored to rewards, asking for more repeats while the choice is open and some are left."""
 
+import time
+
 from seal_ray.domains import Teller
 from seal_ray.errors import CoverageError
+from seal_ray.events import RewardsMade, Warned
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.grading.rubric import rate
 from seal_ray.loops.exploration import Exploration, carry_on
@@ -42,7 +45,9 @@ def _rate(session: Session, exploration: Exploration) -> None:
     descriptions = {t.id: teller.describe(t) for t in exploration.plan.tasks}
     while waiting := exploration.unrated[:RATED_AT_ONCE]:
         session.tick()
-        exploration.rated(rate(descriptions, waiting, session.rubric))
+        began = time.monotonic()
+        verdicts = rate(descriptions, waiting, session.rubric)
+        exploration.rated(verdicts, time.monotonic() - began)
     session.ledger.flush()
 
 
@@ -64,13 +69,8 @@ def _computed(session: Session, exploration: Exploration) -> Json:
             f"run.coverage wants {config.run.coverage:.0%}",
             hint=f"`seal-ray status {config.run.uri}` says what failed; the same command tries again",
         )
-    session.say(
-        "rewards",
-        reliability=encode(rewarded.reliability),
-        arms=encode(rewarded.arms),
-        diversity=rewarded.diversity,
-        coverage=coverage,
-    )
+    reliability, arms = encode(rewarded.reliability), encode(rewarded.arms)
+    session.tell(RewardsMade(reliability, arms, rewarded.diversity, coverage))
     for note in rewarded.notes:
-        session.say("warning", message=note)
+        session.tell(Warned(note))
     return encode(rewarded) | {"coverage": coverage}

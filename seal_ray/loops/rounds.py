@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import DataError
+from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import gate_trials
 from seal_ray.loops.exploration import Exploration, Plan, explore
@@ -65,13 +66,7 @@ def run_round(session: Session, number: int) -> bool:
         return False
     current = new if new and decision == "accept" else version
     manifest = part.commit({"version": encode(current), "decision": decision})
-    session.say(
-        "round_committed",
-        manifest=manifest,
-        version=current.number,
-        decision=decision,
-        seconds=round(time.monotonic() - began, 1),
-    )
+    session.tell(RoundCommitted(manifest, current.number, decision, round(time.monotonic() - began, 1)))
     return True
 
 
@@ -89,7 +84,7 @@ def begin(session: Session, part: RoundLedger) -> tuple[tuple[Task, ...], Versio
 
     known = once(part, "tasks.json", decided)
     tasks, version = tuple(decode(Task, t) for t in known["tasks"]), decode(Version, known["version"])
-    session.say("round_started", tasks=len(tasks), version=version.number, edits=session.config.sampling.edits)
+    session.tell(RoundStarted(len(tasks), version.number, session.config.sampling.edits))
     return tasks, version
 
 
@@ -152,7 +147,7 @@ def choose(session: Session, part: RoundLedger, exploration: Exploration, reward
 
     known = once(part, "selection.json", selected)
     choices, abstained = [decode(Choice, c) for c in known["choices"]], known["abstained"]
-    session.say("selected", choices=len(choices), abstained=len(abstained), reasons=abstained, kept=known["kept"])
+    session.tell(EditsSelected(len(choices), len(abstained), abstained, known["kept"]))
     return lessons(choices, {e.id: e for edits in exploration.edits.values() for e in edits})
 
 
@@ -168,7 +163,7 @@ def learn(session: Session, part: RoundLedger, version: Version, chosen: Sequenc
 def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequence[Lesson]) -> Json:
     """The new version, its files in the ledger, and what it was trained on; or why there is none."""
     if not chosen:
-        session.say("warning", message="no edit was chosen: the version stays, the round has no update")
+        session.tell(Warned("no edit was chosen: the version stays, the round has no update"))
         return {"version": None, "reason": "no edit was chosen"}
     session.tick()
     with session.phase("update"):
@@ -176,21 +171,14 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
         try:
             result = update(job, sink=session.tell)
         except DataError as error:  # what was to be learned is at fault: the round goes on without an update
-            session.say("warning", message=f"the update failed, the version stays: {error}")
+            session.tell(Warned(f"the update failed, the version stays: {error}"))
             return {"version": None, "reason": str(error)}
         finally:
             session.crew.release("trainer")
     new = versions.make(version, result, part.number)
     part.put_dir("version", result.folder)
-    session.say(
-        "update",
-        version=new.number,
-        steps=result.steps,
-        loss=result.losses[-1],
-        seconds=round(result.seconds, 1),
-        kl=result.kl,
-        entropy=result.entropy,
-    )
+    last, seconds = result.losses[-1], round(result.seconds, 1)
+    session.tell(UpdateDone(new.number, result.steps, last, seconds, result.kl, result.entropy))
     return versions.told(result) | {
         "version": encode(new),
         "edits": [{"edit": lesson.edit, "task": lesson.task, "weight": lesson.weight} for lesson in chosen],
@@ -232,5 +220,5 @@ def pass_gate(session: Session, part: RoundLedger, version: Version, new: Versio
     known = once(part, "gate.json", compared)
     said = part.get("decision.json") if known["decision"] == "hold" else None
     decision = said["decision"] if said else known["decision"]
-    session.say("gate", decision=decision, figures=known["figures"], reasons=known["reasons"])
+    session.tell(GateDecided(decision, known["figures"], tuple(known["reasons"])))
     return decision

@@ -24,7 +24,6 @@ its first use, so that a run in which nothing is left to do needs no cluster.
 """
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import socket
@@ -40,17 +39,17 @@ from seal_ray import grading, models, observe
 from seal_ray.config import Config
 from seal_ray.domains import configured
 from seal_ray.errors import ConfigError, InfraError, Interrupted
+from seal_ray.events import Event, Phase, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Sink, Warned
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.node_survey import check_nodes
 from seal_ray.loops import resuming
 from seal_ray.loops.spending import Spending
 from seal_ray.policy import versions
-from seal_ray.records import Event, Json, Version, encode
+from seal_ray.records import Json, Version, encode
 from seal_ray.redaction import redacted
 from seal_ray.software import lacking, software
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
-Sink = Callable[[Event], None]
 Hire = Callable[[Config, str, Sink], Crew]
 
 
@@ -111,7 +110,7 @@ class Session:
             asking = config.grading.grader in {"judge", "cascade"}
             self.graders = ThreadPoolExecutor(8 if asking else 1, thread_name_prefix="grading")
             undo.callback(self.graders.shutdown, wait=False, cancel_futures=True)
-            self.ledger = Ledger(config.run.uri, config.storage)
+            self.ledger = Ledger(config.run.uri, config.storage, sink=self.tell)
             undo.callback(self._close_ledger)
             on_stop(self.hand_over)
             self.resumed = resuming.is_there(self.ledger, config)
@@ -138,9 +137,9 @@ class Session:
 
     def _announce(self) -> None:
         run = self.config.run
-        self.say("run_started", uri=run.uri, seed=run.seed, rounds=run.rounds, epoch=self.epoch, resumed=self.resumed)
+        self.tell(RunStarted(run.uri, run.seed, run.rounds, self.epoch, self.resumed))
         for warning in getattr(self.domain, "warnings", ()):
-            self.say("warning", message=warning)
+            self.tell(Warned(warning))
 
     # what a loop asks of it
 
@@ -189,23 +188,20 @@ class Session:
 
     def tell(self, event: Event) -> None:
         """To the ledger and to all who listen."""
-        data = redacted(event.data)
-        event = dataclasses.replace(event, data=data, round=event.round or self._label, time=event.time or time.time())
+        own = redacted(vars(event)) | {"round": event.round or self._label, "time": event.time or time.time()}
+        event = type(event)(**own)
+        self.ledger.events(event)  # outside of the lock: the store tells of its retries while it holds its own
         with self._telling:
-            self.ledger.events(event)
             for listener in self._listeners:
                 listener(event)
 
-    def say(self, kind: str, /, **data: Json) -> None:
-        self.tell(Event(kind, data))
-
     @contextlib.contextmanager
-    def phase(self, name: str, total: int = 0) -> Iterator[None]:
+    def phase(self, name: Phase, total: int = 0) -> Iterator[None]:
         """Say that a phase begins and, unless it fails, how long it took."""
         began = time.monotonic()
-        self.say("phase_started", phase=name, total=total)
+        self.tell(PhaseStarted(name, total))
         yield
-        self.say("phase_ended", phase=name, seconds=round(time.monotonic() - began, 1))
+        self.tell(PhaseEnded(name, round(time.monotonic() - began, 1)))
 
     # the end
 
@@ -217,11 +213,11 @@ class Session:
     ) -> None:
         try:
             if isinstance(error, Exception):
-                self.say("run_ended", outcome=type(error).__name__, reason=str(error), seconds=self.seconds)
+                self.tell(RunEnded(type(error).__name__, str(error), self.seconds))
             if self._crew:
                 self._crew.release("sampler", "worker")
             if error is None:
-                self.say("run_ended", outcome=self.outcome, seconds=self.seconds)
+                self.tell(RunEnded(self.outcome, seconds=self.seconds))
         finally:
             self._undo.close()
 

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import fields, replace
 
 from seal_ray.config import Budget
 from seal_ray.errors import BudgetSpent
-from seal_ray.records import Event
+from seal_ray.events import BudgetReached, Sink
+from seal_ray.grading.endpoint import Usage
 
 Meter = Callable[[], float]
 
@@ -21,13 +23,26 @@ class Spending:
         """On the wall, since this was made."""
         return (time.monotonic() - self._began) / 3600
 
-    def check(self, tell: Callable[[Event], None]) -> None:
+    def check(self, tell: Sink) -> None:
         """Raise where something is spent. A meter without a limit is not read."""
         for name, meter in self._meters.items():
             limit = getattr(self._limits, name)
             if limit and (amount := meter()) >= limit:
-                tell(Event("budget", {"spent": {name: amount}, "limit": limit}))
+                tell(BudgetReached({name: amount}, limit))
                 raise BudgetSpent(
                     f"run.budget.{name}: {limit:g} is spent; everything found is kept",
                     hint="raise it to go on where this stopped",
                 )
+
+
+class JudgeUse:
+    """What a judge was used for since this was last asked. Without a judge that is nothing."""
+
+    def __init__(self, usage: Usage | None) -> None:
+        self._usage = usage or Usage()
+        self._told = replace(self._usage)
+
+    def since(self) -> Usage:
+        now, told = replace(self._usage), self._told
+        self._told = now
+        return Usage(**{f.name: getattr(now, f.name) - getattr(told, f.name) for f in fields(Usage)})

@@ -1,12 +1,29 @@
 """The run's figures for Prometheus, through Ray's own metrics endpoint. The only file that knows `ray.util.metrics`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from seal_ray.config import Config
+from seal_ray.events import (
+    EditsSampled,
+    EditsSelected,
+    Event,
+    GateDecided,
+    Graded,
+    PhaseEnded,
+    RewardsMade,
+    RoundCommitted,
+    StoreRetried,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    Warned,
+    WaveDone,
+)
 from seal_ray.observe.scalars import flat
 from seal_ray.observe.tally import Tally
-from seal_ray.records import Event
+from seal_ray.records import Json
 
 
 @dataclass(frozen=True)
@@ -24,9 +41,11 @@ METRICS = (
     Metric("seal_trial_seconds", "histogram", "seconds of a trial, its share of the wave", ("kind",)),
     Metric("seal_edits_total", "counter", "edits by outcome", ("outcome",)),
     Metric("seal_verdicts_total", "counter", "verdicts by grader and outcome", ("grader", "outcome")),
+    Metric("seal_judge_calls_total", "counter", "requests to the judge, further attempts included", ("grader",)),
+    Metric("seal_judge_dollars_total", "counter", "dollars spent on the judge", ("grader",)),
     Metric("seal_phase_seconds_total", "counter", "seconds spent in a phase", ("phase",)),
     Metric("seal_busy_seconds_total", "counter", "seconds that a worker trained or answered", ("worker",)),
-    Metric("seal_occupied_share", "gauge", "share of the last wave's seats that did work", ("worker",)),
+    Metric("seal_occupied_share", "gauge", "share of its life that a worker was at work", ("worker",)),
     Metric("seal_queue", "gauge", "candidates of the round without a trial"),
     Metric("seal_workers", "gauge", "workers alive"),
     Metric("seal_round", "gauge", "the round that is on"),
@@ -36,7 +55,9 @@ METRICS = (
     Metric("seal_coverage", "gauge", "share of the candidates with a verdict"),
     Metric("seal_gate_accepted", "gauge", "1 if the gate took the last version, else 0"),
     Metric("seal_update_loss", "gauge", "loss of the policy update"),
-    Metric("seal_storage_retries_total", "counter", "operations on the run's store that were tried again"),
+    Metric(
+        "seal_storage_retries_total", "counter", "operations on the run's store that were tried again", ("operation",)
+    ),
     Metric("seal_warnings_total", "counter", "warnings"),
     Metric("seal_waiting", "gauge", "1 while the run waits for something that is missing"),
     Metric("seal_last_event_seconds", "gauge", "when the last event came in, in seconds since 1970"),
@@ -60,7 +81,7 @@ class RayMetrics:
         self._tally.take(event)
         if ray.is_initialized():
             self._made = self._made or self._make()
-            self._tell(event, dict(event.data))
+            self._tell(event)
 
     def close(self) -> None:
         """Nothing to do: Ray sends what is left with its next report."""
@@ -86,63 +107,57 @@ class RayMetrics:
     def _set(self, name: str, value: float, **tags: str) -> None:
         self._made[name].set(value, tags)
 
-    def _tell(self, event: Event, data: dict[str, Any]) -> None:
+    def _tell(self, event: Event) -> None:
         tally = self._tally
         self._set("seal_last_event_seconds", event.time)
         self._set("seal_round", tally.round)
         self._set("seal_queue", tally.queue)
         self._set("seal_workers", tally.alive)
         self._set("seal_waiting", bool(tally.waiting))
-        match event.kind:
-            case "trial":
-                kind = str(data.get("kind"))
-                self._count("seal_trials_total", kind=kind, outcome="ok")
-                self._made["seal_trial_seconds"].observe(float(data.get("seconds") or 0), {"kind": kind})
-            case "trial_failed":
-                outcome = str(data.get("kind", data.get("failure", "unknown")))
-                self._count("seal_trials_total", kind=str(data.get("arm", "edit")), outcome=outcome)
-            case "sampled":
-                failed = int(data.get("failed") or 0)
-                self._count("seal_edits_total", int(data.get("edits") or 0) - failed, outcome="ok")
-                self._count("seal_edits_total", failed, outcome="failed")
-            case "graded":
-                failed, grader = int(data.get("failed") or 0), str(data.get("grader"))
-                self._count("seal_verdicts_total", int(data.get("verdicts") or 0) - failed, grader=grader, outcome="ok")
-                self._count("seal_verdicts_total", failed, grader=grader, outcome="failed")
-            case "phase_ended":
-                self._count("seal_phase_seconds_total", float(data.get("seconds") or 0), phase=str(data.get("phase")))
-            case "wave":
-                worker = str(data.get("worker"))
-                self._count("seal_busy_seconds_total", float(data.get("seconds") or 0), worker=worker)
-                if data.get("occupied") is not None:
-                    self._set("seal_occupied_share", float(data["occupied"]), worker=worker)
-            case "rewards":
-                self._figures(data)
-            case "selected":
-                for measure, value in flat(data.get("kept") or {}):
-                    if not measure.endswith("_error"):
-                        self._set("seal_arm", value, arm="kept", measure=measure)
-            case "gate":
-                self._set("seal_gate_accepted", data.get("decision") == "accept")
-            case "round_committed":
+        match event:
+            case TrialDone():
+                self._count("seal_trials_total", kind=event.arm, outcome="ok")
+                self._made["seal_trial_seconds"].observe(event.seconds, {"kind": event.arm})
+            case TrialFailed():
+                self._count("seal_trials_total", kind=event.arm or "unknown", outcome=event.failure)
+            case EditsSampled():
+                self._count("seal_edits_total", event.edits - event.failed, outcome="ok")
+                self._count("seal_edits_total", event.failed, outcome="failed")
+            case Graded():
+                grader = event.grader
+                self._count("seal_verdicts_total", event.verdicts - event.failed, grader=grader, outcome="ok")
+                self._count("seal_verdicts_total", event.failed, grader=grader, outcome="failed")
+                self._count("seal_judge_calls_total", event.calls, grader=grader)
+                self._count("seal_judge_dollars_total", event.cost, grader=grader)
+            case PhaseEnded():
+                self._count("seal_phase_seconds_total", event.seconds, phase=event.phase)
+            case WaveDone():
+                self._count("seal_busy_seconds_total", event.seconds, worker=event.worker)
+                self._set("seal_occupied_share", event.occupied, worker=event.worker)
+            case RewardsMade():
+                self._figures(event)
+            case EditsSelected():
+                self._arm("kept", event.kept or {})
+            case GateDecided():
+                self._set("seal_gate_accepted", event.decision == "accept")
+            case RoundCommitted():
                 self._set("seal_rounds_committed", event.round)
-            case "update_step":
-                if isinstance(data.get("loss"), (int, float)):
-                    self._set("seal_update_loss", data["loss"])
-            case "storage":
-                self._count("seal_storage_retries_total")
-            case "warning":
+            case UpdateStep():
+                self._set("seal_update_loss", event.loss)
+            case StoreRetried():
+                self._count("seal_storage_retries_total", operation=event.operation)
+            case Warned():
                 self._count("seal_warnings_total")
 
-    def _figures(self, data: dict[str, Any]) -> None:
-        for arm, measures in (data.get("arms") or {}).items():
-            for measure, value in flat(measures or {}):
-                if not measure.endswith("_error"):
-                    self._set("seal_arm", value, arm=arm, measure=measure)
-        reliability = data.get("reliability")
-        named = reliability if isinstance(reliability, dict) else {"reward": reliability}
-        for measure, value in named.items():
-            if isinstance(value, (int, float)):
-                self._set("seal_reliability", value, measure=str(measure))
-        if isinstance(data.get("coverage"), (int, float)):
-            self._set("seal_coverage", data["coverage"])
+    def _figures(self, event: RewardsMade) -> None:
+        for arm, measures in event.arms.items():
+            self._arm(arm, measures or {})
+        for measure, value in event.reliability.items():
+            if value is not None:
+                self._set("seal_reliability", value, measure=measure)
+        self._set("seal_coverage", event.coverage)
+
+    def _arm(self, arm: str, measures: Mapping[str, Json]) -> None:
+        for measure, value in flat(measures):
+            if not measure.endswith("_error"):
+                self._set("seal_arm", value, arm=arm, measure=measure)

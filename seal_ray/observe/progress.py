@@ -4,14 +4,38 @@ import json
 from typing import Any, TextIO
 
 from seal_ray.config import Config
-from seal_ray.observe.sinks import Sink
+from seal_ray.events import (
+    ActorChanged,
+    EditsSampled,
+    EditsSelected,
+    Event,
+    GateDecided,
+    Graded,
+    PhaseEnded,
+    RewardsMade,
+    RoundCommitted,
+    RoundResumed,
+    RoundStarted,
+    RunEnded,
+    RunStarted,
+    StoreRetried,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    WaitingFor,
+    Warned,
+    encode_event,
+)
+from seal_ray.observe.arms import TITLES
+from seal_ray.observe.sinks import Observer
 from seal_ray.observe.tally import PHASES, Count, Tally
-from seal_ray.records import Event, encode
+from seal_ray.text import one_line
 
 LINE_EVERY = 15.0  # seconds between two lines of counts in a log file
+COUNTED = (EditsSampled, TrialDone, TrialFailed, Graded, UpdateStep)
 
 
-def build(mode: str, config: Config, stream: TextIO) -> Sink:
+def build(mode: str, config: Config, stream: TextIO) -> Observer:
     """The display for this mode; `auto` is bars on a terminal and lines elsewhere."""
     if mode == "auto":
         mode = "rich" if stream.isatty() else "plain"
@@ -37,7 +61,7 @@ class JsonLines:
         self._stream = stream
 
     def __call__(self, event: Event) -> None:
-        self._stream.write(json.dumps(encode(event), ensure_ascii=False) + "\n")
+        self._stream.write(json.dumps(encode_event(event), ensure_ascii=False) + "\n")
         self._stream.flush()
 
     def close(self) -> None: ...
@@ -54,14 +78,9 @@ class Lines:
         line = told(event)
         if line:
             self._say(event, line)
-        elif event.kind in {"sampled", "trial", "trial_failed", "graded", "update_step", "phase_progress"}:
-            if event.time - self._last >= LINE_EVERY:
-                self._say(event, counts_line(self._tally))
-        elif event.kind == "phase_ended":
-            self._say(
-                event, f"{event.data.get('phase')} took {_time(event.data.get('seconds'))}; {counts_line(self._tally)}"
-            )
-        elif event.kind == "rewards":
+        elif isinstance(event, COUNTED) and event.time - self._last >= LINE_EVERY:
+            self._say(event, counts_line(self._tally))
+        elif isinstance(event, RewardsMade):
             self._say(event, " | ".join(f"{name} {value}" for name, value in means(self._tally)))
 
     def _say(self, event: Event, line: str) -> None:
@@ -94,7 +113,7 @@ class Bars:
         if line:
             from rich.text import Text
 
-            self._console.print(Text(one_line(line), style="yellow" if event.kind == "warning" else ""))
+            self._console.print(Text(one_line(line), style="yellow" if isinstance(event, Warned) else ""))
 
     def close(self) -> None:
         if self._started:
@@ -138,36 +157,35 @@ class Bars:
 
 def told(event: Event) -> str:
     """The line for an event that is worth one of its own; empty for the rest."""
-    data = event.data
-    match event.kind:
-        case "run_started":
-            how = "goes on" if data.get("resumed") else "begins"
-            return f"run {data.get('uri')} {how}: {data.get('rounds')} rounds, seed {data.get('seed')}"
-        case "run_ended":
-            reason = f" ({data['reason']})" if data.get("reason") else ""
-            return f"run ended: {data.get('outcome')}{reason} after {_time(data.get('seconds'))}"
-        case "round_started":
-            return f"round {event.round}: {data.get('tasks')} tasks, version {data.get('version')}"
-        case "round_resumed":
-            return (
-                f"round {event.round} goes on with {data.get('edits')} edits, "
-                f"{data.get('trials')} trials, {data.get('verdicts')} verdicts"
-            )
-        case "selected":
-            return f"round {event.round}: {data.get('choices')} edits kept, {data.get('abstained')} tasks without one"
-        case "gate":
-            return f"gate: {data.get('decision')} {'; '.join(map(str, data.get('reasons') or []))}".rstrip()
-        case "round_committed":
-            return f"round {event.round} committed: version {data.get('version')}, {_time(data.get('seconds'))}"
-        case "worker" if data.get("state") in {"gone", "dead", "lost", "left", "quarantined"}:
-            return f"worker {data.get('worker')} on {data.get('node')}: {data.get('state')} {data.get('reason') or ''}"
-        case "waiting":
-            return f"waiting for {data.get('for', data.get('what', ''))}: {data.get('missing', '')}"
-        case "storage":
-            what = f"{data.get('operation')} {data.get('uri')}"
-            return f"storage: {what}, attempt {data.get('attempt')}: {data.get('error')}"
-        case "warning":
-            return f"warning: {data.get('message')}"
+    match event:
+        case RunStarted():
+            how = "goes on" if event.resumed else "begins"
+            return f"run {event.uri} {how}: {event.rounds} rounds, seed {event.seed}"
+        case RunEnded():
+            reason = f" ({event.reason})" if event.reason else ""
+            return f"run ended: {event.outcome}{reason} after {_time(event.seconds)}"
+        case RoundStarted():
+            return f"round {event.round}: {event.tasks} tasks, version {event.version}"
+        case RoundResumed():
+            known = f"{event.edits} edits, {event.trials} trials, {event.verdicts} verdicts"
+            return f"round {event.round} goes on with {known}"
+        case PhaseEnded():
+            return f"{event.phase} took {_time(event.seconds)}"
+        case EditsSelected():
+            return f"round {event.round}: {event.choices} edits kept, {event.abstained} tasks without one"
+        case GateDecided():
+            return f"gate: {event.decision}; {'; '.join(event.reasons)}"
+        case RoundCommitted():
+            return f"round {event.round} committed: version {event.version}, {_time(event.seconds)}"
+        case ActorChanged() if event.state == "dead":
+            return f"{event.worker}{f' on {event.node}' if event.node else ''} was lost: {event.reason}"
+        case WaitingFor():
+            return f"waiting for {event.what}: {event.missing}"
+        case StoreRetried():
+            what = f"storage: {event.operation} {event.uri}, attempt {event.attempt}: {event.error}"
+            return f"{what}; tried again for another {_time(event.left)}" if event.left else what
+        case Warned():
+            return f"warning: {event.message}"
     return ""
 
 
@@ -187,30 +205,21 @@ def counts_line(tally: Tally) -> str:
 
 def means(tally: Tally) -> list[tuple[str, str]]:
     """Base, context alone, mean edit, kept edit: the round's rewards once they are there, else running means."""
-    names = {"base": "base", "context": "context alone", "edit": "mean edit", "kept": "kept edit"}
-    found = []
-    for arm, name in names.items():
-        got = tally.arms.get(arm) or {}
-        texts = (
-            [_measure(m, got[m]) for m in ("accuracy", "likelihood") if got.get(m)] if tally.kept is not None else []
-        )
-        running = tally.likelihood.get(name)
+    shown = []
+    for arm, title in TITLES.items():
+        made = tally.arms.get(arm) or {} if tally.kept is not None else {}
+        texts = [_measure(m, made[m]) for m in ("accuracy", "likelihood") if made.get(m)]
+        running = tally.likelihood.get(arm)
         if not texts and running and running.value is not None:
             texts = [f"{running.value:.3f}"]
         if texts:
-            found.append((name, " ".join(texts)))
-    return found
+            shown.append((title, " ".join(texts)))
+    return shown
 
 
 def _measure(name: str, estimate: dict[str, float]) -> str:
     form = "{:.1%}" if name == "accuracy" else "{:.3f}"
     return form.format(estimate["mean"]) + "±" + form.format(estimate["error"])
-
-
-def one_line(text: str, limit: int = 400) -> str:
-    """A text that can't break a log: no control characters, no endless lines."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def _open(count: Count) -> bool:

@@ -3,10 +3,18 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from seal_ray.records import Event, Json
-
-# events whose numbers belong to a round
-BY_ROUND = {"rewards": "", "selected": "selected/", "update": "update/", "gate": "gate/", "round_committed": "round/"}
+from seal_ray.events import (
+    EditsSelected,
+    Event,
+    GateDecided,
+    PhaseEnded,
+    RewardsMade,
+    RoundCommitted,
+    UpdateDone,
+    UpdateStep,
+    UpdateValidated,
+)
+from seal_ray.records import Json
 
 
 @dataclass(frozen=True)
@@ -19,17 +27,49 @@ class Scalar:
 def scalars(event: Event) -> list[Scalar]:
     """The numbers of an event. Update steps are counted on over the rounds, from what the event itself says, so that
     a resumed run continues the same curve."""
-    data = event.data
-    if event.kind == "update_step":
-        step = max(0, event.round - 1) * int(data.get("steps") or 0) + int(data.get("step") or 0)
-        found = {k: v for k, v in data.items() if k not in {"step", "steps"}}
-        return [Scalar(f"update/{n}", v, step) for n, v in flat(found)]
-    if event.kind == "phase_ended":
-        seconds = float(data.get("seconds") or 0)
-        return [Scalar(f"seconds/{data.get('phase')}", seconds, event.round)]
-    if event.kind in BY_ROUND:
-        return [Scalar(BY_ROUND[event.kind] + n, v, event.round) for n, v in flat(data)]
-    return []
+    step = event.round
+    match event:
+        case UpdateStep():
+            step = max(0, event.round - 1) * event.steps + event.step
+            told: dict[str, Json] = {
+                "update/loss": event.loss,
+                "update/lr": event.lr,
+                "update/grad_norm": event.grad_norm,
+                "update/kl": event.kl,
+                "update/entropy": event.entropy,
+                "update/tokens": event.tokens,
+                "update/seconds": event.seconds,
+            }
+        case UpdateValidated():
+            told = {f"validation/loss_after_{event.epoch}": event.loss}
+        case PhaseEnded():
+            told = {f"seconds/{event.phase}": event.seconds}
+        case RewardsMade():
+            told = {
+                "arms": event.arms,
+                "reliability": event.reliability,
+                "diversity": event.diversity,
+                "coverage": event.coverage,
+            }
+        case EditsSelected():
+            chosen = {"choices": event.choices, "abstained": event.abstained}
+            told = {"selected": chosen, "arms": {"kept": event.kept or {}}}
+        case UpdateDone():
+            told = {
+                "update/version": event.version,
+                "update/steps": event.steps,
+                "update/last_loss": event.loss,
+                "update/whole_seconds": event.seconds,
+                "update/whole_kl": event.kl,
+                "update/whole_entropy": event.entropy,
+            }
+        case GateDecided():
+            told = {"gate": {"accepted": float(event.decision == "accept"), **event.figures}}
+        case RoundCommitted():
+            told = {"round": {"version": event.version, "seconds": event.seconds}}
+        case _:
+            told = {}
+    return [Scalar(name, value, step) for name, value in flat(told)]
 
 
 def flat(data: Mapping[str, Json], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from seal_ray.errors import ConfigError
+from seal_ray.events import Event, RunEnded, UpdateStep, decode_event, encode_event, lift
 from seal_ray.observe.scalars import scalars
-from seal_ray.records import Event, Json, canonical, digest, encode
+from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.redaction import redact
 
 
-class Sink(Protocol):
+class Observer(Protocol):
     """Takes every event, in order. `close` is called once, also after an error."""
 
     def __call__(self, event: Event) -> None: ...
@@ -26,14 +27,14 @@ class Sink(Protocol):
 class Guarded:
     """A sink whose troubles are not the run's: after the first error it is said so once, and it stays silent."""
 
-    def __init__(self, sink: Sink, name: str, stream: TextIO | None = None) -> None:
+    def __init__(self, sink: Observer, name: str, stream: TextIO | None = None) -> None:
         self._sink, self.name, self._stream = sink, name, stream or sys.stderr
         self.broken = False
         self._one_at_a_time = threading.Lock()  # the store tells of its retries from threads of its own
 
     def __call__(self, event: Event) -> None:
         if not self.broken:
-            self._try(lambda: self._sink(event))
+            self._try(lambda: self._sink(lift(event)))
 
     def close(self) -> None:
         self._try(self._sink.close)
@@ -60,7 +61,7 @@ class EventFile:
         self._file = (folder / "events.jsonl").open("a", encoding="utf-8")
 
     def __call__(self, event: Event) -> None:
-        self._file.write(canonical(event) + "\n")
+        self._file.write(canonical(encode_event(event)) + "\n")
         self._file.flush()
         self._trace.take(event)
 
@@ -71,13 +72,13 @@ class EventFile:
 
 def read_events(path: Path) -> list[Event]:
     """The events of such a file. A last line that was cut off is left out."""
-    found = []
+    events = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            found.append(Event(**json.loads(line)))
-        except (ValueError, TypeError):
+            events.append(decode_event(json.loads(line)))
+        except ValueError:
             continue
-    return found
+    return events
 
 
 class TensorBoard:
@@ -102,8 +103,8 @@ class Mlflow:
         mlflow = _need("mlflow", "observe.mlflow")
         self._entities = mlflow.entities
         self._client = mlflow.MlflowClient(tracking_uri=tracking)
-        found = self._client.get_experiment_by_name("seal-ray")
-        experiment = found.experiment_id if found else self._client.create_experiment("seal-ray")
+        there = self._client.get_experiment_by_name("seal-ray")
+        experiment = there.experiment_id if there else self._client.create_experiment("seal-ray")
         name = digest(uri)[:32]
         known = self._client.search_runs([experiment], f"tags.seal_ray_run = '{name}'", max_results=1)
         if known:
@@ -116,8 +117,8 @@ class Mlflow:
         self._outcome = "KILLED"
 
     def __call__(self, event: Event) -> None:
-        if event.kind == "run_ended":
-            self._outcome = "FINISHED" if event.data.get("outcome") == "done" else "FAILED"
+        if isinstance(event, RunEnded):
+            self._outcome = "FINISHED" if event.outcome == "done" else "FAILED"
         when = int((event.time or time.time()) * 1000)
         batch = [
             self._entities.Metric(re.sub(r"[^\w./ -]", "_", s.name), s.value, when, s.step) for s in scalars(event)
@@ -143,10 +144,10 @@ class Wandb:
         self._run.define_metric("update/*", step_metric="update_step")
 
     def __call__(self, event: Event) -> None:
-        found = scalars(event)
-        if found:
-            axis = "update_step" if event.kind == "update_step" else "round"
-            self._run.log({s.name: s.value for s in found} | {axis: found[0].step})
+        numbers = scalars(event)
+        if numbers:
+            axis = "update_step" if isinstance(event, UpdateStep) else "round"
+            self._run.log({s.name: s.value for s in numbers} | {axis: numbers[0].step})
 
     def close(self) -> None:
         self._run.finish()

@@ -2,15 +2,31 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
-from seal_ray.records import Event, Json
+from seal_ray.events import (
+    ActorChanged,
+    EditsSampled,
+    EditsSelected,
+    Event,
+    Graded,
+    PhaseEnded,
+    PhaseStarted,
+    RepeatsAsked,
+    RewardsMade,
+    RoundResumed,
+    RoundStarted,
+    RunStarted,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    WaitingFor,
+)
+from seal_ray.observe.arms import OF_KIND
+from seal_ray.records import Json
 
 PHASES = ("sampling", "trials", "grading", "update", "gate")
-ARMS = {"baseline": "base", "context": "context alone", "edit": "mean edit"}
-
-GATED = {"sampled", "trial", "trial_failed", "graded", "round_resumed"}
-PROGRESS = {"sampled", "trial", "update_step", "phase_ended"}  # whatever was missing is there
+OF_A_ROUND = (EditsSampled, TrialDone, TrialFailed, Graded, RoundResumed)  # or of its gate
+PROGRESS = (EditsSampled, TrialDone, UpdateStep, PhaseEnded)  # whatever was missing is there
 
 
 @dataclass
@@ -66,30 +82,23 @@ class Tally:
     edits: int = 0  # per task
     repeats: int = 1
     context_arm: bool = True
-    uri: str = ""
     round: int = 0
     rounds: int = 0
-    version: Json = None
+    version: int = 0
     tasks: int = 0
-    phase: str = ""
     began: float = 0.0
     counts: dict[str, Count] = field(default_factory=lambda: {p: Count() for p in PHASES})
     failures: Counter[str] = field(default_factory=Counter)
-    likelihood: dict[str, Mean] = field(default_factory=lambda: {a: Mean() for a in ARMS.values()})
-    seconds: Mean = field(default_factory=Mean)  # of a trial
-    arms: dict[str, Any] = field(default_factory=dict)  # from the last round's rewards
-    reliability: Json = None
+    likelihood: dict[str, Mean] = field(default_factory=lambda: {arm: Mean() for arm in OF_KIND.values()})
+    arms: dict[str, Json] = field(default_factory=dict)  # from the last round's rewards
     kept: int | None = None
-    workers: dict[str, str] = field(default_factory=dict)
+    workers: dict[str, str] = field(default_factory=dict)  # their states
     waiting: str = ""
-    loss: float | None = None
     gating: bool = False  # what comes in belongs to the gate's comparison and not to the round's own trials
-    decision: str = ""
-    warning: str = ""
 
     @property
     def alive(self) -> int:
-        return sum(state not in {"gone", "dead", "lost", "left"} for state in self.workers.values())
+        return sum(state not in {"dead", "released"} for state in self.workers.values())
 
     @property
     def queue(self) -> int:
@@ -98,125 +107,83 @@ class Tally:
         return max(0, trials.total - trials.done)
 
     def take(self, event: Event) -> None:
-        if event.kind in PROGRESS:
+        if isinstance(event, PROGRESS):
             self.waiting = ""
         if self.gating and self._of_gate(event):
             return
-        act = getattr(self, f"_on_{event.kind}", None)
-        if act:
-            act(event, event.data)
+        match event:
+            case RunStarted():
+                self.rounds, self.began, self.workers = event.rounds, event.time, {}
+            case RoundStarted():
+                self._begin_round(event)
+            case RoundResumed():
+                self.counts["sampling"].done, self.counts["trials"].done = event.edits, event.trials
+                self.counts["grading"].done = event.trials
+            case PhaseStarted():
+                count = self.counts[event.phase]
+                count.begin(event.time)
+                count.total = event.total or count.total
+                self.gating = event.phase == "gate"
+            case PhaseEnded():
+                count = self.counts[event.phase]
+                count.done = count.total = max(count.done, count.total)
+                self.gating = self.gating and event.phase != "gate"
+            case ActorChanged():
+                self.workers[event.worker] = event.state
+            case WaitingFor():
+                self.waiting = f"{event.what}: {event.missing}"
+            case _:
+                self._count(event)
 
     def _of_gate(self, event: Event) -> bool:
-        if event.kind in {"trial", "trial_failed"}:
+        if isinstance(event, (TrialDone, TrialFailed)):
             self.counts["gate"].step(event.time)
-        return event.kind in GATED or event.data.get("phase") in {"sampling", "trials", "grading"}
+        own = isinstance(event, (PhaseStarted, PhaseEnded)) and event.phase in {"sampling", "trials", "grading"}
+        return own or isinstance(event, OF_A_ROUND)
 
-    # the run and its rounds
-
-    def _on_run_started(self, event: Event, data: Any) -> None:
-        self.uri, self.rounds = str(data.get("uri", "")), int(data.get("rounds") or 0)
-        self.began = event.time
-        self.workers = {}
-
-    def _on_round_started(self, event: Event, data: Any) -> None:
-        self.round, self.version = event.round, data.get("version")
-        self.tasks = _count(data.get("tasks"))
-        self.edits = int(data.get("edits") or self.edits)
+    def _begin_round(self, event: RoundStarted) -> None:
+        self.round, self.version, self.tasks, self.edits = event.round, event.version, event.tasks, event.edits
         self.counts = {p: Count() for p in PHASES}
         self.gating = False
         self.failures = Counter()
-        self.likelihood = {a: Mean() for a in ARMS.values()}
-        self.seconds, self.kept, self.loss, self.decision = Mean(), None, None, ""
+        self.likelihood = {arm: Mean() for arm in OF_KIND.values()}
+        self.kept = None
         self.counts["sampling"].total = self.tasks * self.edits
         per_task = 1 + self.repeats * (self.context_arm + self.edits)
         self.counts["trials"].total = self.counts["grading"].total = self.tasks * per_task
 
-    def _on_round_resumed(self, event: Event, data: Any) -> None:
+    def _count(self, event: Event) -> None:
+        """What comes in, and what is made of it."""
         sampling, trials, grading = (self.counts[p] for p in ("sampling", "trials", "grading"))
-        sampling.done, trials.done = _count(data.get("edits")), _count(data.get("trials"))
-        grading.done = _count(data.get("graded", data.get("trials")))
-
-    def _on_phase_started(self, event: Event, data: Any) -> None:
-        self.phase = str(data.get("phase", ""))
-        if self.phase in self.counts:
-            self.counts[self.phase].begin(event.time)
-            self.counts[self.phase].total = _count(data.get("total")) or self.counts[self.phase].total
-        self.gating = self.phase == "gate"
-
-    def _on_phase_progress(self, event: Event, data: Any) -> None:
-        count = self.counts.get(str(data.get("phase")))
-        if count:
-            count.begin(event.time)
-            count.done, count.last = _count(data.get("done")), event.time
-            count.total = _count(data.get("total")) or count.total
-
-    def _on_phase_ended(self, event: Event, data: Any) -> None:
-        count = self.counts.get(str(data.get("phase")))
-        if count:
-            count.done = count.total = max(count.done, count.total)
-        self.gating = self.gating and data.get("phase") != "gate"
-
-    # what comes in
-
-    def _on_sampled(self, event: Event, data: Any) -> None:
-        edits, failed = _count(data.get("edits")), _count(data.get("failed"))
-        self.counts["sampling"].step(event.time, edits)
-        for name in ("trials", "grading"):  # an edit that failed is not tried
-            self.counts[name].total = max(0, self.counts[name].total - failed * self.repeats)
-        if failed:
-            self.failures["edit"] += failed
-
-    def _on_trial(self, event: Event, data: Any) -> None:
-        self.counts["trials"].step(event.time)
-        self.seconds.add(float(data.get("seconds") or 0))
-        arm = ARMS.get(str(data.get("kind")))
-        if arm and data.get("likelihood") is not None:
-            self.likelihood[arm].add(float(data["likelihood"]))
-
-    def _on_trial_failed(self, event: Event, data: Any) -> None:
-        self.counts["trials"].step(event.time)
-        self.counts["grading"].total = max(0, self.counts["grading"].total - 1)
-        self.failures[str(data.get("kind", data.get("failure", "unknown")))] += 1
-
-    def _on_repeats(self, event: Event, data: Any) -> None:
-        more = _count(data.get("edits")) * int(data.get("repeats") or 0)
-        self.counts["trials"].total += more
-        self.counts["grading"].total += more
-
-    def _on_graded(self, event: Event, data: Any) -> None:
-        self.counts["grading"].step(event.time)
-        if data.get("failed"):
-            self.failures["grading"] += _count(data["failed"])
-
-    def _on_worker(self, event: Event, data: Any) -> None:
-        self.workers[str(data.get("worker"))] = str(data.get("state", ""))
-
-    def _on_waiting(self, event: Event, data: Any) -> None:
-        self.waiting = f"{data.get('for', data.get('what', ''))}: {data.get('missing', '')}".strip(": ")
-
-    # what is made of it
-
-    def _on_rewards(self, event: Event, data: Any) -> None:
-        self.arms, self.reliability = dict(data.get("arms") or {}), data.get("reliability")
-
-    def _on_selected(self, event: Event, data: Any) -> None:
-        self.kept = _count(data.get("choices"))
-        if data.get("kept"):
-            self.arms["kept"] = data["kept"]
-
-    def _on_update_step(self, event: Event, data: Any) -> None:
-        count = self.counts["update"]
-        count.begin(event.time)
-        count.done, count.total, count.last = int(data.get("step") or 0), int(data.get("steps") or 0), event.time
-        self.loss = data.get("loss")
-
-    def _on_gate(self, event: Event, data: Any) -> None:
-        self.decision = str(data.get("decision", ""))
-
-    def _on_warning(self, event: Event, data: Any) -> None:
-        self.warning = str(data.get("message", ""))
-
-
-def _count(value: Json) -> int:
-    """A count that is told as a number or as the things themselves."""
-    return len(value) if isinstance(value, (list, dict)) else int(value or 0)
+        match event:
+            case EditsSampled():
+                sampling.step(event.time, event.edits)
+                for count in (trials, grading):  # an edit that failed is not tried
+                    count.total = max(0, count.total - event.failed * self.repeats)
+                if event.failed:
+                    self.failures["edit"] += event.failed
+            case TrialDone():
+                trials.step(event.time)
+                if event.likelihood is not None:
+                    self.likelihood[OF_KIND[event.arm]].add(event.likelihood)
+            case TrialFailed():
+                trials.step(event.time)
+                grading.total = max(0, grading.total - 1)
+                self.failures[event.failure] += 1
+            case RepeatsAsked():
+                trials.total += event.edits * event.repeats
+                grading.total += event.edits * event.repeats
+            case Graded():
+                grading.step(event.time)
+                if event.failed:
+                    self.failures["grading"] += event.failed
+            case RewardsMade():
+                self.arms = dict(event.arms)
+            case EditsSelected():
+                self.kept = event.choices
+                if event.kept:
+                    self.arms["kept"] = event.kept
+            case UpdateStep():
+                count = self.counts["update"]
+                count.begin(event.time)
+                count.done, count.total, count.last = event.step, event.steps, event.time

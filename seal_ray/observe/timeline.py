@@ -4,14 +4,29 @@ A sitting is one driver's time with the run; a run that was stopped and went on 
 since the run began.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seal_ray.records import Event, Json
+from seal_ray.events import (
+    ActorChanged,
+    EditsSampled,
+    Event,
+    Graded,
+    LeaseChanged,
+    PhaseEnded,
+    PhaseStarted,
+    RoundCommitted,
+    RunEnded,
+    RunStarted,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    WaveDone,
+)
+from seal_ray.records import Json
 
-GONE = {"gone", "dead", "lost", "left"}
+GONE = {"dead", "released"}
 MOST_BLOCKS = 3000  # waves that are told one by one; more are joined with their neighbours
 ROLES = ("sampler", "worker", "trainer")
 
@@ -41,7 +56,7 @@ class _Sitting:
     last: float
     outcome: str = ""
     resumed: bool = False
-    held: dict[str, tuple[float, int, str]] = field(default_factory=dict)  # role -> since, how many, of what
+    held: dict[str, LeaseChanged] = field(default_factory=dict)  # by role
 
 
 class Timeline:
@@ -57,45 +72,44 @@ class Timeline:
         self._round = 0
 
     def take(self, event: Event) -> None:
-        data = dict(event.data)
-        if event.kind == "run_started" or not self._sittings:
-            self._begin(event, resumed=bool(data.get("resumed")))
+        if isinstance(event, RunStarted) or not self._sittings:
+            self._begin(event, resumed=isinstance(event, RunStarted) and event.resumed)
         sitting = self._sittings[-1]
         sitting.last = max(sitting.last, event.time)
         if event.round and event.round != self._round:
             self._close_all()
             self._round = event.round
-        match event.kind:
-            case "phase_started":
-                self._open.setdefault(str(data.get("phase")), [self._at(event.time)] * 2)
-            case "phase_ended" if data.get("phase") in ("update", "gate"):
-                self._reach(str(data["phase"]), event.time)
-                self._close(str(data["phase"]))
-            case "sampled" if "gate" not in self._open:
-                self._reach("sampling", event.time - float(data.get("seconds") or 0))
-                self._reach("sampling", event.time)
-            case "graded" if "gate" not in self._open:
-                self._reach("grading", event.time - float(data.get("seconds") or 0))
-                self._reach("grading", event.time)
-            case "trial" | "trial_failed" if "gate" not in self._open:
-                self._reach("trials", event.time)
-            case "update_step":
+        match event:
+            case PhaseStarted():
+                self._open.setdefault(event.phase, [self._at(event.time)] * 2)
+            case PhaseEnded() if event.phase in ("update", "gate"):
+                self._reach(event.phase, event.time)
+                self._close(event.phase)
+            case UpdateStep():
                 self._reach("update", event.time)
-            case "wave":
-                self._wave(event, data)
-            case "worker":
-                self._worker(event, data)
-            case "lease":
-                self._lease(event, data)
-            case "round_committed":
+            case WaveDone():
+                self._wave(event)
+            case ActorChanged():
+                self._actor_changed(event)
+            case LeaseChanged():
+                self._lease(event)
+            case RoundCommitted():
                 self._close_all()
-            case "run_ended":
-                sitting.outcome = str(data.get("outcome", ""))
+            case RunEnded():
+                sitting.outcome = event.outcome
                 self._end_sitting()
+            case _ if "gate" in self._open:
+                pass  # what it asks for is its own time
+            case EditsSampled():
+                self._reach("sampling", event.time)
+            case TrialDone() | TrialFailed():
+                self._reach("trials", event.time)
+            case Graded():
+                self._reach("grading", event.time - event.seconds)
+                self._reach("grading", event.time)
 
     def done(self) -> dict[str, Json]:
         self._end_sitting()
-        gpus = {role: found["gpus"] for role, found in self._leases.items()}
         return {
             "seconds": _short(self._sittings[-1].offset + self._length(self._sittings[-1]) if self._sittings else 0),
             "sittings": [
@@ -111,8 +125,7 @@ class Timeline:
             "spans": sorted(self._spans, key=lambda s: (s["from"], s["phase"])),
             "actors": [self._told(a, many=len(self._sittings) > 1) for a in self._were],
             "leases": [
-                {"role": role, **{k: v for k, v in self._leases[role].items() if k != "since"}}
-                | {"actor_seconds": _short(self._actor_seconds(role)), "gpus": gpus[role]}
+                {"role": role, **self._leases[role], "actor_seconds": _short(self._actor_seconds(role))}
                 for role in ROLES
                 if role in self._leases
             ],
@@ -156,41 +169,36 @@ class Timeline:
 
     # who was at work
 
-    def _actor(self, name: str, time: float) -> Actor:
+    def _actor(self, name: str, role: str, time: float) -> Actor:
         if name not in self._actors:
-            role = next((r for r in ROLES if name.startswith(r)), "worker")
             self._actors[name] = Actor(name, role, self._sittings[-1].number, time, time)
             self._were.append(self._actors[name])
         actor = self._actors[name]
         actor.seen = max(actor.seen, time)
         return actor
 
-    def _worker(self, event: Event, data: dict[str, Any]) -> None:
-        actor = self._actor(str(data.get("worker", "?")), event.time)
-        actor.state, actor.reason = str(data.get("state", "")), str(data.get("reason", ""))
-        actor.node = str(data.get("node") or actor.node)
-        actor.alive = float(data.get("alive") or actor.alive)
-        actor.busy = float(data.get("busy") or actor.busy)
+    def _actor_changed(self, event: ActorChanged) -> None:
+        actor = self._actor(event.worker, event.role, event.time)
+        actor.state, actor.reason = event.state, event.reason
+        actor.node = event.node or actor.node
+        actor.alive, actor.busy = event.alive or actor.alive, event.busy or actor.busy
 
-    def _wave(self, event: Event, data: dict[str, Any]) -> None:
-        seconds = float(data.get("seconds") or 0)
-        began = float(data.get("started") or event.time - seconds)
+    def _wave(self, event: WaveDone) -> None:
+        ended = event.started + event.seconds
         if "gate" not in self._open:
-            self._reach("trials", began)
-            self._reach("trials", began + seconds)
+            self._reach("trials", event.started)
+            self._reach("trials", ended)
         else:
-            self._reach("gate", began + seconds)
-        count = data.get("candidates")
-        actor = self._actor(str(data.get("worker", "?")), event.time)
-        actor.node = actor.node or str(data.get("node") or "")
-        actor.born = min(actor.born, began)
-        occupied = data.get("occupied")
+            self._reach("gate", ended)
+        actor = self._actor(event.worker, "worker", event.time)
+        actor.node = actor.node or event.node
+        actor.born = min(actor.born, event.started)
         actor.waves.append(
             {
-                "at": self._at(began),
-                "seconds": seconds,
-                "candidates": len(count) if isinstance(count, list) else int(count or 0),
-                "occupied": float(occupied) if occupied is not None else -1.0,
+                "at": self._at(event.started),
+                "seconds": event.seconds,
+                "candidates": event.candidates,
+                "occupied": event.occupied,
             }
         )
 
@@ -217,28 +225,26 @@ class Timeline:
 
     # what was held
 
-    def _lease(self, event: Event, data: dict[str, Any]) -> None:
-        role = str(data.get("role", ""))
-        if data.get("state") == "acquired":
-            self._sittings[-1].held[role] = (event.time, int(data.get("count") or 0), str(data.get("resources", "")))
-        else:
-            self._give_back(role, event.time)
-            for actor in [a for a in self._actors.values() if a.role == role == "trainer"]:
-                actor.state, actor.seen = "gone", event.time  # nobody tells of a trainer's end but its lease
-                del self._actors[actor.name]
+    def _lease(self, event: LeaseChanged) -> None:
+        if event.state == "acquired":
+            self._sittings[-1].held[event.role] = event
+            return
+        self._give_back(event.role, event.time)
+        for actor in [a for a in self._actors.values() if a.role == event.role == "trainer"]:
+            actor.state, actor.seen = "released", event.time  # a group that stands for as long as its lease
+            del self._actors[actor.name]
 
     def _give_back(self, role: str, time: float) -> None:
-        since, count, resources = self._sittings[-1].held.pop(role, (time, 0, ""))
-        if not count:
+        lease = self._sittings[-1].held.pop(role, None)
+        if lease is None or not lease.count:
             return
-        each = re.match(r"\d+ \S+ of ([\d.]+).* GPU and ", resources)
-        found = self._leases.setdefault(role, {"seconds": 0.0, "resources": "", "gpus": 0.0, "count": 0})
-        found["seconds"] = _short(found["seconds"] + time - since)
-        found["resources"], found["count"] = resources, max(found["count"], count)
-        found["gpus"] = float(each.group(1)) if each else 0.0
+        total = self._leases.setdefault(role, {"seconds": 0.0, "resources": "", "gpus": 0.0, "count": 0})
+        total["seconds"] = _short(total["seconds"] + time - lease.time)
+        total["resources"], total["count"] = lease.resources, max(total["count"], lease.count)
+        total["gpus"] = lease.gpus
 
     def _actor_seconds(self, role: str) -> float:
-        if role == "trainer":  # a group that stands for as long as its lease
+        if role == "trainer":
             return self._leases[role]["seconds"] * self._leases[role]["count"]
         return sum(self._told(a, many=False)["alive"] for a in self._were if a.role == role)
 
@@ -258,14 +264,12 @@ def _joined(waves: Sequence[dict[str, float]], most: int) -> list[dict[str, floa
     for start in range(0, len(waves), step):
         group = sorted(waves[start : start + step], key=lambda w: w["at"])
         seconds = sum(w["seconds"] for w in group)
-        told = [w for w in group if w["occupied"] >= 0]
-        weight = sum(w["seconds"] for w in told)
         out.append(
             {
                 "at": group[0]["at"],
                 "seconds": group[-1]["at"] + group[-1]["seconds"] - group[0]["at"] if step > 1 else seconds,
                 "candidates": sum(w["candidates"] for w in group),
-                "occupied": sum(w["occupied"] * w["seconds"] for w in told) / weight if weight else -1.0,
+                "occupied": sum(w["occupied"] * w["seconds"] for w in group) / seconds if seconds else 0.0,
             }
         )
     return out

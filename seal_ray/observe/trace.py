@@ -3,11 +3,38 @@
 from collections.abc import Iterable
 from typing import Any
 
-from seal_ray.records import Event, Json
+from seal_ray.events import (
+    ActorChanged,
+    BudgetReached,
+    EditsSampled,
+    Event,
+    GateDecided,
+    Graded,
+    LeaseChanged,
+    PhaseEnded,
+    PhaseStarted,
+    RepeatsAsked,
+    RoundCommitted,
+    RoundStarted,
+    StoreRetried,
+    TrialAgain,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    WaitingFor,
+    Warned,
+    WaveDone,
+    fields_of,
+    kind_of,
+)
+from seal_ray.records import Json
 
 DRIVER, WORKERS, SAMPLERS = 1, 2, 3  # processes of the trace
 NAMES = {DRIVER: "driver", WORKERS: "workers", SAMPLERS: "sampling and grading"}
-AT_ONCE = {"trial_failed", "trial_again", "warning", "storage", "worker", "lease", "waiting", "gate", "repeats"}
+MARKS = (
+    *(TrialFailed, TrialAgain, Warned, StoreRetried, ActorChanged, LeaseChanged),
+    *(WaitingFor, GateDecided, RepeatsAsked, BudgetReached),
+)
 
 
 class Trace:
@@ -22,33 +49,30 @@ class Trace:
 
     def take(self, event: Event) -> None:
         self._last = max(self._last, event.time)
-        data: dict[str, Json] = dict(event.data)
-        match event.kind:
-            case "phase_started":
-                self._open[f"{event.round}/{data.get('phase')}"] = (event.time, data)
-            case "phase_ended":
-                self._end(f"{event.round}/{data.get('phase')}", event, data)
-            case "round_started":
+        data = fields_of(event)
+        match event:
+            case PhaseStarted():
+                self._open[f"{event.round}/{event.phase}"] = (event.time, data)
+            case PhaseEnded():
+                self._end(f"{event.round}/{event.phase}", event, data)
+            case RoundStarted():
                 self._open[f"round {event.round}"] = (event.time, data)
-            case "round_committed":
+            case RoundCommitted():
                 self._end(f"round {event.round}", event, data)
-            case "wave":
-                self._wave(event, data)
-            case "trial":
+            case WaveDone():
+                lane = self._lanes.setdefault(event.worker, len(self._lanes) + 1)
+                self._span(f"wave of {event.candidates}", WORKERS, lane, event.started, event.seconds, data)
+            case TrialDone():
                 self._trials += 1
                 self._number("trials", event.time, self._trials)
-            case "update_step":
-                if isinstance(data.get("loss"), (int, float)):
-                    self._number("update loss", event.time, data["loss"])
-            case "sampled" | "graded":
-                seconds = float(data.get("seconds") or 0)
-                lane = 1 if event.kind == "sampled" else 2
-                if seconds:
-                    self._span(event.kind, SAMPLERS, lane, event.time - seconds, seconds, data)
-                else:
-                    self._mark(event.kind, SAMPLERS, lane, event.time, data)
-            case kind if kind in AT_ONCE:
-                self._mark(kind, DRIVER, 3, event.time, data)
+            case UpdateStep():
+                self._number("update loss", event.time, event.loss)
+            case Graded() if event.seconds:
+                self._span(kind_of(event), SAMPLERS, 2, event.time - event.seconds, event.seconds, data)
+            case EditsSampled() | Graded():
+                self._mark(kind_of(event), SAMPLERS, 1 if isinstance(event, EditsSampled) else 2, event.time, data)
+            case _ if isinstance(event, MARKS):
+                self._mark(kind_of(event), DRIVER, 3, event.time, data)
 
     def done(self) -> dict[str, Json]:
         """The whole trace. A phase that never ended reaches to the last event."""
@@ -69,17 +93,8 @@ class Trace:
         events = sorted(self._out + left, key=lambda e: e["ts"])
         return {"traceEvents": names + events, "displayTimeUnit": "ms"}
 
-    def _wave(self, event: Event, data: dict[str, Json]) -> None:
-        worker = str(data.get("worker", "?"))
-        lane = self._lanes.setdefault(worker, len(self._lanes) + 1)
-        seconds = float(data.get("seconds") or 0)
-        began = float(data.get("started") or event.time - seconds)
-        size = data.get("candidates")
-        name = f"wave of {len(size) if isinstance(size, list) else size}"
-        self._span(name, WORKERS, lane, began, seconds, data)
-
-    def _end(self, key: str, event: Event, data: dict[str, Json]) -> None:
-        began, about = self._open.pop(key, (event.time - float(data.get("seconds") or 0), {}))
+    def _end(self, key: str, event: PhaseEnded | RoundCommitted, data: dict[str, Json]) -> None:
+        began, about = self._open.pop(key, (event.time - event.seconds, {}))
         self._out.append(self._made(key, began, event.time, about | data))
 
     def _made(self, key: str, began: float, ended: float, data: dict[str, Json]) -> dict[str, Json]:

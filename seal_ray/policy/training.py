@@ -17,6 +17,7 @@ from torch import Tensor
 
 from seal_ray.config import PolicySection
 from seal_ray.errors import DataError
+from seal_ray.events import UpdateStep
 from seal_ray.policy.job import StepLog
 from seal_ray.policy.learner import PackedRow, divergence, pack
 from seal_ray.policy.lessons import Lesson
@@ -196,5 +197,5 @@ def learning_rate(number: int, steps: int, section: PolicySection) -> float:
     return section.lr
 
 
-def as_event(log: StepLog, steps: int) -> dict[str, Any]:
-    return dataclasses.asdict(log) | {"steps": steps}
+def as_event(log: StepLog, steps: int) -> UpdateStep:
+    return UpdateStep(steps=steps, **dataclasses.asdict(log))

@@ -21,12 +21,13 @@ from typing import Any
 from seal_ray import models
 from seal_ray.config import PolicySection
 from seal_ray.errors import ConfigError, DataError, InfraError
+from seal_ray.events import Sink, UpdateValidated, Warned
 from seal_ray.policy.job import StepLog, UpdateJob, UpdateResult
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.packing import fitting, hold_back
-from seal_ray.policy.update_actor import CHUNK, Desk, Limits, TrainerCount
+from seal_ray.policy.update_actor import CHUNK, Desk, Limits, TrainerCount, TrainerProcess
 from seal_ray.policy.update_watch import Watch
-from seal_ray.records import Event, derive_seed
+from seal_ray.records import derive_seed
 
 __all__ = ["UpdateJob", "UpdateResult", "update"]
 
@@ -37,7 +38,7 @@ SHARD = 4 * 2**30  # bytes of one file of full weights
 # the driver's side
 
 
-def update(job: UpdateJob, *, sink: Callable[[Event], None]) -> UpdateResult:
+def update(job: UpdateJob, *, sink: Sink) -> UpdateResult:
     """Train the policy on, and return where the new version's files are. Ray must be up; nothing is left running.
 
     Lost workers are replaced and the update starts again from its inputs (full fine-tuning from its last checkpoint),
@@ -56,7 +57,7 @@ def update(job: UpdateJob, *, sink: Callable[[Event], None]) -> UpdateResult:
     }
     fit, left_out = fitting(job.lessons, limits, vocabulary)
     for left in left_out:
-        sink(Event("warning", {"message": f"edit {left.edit} of task {left.task} is left out: {left.reason}"}))
+        sink(Warned(f"edit {left.edit} of task {left.task} is left out: {left.reason}"))
     if not fit:
         raise DataError(
             f"none of the {len(job.lessons)} lessons can be learned from; the first has {left_out[0].reason}",
@@ -174,17 +175,8 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
     rank = context.get_world_rank()
     desk = config["desk"]
     group = ray.util.get_current_placement_group()
-    desk.tell.remote(
-        "worker",
-        {
-            "worker": f"trainer-{rank}",
-            "node": runtime.get_node_id(),
-            "pid": os.getpid(),
-            "state": "up",
-            "reason": "",
-            "placement_group": group.id.hex() if group else "",
-        },
-    )
+    me = TrainerProcess(f"trainer-{rank}", runtime.get_node_id(), os.getpid(), group.id.hex() if group else "")
+    desk.arrived.remote(me)
     device = ray.train.torch.get_device() if job.use_gpu else "cpu"
     with _start(payload) as (base, adapter):
         engine = _Engine(base, adapter, section, derive_seed(job.seed, "adapter"), str(device))
@@ -195,11 +187,11 @@ def _train(config: dict[str, Any]) -> dict[str, Any]:
 
     def tell(log: StepLog) -> None:
         if rank == 0:
-            ray.get(desk.tell.remote("update_step", as_event(log, len(training.batches))))
+            ray.get(desk.tell.remote(as_event(log, len(training.batches))))
 
     def validated(epoch: int, found: float) -> None:
         if rank == 0:
-            ray.get(desk.tell.remote("validation", {"epoch": epoch, "loss": found}))
+            ray.get(desk.tell.remote(UpdateValidated(epoch, found)))
 
     alive()
     before = training.scan(payload.train, alive)

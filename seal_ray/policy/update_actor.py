@@ -3,6 +3,7 @@
 Ray Train's controller and workers are owned by this actor, so killing it leaves nothing alive, whatever they hang in.
 """
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.errors import InfraError, PlacementError, SealError
+from seal_ray.events import ActorChanged, Event
+from seal_ray.text import first_line
 
 CHUNK = 64 * 2**20
 SIGNS_OF_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
@@ -42,6 +45,26 @@ class TrainerCount:
 
 
 @dataclass(frozen=True)
+class TrainerProcess:
+    """One worker of an attempt, and what Ray holds for it."""
+
+    name: str
+    node: str
+    pid: int
+    placement_group: str  # its id, as hex; empty: none
+
+
+@dataclass(frozen=True)
+class News:
+    """What the driver is told when it asks."""
+
+    events: list[Event]  # since it last asked
+    processes: tuple[TrainerProcess, ...]  # all that have come up, those of earlier attempts too
+    quiet: float  # seconds since the last sign of life
+    started: bool  # whether there was one in this attempt
+
+
+@dataclass(frozen=True)
 class UpdateOutcome:
     """How one attempt ended: with a value, or with an error that may or may not be worth another attempt."""
 
@@ -56,7 +79,8 @@ class Desk:
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self._lock = threading.Lock()
-        self._news: list[dict[str, Any]] = []
+        self._news: list[Event] = []
+        self._processes: list[TrainerProcess] = []
         self._sign = time.monotonic()
         self._seen = False
         self._kept: dict[str, Any] = {}
@@ -122,10 +146,16 @@ class Desk:
 
     # what workers say
 
-    def tell(self, kind: str, data: dict[str, Any]) -> None:
+    def tell(self, event: Event) -> None:
         with self._lock:
             self._sign, self._seen = time.monotonic(), True
-            self._news.append({"kind": kind, "data": data, "time": time.time()})
+            self._news.append(dataclasses.replace(event, time=time.time()))
+
+    def arrived(self, process: TrainerProcess) -> None:
+        """A worker has come up."""
+        with self._lock:
+            self._processes.append(process)
+        self.tell(ActorChanged(process.name, "trainer", process.node, "healthy", pid=process.pid))
 
     def alive(self) -> None:
         with self._lock:
@@ -150,11 +180,10 @@ class Desk:
 
     # what the driver asks
 
-    def news(self) -> tuple[list[dict[str, Any]], float, bool]:
-        """What happened since the last call, seconds since the last sign of life, and whether there was one at all."""
+    def news(self) -> News:
         with self._lock:
-            news, self._news = self._news, []
-            return news, time.monotonic() - self._sign, self._seen
+            events, self._news = self._news, []
+            return News(events, tuple(self._processes), time.monotonic() - self._sign, self._seen)
 
 
 def judge(error: Exception, crew: TrainerCount, limits: Limits) -> UpdateOutcome:
@@ -181,7 +210,7 @@ def judge(error: Exception, crew: TrainerCount, limits: Limits) -> UpdateOutcome
         if type(failure).__name__ == "OutOfMemoryError" or isinstance(failure, MemoryError):
             hint = "lower policy.micro_batch_tokens, or use zero_stage: 3, offload: cpu or more trainers"
             return UpdateOutcome(error=InfraError(f"worker {rank} of the policy update ran out of memory", hint=hint))
-    text = "; ".join(f"worker {rank}: {type(f).__name__}: {_first_line(f)}" for rank, f in failures.items())
+    text = "; ".join(f"worker {rank}: {type(f).__name__}: {first_line(f, 300)}" for rank, f in failures.items())
     lost = any(isinstance(f, RayError) or _lost_peer(f) for f in failures.values())
     return UpdateOutcome(error=InfraError(f"the policy update failed: {text}"), again=lost)
 
@@ -190,8 +219,3 @@ def _lost_peer(failure: Exception) -> bool:
     """Whether a worker is gone, or ended because another one is: Ray Train and torch have no one type for it."""
     kind, text = type(failure).__name__, str(failure).lower()
     return kind.startswith(("Dist", "WorkerHealthCheck")) or any(sign in text for sign in SIGNS_OF_LOST_PEER)
-
-
-def _first_line(failure: Exception) -> str:
-    lines = str(failure).strip().splitlines()
-    return lines[0][:300] if lines else ""

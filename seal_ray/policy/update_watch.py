@@ -1,14 +1,15 @@
 """The driver's eye on an update: passes its news on, notices when it hangs, tries again what was lost, sees it end."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seal_ray.errors import InfraError
+from seal_ray.events import Sink, UpdateStep, UpdateValidated, Warned
 from seal_ray.policy.job import StepLog
-from seal_ray.policy.update_actor import Limits, TrainerCount, UpdateOutcome
-from seal_ray.records import Event
+from seal_ray.policy.update_actor import Limits, News, TrainerCount, TrainerProcess, UpdateOutcome
 
 POLL_SECONDS = 0.2
 START_SECONDS = 120  # for processes to come up and import, on top of the time to find room for them
@@ -18,12 +19,11 @@ END_SECONDS = 30
 class Watch:
     """What an update has told so far. Steps of a later attempt replace those of an earlier one."""
 
-    def __init__(self, desk: Any, sink: Callable[[Event], None]) -> None:
+    def __init__(self, desk: Any, sink: Sink) -> None:
         self.desk, self.sink = desk, sink
         self.steps: dict[int, StepLog] = {}
         self.validation: dict[int, float] = {}
-        self._processes: set[tuple[str, int]] = set()
-        self._groups: set[str] = set()
+        self._processes: tuple[TrainerProcess, ...] = ()
 
     def attempts(
         self, train: Callable[[dict[str, Any]], Any], payload: Any, crew: TrainerCount, limits: Limits, retries: int
@@ -35,9 +35,7 @@ class Watch:
                 return outcome.value, attempt
             if not outcome.again or attempt > retries:
                 raise outcome.error
-            self.sink(
-                Event("warning", {"message": f"attempt {attempt}: {outcome.error.message}; the update starts again"})
-            )
+            self.sink(Warned(f"attempt {attempt}: {outcome.error.message}; the update starts again"))
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(
@@ -65,21 +63,18 @@ class Watch:
         from ray.exceptions import RayError
 
         try:
-            news, quiet, started = ray.get(self.desk.news.remote(), timeout=60)
+            news: News = ray.get(self.desk.news.remote(), timeout=60)
         except RayError as error:
             raise InfraError(f"the actor that runs the policy update is gone: {error}") from error
-        for item in news:
-            kind, data = item["kind"], item["data"]
-            if kind == "validation":
-                self.validation[data["epoch"]] = data["loss"]
-                continue
-            if kind == "update_step":
-                self.steps[data["step"]] = StepLog(**{k: v for k, v in data.items() if k != "steps"})
-            if kind == "worker":
-                self._processes.add((data["node"], data["pid"]))
-                self._groups.add(data["placement_group"])
-            self.sink(Event(kind, data, time=item["time"]))
-        return quiet, started
+        self._processes = news.processes
+        for event in news.events:
+            if isinstance(event, UpdateValidated):
+                self.validation[event.epoch] = event.loss
+            elif isinstance(event, UpdateStep):
+                own = {f.name: getattr(event, f.name) for f in dataclasses.fields(StepLog)}
+                self.steps[event.step] = StepLog(**own)
+            self.sink(event)
+        return news.quiet, news.started
 
     def end(self) -> None:
         """Take everything down, give back what it held, and wait until no worker of this node is left."""
@@ -88,12 +83,12 @@ class Watch:
         from ray.util.placement_group import PlacementGroup, remove_placement_group
 
         ray.kill(self.desk)
-        for name in self._groups - {""}:
+        for name in {p.placement_group for p in self._processes} - {""}:
             # Ray gives it back only when the whole job ends, unless the controller lived to do so
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
         here = ray.get_runtime_context().get_node_id()
         until = time.monotonic() + END_SECONDS
-        while any(node == here and _runs(pid) for node, pid in self._processes) and time.monotonic() < until:
+        while any(p.node == here and _runs(p.pid) for p in self._processes) and time.monotonic() < until:
             time.sleep(0.05)
 
 

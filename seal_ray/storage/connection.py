@@ -7,13 +7,13 @@ from collections import deque
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import LedgerError, SealError
-from seal_ray.records import Event
+from seal_ray.events import Event, Sink, Warned, encode_event
 from seal_ray.storage import codec
 from seal_ray.storage.epochs import Hold
 from seal_ray.storage.objects import Part
 from seal_ray.storage.seen import Seen, ranges, read_seen
 from seal_ray.storage.segments import Writer, parse
-from seal_ray.storage.store import Sink, Store
+from seal_ray.storage.store import Store
 from seal_ray.storage.tombstones import tombstones
 
 BEFORE = 10_000  # events that are kept until there is a hold to write them under
@@ -102,7 +102,7 @@ class Connection:
         if events and store:
             if events.dropped and self.sink:
                 message = f"{events.dropped} events could not be kept in {self.store.uri('events')}"
-                self.sink(Event("warning", {"message": message}, time=time.time()))
+                self.sink(Warned(message))
             events.close()
             store.give_up = time.monotonic()
             store.close()
@@ -125,7 +125,7 @@ class Connection:
 
     def tell(self, event: Event) -> None:
         """Write an event to the stream. Never blocks and never raises for the store."""
-        line = codec.text(event).encode()
+        line = codec.text(encode_event(event)).encode()
         with self._lock:
             if self._event_writer is None:
                 self._early.append(line)
@@ -135,7 +135,7 @@ class Connection:
             self._event_writer.append("events", line)
 
     def warn(self, message: str) -> None:
-        event = Event("warning", {"message": message}, time=time.time())
+        event = Warned(message, time=time.time())
         if self.sink:  # whoever listens also writes the stream
             self.sink(event)
         elif not self.read_only:

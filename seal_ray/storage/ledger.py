@@ -20,14 +20,14 @@ from typing import Any
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import Fenced, LedgerError, Missing, StorageError
-from seal_ray.records import Event, Json, digest, encode
+from seal_ray.events import Event, Sink, decode_event
+from seal_ray.records import Json, digest, encode
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
-from seal_ray.storage.record_decoder import decoder
 from seal_ray.storage.rounds import RoundLedger
 from seal_ray.storage.seen import Seen, joined, ranges, read_seen
-from seal_ray.storage.store import Sink, Store
+from seal_ray.storage.store import Store
 
 __all__ = ["Ledger", "RoundLedger"]
 ROUND = re.compile(r"\d{4,}")
@@ -198,7 +198,6 @@ class Ledger:
 
     def read_events(self) -> Iterator[Event]:
         """Every event in the order of its driver's telling. Damaged segments are passed over: nothing rests on them."""
-        read = decoder(Event)
         seen = self._connection.seen()
         paths = [e.path for e in self.store.list("events/") if seen.accepts(e.path)]
         for path, data in zip(paths, self.store.read_many(paths), strict=True):
@@ -208,7 +207,7 @@ class Ledger:
                 _, lines = codec.unpack_segment(data, path, self.store.uri(path))
             except Damaged:
                 continue
-            yield from (read(json.loads(line)) for line in lines)
+            yield from (decode_event(json.loads(line)) for line in lines)
 
     def flush(self, within: float | None = None) -> None:
         """Come back when everything appended is safe in the store; raises if an upload failed."""

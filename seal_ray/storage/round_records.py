@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seal_ray.errors import LedgerError, Missing, StorageError
+from seal_ray.record_decoder import decoder
 from seal_ray.records import Candidate, Edit, Json, Repeats, Trial, Verdict, encode
 from seal_ray.storage import codec
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
 from seal_ray.storage.objects import Part
-from seal_ray.storage.record_decoder import decoder
 from seal_ray.storage.segments import parse, segment_path
 
 

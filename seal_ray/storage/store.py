@@ -19,7 +19,7 @@ import tenacity
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, Missing, StorageError
-from seal_ray.records import Event
+from seal_ray.events import Sink, StoreRetried
 from seal_ray.redaction import logger, redact
 from seal_ray.storage import store_errors
 from seal_ray.storage.backends import open_backend
@@ -31,14 +31,13 @@ from seal_ray.storage.retries import Patience
 from seal_ray.storage.s3_files import S3Files
 from seal_ray.storage.uris import check_path, check_uri, is_local
 
-__all__ = ["Sink", "Store", "is_local"]
+__all__ = ["Store", "is_local"]
 T = TypeVar("T")
 Names = list[str]  # a class that has a method `list` can't write these out
 Parts = list[Part]
 States = list[EarlierState]
 Uploads = list[UnfinishedUpload]
 Objects = list[StoredObject]
-Sink = Callable[[Event], None]
 WHOLE = ("list", "ask the time of", "list the versions of", "list the uploads of")  # concern a whole run
 QUIET = 5  # attempts that nobody is told of where nobody listens
 LOG = logger(__name__)
@@ -340,7 +339,6 @@ class _Attempts:
         what = redact(f"{type(error).__name__}: {error}")
         uri, left = self.store.uri(self.path), max(0.0, self._left())
         if self.store.sink:
-            data = {"operation": self.operation, "uri": uri, "attempt": state.attempt_number, "error": what}
-            self.store.sink(Event("storage", data | {"left": round(left, 1)}, time=time.time()))
+            self.store.sink(StoreRetried(self.operation, uri, state.attempt_number, what, round(left, 1)))
         elif state.attempt_number > QUIET:
             LOG.warning("%s %s: %s; tried again for another %.0f s", self.operation, uri, what, left)

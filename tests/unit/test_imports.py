@@ -21,6 +21,8 @@ FLOORS = [
     {"storage", "software"},
     {"config_file"},
     {"config", "yaml_text"},
+    {"events"},
+    {"record_decoder"},
     {"records", "errors", "shapes"},
     {"redaction", "text"},
 ]

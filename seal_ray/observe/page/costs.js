@@ -31,7 +31,7 @@ function occupancy(time, cuts) {
     spans: actors.filter((a) => a.name === name).flatMap((a) => [
       { from: a.from, to: a.to, kind: a.role === "trainer" ? "update" : "idle", tip: `${a.name}: ${lasting(a.alive)}, ${a.state || "there"}` },
       ...a.blocks.map((b) => ({ from: b.at, to: b.at + b.seconds, kind: "trials", strength: 0.35 + 0.65 * Math.max(0, b.occupied < 0 ? 1 : b.occupied),
-        tip: `wave of ${plural(b.candidates, "candidate")}, ${lasting(b.seconds)}${b.occupied < 0 ? "" : `, ${percent(b.occupied, 0)} of its seats at work`}` })),
+        tip: `wave of ${plural(b.candidates, "candidate")}, ${lasting(b.seconds)}${b.occupied < 0 ? "" : `, at work for ${percent(b.occupied, 0)} of its life by then`}` })),
     ]),
   }));
   const busy = ["sampler", "worker"].map((role) => {

@@ -1,0 +1,418 @@
+"""What can happen in a run: one class for each kind, and how they stand in the stream.
+
+Whoever has something to tell makes one of these and hands it to a `Sink`; whoever reads looks at the class. Round and
+time are put in by the session where the teller leaves them open. A field marked as a `Detail` is for the person who
+reads the stream or the trace; every other one is read by name somewhere.
+
+In the stream an event is an object with its kind, its own fields under `data`, its round and its time. Readers take
+what an older or newer version wrote: what they do not know becomes an `UnknownEvent`, which nobody may write.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from seal_ray import records
+from seal_ray.record_decoder import decoder
+from seal_ray.records import Blame, CandidateKind, Json
+
+Phase = Literal["sampling", "trials", "grading", "update", "gate"]
+RoleName = Literal["sampler", "worker", "trainer"]
+# released: let go of on purpose; dead: lost
+ActorState = Literal["starting", "healthy", "suspect", "leaving", "dead", "released"]
+T = TypeVar("T")
+Detail = Annotated[T, "detail"]  # what no program reads by name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened."""
+
+    round: int = 0
+    time: float = 0.0  # seconds since 1970, by the clock of whoever tells it
+
+
+Sink = Callable[[Event], None]
+
+
+# a run and its rounds
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """A driver has taken the run over."""
+
+    uri: str
+    seed: int
+    rounds: int
+    epoch: Detail[int]
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    outcome: str  # done, held, or the name of the error
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RoundStarted(Event):
+    tasks: int
+    version: int
+    edits: int  # for each task
+
+
+@dataclass(frozen=True)
+class RoundResumed(Event):
+    """What was already in the ledger."""
+
+    edits: int
+    trials: int
+    verdicts: int
+
+
+@dataclass(frozen=True)
+class RoundCommitted(Event):
+    manifest: Detail[str]
+    version: int
+    decision: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PhaseStarted(Event):
+    phase: Phase
+    total: int = 0  # 0: not known yet
+
+
+@dataclass(frozen=True)
+class PhaseEnded(Event):
+    phase: Phase
+    seconds: float
+
+
+# edits, trials and verdicts
+
+
+@dataclass(frozen=True)
+class EditsSampled(Event):
+    """The edits of a task are there."""
+
+    task: Detail[str]
+    edits: int
+    failed: int
+    tokens: Detail[int]
+
+
+@dataclass(frozen=True)
+class TrialDone(Event):
+    candidate: Detail[str]
+    task: Detail[str]
+    arm: CandidateKind
+    slot: Detail[int]
+    repeat: Detail[int]
+    seconds: float
+    worker: Detail[str]
+    likelihood: float | None
+
+
+@dataclass(frozen=True)
+class TrialFailed(Event):
+    candidate: Detail[str]
+    task: Detail[str]
+    arm: CandidateKind | None  # None in runs of before it was told
+    failure: str  # its kind; domains may have kinds of their own
+    message: str
+    blame: Blame
+
+
+@dataclass(frozen=True)
+class TrialAgain(Event):
+    """A second record of a candidate came in; the first one counts."""
+
+    candidate: Detail[str]
+    worker: Detail[str]
+
+
+@dataclass(frozen=True)
+class Graded(Event):
+    """The verdicts on one trial, or on some edits. `failed` of them could not be had."""
+
+    grader: str
+    verdicts: int
+    failed: int
+    seconds: float = 0.0
+    calls: int = 0  # requests to a judge, and so on; since the last of these events
+    cached: int = 0
+    cost: float = 0.0  # dollars
+
+
+@dataclass(frozen=True)
+class RepeatsAsked(Event):
+    task: Detail[str]
+    edits: int
+    repeats: int
+    reason: Detail[str]
+
+
+@dataclass(frozen=True)
+class RewardsMade(Event):
+    reliability: Mapping[str, Json]  # by measure
+    arms: Mapping[str, Json]  # base, context, edit -> measure -> estimate
+    diversity: float | None
+    coverage: float
+
+
+@dataclass(frozen=True)
+class EditsSelected(Event):
+    choices: int
+    abstained: int
+    reasons: Detail[Mapping[str, Json]]  # by task without a choice
+    kept: Mapping[str, Json] | None
+
+
+# update and gate
+
+
+@dataclass(frozen=True)
+class UpdateStep(Event):
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    grad_norm: float
+    kl: float
+    entropy: float
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class UpdateValidated(Event):
+    """The loss on held-back lessons, before the update (epoch 0) and after each epoch."""
+
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class UpdateDone(Event):
+    version: int
+    steps: int
+    loss: float
+    seconds: float
+    kl: float
+    entropy: float
+
+
+@dataclass(frozen=True)
+class GateDecided(Event):
+    decision: str
+    figures: Mapping[str, Json]
+    reasons: tuple[str, ...]
+
+
+# machines, storage, and what people should know
+
+
+@dataclass(frozen=True)
+class WaveDone(Event):
+    """A worker has tried a lease of candidates."""
+
+    lease: Detail[int]
+    worker: str
+    node: str
+    candidates: int
+    steps: Detail[int]
+    started: float
+    seconds: float
+    occupied: float  # share of its life that the worker was at work
+
+
+@dataclass(frozen=True)
+class ActorChanged(Event):
+    """A sampler, a worker or a trainer is in another state."""
+
+    worker: str
+    role: RoleName
+    node: str
+    state: ActorState
+    reason: str = ""
+    log: Detail[str] = ""
+    busy: float = 0.0  # seconds
+    alive: float = 0.0
+    pid: Detail[int] = 0
+
+
+@dataclass(frozen=True)
+class LeaseChanged(Event):
+    """A role holds devices, or has given them back."""
+
+    role: RoleName
+    state: Literal["acquired", "released"]
+    count: int
+    resources: str = ""  # for people
+    gpus: float = 0.0  # of each
+
+
+@dataclass(frozen=True)
+class WaitingFor(Event):
+    what: str
+    missing: str
+    deadline: Detail[float]  # seconds that are left
+
+
+@dataclass(frozen=True)
+class BudgetReached(Event):
+    spent: Mapping[str, Json]
+    limit: float
+
+
+@dataclass(frozen=True)
+class StoreRetried(Event):
+    operation: str
+    uri: str
+    attempt: int
+    error: str
+    left: float = 0.0  # seconds for which it will be tried again
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    message: str
+
+
+@dataclass(frozen=True)
+class UnknownEvent(Event):
+    """What another version told and this one does not know."""
+
+    kind: str
+    data: Mapping[str, Json]
+
+
+# in the stream
+
+KINDS: dict[str, type[Event]] = {
+    "run_started": RunStarted,
+    "run_ended": RunEnded,
+    "round_started": RoundStarted,
+    "round_resumed": RoundResumed,
+    "round_committed": RoundCommitted,
+    "phase_started": PhaseStarted,
+    "phase_ended": PhaseEnded,
+    "sampled": EditsSampled,
+    "trial": TrialDone,
+    "trial_failed": TrialFailed,
+    "trial_again": TrialAgain,
+    "graded": Graded,
+    "repeats": RepeatsAsked,
+    "rewards": RewardsMade,
+    "selected": EditsSelected,
+    "update_step": UpdateStep,
+    "update_validated": UpdateValidated,
+    "update": UpdateDone,
+    "gate": GateDecided,
+    "wave": WaveDone,
+    "worker": ActorChanged,
+    "lease": LeaseChanged,
+    "waiting": WaitingFor,
+    "budget": BudgetReached,
+    "storage": StoreRetried,
+    "warning": Warned,
+}
+_NAMES = {cls: kind for kind, cls in KINDS.items()}
+_OWN = {cls: tuple(f.name for f in dataclasses.fields(cls) if f.name not in ("round", "time")) for cls in _NAMES}
+
+
+def kind_of(event: Event) -> str:
+    return event.kind if isinstance(event, UnknownEvent) else _NAMES[type(event)]
+
+
+def fields_of(event: Event) -> dict[str, Json]:
+    """What is the event's own, as JSON. A number that JSON lacks is null: an event must never stop a run."""
+    values = vars(event)
+    if isinstance(event, UnknownEvent):
+        return dict(event.data)
+    return {name: _plain(values[name]) for name in _OWN[type(event)]}
+
+
+def encode_event(event: Event) -> Json:
+    """The event as it stands in the stream."""
+    if isinstance(event, UnknownEvent):
+        raise TypeError(f"an event of the unknown kind {event.kind!r} can't be written")
+    return {"kind": kind_of(event), "data": fields_of(event), "round": event.round, "time": event.time}
+
+
+def decode_event(line: Json) -> Event:
+    """The event that stands in the stream like this, whichever version wrote it."""
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
+        raise ValueError("this is no event")
+    kind, own = line["kind"], line.get("data") or {}
+    when = {"round": line.get("round", 0), "time": line.get("time", 0.0)}
+    cls = KINDS.get(kind)
+    if cls and isinstance(own, dict):
+        own = _OLDER.get(kind, dict)(own)
+        known = {name: own[name] for name in _OWN[cls] if name in own}
+        try:
+            return decoder(cls)(known | when)
+        except ValueError:
+            pass
+    return UnknownEvent(kind, own, **when)
+
+
+def _plain(value: Any) -> Json:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def lift(event: Event | records.Event) -> Event:
+    """The event of a writer that still tells kind and data."""
+    return decode_event(records.encode(event)) if isinstance(event, records.Event) else event
+
+
+# what older versions wrote
+
+
+def _older_trial(own: dict[str, Json]) -> dict[str, Json]:
+    return {"arm": own.get("kind")} | own
+
+
+def _older_failed(own: dict[str, Json]) -> dict[str, Json]:
+    return {"arm": None, "failure": own.get("kind")} | own
+
+
+def _older_actor(own: dict[str, Json]) -> dict[str, Json]:
+    role = str(own.get("worker", "")).partition("-")[0]
+    state = {"up": "healthy"}.get(own.get("state", ""), own.get("state"))
+    if state == "dead" and own.get("reason") == "not needed any more":
+        state = "released"
+    return {"role": role} | own | {"state": state}
+
+
+def _older_lease(own: dict[str, Json]) -> dict[str, Json]:
+    if "gpus" in own:
+        return own
+    each = re.match(r"\d+ \S+ of ([\d.]+).* GPU and ", str(own.get("resources", "")))
+    return own | {"gpus": float(each.group(1)) if each else 0.0}
+
+
+def _older_end(own: dict[str, Json]) -> dict[str, Json]:
+    return own | {"reason": own.get("reason") or ""}
+
+
+_OLDER: dict[str, Callable[[dict[str, Json]], dict[str, Json]]] = {
+    "run_ended": _older_end,
+    "trial": _older_trial,
+    "trial_failed": _older_failed,
+    "worker": _older_actor,
+    "lease": _older_lease,
+}
