@@ -25,12 +25,13 @@ from typing import Any
 import ray
 
 from seal_ray.config import Config, PlacementSection
+from seal_ray.events import Event
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.wave_messages import WaveLease
-from seal_ray.records import Answer, Ask, Attempt, Candidate, Edit, Event, Example, Likelihood, Recipe, Trial, Version
+from seal_ray.records import Answer, Ask, Attempt, Candidate, Edit, Example, Likelihood, Recipe, Trial, Version
 
 VERSION = Version(0, "0" * 64, "base")
 SHORTEST, LONGEST = 0.5, 5.0  # seconds of a candidate

@@ -11,6 +11,7 @@ from seal_ray.events import (
     Event,
     GateDecided,
     Graded,
+    Phase,
     PhaseEnded,
     RewardsMade,
     RoundCommitted,
@@ -76,7 +77,9 @@ class Lines:
     def __call__(self, event: Event) -> None:
         self._tally.take(event)
         line = told(event)
-        if line:
+        if isinstance(event, PhaseEnded):
+            self._say(event, line + reached(self._tally, event.phase))
+        elif line:
             self._say(event, line)
         elif isinstance(event, COUNTED) and event.time - self._last >= LINE_EVERY:
             self._say(event, counts_line(self._tally))
@@ -146,9 +149,7 @@ class Bars:
         if shown:
             parts.append(Text("   ".join(f"{name} {value}" for name, value in shown)))
         if tally.failures:
-            parts.append(
-                Text("failed: " + ", ".join(f"{k} {n}" for k, n in tally.failures.most_common(6)), style="red")
-            )
+            parts.append(Text(_failures(tally), style="red"))
         return Group(*parts)
 
 
@@ -189,6 +190,17 @@ def told(event: Event) -> str:
     return ""
 
 
+def reached(tally: Tally, phase: Phase) -> str:
+    """How far a phase came, and what failed in it."""
+    count = tally.counts[phase]
+    text = f": {count.done} of {count.total}" if count.done else ""
+    return text + (f", {_failures(tally)}" if phase == "trials" and tally.failures else "")
+
+
+def _failures(tally: Tally) -> str:
+    return "failed: " + ", ".join(f"{k} {n}" for k, n in tally.failures.most_common(6))
+
+
 def counts_line(tally: Tally) -> str:
     """All phases that have begun, in one line."""
     parts = []
@@ -199,7 +211,7 @@ def counts_line(tally: Tally) -> str:
             parts.append(f"{name} {count.done}/{count.total}" + (f" ({pace})" if pace else ""))
     parts += [f"{name} {value}" for name, value in means(tally)]
     if tally.failures:
-        parts.append("failed: " + ", ".join(f"{k} {n}" for k, n in tally.failures.most_common(6)))
+        parts.append(_failures(tally))
     return " | ".join(parts) or "nothing done yet"
 
 

@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import InfraError
+from seal_ray.events import Event
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import RayActors
@@ -24,7 +25,7 @@ from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.resources_held import Leases
 from seal_ray.fleet.wave_messages import WaveLease
 from seal_ray.fleet.worker import answering_class, sign, stacks
-from seal_ray.records import Attempt, Candidate, Event, Example, Likelihood, Recipe, Trial, Version
+from seal_ray.records import Attempt, Candidate, Example, Likelihood, Recipe, Trial, Version
 
 VERSION = Version(0, "v0", "base")
 SPEC = {

@@ -4,6 +4,7 @@ import pytest
 from fleet_cluster import Fleet, attempts, nodes
 
 from seal_ray.errors import InfraError, PlacementError
+from seal_ray.events import WaveDone
 
 pytestmark = pytest.mark.slow
 
@@ -31,5 +32,5 @@ def test_a_node_that_arrives_late_is_used() -> None:
 
         done = fleet.run(work, limit=90, often=often)
         assert len(done) == len(work)
-        assert len({e.data["worker"] for e in fleet.events if e.kind == "wave"}) == 3
+        assert len({e.worker for e in fleet.events if isinstance(e, WaveDone)}) == 3
         fleet.close()

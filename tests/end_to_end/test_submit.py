@@ -13,6 +13,7 @@ from ray_head import BIN, Head, asks, member
 from ray_head import head as start_head
 
 from seal_ray.errors import SealError
+from seal_ray.events import EditsSampled, RunStarted, TrialDone
 from seal_ray.loops.history import Round, Run
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
@@ -100,14 +101,14 @@ def test_a_job_that_is_stopped_in_the_middle_is_resumed_and_nothing_is_done_twic
     after = Run(uri)
     round_ = after.round(1)
     assert after.latest == 1 and not verify(Ledger(uri, read_only=True))
-    started = [e.data for e in after.events() if e.kind == "run_started"]
-    assert [s["resumed"] for s in started] == [False, True]
-    assert [s["epoch"] for s in started] == [1, 2]
+    started = [e for e in after.events() if isinstance(e, RunStarted)]
+    assert [s.resumed for s in started] == [False, True]
+    assert [s.epoch for s in started] == [1, 2]
     # what was there stays as it is, and neither edits nor trials are made again
     assert {(e.id, e.text) for e in before.edits} <= {(e.id, e.text) for e in round_.edits}
-    sampled = Counter(str(e.data["task"]) for e in after.events() if e.kind == "sampled")
+    sampled = Counter(e.task for e in after.events() if isinstance(e, EditsSampled))
     assert set(sampled) == {t.id for t in round_.tasks} and set(sampled.values()) == {1}
-    again = Counter(e.data["candidate"] for e in after.events() if e.kind == "trial")
+    again = Counter(e.candidate for e in after.events() if isinstance(e, TrialDone))
     assert set(again) == {c.id for c in round_.candidates} and set(again.values()) == {1}
 
 

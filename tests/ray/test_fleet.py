@@ -17,13 +17,14 @@ from ray.cloudpickle import register_pickle_by_value
 from seal_ray import models
 from seal_ray.config import Config, ModelSection, PlacementSection
 from seal_ray.errors import DataError, InfraError, PlacementError
+from seal_ray.events import ActorChanged, Event, LeaseChanged, WaitingFor
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.placement import plan_placement, preflight
 from seal_ray.fleet.resources_held import MARK, Leases, processes_of
 from seal_ray.fleet.weights import materialise, share
-from seal_ray.records import Ask, Attempt, Candidate, Event, Example, Recipe, Trial, Version
+from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt
 
 register_pickle_by_value(sys.modules[__name__])  # actors can not import this file
@@ -111,9 +112,9 @@ def test_a_crew_samples_and_tries_and_a_new_version_needs_no_new_actor(
         assert time.monotonic() < until
         edits += samplers.poll(0.5)
     assert [e.version for e in edits[0][1]] == ["v1"] * 3 and all(e.ids for e in edits[0][1])
-    starts = [e.data["worker"] for e in events if e.kind == "worker" and e.data["state"] == "starting"]
+    starts = [e.worker for e in events if isinstance(e, ActorChanged) and e.state == "starting"]
     assert set(starts) == {"worker-1", "sampler-1"}
-    assert [e.data["worker"] for e in events if e.kind == "worker" and e.data["log"].endswith(".err")]
+    assert [e.worker for e in events if isinstance(e, ActorChanged) and e.log.endswith(".err")]
 
 
 def test_released_roles_leave_no_process_and_give_their_share_back(crew: tuple[Crew, list[Event]], folder: str) -> None:
@@ -128,7 +129,7 @@ def test_released_roles_leave_no_process_and_give_their_share_back(crew: tuple[C
     while sum(n.free_cpus for n in cluster.resources()) < total:
         assert time.monotonic() < until, "what the roles held did not come back"
         time.sleep(0.1)
-    assert [e.data["state"] for e in events if e.kind == "lease" and e.data["role"] == "worker"][-1] == "released"
+    assert [e.state for e in events if isinstance(e, LeaseChanged) and e.role == "worker"][-1] == "released"
 
 
 class Parent:
@@ -188,7 +189,7 @@ def test_a_cluster_without_gpus_is_a_clear_error_within_the_deadline(role: str) 
     with pytest.raises(PlacementError, match=f"3 {role.removeprefix('min_')} of 1 GPU.*with no GPU and"):
         preflight(plan_placement(section, cluster.resources()), 2.0, events.append)
     assert time.monotonic() - began < 10
-    assert {e.kind for e in events} == {"waiting"}  # told again when what is free changes
+    assert {type(e) for e in events} == {WaitingFor}  # told again when what is free changes
 
 
 def test_a_node_writes_a_versions_files_once_whoever_asks(tmp_path: Path) -> None:

@@ -9,29 +9,46 @@ from pathlib import Path
 import httpx
 import pytest
 import ray
+from made_events import make
 
 from seal_ray.config import Config
+from seal_ray.events import (
+    ActorChanged,
+    EditsSampled,
+    EditsSelected,
+    GateDecided,
+    Graded,
+    PhaseEnded,
+    RewardsMade,
+    RoundCommitted,
+    RoundStarted,
+    StoreRetried,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    Warned,
+    WaveDone,
+)
 from seal_ray.observe.metrics import METRICS, RayMetrics
-from seal_ray.records import Event
 
 ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": {"mean": -1.5, "error": 0.1, "n": 3}}
 EVENTS = [
-    Event("round_started", {"tasks": 2, "edits": 2}, 1, 1.0),
-    Event("worker", {"worker": "w0", "node": "n", "state": "up"}, 1, 1.5),
-    Event("sampled", {"task": "a", "edits": 2, "failed": 1}, 1, 2.0),
-    Event("trial", {"kind": "baseline", "seconds": 1.0, "likelihood": -3.0}, 1, 3.0),
-    Event("trial", {"kind": "edit", "seconds": 2.0, "likelihood": -2.0}, 1, 4.0),
-    Event("trial_failed", {"kind": "nan_loss", "message": "", "blame": "data"}, 1, 5.0),
-    Event("wave", {"worker": "w0", "candidates": 2, "seconds": 4.0, "occupied": 0.5}, 1, 5.0),
-    Event("graded", {"grader": "lexical", "verdicts": 5, "failed": 1}, 1, 5.5),
-    Event("phase_ended", {"phase": "explore", "seconds": 7.5}, 1, 6.0),
-    Event("rewards", {"arms": {"base": ARM}, "reliability": {"accuracy": 0.4}, "coverage": 0.9}, 1, 7.0),
-    Event("selected", {"choices": 1, "kept": ARM}, 1, 7.5),
-    Event("update_step", {"step": 1, "steps": 2, "loss": 1.25}, 1, 8.0),
-    Event("gate", {"decision": "accept"}, 1, 9.0),
-    Event("storage", {"operation": "put", "uri": "s3://x", "attempt": 1, "error": "503"}, 1, 9.0),
-    Event("warning", {"message": "x"}, 1, 9.0),
-    Event("round_committed", {"version": 1}, 1, 10.0),
+    make(RoundStarted, 1, 1.0, tasks=2, edits=2),
+    make(ActorChanged, 1, 1.5, worker="w0", node="n", role="worker", state="healthy"),
+    make(EditsSampled, 1, 2.0, task="a", edits=2, failed=1),
+    make(TrialDone, 1, 3.0, arm="baseline", seconds=1.0, likelihood=-3.0),
+    make(TrialDone, 1, 4.0, arm="edit", seconds=2.0, likelihood=-2.0),
+    make(TrialFailed, 1, 5.0, failure="nan_loss", message="", blame="data"),
+    make(WaveDone, 1, 5.0, worker="w0", candidates=2, seconds=4.0, occupied=0.5),
+    make(Graded, 1, 5.5, grader="lexical", verdicts=5, failed=1),
+    make(PhaseEnded, 1, 6.0, phase="trials", seconds=7.5),
+    make(RewardsMade, 1, 7.0, arms={"base": ARM}, reliability={"accuracy": 0.4}, coverage=0.9),
+    make(EditsSelected, 1, 7.5, choices=1, kept=ARM),
+    make(UpdateStep, 1, 8.0, step=1, steps=2, loss=1.25),
+    make(GateDecided, 1, 9.0, decision="accept"),
+    make(StoreRetried, 1, 9.0, operation="put", uri="s3://x", attempt=1, error="503"),
+    make(Warned, 1, 9.0, message="x"),
+    make(RoundCommitted, 1, 10.0, version=1),
 ]
 
 
@@ -87,7 +104,7 @@ def test_every_metric_is_on_the_endpoint_with_its_value(page: dict[str, list[tup
     assert value(page, "ray_seal_trial_seconds_sum", kind="edit") == 2
     assert value(page, "ray_seal_edits_total", outcome="failed") == 1
     assert value(page, "ray_seal_verdicts_total", grader="lexical", outcome="ok") == 4
-    assert value(page, "ray_seal_phase_seconds_total", phase="explore") == 7.5
+    assert value(page, "ray_seal_phase_seconds_total", phase="trials") == 7.5
     assert value(page, "ray_seal_occupied_share", worker="w0") == 0.5
     assert value(page, "ray_seal_workers") == 1
     assert value(page, "ray_seal_arm", arm="base", measure="accuracy") == 0.25

@@ -13,9 +13,9 @@ from update_jobs import Sink, actors_left, job, likelihood, made_up_lessons, roo
 
 from seal_ray import models
 from seal_ray.errors import DataError, InfraError, PlacementError
+from seal_ray.events import Event, UpdateStep
 from seal_ray.policy.job import UpdateResult
 from seal_ray.policy.update import update
-from seal_ray.records import Event
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,7 +92,7 @@ def test_an_update_that_is_broken_off_leaves_nothing_behind(tmp_path: Path) -> N
 
     def stop(event: Event) -> None:
         sink(event)
-        if event.kind == "update_step":
+        if isinstance(event, UpdateStep):
             raise Stopped
 
     with pytest.raises(Stopped):

@@ -11,10 +11,10 @@ import torch
 
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
+from seal_ray.events import ActorChanged, Event, UpdateStep, Warned
 from seal_ray.policy.learner import pack, token_scores
 from seal_ray.policy.lessons import Lesson, LessonText
 from seal_ray.policy.update import UpdateJob
-from seal_ray.records import Event
 
 
 def base_folder() -> str:
@@ -56,17 +56,17 @@ class Sink:
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        if event.kind == "worker":
-            self.pids.setdefault(event.data["worker"], []).append(event.data["pid"])
-        if event.kind == "update_step" and self._kill is not None and event.data["step"] >= self._at:
+        if isinstance(event, ActorChanged):
+            self.pids.setdefault(event.worker, []).append(event.pid)
+        if isinstance(event, UpdateStep) and self._kill is not None and event.step >= self._at:
             os.kill(self.pids[f"trainer-{self._kill}"][-1], self._by)
             self._kill = None
 
     def steps(self) -> list[int]:
-        return [e.data["step"] for e in self.events if e.kind == "update_step"]
+        return [e.step for e in self.events if isinstance(e, UpdateStep)]
 
     def warnings(self) -> list[str]:
-        return [e.data["message"] for e in self.events if e.kind == "warning"]
+        return [e.message for e in self.events if isinstance(e, Warned)]
 
     def alive(self) -> list[int]:
         """Workers that still run, zombies not counted."""

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.config import StorageSection
+from seal_ray.events import RoundCommitted, RunEnded, RunStarted, TrialAgain
 from seal_ray.records import (
     Answer,
     Candidate,
     Cost,
     Edit,
-    Event,
     Likelihood,
     Recipe,
     Repeats,
@@ -47,10 +47,10 @@ def drive(uri: str, storage: StorageSection, log: str, rounds: int = ROUNDS, sin
     if not ledger.exists():
         ledger.create({"run": {"rounds": rounds}}, {"seal-ray": "test"}, 7)
     epoch = ledger.acquire(f"test:{os.getpid()}")
-    ledger.events(Event("run_started", {"epoch": epoch}, time=time.time()))
+    ledger.events(RunStarted(uri, 0, 1, epoch, False, time=time.time()))
     for number in range(ledger.latest() + 1, rounds + 1):
         a_round(ledger, number, log)
-    ledger.events(Event("run_ended", {"outcome": "done"}, time=time.time()))
+    ledger.events(RunEnded("done", time=time.time()))
     ledger.close()
     return ledger
 
@@ -84,7 +84,7 @@ def a_round(ledger: Ledger, number: int, log: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             part.get_dir("version", folder)
         part.put("gate.json", {"decision": "accept"})
-    ledger.events(Event("round_committed", {"manifest": part.commit({"round": number, "version": f"v{number}"})}))
+    ledger.events(RoundCommitted(part.commit({"round": number, "version": f"v{number}"}), number, "accept", 0.0))
 
 
 def edit_id(task: str, slot: int) -> str:
@@ -108,7 +108,7 @@ def explore(ledger: Ledger, part: RoundLedger, tasks: list[str], version: str, m
                         note(log, candidate)
                     trial = recorded_trial(candidate, task)
                     part.append("trials", trial)
-                    ledger.events(Event("trial", {"candidate": candidate}))
+                    ledger.events(TrialAgain(candidate, "w"))
                 ledger.check()
                 verdict = Verdict(candidate, "q0", "lexical", True, 1.0)
                 if verdict.id not in verdicts:

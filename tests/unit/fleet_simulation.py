@@ -4,14 +4,15 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from seal_ray.config import PlacementSection
+from seal_ray.events import Event
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.wave_messages import Lost, WaveLease
-from seal_ray.records import Attempt, Candidate, Event, Example, Recipe, Trial, Version
+from seal_ray.records import Attempt, Candidate, Example, Recipe, Trial, Version
 
 VERSION = Version(0, "v0", "base")
 Behaviour = Callable[[str, WaveLease, float], Any]  # worker, lease, now -> trials, or an error to raise
@@ -196,6 +197,9 @@ def section(**changes: Any) -> PlacementSection:
     return PlacementSection(**{**base, **changes})
 
 
+E = TypeVar("E", bound=Event)
+
+
 @dataclass
 class Table:
     """A pool with played workers, and what was told."""
@@ -221,5 +225,5 @@ class Table:
                 done[trial.candidate] = trial
         return done
 
-    def kinds(self, kind: str) -> list[Event]:
-        return [e for e in self.events if e.kind == kind]
+    def kinds(self, kind: type[E]) -> list[E]:
+        return [e for e in self.events if isinstance(e, kind)]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.config import StorageSection
+from seal_ray.events import Event, encode_event
 from seal_ray.records import Answer, Edit, Trial
 from seal_ray.storage import codec
 from seal_ray.storage.ledger import Ledger
@@ -31,7 +32,12 @@ def begin(uri: str, owner: str = "me") -> Ledger:
 
 def segment(store: Store, path: str, *records: Any) -> None:
     """What a driver writes that had been replaced and does not know it."""
-    store.create(path, codec.pack_segment(path, [codec.text(r).encode() for r in records]))
+    store.create(
+        path,
+        codec.pack_segment(
+            path, [codec.text(encode_event(r) if isinstance(r, Event) else r).encode() for r in records]
+        ),
+    )
 
 
 def named(store: Store, path: str, epoch: int, value: Any) -> None:

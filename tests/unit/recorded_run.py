@@ -9,7 +9,25 @@ import random
 import re
 from typing import Any
 
+from made_events import make
+
 from seal_ray.config import Config, SelectSection, StorageSection
+from seal_ray.events import (
+    ActorChanged,
+    EditsSampled,
+    Event,
+    Graded,
+    PhaseEnded,
+    PhaseStarted,
+    RoundCommitted,
+    RoundStarted,
+    RunEnded,
+    RunStarted,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    WaveDone,
+)
 from seal_ray.grading.reward import rewards
 from seal_ray.policy import select, versions
 from seal_ray.records import (
@@ -17,7 +35,6 @@ from seal_ray.records import (
     Candidate,
     Cost,
     Edit,
-    Event,
     Failure,
     Likelihood,
     Recipe,
@@ -58,11 +75,11 @@ def record(
     ledger.create(settings, {"seal-ray": "test", "python": "3.11"}, 1)
     ledger.acquire("test")
     made = (_Puzzles if puzzles else _Made)(ledger, tasks, edits, repeats, sentences, losses)
-    made.tell("run_started", 0, uri=uri, seed=1, rounds=rounds, epoch=1, resumed=False)
+    made.tell(RunStarted, 0, uri=uri, seed=1, rounds=rounds, epoch=1, resumed=False)
     version = versions.first(digest("base"))
     for number in range(1, rounds + 1):
         version = made.a_round(number, version, whole=commit or number < rounds)
-    made.tell("run_ended", 0, outcome="done" if commit else "Interrupted", reason=None if commit else "interrupted")
+    made.tell(RunEnded, 0, outcome="done" if commit else "Interrupted", reason="" if commit else "interrupted")
     ledger.close()
 
 
@@ -72,9 +89,9 @@ class _Made:
         self.sentences, self.losses = sentences, losses
         self.luck, self.now, self.next = random.Random(1), START, 0
 
-    def tell(self, event: str, number: int, /, **data: Any) -> None:
+    def tell(self, kind: type[Event], number: int, /, **fields: Any) -> None:
         self.now += 0.25
-        self.ledger.events(Event(event, data, number, self.now))
+        self.ledger.events(make(kind, number, self.now, **fields))
 
     def text(self, sentences: int) -> str:
         return "\n".join(" ".join(self.luck.choices(WORDS, k=24)).capitalize() + "." for _ in range(sentences))
@@ -87,9 +104,9 @@ class _Made:
         part = self.ledger.round(number)
         tasks = [self.task(number, n) for n in range(self.tasks)]
         part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
-        self.tell("round_started", number, tasks=self.tasks, version=version.number, edits=self.edits)
-        self.tell("phase_started", number, phase="sampling", total=self.tasks * self.edits)
-        self.tell("worker", number, worker="worker-1", node="node-a", state="healthy", reason="", alive=1.0, busy=0.0)
+        self.tell(RoundStarted, number, tasks=self.tasks, version=version.number, edits=self.edits)
+        self.tell(PhaseStarted, number, phase="sampling", total=self.tasks * self.edits)
+        self.tell(ActorChanged, number, worker="worker-1", role="worker", node="node-a", state="healthy", alive=1.0)
         for n, task in enumerate(tasks):
             if whole or n == 0:
                 self.explore(part, task, version, odd=number == 1 and n == 0)
@@ -109,13 +126,13 @@ class _Made:
         abstained = select.abstentions(found.rewards, section)
         part.put("selection.json", {"choices": [encode(c) for c in chosen], "kept": kept, "abstained": abstained})
         new = Version(number, digest(["version", number]), version.base, version.digest, f"rounds/{number:04d}/version")
-        self.tell("phase_started", number, phase="update", total=0)
+        self.tell(PhaseStarted, number, phase="update", total=0)
         losses = [2.5 - 0.1 * n for n in range(6)]
         for n, loss in enumerate(losses):
-            self.tell("update_step", number, step=n + 1, steps=6, loss=loss)
+            self.tell(UpdateStep, number, step=n + 1, steps=6, loss=loss)
         learned = [{"edit": c.edit, "task": c.task, "weight": c.weight} for c in chosen]
         part.put("update.json", {"version": encode(new), "edits": learned, "losses": losses, "steps": 6, "kl": 0.01})
-        self.tell("phase_ended", number, phase="update", seconds=2.0)
+        self.tell(PhaseEnded, number, phase="update", seconds=2.0)
         figures = {
             "gain": 0.04,
             "gain_low": -0.01,
@@ -129,7 +146,7 @@ class _Made:
             "gate.json", {"decision": "accept", "advice": "accept", "figures": figures, "reasons": ["gain +0.040"]}
         )
         part.commit({"version": encode(new), "decision": "accept"})
-        self.tell("round_committed", number, version=number, decision="accept")
+        self.tell(RoundCommitted, number, version=number, decision="accept")
         return new
 
     def task(self, number: int, n: int) -> Task:
@@ -162,12 +179,13 @@ class _Made:
             content = None if failure else self.content(text)
             edits.append(dataclasses.replace(edit, content=content, failure=failure))
             part.append("edits", edits[-1])
-        self.tell("sampled", part.number, task=task.id, edits=self.edits, failed=int(odd), tokens=60)
+        self.tell(EditsSampled, part.number, task=task.id, edits=self.edits, failed=int(odd), tokens=60)
         tried = [self.candidate(part, task, "baseline", None, 0)]
         tried += [self.candidate(part, task, "edit", e, r) for r in range(self.repeats) for e in edits if not e.failure]
         for n, candidate in enumerate(tried):
             self.trial(part, task, candidate, fails=odd and n == 1, unsaid=odd and n == 2)
-        self.tell("wave", part.number, worker="worker-1", candidates=len(tried), seconds=0.5, occupied=0.8)
+        shown = {"worker": "worker-1", "candidates": len(tried), "started": self.now, "seconds": 0.5, "occupied": 0.8}
+        self.tell(WaveDone, part.number, **shown)
 
     def candidate(self, part: RoundLedger, task: Task, kind: Any, edit: Edit | None, repeat: int) -> Candidate:
         slot = edit.slot if edit else -1
@@ -181,7 +199,9 @@ class _Made:
             part.append(
                 "trials", Trial(c.id, task.id, failure=Failure("nan_loss", "the loss is not a number at step 3"))
             )
-            self.tell("trial_failed", part.number, candidate=c.id, task=task.id, kind="nan_loss", blame="data")
+            self.tell(
+                TrialFailed, part.number, candidate=c.id, task=task.id, arm=c.kind, failure="nan_loss", blame="data"
+            )
             return
         asked, judged, said = self.asked(task)
         better = 0.0 if c.kind == "baseline" else 0.3 + 0.05 * c.slot
@@ -197,8 +217,8 @@ class _Made:
             else:
                 right = self.luck.random() < better
                 part.append("verdicts", Verdict(c.id, q, "lexical", right, float(right)))
-        self.tell("trial", part.number, candidate=c.id, task=task.id, kind=c.kind, slot=c.slot, seconds=0.5)
-        self.tell("graded", part.number, grader="lexical", verdicts=QUESTIONS, failed=int(unsaid))
+        self.tell(TrialDone, part.number, candidate=c.id, task=task.id, arm=c.kind, slot=c.slot, seconds=0.5)
+        self.tell(Graded, part.number, grader="lexical", verdicts=QUESTIONS, failed=int(unsaid))
 
 
 class _Puzzles(_Made):

@@ -6,12 +6,13 @@ import pytest
 from fleet_simulation import VERSION, Player, Simulation, section
 
 from seal_ray.errors import InfraError
+from seal_ray.events import ActorChanged, Event
 from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.fleet.samplers import SamplerGroup
 from seal_ray.fleet.wave_messages import Lost
-from seal_ray.records import Edit, Event, Version
+from seal_ray.records import Edit, Version
 from seal_ray.sampling.sampler import EditPrompt
 
 
@@ -88,7 +89,7 @@ def test_a_chunk_whose_sampler_dies_is_written_by_another() -> None:
     submit(made)
     assert collect(made, simulation) == EXPECTED
     assert "sampler-3" in simulation.players, "it was not replaced"
-    assert any(e.kind == "worker" and e.data["worker"] == "sampler-1" and e.data["state"] == "dead" for e in events)
+    assert any(isinstance(e, ActorChanged) and e.worker == "sampler-1" and e.state == "dead" for e in events)
 
 
 def test_a_sampler_that_hangs_is_killed_and_its_chunk_written_by_another() -> None:

@@ -14,7 +14,8 @@ from ledger_samples import SETTINGS, begin, committed, edit, expire, named, segm
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, Fenced, InfraError, LedgerError, Missing, StorageError
-from seal_ray.records import Event, Verdict
+from seal_ray.events import Warned
+from seal_ray.records import Verdict
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.garbage import gc
 from seal_ray.storage.ledger import Ledger
@@ -175,7 +176,7 @@ def test_nothing_is_written_without_holding_the_run(uri: str) -> None:
 def test_events_are_read_in_the_order_of_their_telling(uri: str) -> None:
     ledger = Ledger(uri, SETTINGS)
     ledger.create({}, {}, 0)
-    told = [Event("phase_progress", {"done": n}, 1, float(n)) for n in range(50)]
+    told = [Warned(str(n), round=1, time=float(n)) for n in range(50)]
     for event in told[:3]:
         ledger.events(event)  # before the take-over
     ledger.acquire("me")
@@ -191,7 +192,7 @@ def test_many_threads_append_and_nothing_is_lost(uri: str) -> None:
     def work(thread: int) -> None:
         for n in range(100):
             ledger.round(1).append("trials", trial(f"c{thread}-{n}"))
-            ledger.events(Event("trial", {"n": n}))
+            ledger.events(Warned(str(n)))
 
     threads = [threading.Thread(target=work, args=(t,)) for t in range(4)]
     for t in threads:
@@ -297,7 +298,7 @@ def test_a_run_does_not_rest_on_its_events(tmp_path: Path, monkeypatch: pytest.M
     ledger.acquire("me")
     refusing(monkeypatch, "events/")
     for n in range(100):  # more than a segment
-        ledger.events(Event("trial", {"n": n, "text": "x" * 50}))
+        ledger.events(Warned(f"{n} {'x' * 50}"))
     ledger.flush()
     ledger.round(1).append("trials", trial("c1"))
     ledger.round(1).put("gate.json", {})
@@ -408,7 +409,7 @@ def test_what_a_replaced_driver_wrote_all_the_same_does_not_count(tmp_path: Path
     segment(store, "rounds/0001/trials/e000001-00000002.jsonl", trial("c2", worker="late"))
     named(store, "rounds/0001/gate.json", 1, {"decision": "late"})
     named(store, "rounds/0001/manifest.json", 1, {"round": 1, "epoch": 1, "parts": []})
-    segment(store, "events/e000001-00000009.jsonl", Event("late"))
+    segment(store, "events/e000001-00000009.jsonl", Warned("late"))
     for ledger in (new, Ledger(str(tmp_path), read_only=True)):
         assert ledger.latest() == 0
         assert set(ledger.round(1).records("trials")) == {"c1"}

@@ -8,7 +8,7 @@ import pytest
 from ledger_samples import begin, committed, flip, only, trial
 
 from seal_ray.errors import LedgerError
-from seal_ray.records import Event
+from seal_ray.events import Warned
 from seal_ray.storage import codec
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
@@ -172,7 +172,7 @@ def test_rounds_behind_a_symbolic_link_are_read_like_others(tmp_path: Path) -> N
 def test_a_segment_that_was_copied_over_another_is_named(tmp_path: Path, kind: str) -> None:
     ledger, run = an_open_round(tmp_path, closed=False)
     for n in range(60):
-        ledger.events(Event("trial", {"n": n, "text": "x" * 50}))
+        ledger.events(Warned(f"{n} {'x' * 50}"))
     ledger.close()
     folder = run / ("events" if kind == "events" else "rounds/0002/trials")
     first, second = sorted(folder.iterdir())[:2]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from ledger_samples import SETTINGS, begin, edit, trial
+from made_events import make
 
 from seal_ray.errors import DataError
-from seal_ray.records import Answer, Event, Verdict, digest
+from seal_ray.events import TrialFailed
+from seal_ray.records import Answer, Verdict, digest
 from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.store import Store
@@ -32,7 +34,7 @@ def test_a_deleted_task_leaves_no_text_and_a_tombstone(tmp_path: Path) -> None:
             "trials", dataclasses.replace(trial(f"c-{task}", task), answers=(Answer("q", text, 2, "stop", 0.0),))
         )
         part.append("verdicts", Verdict(f"c-{task}", "q", "lexical", True, 1.0))
-        ledger.events(Event("trial", {"task": task, "said": text}))
+        ledger.events(make(TrialFailed, task=task, message=text))
     part.put("selection.json", {"choices": [{"task": "t1", "edit": "e-t1"}, {"task": "t2", "edit": "e-t2"}]})
     part.commit({"round": 1})
     ledger.close()

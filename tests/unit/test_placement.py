@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import PlacementError
+from seal_ray.events import WaitingFor
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.placement import ROLES, Placement, how_many, plan_placement, preflight, wait_for
-from seal_ray.records import Event
 
 
 def gpu_nodes(*gpus: int, kind: str = "H100", cpus: float = 32) -> tuple[Node, ...]:
@@ -149,7 +149,7 @@ class Clock:
 
 
 def test_preflight_asks_the_autoscaler_waits_and_plans_for_what_came() -> None:
-    clock, asked, events = Clock(), [], list[Event]()
+    clock, asked, events = Clock(), [], list[Any]()
     found = preflight(
         plan((), device="gpu"),
         60,
@@ -161,7 +161,7 @@ def test_preflight_asks_the_autoscaler_waits_and_plans_for_what_came() -> None:
     )
     assert counts(found) == (1, 3, 4) and found.overlap
     assert asked[0] and asked[-1] == [], "the wish is not taken back"
-    assert [e.kind for e in events] == ["waiting"] and "the cluster has no node" in events[0].data["missing"]
+    assert [type(e) for e in events] == [WaitingFor] and "the cluster has no node" in events[0].missing
 
 
 def test_preflight_fails_within_its_deadline() -> None:

@@ -6,6 +6,7 @@ import pytest
 from fleet_simulation import VERSION, Player, Simulation, Table, attempt, section, trials
 
 from seal_ray.errors import ConfigError, DataError, InfraError, PlacementError
+from seal_ray.events import ActorChanged, TrialAgain, WaitingFor, Warned, WaveDone
 from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.wave_messages import Lost, OutOfMemory, WaveLease
@@ -26,7 +27,7 @@ def test_every_candidate_gets_one_trial() -> None:
     done = table.run(work)
     assert done.keys() == {a.candidate.id for a in work}
     assert not any(t.failure for t in done.values())
-    assert sum(e.data["candidates"] for e in table.kinds("wave")) == len(work)
+    assert sum(e.candidates for e in table.kinds(WaveDone)) == len(work)
 
 
 def test_a_pool_without_a_version_says_so() -> None:
@@ -89,7 +90,7 @@ def test_a_worker_that_dies_costs_nothing_but_time() -> None:
     simulation.at(5.5, lambda: simulation.crash("worker-1"))
     done = table.run(many())
     assert len(done) == len(many()) and not any(t.failure for t in done.values())
-    assert [e.data["state"] for e in table.kinds("worker") if e.data["worker"] == "worker-1"][-1] == "dead"
+    assert [e.state for e in table.kinds(ActorChanged) if e.worker == "worker-1"][-1] == "dead"
     assert "worker-3" in simulation.players, "the lost worker was not replaced"
 
 
@@ -131,7 +132,7 @@ def test_a_candidate_that_brings_down_its_wave_is_found_and_all_others_are_score
     alone = [ids for _, _, ids in simulation.tried if ids == ("t002-s1-r0",)]
     assert len(alone) == (1 if kind == "error" else 2), "it must be tried alone before it is told to be the one"
     if kind == "deadline":
-        assert any("in a wave" in e.data["message"] for e in table.kinds("warning")), "no stacks were told"
+        assert any("in a wave" in e.message for e in table.kinds(Warned)), "no stacks were told"
 
 
 def test_two_killers_in_one_wave_are_both_found() -> None:
@@ -195,7 +196,7 @@ def test_a_late_trial_is_an_event_and_not_a_second_trial() -> None:
     assert len(seen) == 2, "the straggler was not leased again"
     while simulation.now < 60:
         table.pool.poll(1.0)
-    assert [e.data["candidate"] for e in table.kinds("trial_again")] == ["t000-s0-r0"]
+    assert [e.candidate for e in table.kinds(TrialAgain)] == ["t000-s0-r0"]
 
 
 def test_a_silent_worker_gets_no_work_and_its_wave_is_done_elsewhere() -> None:
@@ -211,7 +212,7 @@ def test_a_silent_worker_gets_no_work_and_its_wave_is_done_elsewhere() -> None:
     table = Table(simulation, section(candidate_deadline=4000.0))
     done = table.run(many(), until=200)
     assert len(done) == len(many()) and not any(t.failure for t in done.values())
-    states = [e.data["state"] for e in table.kinds("worker") if e.data["worker"] == "worker-1"]
+    states = [e.state for e in table.kinds(ActorChanged) if e.worker == "worker-1"]
     assert states[-2:] == ["suspect", "dead"]
 
 
@@ -230,7 +231,7 @@ def test_a_worker_that_comes_back_with_another_version_loads_the_right_one_first
     table = Table(simulation, section())
     done = table.run(many(tasks=1))
     assert len(done) == 5 and set(calls) == {"v0"}
-    states = [e.data["state"] for e in table.kinds("worker") if e.data["worker"] == "worker-1"]
+    states = [e.state for e in table.kinds(ActorChanged) if e.worker == "worker-1"]
     assert states[-3:] == ["suspect", "starting", "healthy"]
 
 
@@ -244,7 +245,7 @@ def test_workers_are_added_while_a_round_runs_and_let_go_when_their_node_drains(
     assert len(done) == 100 and not any(t.failure for t in done.values())
     assert {w for _, w, _ in simulation.tried} == {"worker-1", "worker-2", "worker-3", "worker-4"}
     assert max(t for t, w, _ in simulation.tried if w == "worker-1") < 23
-    states = [e.data["state"] for e in table.kinds("worker") if e.data["worker"] == "worker-1"]
+    states = [e.state for e in table.kinds(ActorChanged) if e.worker == "worker-1"]
     assert states[-2:] == ["leaving", "dead"]
 
 
@@ -260,7 +261,7 @@ def test_without_room_for_the_least_workers_it_stops_and_names_what_is_missing()
     with pytest.raises(PlacementError, match="at least 1 are needed: the cluster has no room for 1 worker of 1 GPU"):
         table.run(many())
     assert 19 < simulation.now < 25
-    assert table.kinds("waiting")
+    assert table.kinds(WaitingFor)
 
 
 def test_workers_that_do_not_start_stop_the_run_with_their_reason() -> None:
@@ -411,7 +412,7 @@ def test_what_was_found_is_handed_out_before_the_pool_stops() -> None:
     with pytest.raises(PlacementError, match="at least 1 are needed"):
         while simulation.now < 100:
             found += table.pool.poll(50.0)
-    waves = sum(e.data["candidates"] for e in table.kinds("wave"))
+    waves = sum(e.candidates for e in table.kinds(WaveDone))
     assert len(found) == waves > 0
 
 
@@ -436,8 +437,8 @@ def test_the_share_of_time_that_each_worker_worked_is_told() -> None:
     table = Table(Simulation(nodes={"a": 1}, seconds=lambda a: 2.0, start_seconds=10.0), section())
     table.run(many(tasks=2))
     table.pool.close()
-    last = table.kinds("worker")[-1].data
-    assert last["busy"] == pytest.approx(20.0, abs=0.5) and last["alive"] == pytest.approx(30.0, abs=2)
+    last = table.kinds(ActorChanged)[-1]
+    assert last.busy == pytest.approx(20.0, abs=0.5) and last.alive == pytest.approx(30.0, abs=2)
 
 
 def test_a_candidate_whose_nodes_die_under_it_is_not_taken_for_a_killer() -> None:

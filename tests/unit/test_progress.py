@@ -4,13 +4,32 @@ import io
 import json
 
 import pytest
+from made_events import make
 from rich.console import Console
 
 from seal_ray import observe
 from seal_ray.config import Config
+from seal_ray.events import (
+    ActorChanged,
+    EditsSampled,
+    EditsSelected,
+    Event,
+    Graded,
+    PhaseEnded,
+    PhaseStarted,
+    RewardsMade,
+    RoundCommitted,
+    RoundResumed,
+    RoundStarted,
+    RunStarted,
+    TrialDone,
+    TrialFailed,
+    UpdateStep,
+    Warned,
+    decode_event,
+)
 from seal_ray.observe import progress
 from seal_ray.observe.tally import Tally
-from seal_ray.records import Event, decode
 
 ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": {"mean": -1.5, "error": 0.1, "n": 3}}
 
@@ -23,33 +42,33 @@ def round_events() -> list[Event]:
     """One round of two tasks, two edits and two repeats, a second apart."""
     told: list[Event] = []
 
-    def tell(kind: str, /, **data: object) -> None:
-        told.append(Event(kind, data, 1, 1000.0 + len(told)))
+    def tell(kind: type[Event], /, **fields: object) -> None:
+        told.append(make(kind, 1, 1000.0 + len(told), **fields))
 
-    tell("run_started", uri="runs/x", seed=0, rounds=2, resumed=False)
-    tell("round_started", tasks=2, version=0, edits=2)
-    tell("phase_started", phase="explore", total=2)
-    tell("worker", worker="w0", node="n0", state="up")
-    tell("worker", worker="w1", node="n1", state="up")
-    tell("sampled", task="a", edits=2, failed=0, tokens=100)
-    tell("sampled", task="b", edits=2, failed=1, tokens=90)
+    tell(RunStarted, uri="runs/x", seed=0, rounds=2, resumed=False)
+    tell(RoundStarted, tasks=2, version=0, edits=2)
+    tell(PhaseStarted, phase="trials")
+    tell(ActorChanged, worker="w0", role="worker", node="n0", state="healthy")
+    tell(ActorChanged, worker="w1", role="worker", node="n1", state="healthy")
+    tell(EditsSampled, task="a", edits=2, failed=0, tokens=100)
+    tell(EditsSampled, task="b", edits=2, failed=1, tokens=90)
     for task, edits in (("a", 2), ("b", 1)):
-        tell("trial", candidate=f"{task}-", task=task, kind="baseline", seconds=1.0, worker="w0", likelihood=-3.0)
+        tell(TrialDone, candidate=f"{task}-", task=task, arm="baseline", seconds=1.0, worker="w0", likelihood=-3.0)
         for slot in range(edits):
             for repeat in range(2):
                 last = (task, slot, repeat) == ("b", 0, 1)
-                where = {"candidate": f"{task}{slot}{repeat}", "task": task, "worker": "w1"}
+                where = {"candidate": f"{task}{slot}{repeat}", "task": task, "arm": "edit"}
                 if last:
-                    tell("trial_failed", **where, kind="nan_loss", message="the loss is not a number", blame="data")
+                    tell(TrialFailed, **where, failure="nan_loss", message="the loss is not a number", blame="data")
                 else:
-                    tell("trial", **where, seconds=2.0, likelihood=-2.0, **{"kind": "edit"})
-                    tell("graded", grader="lexical", verdicts=3, failed=0)
-    tell("worker", worker="w1", node="n1", state="gone", reason="preempted")
-    tell("phase_ended", phase="explore", seconds=20.0)
-    tell("rewards", reliability={"accuracy": 0.4}, arms={"base": ARM, "edit": ARM}, coverage=1.0)
-    tell("selected", choices=2, abstained=0, kept=ARM)
-    tell("update_step", step=1, steps=2, loss=1.25, lr=1e-4)
-    tell("round_committed", version=1, decision="accept", seconds=42.0)
+                    tell(TrialDone, **where, seconds=2.0, likelihood=-2.0)
+                    tell(Graded, grader="lexical", verdicts=3, failed=0)
+    tell(ActorChanged, worker="w1", role="worker", node="n1", state="dead", reason="preempted")
+    tell(PhaseEnded, phase="trials", seconds=20.0)
+    tell(RewardsMade, reliability={"accuracy": 0.4}, arms={"base": ARM, "edit": ARM}, coverage=1.0)
+    tell(EditsSelected, choices=2, abstained=0, kept=ARM)
+    tell(UpdateStep, step=1, steps=2, loss=1.25, lr=1e-4)
+    tell(RoundCommitted, version=1, decision="accept", seconds=42.0)
     return told
 
 
@@ -59,7 +78,7 @@ def tally() -> Tally:
 
 def test_the_tally_knows_how_far_each_phase_is_and_what_failed() -> None:
     state = tally()
-    for event in round_events()[:-5]:
+    for event in round_events()[:-6]:
         state.take(event)
     assert (state.counts["sampling"].done, state.counts["sampling"].total) == (4, 4)
     # 2 baselines and 2 x 2 x 2 edits, less the two repeats of the edit that failed
@@ -67,16 +86,16 @@ def test_the_tally_knows_how_far_each_phase_is_and_what_failed() -> None:
     assert dict(state.failures) == {"edit": 1, "nan_loss": 1}
     assert state.alive == 1
     assert state.likelihood["base"].value == -3.0
-    assert state.likelihood["mean edit"].value == -2.0
+    assert state.likelihood["edit"].value == -2.0
 
 
 def test_rate_and_time_left_come_from_this_sitting_and_not_from_what_was_resumed() -> None:
     state = tally()
-    state.take(Event("round_started", {"tasks": 10, "edits": 2}, 1, 100.0))
-    state.take(Event("round_resumed", {"edits": 20, "trials": 30, "verdicts": 90}, 1, 100.0))
-    state.take(Event("phase_started", {"phase": "trials", "total": 50}, 1, 100.0))
+    state.take(make(RoundStarted, 1, 100.0, tasks=10, edits=2))
+    state.take(make(RoundResumed, 1, 100.0, edits=20, trials=30, verdicts=90))
+    state.take(make(PhaseStarted, 1, 100.0, phase="trials", total=50))
     for i in range(5):
-        state.take(Event("trial", {"kind": "edit", "seconds": 1}, 1, 102.0 + 2 * i))
+        state.take(make(TrialDone, 1, 102.0 + 2 * i, arm="edit", seconds=1))
     trials = state.counts["trials"]
     assert trials.done == 35
     assert trials.rate == pytest.approx(0.5)
@@ -92,9 +111,8 @@ def test_where_there_is_no_terminal_progress_is_plain_lines() -> None:
     text = out.getvalue()
     assert "\x1b" not in text
     assert "run runs/x begins: 2 rounds, seed 0" in text
-    assert "worker w1 on n1: gone preempted" in text
-    assert "explore took 20 s; sampling 4/4 | trials 8/8" in text
-    assert "failed: " in text and "nan_loss 1" in text
+    assert "w1 on n1 was lost: preempted" in text
+    assert "trials took 20 s: 8 of 8, failed: edit 1, nan_loss 1" in text
     assert "round 1 committed: version 1, 42 s" in text
     assert len(text.splitlines()) < 15, "counts are paced, not one line per trial"
 
@@ -102,7 +120,7 @@ def test_where_there_is_no_terminal_progress_is_plain_lines() -> None:
 def test_a_line_of_a_log_can_not_be_broken_by_what_a_worker_says() -> None:
     out = io.StringIO()
     show = progress.build("plain", config(), out)
-    show(Event("warning", {"message": "one\ntwo\x1b[31m" + "x" * 9000}, 1, 5.0))
+    show(make(Warned, 1, 5.0, message="one\ntwo\x1b[31m" + "x" * 9000))
     assert out.getvalue().count("\n") == 1
     assert "\x1b" not in out.getvalue()
     assert len(out.getvalue()) < 500
@@ -114,7 +132,7 @@ def test_json_mode_gives_every_event_back() -> None:
     events = round_events()
     for event in events:
         show(event)
-    assert [decode(Event, json.loads(line)) for line in out.getvalue().splitlines()] == events
+    assert [decode_event(json.loads(line)) for line in out.getvalue().splitlines()] == events
 
 
 def test_quiet_mode_says_nothing() -> None:
@@ -128,20 +146,20 @@ def test_quiet_mode_says_nothing() -> None:
 
 def test_what_the_gate_tries_is_counted_as_the_gates() -> None:
     state = Tally()
-    state.take(Event("round_started", {"tasks": 2, "edits": 2}, 1, 1.0))
-    state.take(Event("trial", {"kind": "edit", "seconds": 1.0}, 1, 2.0))
+    state.take(make(RoundStarted, 1, 1.0, tasks=2, edits=2))
+    state.take(make(TrialDone, 1, 2.0, arm="edit", seconds=1.0))
     before = {name: (count.done, count.total) for name, count in state.counts.items()}
-    state.take(Event("phase_started", {"phase": "gate"}, 1, 3.0))
-    state.take(Event("phase_started", {"phase": "sampling", "total": 9}, 1, 3.0))
-    state.take(Event("sampled", {"edits": 3, "failed": 1}, 1, 4.0))
-    state.take(Event("trial", {"kind": "edit", "likelihood": -1.0}, 1, 5.0))
-    state.take(Event("graded", {}, 1, 5.0))
-    state.take(Event("phase_ended", {"phase": "trials"}, 1, 6.0))
+    state.take(make(PhaseStarted, 1, 3.0, phase="gate"))
+    state.take(make(PhaseStarted, 1, 3.0, phase="sampling", total=9))
+    state.take(make(EditsSampled, 1, 4.0, edits=3, failed=1))
+    state.take(make(TrialDone, 1, 5.0, arm="edit", likelihood=-1.0))
+    state.take(make(Graded, 1, 5.0))
+    state.take(make(PhaseEnded, 1, 6.0, phase="trials"))
     assert state.counts["gate"].done == 1 and not state.failures
     for name in ("sampling", "trials", "grading"):
         assert (state.counts[name].done, state.counts[name].total) == before[name]
-    state.take(Event("phase_ended", {"phase": "gate"}, 1, 7.0))
-    state.take(Event("trial", {"kind": "edit"}, 1, 8.0))
+    state.take(make(PhaseEnded, 1, 7.0, phase="gate"))
+    state.take(make(TrialDone, 1, 8.0, arm="edit"))
     assert state.counts["trials"].done == 2
 
 
@@ -179,8 +197,8 @@ def test_a_sink_that_breaks_is_left_out_and_said_so_once() -> None:
     out = io.StringIO()
     (show, *rest) = observe.build(config(observe={"progress": "plain", "ray_metrics": False}).observe, config(), out)
     assert rest == []
-    show(Event("trial", {"seconds": "no number"}, 1, 1.0))
-    show(Event("warning", {"message": "not shown any more"}, 1, 2.0))
+    show(make(TrialDone, 1, 1.0, likelihood="no number"))
+    show(make(Warned, 1, 2.0, message="not shown any more"))
     show.close()
-    assert out.getvalue().count("the display is left out from here on: ValueError") == 1
+    assert out.getvalue().count("the display is left out from here on: TypeError") == 1
     assert "not shown" not in out.getvalue()

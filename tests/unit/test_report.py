@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_events import make
 from recorded_run import HOSTILE, record
 
 from seal_ray.commands import report
@@ -19,10 +20,22 @@ from seal_ray.commands.task_pages import Reader
 from seal_ray.config import Config
 from seal_ray.domains.knowledge import training_texts
 from seal_ray.errors import ConfigError
+from seal_ray.events import (
+    ActorChanged,
+    EditsSampled,
+    Event,
+    LeaseChanged,
+    PhaseEnded,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    TrialFailed,
+    WaveDone,
+)
 from seal_ray.loops.history import Run
 from seal_ray.observe.report import LIMITS, Page, compose
 from seal_ray.observe.timeline import timeline
-from seal_ray.records import Candidate, Event, Json
+from seal_ray.records import Candidate
 from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
 
@@ -257,8 +270,8 @@ def test_the_first_pages_are_kept_where_not_all_fit() -> None:
 # where time went
 
 
-def events(*told: tuple[float, int, str, dict[str, Json]]) -> list[Event]:
-    return [Event(kind, data, number, 1000.0 + at) for at, number, kind, data in told]
+def at(second: float, number: int, kind: type[Event], /, **fields: Any) -> Event:
+    return make(kind, number, 1000.0 + second, **fields)
 
 
 def spans(found: dict[str, Any]) -> dict[str, tuple[float, float]]:
@@ -267,15 +280,15 @@ def spans(found: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 def test_the_pause_between_two_sittings_is_no_time_of_the_run() -> None:
     found = timeline(
-        events(
-            (0, 0, "run_started", {}),
-            (1, 1, "phase_started", {"phase": "sampling"}),
-            (5, 1, "sampled", {"task": "a"}),
-            (6, 1, "run_ended", {"outcome": "Interrupted"}),
-            (5000, 0, "run_started", {"resumed": True}),
-            (5001, 1, "wave", {"worker": "worker-1", "started": 6000.5, "seconds": 3.0, "candidates": 2}),
-            (5004, 1, "run_ended", {"outcome": "done"}),
-        )
+        [
+            at(0, 0, RunStarted),
+            at(1, 1, PhaseStarted, phase="sampling"),
+            at(5, 1, EditsSampled, task="a"),
+            at(6, 1, RunEnded, outcome="Interrupted"),
+            at(5000, 0, RunStarted, resumed=True),
+            at(5001, 1, WaveDone, worker="worker-1", started=6000.5, seconds=3.0, candidates=2),
+            at(5004, 1, RunEnded, outcome="done"),
+        ]
     )
     assert found["seconds"] == 10.0
     assert [(s["at"], s["seconds"], s["outcome"]) for s in found["sittings"]] == [
@@ -287,42 +300,48 @@ def test_the_pause_between_two_sittings_is_no_time_of_the_run() -> None:
 
 def test_what_the_gate_tries_is_time_of_the_gate() -> None:
     found = timeline(
-        events(
-            (0, 0, "run_started", {}),
-            (1, 1, "phase_started", {"phase": "gate"}),
-            (1, 1, "phase_started", {"phase": "sampling"}),
-            (3, 1, "sampled", {"task": "v"}),
-            (6, 1, "wave", {"worker": "worker-1", "started": 1004.0, "seconds": 2.0}),
-            (7, 1, "phase_ended", {"phase": "gate"}),
-        )
+        [
+            at(0, 0, RunStarted),
+            at(1, 1, PhaseStarted, phase="gate"),
+            at(1, 1, PhaseStarted, phase="sampling"),
+            at(3, 1, EditsSampled, task="v"),
+            at(6, 1, WaveDone, worker="worker-1", started=1004.0, seconds=2.0),
+            at(7, 1, PhaseEnded, phase="gate"),
+        ]
     )
     assert spans(found) == {"gate": (1.0, 7.0)}
 
 
 def test_actors_tell_how_long_they_were_there_and_at_work_and_leases_what_was_held() -> None:
     found = timeline(
-        events(
-            (0, 0, "run_started", {}),
-            (
+        [
+            at(0, 0, RunStarted),
+            at(
                 0,
                 1,
-                "lease",
-                {"role": "worker", "count": 2, "resources": "2 workers of 0.5 A100 GPU and 4 CPU", "state": "acquired"},
+                LeaseChanged,
+                role="worker",
+                count=2,
+                gpus=0.5,
+                state="acquired",
             ),
-            (0, 1, "worker", {"worker": "worker-1", "state": "healthy", "alive": 0.0, "busy": 0.0, "node": "n"}),
-            (8, 1, "wave", {"worker": "worker-1", "started": 1002.0, "seconds": 6.0, "candidates": 4, "occupied": 0.5}),
-            (10, 1, "worker", {"worker": "worker-1", "state": "dead", "alive": 10.0, "busy": 6.0}),
-            (10, 1, "lease", {"role": "worker", "count": 0, "state": "released"}),
-            (
+            at(0, 1, ActorChanged, role="worker", worker="worker-1", state="healthy", alive=0.0, busy=0.0, node="n"),
+            at(8, 1, WaveDone, worker="worker-1", started=1002.0, seconds=6.0, candidates=4, occupied=0.5),
+            at(10, 1, ActorChanged, role="worker", worker="worker-1", state="dead", alive=10.0, busy=6.0),
+            at(10, 1, LeaseChanged, role="worker", count=0, state="released"),
+            at(
                 11,
                 1,
-                "lease",
-                {"role": "trainer", "count": 2, "resources": "2 trainers of 1 GPU and 1 CPU", "state": "acquired"},
+                LeaseChanged,
+                role="trainer",
+                count=2,
+                gpus=1.0,
+                state="acquired",
             ),
-            (12, 1, "worker", {"worker": "trainer-0", "state": "up"}),
-            (15, 1, "lease", {"role": "trainer", "count": 0, "state": "released"}),
-            (40, 1, "run_ended", {}),
-        )
+            at(12, 1, ActorChanged, role="trainer", worker="trainer-0", state="healthy"),
+            at(15, 1, LeaseChanged, role="trainer", count=0, state="released"),
+            at(40, 1, RunEnded),
+        ]
     )
     worker, trainer = found["actors"]
     assert (worker["alive"], worker["busy"], worker["node"], worker["waves"]) == (10.0, 6.0, "n", 1)
@@ -336,13 +355,13 @@ def test_a_loss_that_was_nobodys_fault_is_counted_from_the_events(tmp_path: Path
     record(str(tmp_path))
     ledger = Ledger(str(tmp_path))
     ledger.acquire("test")
-    lost = {"candidate": "c", "task": "t", "kind": "killed_worker", "message": "it died", "blame": "infra"}
-    ledger.events(Event("trial_failed", lost, 1, 1.0))
+    lost = {"arm": "edit", "failure": "killed_worker", "message": "it died", "blame": "infra"}
+    ledger.events(make(TrialFailed, 1, 1.0, **lost))
     ledger.close()
     told = report.overview(Run(str(tmp_path)))["failures"]
     assert {
         "round": 1,
-        "what": "trial",
+        "what": "trial of an edit",
         "kind": "killed_worker",
         "blame": "infra",
         "count": 1,

@@ -5,20 +5,21 @@ import time
 from pathlib import Path
 
 import pytest
+from made_events import make
 
 from seal_ray.errors import ConfigError
+from seal_ray.events import PhaseEnded, RewardsMade, RunEnded, UpdateStep
 from seal_ray.observe.scalars import Scalar, scalars
 from seal_ray.observe.sinks import Mlflow, TensorBoard, Wandb
-from seal_ray.records import Event
 
 ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": None}
 EVENTS = [
-    Event("rewards", {"arms": {"base": ARM}, "coverage": 0.5, "reliability": {"accuracy": 0.4}}, 1, 10.0),
-    Event("update_step", {"step": 1, "steps": 2, "loss": 2.0}, 1, 11.0),
-    Event("update_step", {"step": 2, "steps": 2, "loss": 1.0}, 1, 12.0),
-    Event("phase_ended", {"phase": "update", "seconds": 7.5}, 1, 13.0),
-    Event("update_step", {"step": 1, "steps": 2, "loss": 0.5}, 2, 20.0),
-    Event("run_ended", {"outcome": "done"}, 2, 21.0),
+    make(RewardsMade, 1, 10.0, arms={"base": ARM}, coverage=0.5, reliability={"accuracy": 0.4}),
+    make(UpdateStep, 1, 11.0, step=1, steps=2, loss=2.0),
+    make(UpdateStep, 1, 12.0, step=2, steps=2, loss=1.0),
+    make(PhaseEnded, 1, 13.0, phase="update", seconds=7.5),
+    make(UpdateStep, 2, 20.0, step=1, steps=2, loss=0.5),
+    make(RunEnded, 2, 21.0, outcome="done"),
 ]
 CONFIG = {"inner": {"rank": 32}, "run": {"uri": "runs/x"}}
 

@@ -13,7 +13,7 @@ import pytest
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
-from seal_ray.records import Event
+from seal_ray.events import Event, StoreRetried
 from seal_ray.storage import store_errors
 from seal_ray.storage.local_files import LocalFiles
 from seal_ray.storage.store import Store, check_uri, is_local
@@ -196,7 +196,7 @@ def test_what_passes_is_tried_again_and_told(tmp_path: Path) -> None:
     store._backend = flaky = Flaky(str(tmp_path), [*map(answer, passing), ConnectionResetError("reset")])
     store.create("a", b"1")
     assert flaky.calls == 7 and store.read("a") == b"1"
-    assert [e.data["attempt"] for e in told] == [1, 2, 3, 4, 5, 6]
+    assert [e.attempt for e in told if isinstance(e, StoreRetried)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_can_not_pass_is_not_tried_again(tmp_path: Path) -> None:

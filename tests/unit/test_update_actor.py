@@ -7,6 +7,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, Wo
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from seal_ray.errors import DataError, InfraError, PlacementError
+from seal_ray.events import UpdateValidated
 from seal_ray.policy.update_actor import Desk, Limits, TrainerCount, judge
 
 CREW, LIMITS = TrainerCount(2, True, 4, {}), Limits(60, 60, 60)
@@ -47,8 +48,8 @@ def test_files_arrive_in_pieces_and_only_in_their_folder(tmp_path) -> None:
 
 def test_news_are_told_once_and_are_signs_of_life() -> None:
     desk = Desk("nowhere")
-    assert desk.news()[2] is False
-    desk.tell("update_step", {"step": 1})
-    news, quiet, started = desk.news()
-    assert [n["kind"] for n in news] == ["update_step"] and quiet < 5 and started
-    assert desk.news()[0] == []
+    assert desk.news().started is False
+    desk.tell(UpdateValidated(1, 2.0))
+    news = desk.news()
+    assert [type(e) for e in news.events] == [UpdateValidated] and news.events[0].time > 0 and news.started
+    assert desk.news().events == []
