@@ -25,7 +25,7 @@ from typing import Any
 import ray
 
 from seal_ray.config import Config, PlacementSection
-from seal_ray.events import Event
+from seal_ray.events import Event, WaveDone
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import RayActors
@@ -255,8 +255,8 @@ def main() -> int:
     waves: list[float] = []
 
     def sink(event: Event) -> None:
-        if event.kind == "wave":
-            waves.append(event.data["candidates"])
+        if isinstance(event, WaveDone):
+            waves.append(event.candidates)
 
     section = PlacementSection(max_workers=args.workers, min_workers=1, window=args.window)
     pool = Pool(actors, section, sink, wave=args.wave)

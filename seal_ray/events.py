@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from seal_ray import records
 from seal_ray.record_decoder import decoder
 from seal_ray.records import Blame, CandidateKind, Json
 
@@ -372,11 +371,6 @@ def _plain(value: Any) -> Json:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value
-
-
-def lift(event: Event | records.Event) -> Event:
-    """The event of a writer that still tells kind and data."""
-    return decode_event(records.encode(event)) if isinstance(event, records.Event) else event
 
 
 # what older versions wrote

@@ -11,7 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from seal_ray.redaction import redact
@@ -361,49 +361,6 @@ class Version:
     kind: Literal["base", "adapter", "full"] = "base"
     rank: int = 0
     created_by: str = ""
-
-
-# Events
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened, for whoever watches. `kind` is one of `EVENTS`; `data` is JSON."""
-
-    kind: str
-    data: Mapping[str, Json] = field(default_factory=dict)
-    round: int = 0
-    time: float = 0.0  # seconds since 1970, by the clock of whoever tells it
-
-
-EVENTS = {
-    "run_started": "a driver has taken the run over: uri, seed, rounds, epoch, resumed",
-    "run_ended": "outcome, reason, seconds",
-    "round_started": "tasks, candidates, version",
-    "round_resumed": "what was already in the ledger: edits, trials, verdicts",
-    "round_committed": "manifest digest, version, seconds",
-    "phase_started": "phase, total",
-    "phase_progress": "phase, done, total",
-    "phase_ended": "phase, seconds, done",
-    "sampled": "task, edits, failed, tokens, seconds",
-    "trial": "candidate, task, kind, slot, repeat, seconds, worker, likelihood",
-    "trial_failed": "candidate, task, failure kind, message, blame",
-    "trial_again": "a second record of the same id came in: candidate, worker",
-    "wave": "lease, worker, node, candidates, steps, started, seconds, occupied share",
-    "worker": "worker, node, state, reason",
-    "lease": "role, count, resources, state",
-    "waiting": "for what, missing, deadline",
-    "graded": "grader, verdicts, failed, seconds, calls, cached, cost",
-    "repeats": "task, edits, repeats, reason",
-    "rewards": "reliability, accuracy and likelihood by arm, diversity, coverage",
-    "selected": "choices, abstained, reasons",
-    "update_step": "step, steps, loss, lr, grad_norm",
-    "update": "version, steps, loss, seconds, kl, entropy",
-    "gate": "decision, figures, reasons",
-    "budget": "what is spent and of how much",
-    "storage": "operation, uri, attempt, error",
-    "warning": "message",
-}
 
 
 # As JSON

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from seal_ray.errors import ConfigError
-from seal_ray.events import Event, RunEnded, UpdateStep, decode_event, encode_event, lift
+from seal_ray.events import Event, RunEnded, UpdateStep, decode_event, encode_event
 from seal_ray.observe.scalars import scalars
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.redaction import redact
@@ -34,7 +34,7 @@ class Guarded:
 
     def __call__(self, event: Event) -> None:
         if not self.broken:
-            self._try(lambda: self._sink(lift(event)))
+            self._try(lambda: self._sink(event))
 
     def close(self) -> None:
         self._try(self._sink.close)

@@ -32,12 +32,8 @@ def begin(uri: str, owner: str = "me") -> Ledger:
 
 def segment(store: Store, path: str, *records: Any) -> None:
     """What a driver writes that had been replaced and does not know it."""
-    store.create(
-        path,
-        codec.pack_segment(
-            path, [codec.text(encode_event(r) if isinstance(r, Event) else r).encode() for r in records]
-        ),
-    )
+    plain = [encode_event(r) if isinstance(r, Event) else r for r in records]
+    store.create(path, codec.pack_segment(path, [codec.text(r).encode() for r in plain]))
 
 
 def named(store: Store, path: str, epoch: int, value: Any) -> None:

@@ -50,7 +50,7 @@ def test_a_deleted_task_leaves_no_text_and_a_tombstone(tmp_path: Path) -> None:
         "c-t2/q/lexical"
     }
     assert reader.round(1).get("selection.json") == {"choices": [{"task": "t2", "edit": "e-t2"}]}
-    assert [e.data["task"] for e in reader.read_events()] == ["t2"]
+    assert [e.task for e in reader.read_events() if isinstance(e, TrialFailed)] == ["t2"]
     assert (tmp_path / done.tombstone).exists()
     assert delete_task(Ledger(str(tmp_path), SETTINGS), "t1").records == 0
 

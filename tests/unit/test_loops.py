@@ -11,6 +11,7 @@ from recorded_crew import RecordedCrew
 from seal_ray import config_file
 from seal_ray.config import Config
 from seal_ray.errors import BudgetSpent, DataError, InfraError, Interrupted
+from seal_ray.events import BudgetReached, RunEnded, RunStarted
 from seal_ray.loops import rounds
 from seal_ray.loops.history import Round, Run
 from seal_ray.loops.rounds import run_rounds
@@ -102,7 +103,7 @@ def test_a_run_that_is_done_asks_for_no_crew(recorded: Run, tmp_path: Path) -> N
     heard: list[Any] = []
     with Session(configured(recorded, tmp_path / "run"), hire=nobody, listeners=[heard.append]) as session:
         run_rounds(session)
-    assert [e.kind for e in heard] == ["run_started", "run_ended"] and heard[-1].data["outcome"] == "done"
+    assert [type(e) for e in heard] == [RunStarted, RunEnded] and heard[-1].outcome == "done"
 
 
 def test_once_computes_once_and_remembers_what_was_put(recorded: Run, tmp_path: Path) -> None:
@@ -148,6 +149,6 @@ def test_a_spent_budget_ends_the_run_and_says_so(
     heard: list[Any] = []
     with pytest.raises(BudgetSpent, match="hours"):
         go(config, RecordedCrew(recorded), monkeypatch, listeners=[heard.append])
-    assert [e.kind for e in heard][-2:] == ["budget", "run_ended"] and heard[-1].data["outcome"] == "BudgetSpent"
+    assert [type(e) for e in heard][-2:] == [BudgetReached, RunEnded] and heard[-1].outcome == "BudgetSpent"
     more = configured(recorded, tmp_path / "run", "run.budget.hours=1")
     assert go(more, RecordedCrew(recorded), monkeypatch).committed
