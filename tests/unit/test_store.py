@@ -251,7 +251,7 @@ def test_an_outage_is_waited_out_by_the_clock_and_not_by_a_count(
     for number, seconds in enumerate((3, 10, 60, 170)):
         store._backend = Outage(str(tmp_path), clock, clock.now + seconds)
         store.create(f"a{number}", b"1")
-    assert len(told) > 50 and 0 < told[-1].data["left"] < 15
+    assert len(told) > 50 and 0 < told[-1].left < 15
     store._backend = Outage(str(tmp_path), clock, clock.now + 200)
     with pytest.raises(StorageError, match="did not answer"):
         store.create("b", b"1")
