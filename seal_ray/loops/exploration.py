@@ -97,7 +97,10 @@ class Exploration:
         self.trials: dict[str, Trial] = {}
         self.verdicts: dict[str, list[Verdict]] = {}
         self._tasks = {t.id: t for t in plan.tasks}
-        self._unopened: deque[Task] = deque()  # their edits are there, their candidates are made when there is room
+        self.lost: set[str] = set()  # tasks whose edits could not be had this time
+        # candidates are made when there is room: tokenising many tasks at once would keep the workers waiting
+        self._alone: deque[Task] = deque()  # without their baseline and context yet, which need no edit
+        self._unopened: deque[Task] = deque()  # their edits are there, the candidates of these are not
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
         self._answering = self.config.answering.identity()
@@ -119,6 +122,10 @@ class Exploration:
         for edit in self.plan.given or self.ledger.records("edits").values():
             if edit.task in self._tasks and (self.plan.given or edit.version == self.plan.version.digest):
                 by_task.setdefault(edit.task, []).append(edit)
+        if self.plan.trials:
+            self._alone.extend(self.plan.tasks)
+        while trials and self._alone:  # of a round that was begun before: what is left of it must be known at once
+            self._open_alone(self._alone.popleft())
         for task in self.plan.tasks:
             edits = sorted(by_task.get(task.id, []), key=lambda e: e.slot)
             if self.plan.given is not None or len(edits) >= self.plan.edits:
@@ -169,6 +176,7 @@ class Exploration:
                 parsed.append(self._parse(task, edit, parsed))
             if any(e.failure and e.failure.blame == "infra" for e in parsed):
                 self._tell(Warned(f"task {task_id}: edits were lost and will be sampled again on resume"))
+                self.lost.add(task_id)
                 continue
             for edit in parsed:
                 self.ledger.append("edits", edit)
@@ -198,25 +206,23 @@ class Exploration:
     # candidates
 
     def _arrived(self, task: Task, edits: list[Edit]) -> None:
-        """A task's edits are there. Tokenising all of many tasks at once would keep the workers waiting."""
+        """A task's edits are there."""
         self.edits[task.id] = edits
-        if (
-            self._known_trials or not self.plan.trials
-        ):  # of a round that was begun before: what is left of it must be known at once
-            self._open(task)
-        else:
-            self._unopened.append(task)
-
-    def _open(self, task: Task) -> None:
-        """Make a task's candidates."""
         if not self.plan.trials:
             return
-        edits = self.edits[task.id]
+        self._unopened.append(task)
+        if self._known_trials:
+            self._open_edits(self._unopened.pop())
+
+    def _open_alone(self, task: Task) -> None:
+        """Make the candidates that need no edit: samplers may take their time to start."""
         self._add(task, "baseline", None, 0)
+        for repeat in range(self.plan.repeats if self.plan.context_arm else 0):
+            self._add(task, "context", None, repeat)
+
+    def _open_edits(self, task: Task) -> None:
         for repeat in range(self.plan.repeats):
-            if self.plan.context_arm:
-                self._add(task, "context", None, repeat)
-            for edit in edits:
+            for edit in self.edits[task.id]:
                 if not edit.failure:
                     self._add(task, "edit", edit, repeat)
 
@@ -253,7 +259,7 @@ class Exploration:
         return tuple(examples), recipe
 
     def _edit(self, task_id: str, edit_id: str | None) -> Edit | None:
-        return next((e for e in self.edits[task_id] if e.id == edit_id), None)
+        return next((e for e in self.edits.get(task_id, ()) if e.id == edit_id), None)
 
     def more(self, requests: Sequence[Repeats]) -> None:
         """Further repeats where the choice is still open. The request is safe before it is acted on."""
@@ -278,9 +284,12 @@ class Exploration:
     def attempts(self, room: int) -> list[Attempt]:
         """The next candidates to try, whole, as many as there is room for."""
         out = []
-        while len(out) < room and (self._ready or self._unopened):
+        while len(out) < room and self.queued:
+            if not self._ready and self._alone:
+                self._open_alone(self._alone.popleft())
+                continue
             if not self._ready:
-                self._open(self._unopened.popleft())
+                self._open_edits(self._unopened.popleft())
                 continue
             candidate = self._ready.popleft()
             task = self._tasks[candidate.task]
@@ -383,7 +392,7 @@ class Exploration:
 
     @property
     def sampled(self) -> bool:
-        return all(t.id in self.edits for t in self.plan.tasks)
+        return all(t.id in self.edits or t.id in self.lost for t in self.plan.tasks)
 
     @property
     def trying(self) -> bool:
@@ -397,20 +406,20 @@ class Exploration:
     @property
     def queued(self) -> int:
         """What nobody has been given yet: candidates, and tasks whose candidates are not made yet."""
-        return len(self._ready) + len(self._unopened)
+        return len(self._ready) + len(self._alone) + len(self._unopened)
 
     @property
     def done(self) -> bool:
-        return self.sampled and not (self._unopened or self._ready or self._running or self._grading)
+        return self.sampled and not (self.queued or self._running or self._grading)
 
     def coverage(self) -> float:
         """Share of the candidates with a verdict among those that could have one; of the edits, where none is tried."""
         if not self.plan.trials:
             edits = [e for own in self.edits.values() for e in own if not e.failure]
             rated = [e for e in edits if e.id in self.verdicts and not any(v.failure for v in self.verdicts[e.id])]
-            return len(rated) / max(1, len(edits))
+            return len(rated) / max(1, len(edits) + len(self.lost) * self.plan.edits)
         could = [c for c, t in self.trials.items() if not (t.failure and t.failure.blame == "data")]
-        missing = len(self.candidates) - len(self.trials)
+        missing = len(self.candidates) - len(self.trials) + len(self.lost) * self.plan.edits * self.plan.repeats
         whole = [c for c in could if c in self.verdicts and not any(v.failure for v in self.verdicts[c])]
         return len(whole) / max(1, len(could) + missing)
 

@@ -4,12 +4,14 @@ Whatever a phase decides is in the ledger before the next one relies on it, so a
 one takes up what is there and goes on.
 """
 
+import contextlib
 import os
 import random
 import time
 from collections.abc import Callable, Sequence
 
 from seal_ray.config import Config, StorageSection
+from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
@@ -20,11 +22,13 @@ from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
 from seal_ray.policy import select, versions
 from seal_ray.policy.job import UpdateJob
-from seal_ray.policy.lessons import Lesson, lessons
+from seal_ray.policy.lessons import Lesson, LessonText, lessons
 from seal_ray.policy.update import update
 from seal_ray.records import Choice, Json, Task, Version, decode, derive_seed, encode
 from seal_ray.software import software
 from seal_ray.storage.ledger import RoundLedger
+
+PROBED = 16  # validation tasks
 
 
 def run(
@@ -195,11 +199,23 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
         lessons=tuple(chosen),
         section=config.policy,
         seed=derive_seed(config.run.seed, number, "update"),
+        probe=_probe(session),
         output=os.path.join(session.scratch, f"update-{number}-{time.monotonic_ns()}"),
         model=config.model,
         storage=config.storage,
         **session.crew.trainers(),
     )
+
+
+def _probe(session: Session) -> tuple[LessonText, ...]:
+    """What drift from the base is measured on: texts of validation tasks, from which nothing is learned."""
+    texts = []
+    for task in session.domain.tasks("validation")[:PROBED]:
+        with contextlib.suppress(Rejected):
+            examples, _ = session.domain.training(task, None, session.tokenizer)
+            ids = examples[0].ids[: session.config.policy.max_length]
+            texts.append(LessonText(ids[:1], ids[1:]))
+    return tuple(texts)
 
 
 # gate

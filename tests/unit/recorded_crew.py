@@ -12,7 +12,7 @@ from typing import Any
 
 from seal_ray.loops.history import Run
 from seal_ray.policy.job import UpdateJob, UpdateResult
-from seal_ray.records import Attempt, Edit, Trial, Version
+from seal_ray.records import Attempt, Edit, Failure, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt
 
 
@@ -26,6 +26,9 @@ class RecordedCrew:
         self.recorded = {t.candidate: t for r in rounds for t in r.trials}
         self.asked: list[tuple[EditPrompt, Edit]] = []  # what was sampled, with what was recorded
         self.tried: list[Attempt] = []
+        self.jobs: list[UpdateJob] = []
+        self.slow_start = 0  # trials that must have come in before the samplers are up
+        self.lose: set[str] = set()  # tasks whose edits are lost, by nobody's fault
         self.roles: list[str] = []  # in the order in which they were asked for
         self._version = ""
         self._edits: list[tuple[str, list[Edit]]] = []
@@ -59,6 +62,7 @@ class RecordedCrew:
 
     def update(self, job: UpdateJob, *, sink: Any) -> UpdateResult:
         """The version that the recorded run made of these lessons."""
+        self.jobs.append(job)
         learned = {lesson.edit for lesson in job.lessons}
         for found in self._run.rounds():
             said = found.update or {}
@@ -80,11 +84,14 @@ class _Samplers:
             self._crew.asked.append((prompt, edit))
             # as a sampler hands it in: nobody has parsed it yet
             own = edit.failure if edit.failure and not edit.ids else None
+            if prompt.task in self._crew.lose:
+                own = Failure("killed_sampler", "it was killed", "infra")
             edits.append(dataclasses.replace(edit, content=None, failure=own))
         self._waiting.append((chunk_id, edits))
 
     def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]:
-        return [self._waiting.pop(0)] if self._waiting else []
+        up = len(self._crew.tried) >= self._crew.slow_start
+        return [self._waiting.pop(0)] if self._waiting and up else []
 
 
 class _Pool:

@@ -10,7 +10,7 @@ from recorded_crew import RecordedCrew
 
 from seal_ray import config_file
 from seal_ray.config import Config
-from seal_ray.errors import BudgetSpent, DataError, InfraError, Interrupted
+from seal_ray.errors import BudgetSpent, CoverageError, DataError, InfraError, Interrupted
 from seal_ray.events import BudgetReached, RunEnded, RunStarted
 from seal_ray.loops import rounds
 from seal_ray.loops.history import Round, Run
@@ -48,6 +48,12 @@ def go(config: Config, crew: Any, monkeypatch: pytest.MonkeyPatch, **more: Any) 
     return Run(config.run.uri).round(1)
 
 
+def patience(looks: int = 3000) -> Callable[[], bool]:
+    """Asks a run to stop that looks this often and comes to no end."""
+    left = iter(range(looks))
+    return lambda: next(left, None) is None
+
+
 def content(found: Round) -> dict[str, Any]:
     """What must not change from version to version; records as sets, for they come in any order."""
     return {
@@ -74,6 +80,42 @@ def test_a_recorded_round_comes_out_as_it_was(
     for prompt, edit in crew.asked:
         assert (prompt.prompt_ids, prompt.seed) == (edit.prompt_ids, edit.seed)
     assert len(crew.tried) == len(crew.recorded.keys() & {c.id for c in found.candidates})
+
+
+def test_what_needs_no_edit_is_tried_while_the_samplers_start(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = RecordedCrew(recorded, overlap=True)
+    alone = {c.id for c in recorded.round(1).candidates if c.kind != "edit"}
+    crew.slow_start = len(alone)
+    found = go(configured(recorded, tmp_path / "run"), crew, monkeypatch, stop=patience())
+    assert {a.candidate.id for a in crew.tried[: len(alone)]} == alone
+    assert content(found) == content(recorded.round(1))
+
+
+def test_a_round_whose_edits_are_lost_stops_loudly_and_a_resume_samples_them(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, crew = configured(recorded, tmp_path / "run"), RecordedCrew(recorded)
+    crew.lose = {recorded.round(1).tasks[0].id}
+    with pytest.raises(CoverageError, match="candidates have a verdict"):
+        go(config, crew, monkeypatch, stop=patience())
+    assert content(go(config, RecordedCrew(recorded), monkeypatch)) == content(recorded.round(1))
+
+
+def test_drift_is_measured_on_texts_that_nothing_is_learned_from(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = RecordedCrew(recorded)
+    config = configured(recorded, tmp_path / "run")
+    monkeypatch.setattr(rounds, "update", crew.update)
+    with Session(config, hire=lambda *_: crew) as session:  # type: ignore[arg-type,return-value]
+        run_rounds(session)
+        (job,) = crew.jobs
+        shown = [session.tokenizer.decode([*text.prompt_ids, *text.ids]) for text in job.probe]
+        kept_back = session.domain.tasks("validation")
+        assert len(shown) == len(kept_back) > 0
+        assert all(task.data["context"] in text for task, text in zip(kept_back, shown, strict=True))
 
 
 def test_what_the_ledger_has_is_not_done_again(recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
