@@ -32,6 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+ZERO_WHEN_FINAL = "SEAL_RAY_ZERO_WHEN_FINAL"
+FINAL = (2, 4, 5)  # exit codes of what a restart does not change
+
 ConfigFile = Annotated[Path, typer.Argument(help="configuration in YAML", metavar="CONFIG")]
 Uri = Annotated[str, typer.Argument(help="where the run is kept", metavar="URI")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key, like inner.rank=16; may be given again")]
@@ -142,16 +145,28 @@ def doctor(
 def run(
     config: ConfigFile,
     set_: Set = None,
-    resume: Annotated[str, typer.Option("--resume", help="a run that is already there: auto, must or never")] = "",
+    resume: Annotated[
+        str, typer.Option("--resume", help="a run that is already there: auto, must, never or again")
+    ] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="show only the final table")] = False,
     as_json: AsJson = False,
     fail_on_reject: Annotated[
         bool, typer.Option("--fail-on-reject", help="exit 4 when the gate rejected the last round")
     ] = False,
+    zero_when_final: Annotated[
+        bool,
+        typer.Option(
+            "--zero-when-final",
+            help="exit 0 also where a restart would end the same way, for places that restart whatever failed",
+            envvar=ZERO_WHEN_FINAL,
+        ),
+    ] = False,
 ) -> None:
     """Run rounds, or go on with a run where it stopped."""
     from seal_ray import config_file
 
+    if zero_when_final:
+        os.environ[ZERO_WHEN_FINAL] = "1"
     overrides = [*(set_ or ()), *([f"run.resume={resume}"] if resume else [])]
     if quiet or as_json:
         overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
@@ -165,7 +180,15 @@ def run(
     _show({"uri": done.uri, "table": rows}, f"\n{terminal.show_table(rows)}\n\n{_files(done)}", as_json)
     rejected = bool(rows) and rows[-1]["decision"] == "reject"
     if rejected and (fail_on_reject or found.gate.fail_on_reject):
-        raise typer.Exit(4)
+        raise typer.Exit(_code(4))
+
+
+def _code(code: int) -> int:
+    """What the process is left with: 0 for an end that stays the same, where that was asked for."""
+    if code not in FINAL or os.environ.get(ZERO_WHEN_FINAL) != "1":
+        return code
+    sys.stderr.write(f"seal-ray: ended for good with code {code}; left with 0, for a restart would end the same way\n")
+    return 0
 
 
 def _files(run: "Run") -> str:
@@ -521,4 +544,4 @@ def _fail(message: str, code: int) -> None:
         sys.stderr.write(redact(traceback.format_exc()))
     for line in redact(message).splitlines():
         sys.stderr.write(f"seal-ray: {line}\n")
-    sys.exit(code)
+    sys.exit(_code(code))

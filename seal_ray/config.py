@@ -115,8 +115,9 @@ class RunSection(Section):
     tasks_per_round: int = Field(
         default=50, ge=1, description="training tasks in a round, drawn without repeats until all were seen"
     )
-    resume: Literal["auto", "must", "never"] = Field(
-        default="auto", description="what to do with a run that is already at the URI"
+    resume: Literal["auto", "must", "never", "again"] = Field(
+        default="auto",
+        description="what to do with a run that is already at the URI; again: go on also where it ended for good",
     )
     coverage: Share = Field(
         default=0.8, description="share of a round's candidates that must have a verdict, else the round stops"
@@ -547,6 +548,17 @@ class Config(Section):
     placement: PlacementSection = PlacementSection()
     storage: StorageSection = StorageSection()
     observe: ObserveSection = ObserveSection()
+
+    @model_validator(mode="after")
+    def _priced(self) -> "Config":
+        grading = self.grading
+        judged = grading.grader in {"judge", "cascade"} or grading.reward == "rubric"
+        if judged and self.run.budget.judge_dollars and not (grading.judge_price_in or grading.judge_price_out):
+            raise ValueError(
+                f"run.budget.judge_dollars: {self.run.budget.judge_dollars:g} limits nothing, for the judge has no "
+                "price; set grading.judge_price_in and judge_price_out, or leave the limit out"
+            )
+        return self
 
     @property
     def digest(self) -> str:

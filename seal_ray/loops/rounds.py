@@ -51,6 +51,7 @@ def open(uri: str, storage: StorageSection | None = None) -> Run:
 def run_rounds(session: Session) -> None:
     """Every round that is left, up to the first whose gate waits for a person."""
     for number in range(session.ledger.latest() + 1, session.config.run.rounds + 1):
+        session.tick()  # a budget that is spent costs no cluster
         if not run_round(session, number):
             session.outcome = "held"
             return
@@ -173,7 +174,7 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
     with session.phase("update"):
         job = _job(session, part.number, version, chosen)
         try:
-            result = update(job, sink=session.tell)
+            result = update(job, sink=session.tell, tick=session.tick)
         except DataError as error:  # what was to be learned is at fault: the round goes on without an update
             session.tell(Warned(f"the update failed, the version stays: {error}"))
             return {"version": None, "reason": str(error)}

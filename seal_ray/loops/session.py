@@ -39,15 +39,17 @@ from seal_ray import grading, models, observe
 from seal_ray.config import Config
 from seal_ray.domains import configured
 from seal_ray.errors import ConfigError, InfraError, Interrupted
-from seal_ray.events import Event, Phase, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Sink, Warned
+from seal_ray.events import Event, Phase, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Sink, WaitingFor, Warned
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.node_survey import check_nodes
 from seal_ray.loops import resuming
+from seal_ray.loops.ending import Ending, ending, refuse_ended
 from seal_ray.loops.spending import Spending
 from seal_ray.policy import versions
 from seal_ray.records import Json, Version, encode
 from seal_ray.redaction import redacted
 from seal_ray.software import lacking, software
+from seal_ray.storage.epochs import Alive
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
 Hire = Callable[[Config, str, Sink], Crew]
@@ -97,6 +99,7 @@ class Session:
         """
         self.config, self._stop, self._hire = config, stop, hire
         self.outcome = "done"  # what the run's end is called when the loop comes back; it may say otherwise
+        self._ending: Ending | None = None
         self._label = 0
         self._telling = threading.Lock()
         self._crew: Crew | None = None
@@ -114,6 +117,8 @@ class Session:
             undo.callback(self._close_ledger)
             on_stop(self.hand_over)
             self.resumed = resuming.is_there(self.ledger, config)
+            note = self.ledger.note() if self.resumed else {}
+            refuse_ended(note, config)
             self.folder = models.fetch(config.model, config.storage)
             self.base = models.digest_of(self.folder)
             self.tokenizer = models.tokenizer(self.folder, trust_remote_code=config.model.trust_remote_code)
@@ -122,7 +127,7 @@ class Session:
             self.domain = configured(config, self.chat)
             self.grader = grading.build(config.grading, config.run.uri, config.storage)
             self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
-            self.spending = Spending(config.run.budget, self._gpu_hours, self._judge_dollars)
+            self.spending = Spending(config.run.budget, self._gpu_hours, self._judge_dollars, note.get("spent"))
             if not self.domain.tasks("train"):
                 raise ConfigError(
                     "domain.validation and domain.test leave no tasks to train on", hint="lower one of them"
@@ -131,7 +136,9 @@ class Session:
             if not self.resumed:
                 _ = self.crew  # a cluster that lacks what the run needs is found before anything is written
                 self.ledger.create(redacted(config.model_dump(mode="json")), software(), config.run.seed)
+            self.ledger.await_predecessor(self._tell_who_is_awaited)
             self.epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
+            self.ledger.leave_note(self._note)
             self._announce()
             self._undo = undo.pop_all()
 
@@ -212,6 +219,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._ending = ending(error, self.config)
             if isinstance(error, Exception):
                 self.tell(RunEnded(type(error).__name__, str(error), self.seconds))
             if self._crew:
@@ -242,6 +250,14 @@ class Session:
     def _dismiss(self) -> None:
         if self._crew:
             self._crew.close()
+
+    def _note(self) -> Json:
+        """What whoever drives the run next has to know."""
+        return {"spent": self.spending.total(), "ending": encode(self._ending) if self._ending else None}
+
+    def _tell_who_is_awaited(self, driver: Alive) -> None:
+        what = f"the lease of {driver.owner} (epoch {driver.epoch})"
+        self.tell(WaitingFor(what, "it has not said that it is done, and may be dead", driver.until - driver.now))
 
     # what it costs
 

@@ -1,7 +1,7 @@
 """What a run has spent, against what it may."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 
 from seal_ray.config import Budget
@@ -13,21 +13,34 @@ Meter = Callable[[], float]
 
 
 class Spending:
-    """The meters of a run and their limits, under the names that `run.budget` gives them."""
+    """The meters of a run and their limits, under the names that `run.budget` gives them.
 
-    def __init__(self, limits: Budget, gpu_hours: Meter, judge_dollars: Meter) -> None:
+    `before`: what drivers before this one have spent on the same run.
+    """
+
+    def __init__(
+        self, limits: Budget, gpu_hours: Meter, judge_dollars: Meter, before: Mapping[str, float] | None = None
+    ) -> None:
         self._limits, self._began = limits, time.monotonic()
+        self._before = before or {}
         self._meters: dict[str, Meter] = {"hours": self.hours, "gpu_hours": gpu_hours, "judge_dollars": judge_dollars}
 
     def hours(self) -> float:
         """On the wall, since this was made."""
         return (time.monotonic() - self._began) / 3600
 
+    def total(self) -> dict[str, float]:
+        """What the run has spent, for whoever drives it next."""
+        return {name: self._amount(name) for name in self._meters}
+
+    def _amount(self, name: str) -> float:
+        return float(self._before.get(name, 0.0)) + self._meters[name]()
+
     def check(self, tell: Sink) -> None:
         """Raise where something is spent. A meter without a limit is not read."""
-        for name, meter in self._meters.items():
+        for name in self._meters:
             limit = getattr(self._limits, name)
-            if limit and (amount := meter()) >= limit:
+            if limit and (amount := self._amount(name)) >= limit:
                 tell(BudgetReached({name: amount}, limit))
                 raise BudgetSpent(
                     f"run.budget.{name}: {limit:g} is spent; everything found is kept",

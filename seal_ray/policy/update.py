@@ -38,8 +38,10 @@ SHARD = 4 * 2**30  # bytes of one file of full weights
 # the driver's side
 
 
-def update(job: UpdateJob, *, sink: Sink) -> UpdateResult:
+def update(job: UpdateJob, *, sink: Sink, tick: Callable[[], None] = lambda: None) -> UpdateResult:
     """Train the policy on, and return where the new version's files are. Ray must be up; nothing is left running.
+
+    `tick` is called often, and what it raises ends the update.
 
     Lost workers are replaced and the update starts again from its inputs (full fine-tuning from its last checkpoint),
     at most `policy.retries` times. Whatever goes wrong, `job.output` is either whole or not there.
@@ -69,7 +71,7 @@ def update(job: UpdateJob, *, sink: Sink) -> UpdateResult:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 8, "scheduling_strategy": here}
     desk = ray.remote(Desk).options(**options).remote(part)
-    watch = Watch(desk, sink)
+    watch = Watch(desk, sink, tick)
     crew = TrainerCount(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job))
     try:
         payload = ray.put(_Payload(job, tuple(train), tuple(held), _files(job.adapter), checkpoints))

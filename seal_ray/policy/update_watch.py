@@ -19,8 +19,8 @@ END_SECONDS = 30
 class Watch:
     """What an update has told so far. Steps of a later attempt replace those of an earlier one."""
 
-    def __init__(self, desk: Any, sink: Sink) -> None:
-        self.desk, self.sink = desk, sink
+    def __init__(self, desk: Any, sink: Sink, tick: Callable[[], None] = lambda: None) -> None:
+        self.desk, self.sink, self._tick = desk, sink, tick
         self.steps: dict[int, StepLog] = {}
         self.validation: dict[int, float] = {}
         self._processes: tuple[TrainerProcess, ...] = ()
@@ -50,6 +50,7 @@ class Watch:
             quiet, started = self.drain()
             if done:
                 return ray.get(running)
+            self._tick()
             if quiet > (limits.hang if started else limits.start + START_SECONDS):
                 # not tried again: workers that hang in a kernel end with their desk, and only with it
                 raise InfraError(

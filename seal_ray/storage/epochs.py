@@ -44,6 +44,7 @@ class Hold:
         self._beats = Store(store.root, settings.model_copy(update=quick))
         self._confirmed = confirmed
         self.witness: Callable[[], Seen] = Seen  # what this hold has written, so that `verify` can miss it
+        self.note: Callable[[], Json] = dict  # what the driver wants its successor to know, as of now
         self._count = 0
         self._successor = 0
         self._lock = threading.Lock()
@@ -75,7 +76,7 @@ class Hold:
     def release(self) -> None:
         self.stop()
         path = f"epochs/{self.epoch:06d}.end.json"
-        value = {"epoch": self.epoch, "written": self.witness().as_json()}
+        value = {"epoch": self.epoch, "written": self.witness().as_json(), "note": self.note()}
         self._store.create(path, codec.pack_part(path, self.epoch, value))
 
     def _refuse(self) -> None:
@@ -92,7 +93,7 @@ class Hold:
     def _beat(self, store: Store) -> None:
         self._count += 1
         path = f"epochs/{self.epoch:06d}.beat.json"
-        value = {"epoch": self.epoch, "beat": self._count, "written": self.witness().as_json()}
+        value = {"epoch": self.epoch, "beat": self._count, "written": self.witness().as_json(), "note": self.note()}
         store.write(path, codec.pack_part(path, self.epoch, value))
 
     def _beat_on(self) -> None:
@@ -171,6 +172,40 @@ def alive(store: Store, epoch: int) -> Alive | None:
     until = beat + said["lease"] + (1 if store.remote else 0)
     now = store.now()
     return Alive(said["owner"], epoch, until, now) if now < until else None
+
+
+def await_predecessor(store: Store, tell: Callable[[Alive], None], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Come back when the last driver's lease has run out, or when it turns out that it lives: `take` refuses then.
+
+    A driver that was killed leaves a lease behind; whoever starts it again must not fail for that.
+    """
+    top = highest(store)
+    first = alive(store, top) if top else None
+    if first is None:
+        return
+    tell(first)
+    while True:
+        sleep(min(1.0, max(0.05, first.until - first.now)))
+        now = alive(store, highest(store))
+        if now is None or now.epoch != first.epoch or now.until > first.until:
+            return
+
+
+def last_note(store: Store) -> dict[str, Json]:
+    """What the last driver that left a note wanted its successor to know."""
+    names = store.names("epochs/")
+    for epoch in sorted({int(n[:6]) for n in names if EPOCH.fullmatch(n)}, reverse=True):
+        for kind in ("end", "beat"):
+            path = f"epochs/{epoch:06d}.{kind}.json"
+            if f"{epoch:06d}.{kind}.json" not in names:
+                continue
+            try:
+                value, _ = codec.unpack_part(store.read(path), path, store.uri(path))
+            except (codec.Damaged, Missing):
+                continue
+            if value.get("note"):
+                return value["note"]
+    return {}
 
 
 def _refuse_if_held(store: Store, epoch: int) -> None:

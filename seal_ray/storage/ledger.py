@@ -15,7 +15,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from seal_ray.config import StorageSection
@@ -90,6 +90,20 @@ class Ledger:
             for part in self._rounds.values():
                 part.forget()
             return hold.epoch
+
+    def await_predecessor(self, tell: Callable[[epochs.Alive], None]) -> None:
+        """Wait while a driver that may be dead still has its lease; `tell` hears of whom. See `epochs`."""
+        epochs.await_predecessor(self.store, tell)
+
+    def note(self) -> dict[str, Json]:
+        """What the last driver has left for whoever drives the run next."""
+        return epochs.last_note(self.store)
+
+    def leave_note(self, note: Callable[[], Json]) -> None:
+        """From now on every sign of life carries this, and the release too."""
+        assert self._connection.hold, "only whoever drives the run may leave a note"
+        self._connection.hold.note = note
+        self._connection.hold.confirm()  # a note of an older driver may be cleared away from now on
 
     def holder(self) -> epochs.Alive | None:
         """Who drives the run now, as anybody can see; needs no take-over."""

@@ -25,7 +25,7 @@ def is_dead(process: Mapping[str, Json]) -> bool:
 
 
 def _born(pid: int) -> str:
-    """When a process started, in ticks since boot; empty for one that is gone or only waits to be buried."""
+    """When a process started, in ticks since boot; empty for one that has ended, if only its parent must ask."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()

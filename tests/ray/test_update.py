@@ -12,7 +12,7 @@ import ray
 from update_jobs import Sink, actors_left, job, likelihood, made_up_lessons, rooms_left
 
 from seal_ray import models
-from seal_ray.errors import DataError, InfraError, PlacementError
+from seal_ray.errors import DataError, InfraError, Interrupted, PlacementError
 from seal_ray.events import Event, UpdateStep
 from seal_ray.policy.job import UpdateResult
 from seal_ray.policy.update import update
@@ -177,3 +177,16 @@ def test_validation_losses_rest_on_edits_that_were_held_back(tmp_path: Path) -> 
     result = update(job(tmp_path / "version", workers=2, validation=0.3), sink=Sink())
     assert len(result.held_back) == 2 and len(result.validation_losses) == 3
     assert not {edit for edit, _ in result.edits} & set(result.held_back)
+
+
+def test_an_update_is_interrupted_in_the_middle_and_leaves_nothing(tmp_path: Path) -> None:
+    sink = Sink()
+
+    def tick() -> None:
+        if sink.steps():
+            raise Interrupted("asked to stop")
+
+    with pytest.raises(Interrupted):
+        update(job(tmp_path / "version", epochs=2000), sink=sink, tick=tick)
+    assert len(sink.steps()) < 5000 and not sink.alive() and actors_left() == []
+    assert list(tmp_path.iterdir()) == []

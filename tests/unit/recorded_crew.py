@@ -60,7 +60,7 @@ class RecordedCrew:
 
     # in the place of the update
 
-    def update(self, job: UpdateJob, *, sink: Any) -> UpdateResult:
+    def update(self, job: UpdateJob, *, sink: Any, tick: Any) -> UpdateResult:
         """The version that the recorded run made of these lessons."""
         self.jobs.append(job)
         learned = {lesson.edit for lesson in job.lessons}

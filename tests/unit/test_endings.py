@@ -1,0 +1,185 @@
+"""What a run costs when something starts it again: spending goes on counting, an end for good stays one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded_crew import RecordedCrew
+
+from seal_ray import config_file, models
+from seal_ray.config import Config
+from seal_ray.errors import BudgetSpent, DataError, InfraError, Interrupted, SealError
+from seal_ray.events import RunStarted, WaitingFor
+from seal_ray.loops import rounds
+from seal_ray.loops.history import Run
+from seal_ray.loops.rounds import run_rounds
+from seal_ray.loops.session import Session
+from seal_ray.storage import epochs
+from seal_ray.storage.ledger import Ledger
+
+ROOT = Path(__file__).parents[2]
+COMMAND = str(Path(sys.executable).parent / "seal-ray")
+
+
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the recorded configuration names its data from there
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Run:
+    return Run(str(ROOT / "tests/recorded/v0.1.0/run"))
+
+
+class CostlyCrew(RecordedCrew):
+    """Each of its trials takes an hour of a GPU."""
+
+    def gpu_hours(self) -> float:
+        return float(len(self.tried))
+
+
+class BrokenCrew(RecordedCrew):
+    """Its samplers find that the data can't be used."""
+
+    def samplers(self, version: Any, adapter: str | None) -> Any:
+        raise DataError("no label for token 7", hint="mend the data")
+
+
+def configured(recorded: Run, uri: Path, *changes: str) -> Config:
+    return config_file.resolved(
+        recorded.record["config"],
+        [f"run.uri={uri}", "run.rounds=1", "observe.progress=quiet", "observe.ray_metrics=false", *changes],
+    )
+
+
+def go(config: Config, crew: RecordedCrew, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    monkeypatch.setattr(rounds, "update", crew.update)
+    with Session(config, hire=lambda *_: crew, **more) as session:  # type: ignore[arg-type,return-value]
+        run_rounds(session)
+
+
+def nothing_is_paid(config: Config, monkeypatch: pytest.MonkeyPatch) -> SealError:
+    """How a restart ends, that may neither fetch a model nor ask for a cluster."""
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("something was begun")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "fetch", never)
+        with pytest.raises(SealError) as raised:
+            Session(config, hire=never)
+    return raised.value
+
+
+def test_what_was_spent_before_a_restart_counts(recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(recorded, tmp_path / "run", "run.budget.gpu_hours=8")
+    crews: list[CostlyCrew] = []
+    for _ in range(2):
+        crew = CostlyCrew(recorded)
+        crews.append(crew)
+        with pytest.raises(Interrupted):
+            go(config, crew, monkeypatch, stop=lambda crew=crew: len(crew.tried) >= 3)
+    assert Ledger(config.run.uri).note()["spent"]["gpu_hours"] == sum(len(c.tried) for c in crews) < 8
+    with pytest.raises(BudgetSpent, match="gpu_hours: 8"):
+        go(config, CostlyCrew(recorded), monkeypatch)
+    again = nothing_is_paid(config, monkeypatch)
+    assert isinstance(again, BudgetSpent) and again.exit_code == 5 and "ended for good" in str(again)
+    go(configured(recorded, tmp_path / "run", "run.budget.gpu_hours=100"), CostlyCrew(recorded), monkeypatch)
+    assert Run(config.run.uri).round(1).committed
+
+
+def test_an_end_for_good_is_the_same_the_second_time_and_costs_nothing(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(recorded, tmp_path / "run")
+    with pytest.raises(DataError, match="no label"):
+        go(config, BrokenCrew(recorded), monkeypatch)
+    again = nothing_is_paid(config, monkeypatch)
+    assert isinstance(again, DataError) and again.exit_code == 2
+    assert "no label for token 7" in str(again) and "--resume again" in str(again)
+    with pytest.raises(DataError, match="no label"):  # another look is another start
+        go(configured(recorded, tmp_path / "run", "run.resume=again"), BrokenCrew(recorded), monkeypatch)
+    go(configured(recorded, tmp_path / "run", "run.resume=again"), RecordedCrew(recorded), monkeypatch)
+    go(config, RecordedCrew(recorded), monkeypatch)  # it did not end for good the last time
+
+
+def test_what_may_pass_is_tried_again(recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(recorded, tmp_path / "run")
+
+    class Lost(RecordedCrew):
+        def samplers(self, version: Any, adapter: str | None) -> Any:
+            raise InfraError("no node")
+
+    with pytest.raises(InfraError):
+        go(config, Lost(recorded), monkeypatch)
+    go(config, RecordedCrew(recorded), monkeypatch)
+    assert Run(config.run.uri).round(1).committed
+
+
+def test_a_driver_waits_for_the_lease_of_one_that_may_be_dead(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(recorded, tmp_path / "run", "storage.lease=2")
+    with pytest.raises(Interrupted):
+        go(config, RecordedCrew(recorded), monkeypatch, stop=lambda: True)
+    dead = Ledger(config.run.uri, config.storage)
+    with monkeypatch.context() as patch:
+        patch.setattr(epochs, "this_process", dict)  # on another machine: nobody here can tell that it is dead
+        dead.acquire("elsewhere")
+    assert dead._connection.hold
+    dead._connection.hold.stop()  # no more signs of life, and no release
+    heard: list[Any] = []
+    go(config, RecordedCrew(recorded), monkeypatch, listeners=[heard.append])
+    assert [type(e) for e in heard[:2]] == [WaitingFor, RunStarted] and "elsewhere" in heard[0].what
+    assert heard[1].epoch == 3
+
+
+def test_a_driver_that_lives_is_not_waited_for_to_the_end(recorded: Run, tmp_path: Path) -> None:
+    config = configured(recorded, tmp_path / "run", "storage.lease=2")
+    other = Ledger(config.run.uri, config.storage)
+    other.create(config.model_dump(mode="json"), {}, config.run.seed)
+    other.acquire("elsewhere")
+    try:
+        with pytest.raises(InfraError, match="is driven by elsewhere"):
+            Session(config)
+    finally:
+        other.close()
+
+
+def test_a_note_outlives_drivers_that_leave_none(tmp_path: Path) -> None:
+    uri = str(tmp_path / "run")
+    first = Ledger(uri)
+    first.create({}, {}, 1)
+    assert first.note() == {}
+    first.acquire("a")
+    first.leave_note(lambda: {"spent": 3})
+    assert first.note() == {"spent": 3}, "a driver that is killed leaves nothing"
+    first.close()
+    second = Ledger(uri)
+    second.acquire("b")
+    assert second.note() == {"spent": 3}
+    second.close()
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 2), (("--zero-when-final",), 0)])
+def test_where_whatever_failed_is_restarted_an_end_for_good_can_be_left_with_zero(
+    tmp_path: Path, words: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "run.yaml").write_text("inner: {rank: 0}")
+    done = subprocess.run(
+        [COMMAND, "run", str(tmp_path / "run.yaml"), *words], capture_output=True, text=True, env={**os.environ}
+    )
+    assert done.returncode == code and "inner.rank" in done.stderr
+    assert ("ended for good with code 2" in done.stderr.splitlines()[-1]) == (code == 0)
+
+
+def test_a_limit_in_dollars_wants_a_judge_with_a_price() -> None:
+    words = ["grading.grader=judge", "grading.judge_url=http://localhost:1/v1", "grading.judge_model=m"]
+    limit = "run.budget.judge_dollars=3"
+    with pytest.raises(SealError, match="the judge has no price"):
+        config_file.parse("", "the defaults", [*words, limit])
+    config_file.parse("", "the defaults", [*words, limit, "grading.judge_price_out=1"])
+    config_file.parse("", "the defaults", [limit])  # nobody is asked for money
