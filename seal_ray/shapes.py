@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LARGEST = 10**9  # of any one size
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -62,8 +64,10 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     def size(key: str, default: int | None = None) -> int:
         value = config.get(key)
         value = default if value is None else value
-        if not isinstance(value, int):
+        if type(value) is not int:
             raise ValueError(f"the model's configuration has no {key}: its size can't be told")
+        if not (0 if key == "max_position_embeddings" else 1) <= value <= LARGEST:
+            raise ValueError(f"the model's configuration has {key} {str(value)[:40]}, which is no size")
         return value
 
     hidden, heads, kind = size("hidden_size"), size("num_attention_heads"), str(config.get("model_type", ""))

@@ -25,7 +25,7 @@ from seal_ray.records import (
     Verdict,
     digest,
 )
-from seal_ray.text import without_thoughts
+from seal_ray.text import storable, without_thoughts
 
 MAX_EDIT = 1 << 20  # characters of an edit that are read
 
@@ -126,7 +126,7 @@ class Knowledge:
 
     def parse(self, task: Task, text: str) -> Json | Failure:
         """The edit's text, without thoughts in tags; an empty one or a mere copy of what was asked is none."""
-        text = without_thoughts(text[:MAX_EDIT], unfinished=True).strip()
+        text = without_thoughts(storable(text[:MAX_EDIT]), unfinished=True).strip()
         if not re.search(r"\w", text):
             return Failure("no_text", "the edit is empty")
         style = self._section.style

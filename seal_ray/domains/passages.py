@@ -3,6 +3,7 @@
 import codecs
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from typing import NoReturn
 
 from seal_ray.errors import ConfigError, DataError, Missing, SealError
 from seal_ray.records import Json, Split, derive_seed
+from seal_ray.text import lone_surrogate
 
 CHUNK = 1 << 20
+HALF_A_PAIR = ("holds half a surrogate pair, which is no character", "write the character whole, or take it out")
 LARGEST_ENTRY = 64 << 20  # characters: what is longer is no entry but a missing bracket
 
 
@@ -73,7 +76,7 @@ def _chunks(source: str, read: Callable[[str], bytes]) -> Iterator[bytes]:
             yield read(source)
     except (Missing, FileNotFoundError):
         raise DataError(f"domain.data: there is no {source}", hint="give the path or URI of a data file") from None
-    except (IsADirectoryError, PermissionError, NotADirectoryError) as error:
+    except OSError as error:
         raise DataError(
             f"domain.data: {source} can't be read: {error.strerror}", hint="give the path or URI of a data file"
         ) from None
@@ -144,6 +147,8 @@ class _Reader:
                 self.fail(error.msg)
             except RecursionError:
                 self.fail("nested too deeply")
+            except ValueError:  # Python refuses to read integers of thousands of digits
+                self.fail("a number of too many digits")
             if isinstance(value, (int, float)) and _NUMBER.fullmatch(self._buffer, end) and self._more():
                 continue  # the number may go on in the next chunk
             self._move(end)
@@ -166,7 +171,7 @@ class _Reader:
         found = f"near {near!r}" if near else "the file ends"
         raise DataError(
             f"domain.data: {self.source}, line {self.line}: not JSON: {why}, {found}",
-            hint="hint the file, or write it anew with a JSON library",
+            hint="mend the file, or write it anew with a JSON library",
         )
 
     def _move(self, to: int) -> None:
@@ -276,23 +281,26 @@ class _Shelf:
         if not golds:
             self.unanswered += 1
             return
-        accepted = passage.questions.setdefault(text, [])
-        accepted.extend(g for g in golds if g not in accepted)
+        passage.questions[text] = list(dict.fromkeys([*passage.questions.get(text, ()), *golds]))
 
     def _answers(self, where: str, row: dict[str, Json]) -> list[str]:
         """Every accepted answer, from a text, a list of texts, SQuAD's objects or the hub's columns."""
         given = row.get("answer", row.get("answers"))
         if isinstance(given, dict):
             given = given.get("text")
-        golds = []
+        golds: dict[str, None] = {}
         for one in given if isinstance(given, (list, tuple)) else [given]:
             one = one.get("text") if isinstance(one, dict) else one
             if one is not None and not isinstance(one, (str, int, float)):
                 self._refuse(where, "answer", f"is a {type(one).__name__}", "give a text, or a list of texts")
+            if isinstance(one, float) and not math.isfinite(one):
+                self._refuse(where, "answer", f"is {one}", "give a text, or a number that is one")
             text = "" if one is None else str(one).strip()
-            if text and text not in golds:
-                golds.append(text)
-        return golds
+            if lone_surrogate(text):
+                self._refuse(where, "answer", *HALF_A_PAIR)
+            if text:
+                golds[text] = None
+        return list(golds)
 
     def _text(self, where: str, row: dict[str, Json], key: str) -> str:
         text = row.get(key)
@@ -300,6 +308,8 @@ class _Shelf:
             self._refuse(where, key, "is missing" if text is None else "is not a text", f"give each its {key}")
         if not str(text).strip():
             self._refuse(where, key, "is empty", f"write the {key}, or take the entry out")
+        if lone_surrogate(str(text)):
+            self._refuse(where, key, *HALF_A_PAIR)
         return str(text).strip()
 
     def _refuse(self, where: str, key: str, why: str, hint: str) -> NoReturn:

@@ -4,6 +4,7 @@ Weights are safetensors, nothing else; code that comes with a model runs only wh
 """
 
 import json
+import math
 import os
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,9 @@ from seal_ray.shapes import KNOWN_SHAPES, Shape, known_shape, shape_of
 log = logger(__name__)
 
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+# of the types that safetensors has; one that is not known here is taken at its word
+BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
+BITS |= {"I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -42,11 +46,30 @@ def check(folder: str | Path, where: str, *, trust_remote_code: bool = False) ->
     check_names(names, where)
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        missing = sorted(set(read_json(index, where).get("weight_map", {}).values()) - names)
-        if missing:
-            raise DataError(f"{where}: {len(missing)} of its files are missing, the first is {missing[0]}")
+        _check_index(folder, read_json(index, where).get("weight_map"), where)
     for weight in sorted(folder.glob("*.safetensors")):
         header_of(weight)
+
+
+def _check_index(folder: Path, weights: Any, where: str) -> None:
+    """An index must name files of this folder, all of them there, that hold what it says they hold."""
+    if not isinstance(weights, dict) or not all(isinstance(file, str) for file in weights.values()):
+        raise DataError(f"{where}: its index of weights names no files", hint="fetch the model again")
+    held: dict[str, dict[str, Any]] = {}
+    for file in sorted(set(weights.values())):
+        if "/" in file or "\\" in file or not file.endswith(".safetensors"):
+            raise DataError(
+                f"{where}: its index names {file[:100]!r}, which is no file beside it", hint="fetch it again"
+            )
+        if not (folder / file).is_file():
+            raise DataError(f"{where}: its file {file[:100]} is missing", hint="fetch the model again")
+        held[file] = header_of(folder / file)
+    wrong = sorted(name for name, file in weights.items() if name not in held[file])
+    if wrong:
+        raise DataError(
+            f"{where}: its index says of {len(wrong)} tensors where they are not, the first is {wrong[0][:100]}",
+            hint="fetch the model again",
+        )
 
 
 def check_names(names: set[str], where: str) -> None:
@@ -72,18 +95,33 @@ def header_of(path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: not a safetensors file", hint="fetch it again")
         try:
             header = json.loads(file.read(length))
-            end = max((t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            spans = sorted(_span(t) for n, t in header.items() if n != "__metadata__")
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise DataError(f"{path}: not a safetensors file", hint="fetch it again") from None
+    end = 0
+    for begin, after in spans:
+        if begin != end:
+            raise DataError(f"{path}: its tensors overlap or leave a hole at byte {end}", hint="fetch it again")
+        end = after
     if 8 + length + end != size:
         raise DataError(f"{path}: has {size} bytes where its header promises {8 + length + end}", hint="fetch it again")
     return header
 
 
+def _span(tensor: Any) -> tuple[int, int]:
+    """Where a tensor's bytes begin and end; raises where they are not as many as its type and shape want."""
+    begin, end = tensor["data_offsets"]
+    bits, shape = BITS.get(tensor["dtype"]), tensor["shape"]
+    whole = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in (begin, end, *shape))
+    if not whole or begin > end or (bits and 8 * (end - begin) != bits * math.prod(shape)):
+        raise ValueError("a tensor's bytes are not what its type and shape want")
+    return begin, end
+
+
 def read_json(path: Path, where: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{where}: {path} can't be read: {error}", hint="fetch the model again") from None
     if not isinstance(value, dict):
         raise DataError(f"{where}: {path} is not a JSON object", hint="fetch the model again")
@@ -130,7 +168,7 @@ def shape(name_or_folder: str | Path) -> Shape:
         path = Path(name) / "config.json"
         try:
             return shape_of(read_json(path, "model.name"))
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise DataError(
                 f"{path}: {error}", hint="use a decoder whose config.json says hidden_size, intermediate_size and so on"
             ) from None
@@ -145,7 +183,10 @@ def shape(name_or_folder: str | Path) -> Shape:
 
 def adapter_rank(adapter: str | Path) -> int:
     """The rank of a LoRA adapter in a folder."""
-    return int(read_json(Path(adapter) / "adapter_config.json", str(adapter)).get("r", 0))
+    rank = read_json(Path(adapter) / "adapter_config.json", str(adapter)).get("r", 0)
+    if type(rank) is not int or rank < 0:
+        raise DataError(f"{adapter}: adapter_config.json has {str(rank)[:40]!r} for a rank", hint="write it again")
+    return rank
 
 
 def has_chat_template(folder: str | Path) -> bool:

@@ -57,8 +57,11 @@ def load(
             attn_implementation="sdpa",
             **extra,
         )
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{folder}: transformers can't load this model: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, ImportError) as error:
+        raise DataError(
+            f"{folder}: transformers can't load this model: {type(error).__name__}: {str(error)[:500]}",
+            hint="fetch the model again, or name one that this version of transformers knows",
+        ) from error
     if not extra:
         model.to(torch.device(device))  # type: ignore[arg-type]
     if adapter is not None:
@@ -112,7 +115,13 @@ def tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
     """The model's tokenizer, with a token for padding."""
     from transformers import AutoTokenizer
 
-    made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+    try:
+        made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:  # the tokenizers library raises nothing narrower for a damaged file
+        raise DataError(
+            f"{folder}: its tokenizer can't be read: {type(error).__name__}: {str(error)[:500]}",
+            hint="fetch the model again",
+        ) from error
     if made.eos_token_id is None:
         raise DataError(f"{folder}: its tokenizer has no end-of-text token", hint="set eos_token in its configuration")
     if made.pad_token_id is None:

@@ -1,5 +1,6 @@
 """One document by its path or URI: a data file, a prompt, a list of edits."""
 
+import stat
 from pathlib import Path
 
 from seal_ray.config import StorageSection
@@ -20,7 +21,10 @@ def read_document(uri: str, settings: StorageSection) -> bytes:
             store.close()
     path = Path(uri.removeprefix("file://")).expanduser()
     try:
-        if path.stat().st_size > LIMIT:
+        found = path.stat()
+        if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+            raise DataError(f"{path} is a device", hint="give a file")
+        if found.st_size > LIMIT:
             raise DataError(f"{path} has more than {LIMIT >> 30} GiB", hint="split it")
         return path.read_bytes()
     except FileNotFoundError:

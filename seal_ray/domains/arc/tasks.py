@@ -7,6 +7,7 @@ from typing import Any
 from seal_ray.domains.arc.grids import Pair, Puzzle, grid_of
 from seal_ray.errors import DataError
 from seal_ray.records import Json, Split, Task, derive_seed
+from seal_ray.text import lone_surrogate
 
 
 def read_tasks(challenges: bytes, solutions: bytes | None, source: str, solutions_source: str = "") -> list[Task]:
@@ -59,6 +60,8 @@ def _object(raw: bytes, source: str) -> dict[str, Any]:
         raise DataError(f"{source}: not JSON ({error})", hint="give ARC's challenges or solutions as JSON") from None
     if not isinstance(data, dict):
         raise DataError(f"{source}: a {type(data).__name__}", hint="give a JSON object of task ids")
+    if bad := next((name for name in data if lone_surrogate(name) or not name.strip()), None):
+        raise DataError(f"{source}: {bad!r} can't be a task's id", hint="name it in whole characters")
     return data
 
 

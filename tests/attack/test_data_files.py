@@ -1,0 +1,231 @@
+"""Whatever stands in a data file: it is refused with its place, or everything that a run does with it works."""
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from text_model import byte_tokenizer  # pyright: ignore[reportMissingImports]
+
+from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain
+from seal_ray.domains import arc, knowledge
+from seal_ray.domains.base import Rejected
+from seal_ray.errors import SealError
+from seal_ray.grading.lexical import ExactGrader, LexicalGrader
+from seal_ray.models import render
+from seal_ray.records import Answer, Failure, Recipe, Task, candidate_id, encode
+
+TOKENIZER = byte_tokenizer()
+PAIR = {"input": [[1, 2], [3, 4]], "output": [[4, 3], [2, 1]]}
+ARC: Any = {f"{n:08x}": {"train": [PAIR, PAIR], "test": [PAIR]} for n in range(4)}
+FLAT: Any = [
+    {
+        "title": f"Island {n}",
+        "context": f"Island {n} sells salt.",
+        "questions": [{"question": f"What does island {n} sell?", "answer": ["salt", "purple salt"]}],
+    }
+    for n in range(4)
+]
+SQUAD: Any = {
+    "version": "1.1",
+    "data": [
+        {
+            "title": f"Tower_{n}",
+            "paragraphs": [
+                {
+                    "context": f"Tower {n} is tall.",
+                    "qas": [{"id": "1", "question": "How is it?", "answers": [{"text": "tall", "answer_start": 3}]}],
+                }
+            ],
+        }
+        for n in range(3)
+    ],
+}
+ROWS: Any = [
+    {"title": "A", "context": "B is C.", "question": "What is B?", "answers": {"text": ["C"], "answer_start": [5]}}
+]
+VALUES: list[Any] = [
+    None, True, False, 0, 1, -1, 10**30, 1.5, float("nan"), float("inf"), "", " ", "a", "\n", "\ud800", "a\udfff",
+    "ﾞ",
+    "\x00", "<think>", "²", "é", "\u202e", [], [[]], {}, {"text": None}, {"text": "x"}, [None], ["x", 3], [[1]],
+    [[1, 2], [3]], [[0] * 31], [[10]], [[-1]], [[1.0]], [[True]], "x" * 5000, {"a": {"b": []}}, "---",
+    "Question 1:", "<s>",
+]  # fmt: skip
+RAW = [
+    b"\xff", b"\x00", b"\xed\xa0\x80", b"\\ud800", b"[", b"]", b"{", b"}", b'"', b",", b":", b"1e999", b"NaN", b"-",
+    b"9" * 5000,
+    b"\xef\xbb\xbf", b"[" * 3000, b'{"data":' * 300, b"null", b"\n", b"\r", b"//", b"'", b"\\u12", b"true",
+    b"1" * 4300,
+]  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] + [p for key, child in below for p in places(child, (*path, key))]
+
+
+def damaged(draw: random.Random, sound: Any) -> bytes:
+    """A sound file with some values, keys or bytes changed."""
+    value = json.loads(json.dumps(sound))
+    for _ in range(draw.randrange(3)):
+        path = draw.choice(places(value))
+        if not path:
+            continue
+        holder = value
+        for step in path[:-1]:
+            holder = holder[step]
+        match draw.randrange(3):
+            case 0:
+                holder[path[-1]] = draw.choice(VALUES)
+            case 1:
+                del holder[path[-1]]
+            case _ if isinstance(holder, dict):
+                holder[draw.choice(["\ud800", "", "data", "answer", "title", "train"])] = holder.pop(path[-1])
+            case _:
+                holder.append(draw.choice(VALUES))
+    data = bytearray(json.dumps(value).encode())
+    for _ in range(draw.choice([0, 0, 1, 2])):
+        at = draw.randrange(len(data) + 1)
+        data[at : at + draw.randrange(3)] = draw.choice(RAW)
+    return bytes(data[: draw.randrange(len(data) + 1)] if draw.random() < 0.05 else data)
+
+
+def as_knowledge(data: bytes, draw: random.Random) -> Any:
+    style = draw.choice(["implications", "entities", "self_qa", "none"])
+    return knowledge.build(
+        KnowledgeDomain(data="data", style=style, thought=draw.random() < 0.3),
+        recipe=Recipe(),
+        answering=AnsweringSection(),
+        chat=False,
+        seed=7,
+        read=lambda _: data,
+    )
+
+
+def as_arc(data: bytes, draw: random.Random) -> Any:
+    return arc.build(
+        ArcDomain(data="data", grid_format=draw.choice(["digits", "lists"]), max_examples=5),
+        recipe=Recipe(epochs=2, max_length=8192),
+        answering=AnsweringSection(max_tokens=3000),
+        chat=False,
+        seed=7,
+        read=lambda _: data,
+    )
+
+
+def used(domain: Any, task: Task, draw: random.Random) -> None:
+    """All that a run does with a task, apart from the model."""
+    json.dumps(encode(task), allow_nan=False, ensure_ascii=False).encode()
+    render(TOKENIZER, domain.edit_request(task, 0).prompt)
+    texts = [
+        str(task.data)[:200],
+        "1. It sells salt.\n2. Salt is purple.",
+        draw.choice([v for v in VALUES if isinstance(v, str)]),
+    ]
+    for content in [None, *(domain.parse(task, text) for text in texts)]:
+        if isinstance(content, Failure):
+            continue
+        try:
+            _, recipe = domain.training(task, content, TOKENIZER)
+        except Rejected:
+            continue
+        candidate_id("version", task.digest, content, recipe, {}, 1)
+    questions = domain.questions(task)
+    for question in questions:
+        render(TOKENIZER, question.prompt)
+        for gold in question.gold:
+            TOKENIZER.encode(question.lead + gold, add_special_tokens=False)
+    for grader in (LexicalGrader(), ExactGrader()):
+        answers = [Answer(q.id, (*q.gold, "salt")[0], 1, "stop", -1.0) for q in questions]
+        encode(domain.verdicts(task, "candidate", answers, grader))
+
+
+def attack(seed: str, files: int, sounds: list[Any], build: Callable[[bytes, random.Random], Any]) -> int:
+    draw = random.Random(seed)
+    taken = 0
+    for number in range(files):
+        data = damaged(draw, draw.choice(sounds))
+        try:
+            try:
+                domain = build(data, draw)
+            except SealError as error:
+                assert error.exit_code == 2
+                str(error).encode()
+                continue
+            tasks = [task for split in ("train", "validation", "test") for task in domain.tasks(split)]
+            taken += bool(tasks)
+            for task in tasks[:4]:
+                used(domain, task, draw)
+        except Exception as error:
+            raise AssertionError(f"{seed} {number}: {type(error).__name__}: {error}\n{data!r}") from error
+    return taken
+
+
+def test_damaged_passages_are_refused_or_of_use() -> None:
+    assert 20 < attack("passages", 200, [FLAT, SQUAD, ROWS], as_knowledge) < 200
+
+
+def test_damaged_puzzles_are_refused_or_of_use() -> None:
+    assert 3 < attack("puzzles", 60, [ARC, next(iter(ARC.values()))], as_arc) < 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(5))
+def test_many_damaged_files_are_refused_or_of_use(seed: int) -> None:
+    attack(f"passages {seed}", 1500, [FLAT, SQUAD, ROWS], as_knowledge)
+    attack(f"puzzles {seed}", 400, [ARC, next(iter(ARC.values()))], as_arc)
+
+
+@pytest.mark.parametrize("key", ["title", "context", "question", "answer"])
+def test_half_a_surrogate_pair_is_refused_where_it_stands(key: str) -> None:
+    row = {"title": "A", "context": "B is C.", "question": "What is B?", "answer": "C"}
+    data = json.dumps([row | {key: "half \ud83d"}]).encode()
+    with pytest.raises(SealError, match=rf"entry 1.*{key} holds half a surrogate pair"):
+        as_knowledge(data, random.Random(0))
+
+
+def test_an_answer_that_is_no_number_is_refused() -> None:
+    row = {"title": "A", "context": "B is C.", "question": "What is B?", "answer": [3, float("nan")]}
+    with pytest.raises(SealError, match="answer is nan"):
+        as_knowledge(json.dumps([row]).encode(), random.Random(0))
+
+
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(SealError, match="too many digits"):
+        as_knowledge(b'[{"title": ' + b"9" * 5000 + b"}]", random.Random(0))
+
+
+class Counted(str):
+    """A text that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_many_answers_to_one_question_are_compared_a_few_times_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from seal_ray.domains import passages
+
+    monkeypatch.setattr(passages, "lone_surrogate", lambda text: False)
+    count = 2000
+    answers = [Counted(f"answer {n % (count - 5)}") for n in range(count)]
+
+    class Stripped(Counted):
+        def strip(self, *_: Any) -> "Counted":  # type: ignore[override]
+            return Counted(self)
+
+        def __str__(self) -> "Counted":  # type: ignore[override]
+            return Counted(str.__str__(self))
+
+    shelf = passages._Shelf("data", lambda _: None)
+    Counted.compared = 0
+    row = {"title": "A", "context": "B", "questions": [{"question": "What?", "answer": [Stripped(a) for a in answers]}]}
+    shelf.add("entry 1", row)
+    (passage,) = shelf.close()
+    assert len(passage.questions["What?"]) == count - 5
+    assert Counted.compared < 20 * count
