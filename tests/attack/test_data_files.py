@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from text_model import byte_tokenizer  # pyright: ignore[reportMissingImports]
 
-from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain
+from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain, Style
 from seal_ray.domains import arc, knowledge
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import SealError
@@ -92,9 +92,9 @@ def damaged(draw: random.Random, sound: Any) -> bytes:
 
 
 def as_knowledge(data: bytes, draw: random.Random) -> Any:
-    style = draw.choice(["implications", "entities", "self_qa", "none"])
+    styles: list[Style] = ["implications", "entities", "self_qa", "none"]
     return knowledge.build(
-        KnowledgeDomain(data="data", style=style, thought=draw.random() < 0.3),
+        KnowledgeDomain(data="data", style=draw.choice(styles), thought=draw.random() < 0.3),
         recipe=Recipe(),
         answering=AnsweringSection(),
         chat=False,
