@@ -10,13 +10,12 @@ writes random directives when it is asked for some.
 
 import argparse
 import json
-import math
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from arc_tiny_tasks import RULES, SIDE, challenges, make_puzzle
+from tiny_training import PEAKS, WARMUP, new_llama, train
 
 from seal_ray.config import AnsweringSection, ArcDomain
 from seal_ray.domains.arc import build
@@ -30,8 +29,6 @@ LINK = Path(".cache/arc-tiny")
 SEED = 20250612  # of the model and what it is trained on
 STEPS = 800
 BATCH = 2400  # tokens of a batch, about
-PEAKS = 0.02, 3e-3  # learning rates: of matrices, with Muon; of all else, with AdamW
-WARMUP = 50
 NAMED, UNNAMED = (0, 0, 1, 2, 4), (2, 3, 4)  # demonstrations in a puzzle with or without its rule's name, drawn evenly
 SHARE_NAMED = 0.7  # of the batches with puzzles
 DIRECTIVES_EVERY = 16  # one batch in so many asks for directives
@@ -166,69 +163,27 @@ def make_tokenizer(folder: Path) -> None:
 
 
 def new_model(vocabulary: int) -> Any:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(SEED)
-    config = LlamaConfig(
+    return new_llama(
+        SEED,
         vocab_size=vocabulary,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
-        dtype="float32",
         **SHAPE,
     )
-    return LlamaForCausalLM(config)
 
 
-def rate(step: int, steps: int) -> float:
-    """Share of the peak learning rates."""
-    if step < WARMUP:
-        return (step + 1) / WARMUP
-    return 0.05 + 0.95 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, steps - WARMUP))) / 2
-
-
-def train(folder: Path, steps: int, threads: int) -> None:
+def make(folder: Path, steps: int, threads: int) -> None:
     """Makes tokenizer and model in an empty folder."""
     import torch
 
     from seal_ray import models
 
     torch.set_num_threads(threads)
-    began, busy = time.monotonic(), time.process_time()
     make_tokenizer(folder)
     batches = Batches(models.tokenizer(folder))
-    model = new_model(len(batches.tokenizer)).train()
-    weights = list(model.parameters())
-    matrices = [w for n, w in model.named_parameters() if w.ndim == 2 and "embed" not in n]
-    rest = [w for w in weights if not any(w is m for m in matrices)]
-    optimisers = (
-        torch.optim.Muon(matrices, lr=PEAKS[0], weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=PEAKS[1], betas=(0.9, 0.98), weight_decay=0.01),
-    )
-    for step in range(steps):
-        ids, labels = (torch.from_numpy(a) for a in batches.batch(step))
-        for optimiser, peak in zip(optimisers, PEAKS, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = peak * rate(step, steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(input_ids=ids, labels=labels, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        if step % 50 == 49:
-            spent = f"{time.monotonic() - began:.0f} s, {time.process_time() - busy:.0f} s of CPU"
-            print(f"step {step + 1} of {steps}, loss {loss.item():.3f}, {spent}", flush=True)
-    model.eval().save_pretrained(folder)
-    count = sum(w.numel() for w in weights)
-    print(
-        f"{count / 1e6:.2f} M weights, {steps} steps, {time.monotonic() - began:.0f} s, "
-        f"{time.process_time() - busy:.0f} s of CPU"
-    )
+    train(new_model(len(batches.tokenizer)), batches.batch, steps).save_pretrained(folder)
 
 
 # where it is kept
@@ -245,13 +200,13 @@ def main() -> None:
     parser.add_argument("--link", type=Path, default=LINK, help="what leads to the model, for model.name")
     parser.add_argument("--cache", default="", help="folder of this node's models; empty: ~/.cache/seal-ray")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     if given.link.exists() and not given.link.is_symlink():
         parser.error(f"--link: {given.link} is there and no link; move it away")
     cache = ModelCache(given.cache)
     folder = cache.take(
-        cache.key("arc-tiny", recipe_of(given.steps)), lambda made: train(made, given.steps, given.threads)
+        cache.key("arc-tiny", recipe_of(given.steps)), lambda made: make(made, given.steps, given.threads)
     )
     given.link.parent.mkdir(parents=True, exist_ok=True)
     given.link.unlink(missing_ok=True)

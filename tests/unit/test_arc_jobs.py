@@ -130,9 +130,9 @@ def test_the_tiny_model_is_made_once_and_found_again(job, tmp_path, monkeypatch,
 
     first = make("one", "first")
     models.check(first, "the model that was trained")
-    assert "3 steps," in capsys.readouterr().out
+    assert "step 3 of 3" in capsys.readouterr().out
     again = make("one", "again")
-    assert again.resolve() == first.resolve() and "3 steps," not in capsys.readouterr().out
+    assert again.resolve() == first.resolve() and "step 3 of 3" not in capsys.readouterr().out
     other = make("two", "first")  # the link is led to the new one
     assert other.resolve() != again.resolve()
     one, two = (load_file(f / "model.safetensors") for f in (again, other))
@@ -145,3 +145,21 @@ def test_another_recipe_makes_another_tiny_model(job, monkeypatch):
     assert one == model.recipe_of(3) and one != model.recipe_of(4)
     monkeypatch.setattr(model, "WARMUP", 1)
     assert one != model.recipe_of(3)
+
+
+def test_matrices_step_as_torchs_own_muon_steps_them_up_to_its_coarser_numbers(job):
+    import torch
+
+    tiny_training = job("tiny_training")
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(*shape)) for shape in ((24, 8), (8, 24), (24, 8))]
+    theirs = [torch.nn.Parameter(m.detach().clone()) for m in ours]
+    mine, other = tiny_training.Muon(ours, weight_decay=0.01), torch.optim.Muon(theirs, lr=0.02, weight_decay=0.01)
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        mine.step(0.02)
+        other.step()
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=2e-3), (a - b).abs().max()
