@@ -19,7 +19,7 @@ $(READY): $(wildcard docker/requirements-*.lock) docker/setup.sh pyproject.toml
 	@touch $@
 
 quickstart: $(READY) ## two whole rounds with a small real model on this machine
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/seal-ray run jobs/quickstart.yaml --set run.uri=$(RUN_URI)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/seal-ray run --set run.uri=$(RUN_URI)
 
 test: $(READY) ## everything but the long tests (15 minutes at most, the installation included)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not slow" tests

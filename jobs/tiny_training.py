@@ -1,4 +1,4 @@
-"""Trains a small Llama from nothing, in float32 and the same on any machine: what the tiny worlds' models are made with."""
+"""Trains a small Llama from nothing in float32, the same on any machine: how the tiny worlds' models are made."""
 
 import math
 import time
@@ -16,7 +16,7 @@ QUINTIC = (
     3.4445,
     -4.7750,
     2.0315,
-)  # Newton and Schulz's iteration towards an orthogonal matrix, as Muon's authors tuned it
+)  # of Newton and Schulz's iteration towards an orthogonal matrix, as Muon has them
 Batch = tuple[Any, Any]  # ids and labels, [text, token]; labels are -100 where nothing is learned
 
 
@@ -28,7 +28,7 @@ def new_llama(seed: int, **shape: Any) -> Any:
 
 
 class Muon:
-    """Muon in float32, matrices of one shape at once. torch's own computes in bfloat16, which many CPUs only emulate."""
+    """Muon in float32, matrices of one shape at once; torch's own takes bfloat16, which many CPUs only emulate."""
 
     def __init__(self, matrices: Sequence[Tensor], weight_decay: float) -> None:
         self.decay = weight_decay

@@ -34,6 +34,8 @@ app = typer.Typer(
 
 ZERO_WHEN_FINAL = "SEAL_RAY_ZERO_WHEN_FINAL"
 FINAL = (2, 4, 5)  # exit codes of what a restart does not change
+# pydantic would look through every installed package for plugins, at each start
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 ConfigFile = Annotated[Path, typer.Argument(help="configuration in YAML", metavar="CONFIG")]
 Uri = Annotated[str, typer.Argument(help="where the run is kept", metavar="URI")]
@@ -143,7 +145,9 @@ def doctor(
 
 @app.command()
 def run(
-    config: ConfigFile,
+    config: Annotated[
+        Path, typer.Argument(help="configuration in YAML; without one, a small example", metavar="[CONFIG]")
+    ] = Path("builtin:quickstart"),
     set_: Set = None,
     resume: Annotated[
         str, typer.Option("--resume", help="a run that is already there: auto, must, never or again")

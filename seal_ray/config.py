@@ -30,7 +30,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @field_validator("*", mode="after")
     @classmethod
@@ -174,9 +174,9 @@ class KnowledgeDomain(Section):
 
     name: Literal["knowledge"] = "knowledge"
     data: str = Field(
-        default="jobs/data/quickstart.json",
+        default="builtin:quickstart",
         min_length=1,
-        description="JSON, JSONL, SQuAD JSON, or hf:DATASET; a path or a URI",
+        description="JSON, JSONL or SQuAD JSON by path or URI, hf:DATASET, or builtin:quickstart",
     )
     validation: Share = Field(default=0.1, description="share of titles kept for validation")
     test: Share = Field(default=0.1, description="share of titles kept for the final test")

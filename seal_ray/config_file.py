@@ -3,6 +3,7 @@
 import copy
 import difflib
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +19,15 @@ AnySection = TypeVar("AnySection", bound=Section)
 DOMAINS: dict[str, type[Section]] = {"knowledge": KnowledgeDomain, "arc": ArcDomain, "plugin": PluginDomain}
 MOST_PROBLEMS = 20  # that are told of one configuration
 LONGEST_VALUE = 100  # characters of a value that is shown
+QUICKSTART = "builtin:quickstart"  # the configuration that the package brings
 LIMIT = 1_000_000  # bytes: a configuration is small, whatever else this file may be
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with overrides like `inner.rank=16` on top."""
+    if str(path) == QUICKSTART:
+        text = (resources.files("seal_ray") / "demo" / "quickstart.yaml").read_text(encoding="utf-8")
+        return parse(text, QUICKSTART, overrides)
     file = Path(path)
     try:
         if file.stat().st_size > LIMIT:

@@ -1,18 +1,23 @@
-"""One document by its path or URI: a data file, a prompt, a list of edits."""
+"""One document by its path or URI, or one that the package brings: a data file, a prompt, a list of edits."""
 
 import stat
+from importlib import resources
 from pathlib import Path
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import DataError
-from seal_ray.storage.store import Store
 
+BUILTIN = "builtin:"  # data that the package brings
 LIMIT = 4 << 30  # bytes: larger data is split, or streamed from its own reader
 
 
 def read_document(uri: str, settings: StorageSection) -> bytes:
     """The bytes at a path or URI."""
+    if uri.startswith(BUILTIN):
+        return _from_package(uri)
     if "://" in uri and not uri.startswith("file://"):
+        from seal_ray.storage.store import Store  # its libraries cost half of a small command's time
+
         folder, _, name = uri.rpartition("/")
         store = Store(folder, settings)
         try:
@@ -33,3 +38,15 @@ def read_document(uri: str, settings: StorageSection) -> bytes:
         ) from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
+
+
+def _from_package(uri: str) -> bytes:
+    there = {
+        f.name.removesuffix(".json"): f
+        for f in (resources.files("seal_ray") / "demo").iterdir()
+        if f.name.endswith(".json")
+    }
+    name = uri.removeprefix(BUILTIN)
+    if name not in there:
+        raise DataError(f"{uri}: the package brings no such data", hint=f"there is: {', '.join(sorted(there))}")
+    return there[name].read_bytes()

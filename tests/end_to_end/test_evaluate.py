@@ -15,7 +15,7 @@ from judge_server import JudgeReply, says, serving  # pyright: ignore[reportMiss
 
 @pytest.mark.slow
 def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_path: Path) -> None:
-    passages = json.loads(Path("jobs/data/quickstart.json").read_text())[:3]
+    passages = json.loads(Path("seal_ray/demo/quickstart.json").read_text())[:3]
     for p in passages:
         p["edits"] = {"alone": "", "notes": [p["context"][:60], p["context"][60:140]]}
     data, uri = tmp_path / "passages.json", str(tmp_path / "run")

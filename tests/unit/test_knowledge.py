@@ -16,7 +16,7 @@ from seal_ray.grading.lexical import LexicalGrader
 from seal_ray.grading.measure import measure
 from seal_ray.records import Answer, Candidate, Example, Failure, Recipe, Task, Trial, Verdict, decode
 
-QUICKSTART = Path(__file__).parents[2] / "jobs/data/quickstart.json"
+QUICKSTART = Path(__file__).parents[2] / "seal_ray/demo/quickstart.json"
 PASSAGE = {
     "title": "Tavik Island",
     "context": "Tavik Island sells purple salt.",

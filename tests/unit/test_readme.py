@@ -179,7 +179,7 @@ def test_every_command_answers_help_and_those_that_show_take_json(place: Path) -
     for name, command in typer.main.get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
         assert give(f"seal-ray {name} --help")
         assert any("--json" in p.opts for p in command.params), name
-    for text in ("plan jobs/quickstart.yaml", "status runs/default", "lineage runs/default"):
+    for text in ("plan builtin:quickstart", "status runs/default", "lineage runs/default"):
         json.loads(give(f"seal-ray {text} --json"))
 
 
