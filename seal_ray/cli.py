@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seal_ray import __version__
+from seal_ray.commands.help import ByWants
 from seal_ray.errors import ConfigError, Interrupted, SealError
 from seal_ray.redaction import redact
+from seal_ray.text import printable
 
 if TYPE_CHECKING:
     from seal_ray.config import StorageSection
@@ -27,7 +30,7 @@ app = typer.Typer(
     name="seal-ray",
     help="Self-adapting language models on a Ray cluster: rounds of sample, try, grade, select, update, gate.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=ByWants,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -132,7 +135,7 @@ def doctor(
         findings.append(finding)
         if not as_json:
             colour = {"green": "green", "red": "red", "skipped": "yellow"}[finding.state]
-            typer.secho(examining.line(finding), fg=colour)
+            typer.secho(printable(examining.line(finding)), fg=colour)
     said = examining.as_data(findings)
     if as_json:
         _show(said, "", as_json)
@@ -175,13 +178,15 @@ def run(
     if quiet or as_json:
         overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
     found = config_file.load(config, overrides)
-    from seal_ray.commands import terminal
+    from seal_ray.commands import example, terminal
     from seal_ray.loops import rounds
 
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
         done = rounds.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     rows = done.table()
-    _show({"uri": done.uri, "table": rows}, f"\n{terminal.show_table(rows)}\n\n{_files(done)}", as_json)
+    shown = "" if quiet or as_json else example.show(done)
+    text = "\n\n".join(part for part in (terminal.show_table(rows), shown, _files(done)) if part)
+    _show({"uri": done.uri, "table": rows}, f"\n{text}", as_json)
     rejected = bool(rows) and rows[-1]["decision"] == "reject"
     if rejected and (fail_on_reject or found.gate.fail_on_reject):
         raise typer.Exit(_code(4))
@@ -248,12 +253,25 @@ class _Signals:
 
 
 @app.command()
-def status(uri: Uri, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
+def status(
+    uri: Uri,
+    watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nobody drives the run")] = False,
+    every: Annotated[float, typer.Option("--every", help="seconds between two looks", min=0.1)] = 5.0,
+    endpoint: Endpoint = "",
+    storage: StorageKeys = None,
+    as_json: AsJson = False,
+) -> None:
     """How a run is doing, also while it is on: rounds, phase, counts, failures."""
     from seal_ray.commands import terminal
 
-    found = terminal.status(_open(uri, endpoint, storage))
-    _show(found, terminal.show_status(found), as_json)
+    while True:
+        found = terminal.status(_open(uri, endpoint, storage))
+        if watch and sys.stdout.isatty() and not as_json:
+            typer.clear()
+        _show(found, terminal.show_status(found), as_json)
+        if not watch or not found["holder"]:
+            return
+        time.sleep(every)
 
 
 @app.command()
@@ -521,7 +539,7 @@ def _given(endpoint: str, keys: list[str] | None) -> "StorageSection":
 
 
 def _show(data: Any, text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text)
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else printable(text))
 
 
 def main() -> None:
@@ -530,7 +548,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no failure
     try:
-        sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, which is returned here; else None
+        sys.exit(
+            app(standalone_mode=False, prog_name="seal-ray")
+        )  # the code of a `typer.Exit`, which is returned here; else None
     except SealError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -547,5 +567,5 @@ def _fail(message: str, code: int) -> None:
     if os.environ.get("SEAL_RAY_DEBUG"):
         sys.stderr.write(redact(traceback.format_exc()))
     for line in redact(message).splitlines():
-        sys.stderr.write(f"seal-ray: {line}\n")
+        sys.stderr.write(f"seal-ray: {printable(line)}\n")
     sys.exit(_code(code))

@@ -1,0 +1,112 @@
+"""What a person sees: the end of a run, a status that is watched, the first page of help, and nothing that acts."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_events import make
+from recorded_run import record
+from typer.testing import CliRunner
+
+from seal_ray import cli
+from seal_ray.commands import example
+from seal_ray.commands.help import WANTS
+from seal_ray.events import RunStarted
+from seal_ray.loops.history import Run
+from seal_ray.storage.ledger import Ledger
+from seal_ray.text import first_line, one_line, printable
+
+CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x202E]
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = str(tmp_path_factory.mktemp("run") / "run")
+    record(place)
+    return place
+
+
+def test_what_controls_a_terminal_is_written_out_and_everything_else_stays() -> None:
+    for code in CONTROLS:
+        shown = printable(f"a{chr(code)}b")
+        if chr(code) in "\n\t":
+            assert shown == f"a{chr(code)}b"
+        else:
+            assert shown.isprintable() and shown.startswith("a\\") and shown.endswith("b") and f"{code:02x}" in shown
+    for text in ("Zürich 東京 🧑‍🚀 שלום", "quotes \"'`<>&", ""):
+        assert printable(text) == text
+    assert one_line(" one\r\n two\x1b]0;title\x07 ") == "one\\x0d two\\x1b]0;title\\x07"
+    assert one_line("x" * 1000, 10) == "x" * 9 + "…"
+    assert first_line(ValueError("\n what \n more")) == "what" and first_line("") == ""
+
+
+def test_no_command_lets_a_models_text_act_on_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorded_run.HOSTILE", "\x1b]0;owned\x07\x9b2J\u202eabc")
+    record(str(tmp_path / "run"))
+    out = CliRunner().invoke(cli.app, ["inspect", str(tmp_path / "run"), "--task", "harbour-1-0"]).output
+    assert "\\x1b]0;owned\\x07\\x9b2J\\u202eabc" in out
+    assert printable(out) == out
+
+
+def test_a_run_ends_with_one_passage_its_best_edit_and_the_answers_before_and_after(uri: str) -> None:
+    run = Run(uri)
+    text = example.show(run)
+    found = run.round(1)
+    task = next(t for t in found.tasks if t.data["title"] in text)
+    rewards = [r for r in (found.rewards or {})["rewards"] if r["task"] == task.id]
+    best = max(rewards, key=lambda r: r["value"]["mean"])
+    edit = next(e for e in found.edits if e.id == best["edit"])
+    assert f"  | {edit.text.splitlines()[-1][:50]}" in text
+    (asked,) = [q["question"] for q in task.data["questions"] if q["question"] in text]
+    assert f"asked without the passage: {asked} (Odo Marsh)" in text
+    assert re.search(r"^  before: \w.*\n  after:  \w", text, re.MULTILINE)
+    assert re.search(r"became [\d.e+]+ times likelier a token", text)
+
+
+def test_a_run_without_a_committed_round_has_no_example(tmp_path: Path) -> None:
+    record(str(tmp_path), commit=False)
+    assert example.show(Run(str(tmp_path))) == ""
+
+
+def test_the_first_page_of_help_places_every_command_once() -> None:
+    page = CliRunner().invoke(cli.app, ["--help"]).output
+    sections = re.findall(r"^(\w[\w ]*):\n((?:  .*\n)+)", page, re.MULTILINE)
+    shown = {title.lower(): re.findall(r"^  (\w+)", body, re.MULTILINE) for title, body in sections}
+    assert {want: tuple(shown[want]) for want in WANTS} == WANTS
+    assert "other" not in shown and "..." not in page.split("Options")[1]
+
+
+def test_a_status_that_is_watched_ends_when_nobody_drives_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path)
+    record(uri)
+    ledger = Ledger(uri)
+    ledger.acquire("somebody")
+    ledger.events(make(RunStarted))
+    ledger.flush()
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            ledger.close()
+
+    monkeypatch.setattr("seal_ray.cli.time.sleep", sleep)
+    out = CliRunner().invoke(cli.app, ["status", uri, "--watch", "--every", "7"]).output
+    assert looks == [7.0, 7.0]
+    assert out.count("driven by somebody") == 2 and out.count("nobody drives it") == 1
+
+
+def test_a_shell_gets_its_completion() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from seal_ray.cli import main; main()"],
+        env={"_SEAL_RAY_COMPLETE": "complete_bash", "COMP_WORDS": "seal-ray st", "COMP_CWORD": "1", "PATH": "/usr/bin"}
+        | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "status" in done.stdout.split(), done.stderr
