@@ -204,7 +204,7 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
             "observe": {"progress": "quiet", "ray_metrics": False},
         }
     )
-    crew: Any = SimpleNamespace(release=lambda *roles: None, close=lambda: None)
+    crew: Any = SimpleNamespace(release=lambda *roles: None, close=lambda: None, gpu_hours=lambda: 0.0)
     session = Session(config, hire=lambda *_: crew)
     found = list(session.domain.tasks("train"))
     edits = []

@@ -96,12 +96,14 @@ def init(
 @app.command()
 def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
     """Check a configuration and its data, without starting anything."""
-    from seal_ray import config_file
+    from seal_ray import config_checks, config_file
     from seal_ray.commands import plan as planning
 
     found = config_file.load(config, set_ or ())
+    odd = [str(c) for c in config_checks.check(found)]
     planning.data_is_there(found)
-    _show({"valid": True, "digest": found.digest}, f"{config} is valid", as_json)
+    text = "\n".join([*(f"warning: {o}" for o in odd), f"{config} is valid"])
+    _show({"valid": True, "digest": found.digest, "warnings": odd}, text, as_json)
 
 
 @app.command()

@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from seal_ray.config import Config
+from seal_ray.domains import Teller
+from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.endpoint import Endpoint
@@ -24,7 +26,8 @@ from seal_ray.storage.input_files import read_document
 from seal_ray.storage.ledger import RoundLedger
 
 ARMS = (
-    "none, context, untrained, file:PATH#KEY (edits that somebody wrote), version:RUN#N (edits of a version of another "
+    "none, context, untrained, file:PATH#KEY (edits that somebody wrote: a list of {task or context, KEY: edit or "
+    "edits}), version:RUN#N (edits of a version of another "
     "run), teacher:URL#MODEL (edits by a model behind an OpenAI-compatible endpoint)"
 )
 TEACHER_KEY = "SEAL_RAY_TEACHER_KEY"  # environment variable with the teacher's key, where it wants one
@@ -110,26 +113,41 @@ def _version(session: Session, arm: str) -> Version:
 
 
 def _from_file(session: Session, where: str, tasks: Sequence[Task], version: Version) -> tuple[Edit, ...]:
-    """A list of {title, context, KEY: text or texts}, or with KEY one level down under `edits`.
+    """A list of {task or context, KEY: edit or edits}, or with KEY one level down under `edits`.
 
-    An empty text is the passage alone.
+    `task` is a task's id, `context` a passage. An empty edit is the context alone.
     """
     path, _, key = where.partition("#")
     try:
         rows = json.loads(read_document(path, session.config.storage))
-        found = [(row["context"], row["edits"] if isinstance(row.get("edits"), dict) else row) for row in rows]
-        written = {context: texts[key] for context, texts in found if key in texts}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: no list of passages with edits under {key!r} ({error})", hint=f"use {ARMS}") from None
+        named = [(row, row["edits"] if isinstance(row.get("edits"), dict) else row) for row in rows]
+        own = [(row, edits[key]) for row, edits in named if key in edits]
+        written = {row[name]: edits for row, edits in own for name in ("context", "task") if row.get(name)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: no list of tasks with edits under {key!r} ({error})", hint=f"use {ARMS}") from None
     edits = []
     for task in tasks:
-        texts = written.get(task.data.get("context"))
-        if texts is None:
-            raise DataError(f"{path}: no edits under {key!r} for the passage of task {task.id}")
-        for slot, text in enumerate([texts] if isinstance(texts, str) else texts):
-            name = digest([path, key, task.id, slot, text])[:32]
-            edits.append(Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", text or None))
+        own = written.get(task.id, written.get(task.data.get("context")))
+        if own is None:
+            raise DataError(f"{path}: no edits under {key!r} for task {task.id}", hint="give its id as `task`")
+        for slot, value in enumerate(own if isinstance(own, list) else [own]):
+            name = digest([path, key, task.id, slot, value])[:32]
+            text = value if isinstance(value, str) else json.dumps(value)
+            content = _written(session.domain, task, value, text, path)
+            edits.append(Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", content))
     return tuple(edits)
+
+
+def _written(domain: Domain, task: Task, value: Json, text: str, path: str) -> Json:
+    """What an edit in a file comes to. A text that is trained on as texts is taken as it stands."""
+    if not value:
+        return None
+    if isinstance(value, str) and Teller(domain).texts(task, text):
+        return text
+    content = domain.parse(task, text)
+    if isinstance(content, Failure):
+        raise DataError(f"{path}: an edit of task {task.id}: {content.message}", hint="write it as the policy would")
+    return content
 
 
 def _from_teacher(
@@ -176,12 +194,16 @@ def _from_teacher(
 def _asked(session: Session, task: Task, slot: int) -> Json:
     """An edit request as a chat."""
     ask, section = session.domain.edit_request(task, slot), session.config.sampling
+    schema = {"name": "edit", "schema": ask.schema}
+    form = {"response_format": {"type": "json_schema", "json_schema": schema}} if ask.schema else {}
     turns = [{"role": "system", "content": ask.prompt.system}] if ask.prompt.system else []
     return {
         "messages": [*turns, {"role": "user", "content": ask.prompt.text}],
         "temperature": section.temperature if ask.temperature is None else ask.temperature,
+        "top_p": section.top_p if ask.top_p is None else ask.top_p,
         "max_tokens": section.max_tokens if ask.max_tokens is None else ask.max_tokens,
         "seed": derive_seed(session.config.run.seed, task.id, slot, "teacher") % 2**31,
+        **form,
     }
 
 

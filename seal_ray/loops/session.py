@@ -35,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from seal_ray import grading, models, observe
+from seal_ray import config_checks, grading, models, observe
 from seal_ray.config import Config
 from seal_ray.domains import configured
 from seal_ray.errors import ConfigError, InfraError, Interrupted
@@ -117,6 +117,7 @@ class Session:
             undo.callback(self._close_ledger)
             on_stop(self.hand_over)
             self.resumed = resuming.is_there(self.ledger, config)
+            self._odd = [] if self.resumed else config_checks.check(config)
             note = self.ledger.note() if self.resumed else {}
             refuse_ended(note, config)
             self.folder = models.fetch(config.model, config.storage)
@@ -145,7 +146,7 @@ class Session:
     def _announce(self) -> None:
         run = self.config.run
         self.tell(RunStarted(run.uri, run.seed, run.rounds, self.epoch, self.resumed))
-        for warning in getattr(self.domain, "warnings", ()):
+        for warning in (*map(str, self._odd), *getattr(self.domain, "warnings", ())):
             self.tell(Warned(warning))
 
     # what a loop asks of it

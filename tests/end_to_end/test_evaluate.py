@@ -46,3 +46,23 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
     assert likelihood[arms[4]]["mean"] != likelihood["context"]["mean"]
     texts = {e.text for e in Run(uri).round(6).edits}
     assert len(Run(uri).round(6).edits) == 6 and all(t.startswith("What ") for t in texts)
+
+
+@pytest.mark.slow
+def test_directives_from_a_file_are_an_arm_of_the_puzzles(tmp_path: Path) -> None:
+    puzzles = json.loads(Path("jobs/data/arc_tiny_challenges.json").read_text())
+    directives = {"basic": True, "size": False, "chain": False, "repeat": False, "loss": "output"}
+    directives |= {"learning_rate": 0.001, "epochs": 2}
+    edits, data, uri = tmp_path / "edits.json", tmp_path / "puzzles.json", str(tmp_path / "run")
+    names = list(puzzles)[:2]
+    data.write_text(json.dumps({name: puzzles[name] for name in names}))
+    edits.write_text(json.dumps([{"task": name, "mine": directives} for name in names]))
+    domain = {"name": "arc", "data": str(data), "validation": 0, "test": 0, "max_grid": 3, "views": 1}
+    domain |= {"max_examples": 4, "learning_rates": [0.001], "epoch_choices": [2]}
+    words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
+    words += ["--set", f"domain={json.dumps(domain)}", "--set", "inner.repeats=1"]
+    found = json.loads(seal_ray(*words, "--arm", "none", "--arm", f"file:{edits}#mine").stdout)
+    rows = found["tables"]["likelihood"]
+    assert rows[f"file:{edits}#mine"]["mean"]["mean"] != rows["none"]["mean"]["mean"]
+    trials = [t for t in Run(uri).round(2).trials if t.losses]
+    assert len(trials) == 2 and not any(t.failure for t in trials)

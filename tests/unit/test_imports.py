@@ -19,7 +19,7 @@ FLOORS = [
     {"sampling", "inner", "grading", "domains"},
     {"models"},
     {"storage", "software"},
-    {"config_file"},
+    {"config_file", "config_checks"},
     {"config", "yaml_text"},
     {"events"},
     {"record_decoder"},

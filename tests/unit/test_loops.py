@@ -10,12 +10,13 @@ from recorded_crew import RecordedCrew
 
 from seal_ray import config_file
 from seal_ray.config import Config
-from seal_ray.errors import BudgetSpent, CoverageError, DataError, InfraError, Interrupted
+from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted
 from seal_ray.events import BudgetReached, RunEnded, RunStarted
 from seal_ray.loops import rounds
 from seal_ray.loops.history import Round, Run
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session, once
+from seal_ray.storage.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "tests/recorded/v0.1.0"
@@ -194,3 +195,14 @@ def test_a_spent_budget_ends_the_run_and_says_so(
     assert [type(e) for e in heard][-2:] == [BudgetReached, RunEnded] and heard[-1].outcome == "BudgetSpent"
     more = configured(recorded, tmp_path / "run", "run.budget.hours=1")
     assert go(more, RecordedCrew(recorded), monkeypatch).committed
+
+
+def test_a_contradiction_is_refused_before_a_run_begins_and_not_when_one_goes_on(recorded: Run, tmp_path: Path) -> None:
+    config = configured(recorded, tmp_path / "run", "sampling.temperature=0")
+    crew: Any = RecordedCrew(recorded)
+    with pytest.raises(ConfigError, match="same edit"):
+        Session(config, hire=lambda *_: crew)
+    assert not (tmp_path / "run" / "run.json").exists()
+    Ledger(config.run.uri).create(config.model_dump(mode="json"), {}, config.run.seed)
+    with Session(config, hire=lambda *_: crew) as session:
+        assert session.resumed

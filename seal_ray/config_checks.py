@@ -1,0 +1,92 @@
+"""Settings that are valid one by one and can't mean together what they say.
+
+They are looked at before a run begins and never when one is read or resumed: what was once begun stays readable.
+"""
+
+from dataclasses import dataclass
+
+from seal_ray.config import ArcDomain, Config, KnowledgeDomain
+from seal_ray.errors import ConfigError
+
+THOUGHT_TOKENS = 128  # an answer that thinks aloud hardly comes to its end in less
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    key: str
+    message: str
+    hint: str
+    refused: bool = False  # else it is worth a warning: something is set that has no effect
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}; {self.hint}"
+
+
+def check(config: Config) -> list[Contradiction]:
+    """What is worth a warning. Raises where a run would not do what is asked."""
+    found = contradictions(config)
+    refused = [c for c in found if c.refused]
+    if refused:
+        raise ConfigError("\n".join(map(str, refused)))
+    return found
+
+
+def contradictions(config: Config) -> list[Contradiction]:
+    return [*_sampling(config), *_answering(config), *_grading(config), *_policy(config)]
+
+
+def _sampling(config: Config) -> list[Contradiction]:
+    section, algorithm, found = config.sampling, config.select.algorithm, []
+    if section.edits > 1 and section.temperature == 0 and _asks_alike(config):
+        message = f"0 writes the same edit in each of the {section.edits} slots of a task"
+        found.append(Contradiction("sampling.temperature", message, "raise it, or set sampling.edits: 1", True))
+    if section.edits == 1 and algorithm in {"grpo", "pairs"}:
+        message = f"{algorithm} compares the edits of a task with each other, and sampling.edits is 1"
+        found.append(Contradiction("select.algorithm", message, "use 2 edits or more, or rest_em", True))
+    return found
+
+
+def _asks_alike(config: Config) -> bool:
+    """Whether a task's slots are all asked the same. Of another package's domain nobody knows."""
+    if isinstance(config.domain, KnowledgeDomain):
+        return config.domain.style not in {"mixture", "entities"}
+    return isinstance(config.domain, ArcDomain)
+
+
+def _answering(config: Config) -> list[Contradiction]:
+    section, found = config.answering, []
+    if section.samples > 1 and section.temperature == 0:
+        message = f"{section.samples} answers to a question are all the same where answering.temperature is 0"
+        found.append(Contradiction("answering.samples", message, "raise the temperature, or ask once"))
+    thinks = isinstance(config.domain, KnowledgeDomain) and config.domain.thought
+    if thinks and section.max_tokens < THOUGHT_TOKENS:
+        message = f"{section.max_tokens} tokens cut off an answer that thinks aloud (domain.thought)"
+        found.append(Contradiction("answering.max_tokens", message, f"use {THOUGHT_TOKENS} or more"))
+    return found
+
+
+def _grading(config: Config) -> list[Contradiction]:
+    section, found = config.grading, []
+    if not isinstance(config.domain, ArcDomain):
+        return []
+    if section.grader in {"judge", "cascade"}:
+        message = f"{section.grader} is never asked: a grid is right or wrong by itself"
+        found.append(Contradiction("grading.grader", message, "use exact with domain arc", True))
+    if section.reward == "rubric":
+        message = "rubric rates study notes, and the edits of domain arc are directives"
+        found.append(Contradiction("grading.reward", message, "use accuracy, likelihood or blend"))
+    return found
+
+
+def _policy(config: Config) -> list[Contradiction]:
+    section, found = config.policy, []
+    if section.mode != "full":
+        return []
+    if section.fresh:
+        message = "true begins a new adapter each round, and policy.mode: full has none"
+        found.append(Contradiction("policy.fresh", message, "use mode: lora, or leave it out", True))
+    for key in ("rank", "alpha", "targets"):
+        if key in section.model_fields_set and getattr(section, key) != type(section).model_fields[key].default:
+            message = "policy.mode: full trains all weights and has no adapter, so this has no effect"
+            found.append(Contradiction(f"policy.{key}", message, "leave it out, or use mode: lora"))
+    return found

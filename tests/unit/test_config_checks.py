@@ -1,0 +1,83 @@
+"""Settings that can't mean together what they say: refused or warned about before a run begins."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from seal_ray import cli, config_file
+from seal_ray.config_checks import check, contradictions
+from seal_ray.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+ARC = "domain={name: arc, data: c.json}"
+JUDGE = ["grading.judge_url=http://localhost:1/v1", "grading.judge_model=m"]
+
+
+def found(*overrides: str) -> list[str]:
+    return [c.key for c in contradictions(config_file.parse("", "test", overrides))]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["sampling.temperature=0"], "sampling.temperature"),
+        ([ARC, "sampling.temperature=0"], "sampling.temperature"),
+        (["select.algorithm=grpo", "sampling.edits=1"], "select.algorithm"),
+        (["select.algorithm=pairs", "sampling.edits=1"], "select.algorithm"),
+        ([ARC, "grading.grader=judge", *JUDGE], "grading.grader"),
+        ([ARC, "grading.grader=cascade", *JUDGE], "grading.grader"),
+        (["policy.mode=full", "policy.fresh=true"], "policy.fresh"),
+    ],
+)
+def test_what_would_not_do_what_is_asked_is_refused_with_its_key_and_a_hint(overrides: list[str], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key}: .*; "):
+        check(config_file.parse("", "test", overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        (["policy.mode=full", "policy.rank=8", "policy.targets=[q_proj]"], ["policy.rank", "policy.targets"]),
+        (["domain.thought=true"], ["answering.max_tokens"]),
+        (["answering.samples=4"], ["answering.samples"]),
+        ([ARC, "grading.reward=rubric", *JUDGE], ["grading.reward"]),
+    ],
+)
+def test_what_has_no_effect_is_warned_about(overrides: list[str], keys: list[str]) -> None:
+    assert [c.key for c in check(config_file.parse("", "test", overrides))] == keys
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["sampling.temperature=0", "sampling.edits=1"],
+        ["sampling.temperature=0", "domain.style=entities"],
+        ["sampling.temperature=0", "domain.style=mixture", "domain.mixture={long: 1, rewrite: 1}"],
+        ["sampling.temperature=0", "domain={name: capitals}"],
+        ["select.algorithm=grpo", "sampling.edits=2"],
+        ["select.algorithm=weighted", "sampling.edits=1"],
+        ["grading.grader=judge", *JUDGE],
+        [ARC, "grading.grader=exact"],
+        ["policy.mode=full"],
+        ["domain.thought=true", "answering.max_tokens=256"],
+        ["answering.samples=4", "answering.temperature=0.7"],
+    ],
+)
+def test_what_means_what_it_says_is_left_alone(overrides: list[str]) -> None:
+    assert found(*overrides) == []
+
+
+@pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda p: p.name)
+def test_no_job_here_contradicts_itself(job: Path) -> None:
+    assert contradictions(config_file.load(job)) == []
+
+
+def test_validate_shows_the_warnings_and_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = ["validate", "jobs/tiny.yaml", "--set"]
+    shown = CliRunner().invoke(cli.app, [*words, "domain.thought=true"])
+    assert shown.exit_code == 0 and "warning: answering.max_tokens: 4 tokens" in shown.output
+    refused = CliRunner().invoke(cli.app, [*words, "sampling.temperature=0"])
+    assert isinstance(refused.exception, ConfigError) and "same edit" in str(refused.exception)
