@@ -17,6 +17,7 @@ import typer
 
 from seal_ray import __version__
 from seal_ray.commands.help import ByWants
+from seal_ray.commands.quiet import hush
 from seal_ray.errors import ConfigError, Interrupted, SealError
 from seal_ray.redaction import redact
 from seal_ray.text import printable
@@ -63,13 +64,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", envvar="SEAL_RAY_DEBUG")] = False,
-    version: Annotated[
+    debug: Annotated[
+        bool, typer.Option("--debug", help="show tracebacks, and what libraries say", envvar="SEAL_RAY_DEBUG")
+    ] = False,
+    _shown: Annotated[
         bool, typer.Option("--version", help="print the version", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     if debug:
         os.environ["SEAL_RAY_DEBUG"] = "1"
+    else:
+        hush()
 
 
 # before a run

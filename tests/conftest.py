@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of what is tested
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

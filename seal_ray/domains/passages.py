@@ -45,7 +45,7 @@ def split_titles(titles: Iterable[str], *, validation: float, test: float, seed:
     names = sorted(set(titles), key=lambda t: (derive_seed(seed, "split", t), t))
     cuts = {"test": _share(test, len(names)), "validation": _share(validation, len(names))}
     if cuts["test"] + cuts["validation"] >= len(names):
-        cuts = {name: 0 for name in cuts}  # too few titles to keep any back
+        cuts = dict.fromkeys(cuts, 0)  # too few titles to keep any back
     into: dict[str, Split] = {}
     for position, name in enumerate(names):
         into[name] = (

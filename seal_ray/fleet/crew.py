@@ -106,7 +106,7 @@ class Crew:
     def _make_room(self, role: RoleName) -> None:
         self.release(*self.placement.before(role), "trainer")
 
-    def _make_sampler(self, name: str, options: dict[str, Any]) -> Any:
+    def _make_sampler(self, _name: str, options: dict[str, Any]) -> Any:
         config = self._config
         settings = replace(
             self._engine(),

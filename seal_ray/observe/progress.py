@@ -41,14 +41,18 @@ def build(mode: str, config: Config, stream: TextIO) -> Observer:
     if mode == "auto":
         mode = "rich" if stream.isatty() else "plain"
     tally = Tally(edits=config.sampling.edits, repeats=config.inner.repeats, context_arm=config.inner.context_arm)
-    makers: dict[str, Any] = {"rich": Bars, "plain": Lines, "json": JsonLines, "quiet": Silence}
-    return makers[mode](tally, stream)
+    match mode:
+        case "rich":
+            return Bars(tally, stream)
+        case "plain":
+            return Lines(tally, stream)
+        case "json":
+            return JsonLines(stream)
+    return Silence()
 
 
 class Silence:
     """Shows nothing."""
-
-    def __init__(self, tally: Tally, stream: TextIO) -> None: ...
 
     def __call__(self, event: Event) -> None: ...
 
@@ -58,7 +62,7 @@ class Silence:
 class JsonLines:
     """Every event as one line of JSON."""
 
-    def __init__(self, tally: Tally, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __call__(self, event: Event) -> None:

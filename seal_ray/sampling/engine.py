@@ -57,7 +57,7 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True)
-class Sample:
+class GeneratedText:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]  # of each id, under the distribution that it was sampled from
     text: str  # without special tokens and without what stopped it
@@ -145,7 +145,7 @@ class Engine:
 
     def generate(
         self, requests: Sequence[GenerateRequest], adapter: str | Sequence[str | None] | None = None
-    ) -> list[Sample]:
+    ) -> list[GeneratedText]:
         """A sample for each request, in order, all in one batch; `adapter` is a folder, for all or one for each."""
         each = [adapter] * len(requests) if adapter is None or isinstance(adapter, str) else list(adapter)
         assert len(each) == len(requests), "one adapter for each request"
@@ -361,10 +361,10 @@ def _linears(model_dir: str) -> set[str]:
     }
 
 
-def _sample(output: Any) -> Sample:
+def _sample(output: Any) -> GeneratedText:
     ids = tuple(output.token_ids)
     logprobs = tuple(float(at[token].logprob) for token, at in zip(ids, output.logprobs, strict=True))
-    return Sample(ids, logprobs, output.text, str(output.finish_reason))
+    return GeneratedText(ids, logprobs, output.text, str(output.finish_reason))
 
 
 def _largest_effect(folder: str) -> float:

@@ -11,7 +11,7 @@ from seal_ray import models
 from seal_ray.errors import InfraError
 from seal_ray.records import Edit, Failure, Json, Version, digest
 from seal_ray.redaction import logger
-from seal_ray.sampling.engine import Engine, EngineSettings, GenerateRequest, Sample
+from seal_ray.sampling.engine import Engine, EngineSettings, GeneratedText, GenerateRequest
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
@@ -96,7 +96,7 @@ class Sampler:
             for prompt in chunk
         ]
 
-    def _samples(self, engine: Engine, prompts: Sequence[EditPrompt]) -> list[Sample | Failure]:
+    def _samples(self, engine: Engine, prompts: Sequence[EditPrompt]) -> list[GeneratedText | Failure]:
         requests = [
             GenerateRequest(p.prompt_ids, p.seed, p.temperature, p.top_p, p.max_tokens, p.schema) for p in prompts
         ]
@@ -104,7 +104,7 @@ class Sampler:
             return list(engine.generate(requests, self._adapter))
         except Exception as error:  # one bad request takes its batch down: find it, and keep the others
             log.warning("a chunk of %d edits failed (%s); each is tried alone", len(requests), error)
-        found: list[Sample | Failure] = []
+        found: list[GeneratedText | Failure] = []
         for request in requests:
             try:
                 found += engine.generate([request], self._adapter)
@@ -140,7 +140,7 @@ def _too_long(prompt: EditPrompt, limit: int) -> Failure:
     return Failure("too_long", f"a prompt of {len(prompt.prompt_ids)} tokens leaves no room within {limit}", "data")
 
 
-def _edit(version: Version, prompt: EditPrompt, sample: Sample | Failure) -> Edit:
+def _edit(version: Version, prompt: EditPrompt, sample: GeneratedText | Failure) -> Edit:
     if isinstance(sample, Failure):
         return _failed(version, prompt, sample)
     return Edit(

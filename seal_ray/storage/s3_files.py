@@ -92,9 +92,8 @@ class S3Files(RemoteFiles):
         more: dict[str, str] = {}
         while True:
             page = self._call("list_object_versions", Prefix=self.start, **more)
-            for listed in page.get("Versions") or []:
-                if not listed["IsLatest"]:
-                    states.append(EarlierState(listed["Key"][len(self.start) :], listed["VersionId"]))
+            earlier = [v for v in page.get("Versions") or [] if not v["IsLatest"]]
+            states += [EarlierState(v["Key"][len(self.start) :], v["VersionId"]) for v in earlier]
             if not page.get("IsTruncated"):
                 return states
             more = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}

@@ -19,7 +19,7 @@ from seal_ray import models
 from seal_ray.config import ModelSection
 from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.records import Version
-from seal_ray.sampling.engine import ENVIRONMENT, Engine, EngineSettings, GenerateRequest, Sample
+from seal_ray.sampling.engine import ENVIRONMENT, Engine, EngineSettings, GeneratedText, GenerateRequest
 from seal_ray.sampling.sampler import EditPrompt, Sampler
 
 SETTINGS = EngineSettings(dtype="float32", max_length=256, lora_rank=8, adapters=2, kv_cache_gb=0.1)
@@ -264,7 +264,7 @@ def test_an_engine_that_fails_at_everything_is_not_taken_for_bad_requests(folder
         def __init__(self) -> None:
             self.model_dir, self.max_length = folder, 64
 
-        def generate(self, requests: Any, adapter: Any = None) -> list[Sample]:
+        def generate(self, requests: Any, adapter: Any = None) -> list[GeneratedText]:
             raise RuntimeError("device lost")
 
     sampler = Sampler(ModelSection(name="builtin:tiny"), SETTINGS)

@@ -102,7 +102,7 @@ class FailsOnce:
 
 def main() -> None:
     os.chdir(ROOT)
-    with tempfile.TemporaryDirectory() as folder, serving(truth) as judge:
+    with tempfile.TemporaryDirectory() as folder, serving(lambda body, attempt: truth(body)) as judge:
         uri = f"{folder}/run"
         told: list[Event] = []
         try:

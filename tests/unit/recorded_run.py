@@ -113,7 +113,7 @@ class _Made:
         if not whole:
             return version
         found = rewards(
-            [e for e in part.records("edits").values()],
+            list(part.records("edits").values()),
             list(part.records("candidates").values()),
             [t for t in part.records("trials").values() if not t.failure],
             list(part.records("verdicts").values()),

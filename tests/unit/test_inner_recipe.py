@@ -16,7 +16,7 @@ def test_every_epoch_takes_every_text_once_and_the_records_count_the_steps(count
     recipe = Recipe(epochs=3, batch_size=batch, accumulation=accumulation)
     steps = windows(count, recipe, 5)
     assert len(steps) == recipe.steps(count)
-    assert Counter(t for step in steps for b in step for t in b) == {t: 3 for t in range(count)}
+    assert Counter(t for step in steps for b in step for t in b) == dict.fromkeys(range(count), 3)
     assert all(len(step) <= accumulation and all(len(b) <= batch for b in step) for step in steps)
 
 

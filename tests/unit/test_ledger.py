@@ -25,7 +25,7 @@ from seal_ray.storage.verification import verify
 
 @pytest.fixture(params=["disk", "memory"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    yield str(tmp_path / "run") if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
+    return str(tmp_path / "run") if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
 
 
 # a run and its rounds

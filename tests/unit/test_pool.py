@@ -284,7 +284,7 @@ def test_a_new_version_is_loaded_before_the_next_wave() -> None:
     table.run(many(tasks=2))
     table.pool.version(Version(1, "v1", "base", kind="adapter"), "adapter")
     table.run([attempt(t, 0, repeat=1) for t in range(8)])
-    assert {pair for pair in seen} == {("v0", "v0"), ("v1", "v1")}
+    assert set(seen) == {("v0", "v0"), ("v1", "v1")}
     assert len(simulation.players) == 2
 
 

@@ -110,3 +110,21 @@ def test_a_shell_gets_its_completion() -> None:
         timeout=60,
     )
     assert "status" in done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_libraries_say_is_for_debugging(debug: bool) -> None:
+    code = (
+        "import sys, warnings\n"
+        "from typer.testing import CliRunner\n"
+        "from seal_ray import cli\n"
+        "CliRunner().invoke(cli.app, sys.argv[1:])\n"
+        "from tqdm import tqdm\n"
+        "list(tqdm([1, 2], desc='shards'))\n"
+        "warnings.warn('an accelerator was not found')\n"
+    )
+    words = [*(["--debug"] if debug else []), "validate", "nowhere.yaml"]
+    env = {"PATH": "/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60)
+    assert ("shards" in done.stderr and "accelerator" in done.stderr) == debug, done.stderr
+    assert bool(done.stderr) == debug

@@ -43,7 +43,7 @@ def output_schema(section: ArcDomain) -> dict[str, Json]:
     rate: dict[str, Json] = {"type": "number", "exclusiveMinimum": 0, "maximum": section.max_lr}
     epochs: dict[str, Json] = {"type": "integer", "minimum": 1, "maximum": section.max_epochs}
     properties: dict[str, Json] = {
-        **{name: switch for name in FAMILIES},
+        **dict.fromkeys(FAMILIES, switch),
         "loss": {"type": "string", "enum": ["all", "output"]},
         "learning_rate": {"enum": list(section.learning_rates)} if section.learning_rates else rate,
         "epochs": {"enum": list(section.epoch_choices)} if section.epoch_choices else epochs,
