@@ -9,6 +9,7 @@ from typing import Any
 from seal_ray import __version__
 from seal_ray.commands.task_pages import Reader
 from seal_ray.commands.terminal import last_end
+from seal_ray.domains import Teller
 from seal_ray.errors import ConfigError
 from seal_ray.events import Event, Graded, RunEnded, StoreRetried, TrialFailed, Warned
 from seal_ray.loops.history import Round, Run
@@ -33,11 +34,19 @@ def write(run: Run, to: Path) -> Report:
 
 def pages(run: Run) -> Iterator[Page]:
     """The newest round first, its own tasks before those that its gate asked."""
-    config: dict[str, Any] = run.record["config"]
-    numbers = {v.digest: v.number for v in run.versions()}
+    grader = str((run.record["config"].get("grading") or {}).get("grader", ""))
+    numbers, teller = {v.digest: v.number for v in run.versions()}, _teller(run)
     for number in reversed(run.ledger.rounds()):
-        found = run.round(number)
-        yield from Reader(found, run.ledger.round(number), config, numbers).pages()
+        round_ = run.round(number)
+        yield from Reader(round_, run.ledger.round(number), grader, numbers, teller).pages()
+
+
+def _teller(run: Run) -> Teller:
+    """What the run's domain says of its tasks; nothing where this version can't read its configuration."""
+    try:
+        return Teller.of(run.config)
+    except ConfigError:
+        return Teller(None)
 
 
 # the figures
@@ -59,10 +68,10 @@ def overview(run: Run) -> dict[str, Json]:
         "rounds_wanted": (config.get("run") or {}).get("rounds"),
         "committed": run.latest,
         "held": run.held(),
-        "rounds": [_figures(run, found, gone) for found, gone in zip(rounds, _deleted(run, rounds), strict=True)],
+        "rounds": [_figures(run, round_, gone) for round_, gone in zip(rounds, _deleted(run, rounds), strict=True)],
         "time": timeline(events),
         "grading": _grading(events),
-        "failures": [line for found in rounds for line in _failures(found)] + _lost(events),
+        "failures": [line for round_ in rounds for line in _failures(round_)] + _lost(events),
         "warnings": _warnings(events),
         "store_retries": sum(isinstance(e, StoreRetried) for e in events),
         "config": config,
@@ -77,38 +86,38 @@ def _state(ended: RunEnded | None, driven: bool, told: bool) -> str:
     return ended.outcome if ended else "stopped" if told else "not begun"
 
 
-def _figures(run: Run, found: Round, deleted: list[str]) -> dict[str, Json]:
-    part = run.ledger.round(found.number)
+def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
+    part = run.ledger.round(round_.number)
     selection = part.get("selection.json") or {}
-    worth: dict[str, Any] = found.rewards or {}
-    own = {t.id for t in found.tasks}
-    edits = [e for e in found.edits if e.task in own]
-    taught = {c.edit for c in found.choices if c.weight > 0}
-    tried = {t.candidate for t in found.trials}
+    worth: dict[str, Any] = round_.rewards or {}
+    own = {t.id for t in round_.tasks}
+    edits = [e for e in round_.edits if e.task in own]
+    taught = {c.edit for c in round_.choices if c.weight > 0}
+    tried = {t.candidate for t in round_.trials}
     return {
-        "round": found.number,
-        "committed": found.committed,
-        "decision": (found.manifest or {}).get("decision"),
-        "version": found.version.number if found.version else None,
-        "tasks": len(found.tasks),
+        "round": round_.number,
+        "committed": round_.committed,
+        "decision": (round_.manifest or {}).get("decision"),
+        "version": round_.version.number if round_.version else None,
+        "tasks": len(round_.tasks),
         "deleted": deleted,
         "edits": len(edits),
         "edits_failed": sum(e.failure is not None for e in edits),
-        "candidates": len(found.candidates),
-        "trials": len(found.trials),
-        "trials_failed": sum(t.failure is not None for t in found.trials),
-        "untried": sum(c.id not in tried for c in found.candidates),
-        "verdicts": len(found.verdicts),
-        "kept": len(found.choices),
+        "candidates": len(round_.candidates),
+        "trials": len(round_.trials),
+        "trials_failed": sum(t.failure is not None for t in round_.trials),
+        "untried": sum(c.id not in tried for c in round_.candidates),
+        "verdicts": len(round_.verdicts),
+        "kept": len(round_.choices),
         "abstained": len(selection.get("abstained") or {}),
         "arms": {**worth["arms"], "kept": selection.get("kept")} if worth else None,
         **{k: worth.get(k) for k in ("reliability", "diversity", "coverage", "measure", "notes")},
         "rewards": [[round(r["value"]["mean"], 4), int(r["edit"] in taught)] for r in worth.get("rewards", [])],
-        "update": _update(found.update),
-        "gate": found.gate,
+        "update": _update(round_.update),
+        "gate": round_.gate,
         "word": part.get("decision.json"),
         "rollback": part.get("rollback.json"),
-        "cost": _cost(found, own),
+        "cost": _cost(round_, own),
     }
 
 
@@ -120,11 +129,11 @@ def _update(update: dict[str, Any] | None) -> dict[str, Json] | None:
     return {"version": update["version"]["number"], "edits": lessons} | {k: update.get(k) for k in names}
 
 
-def _cost(found: Round, own: set[str]) -> dict[str, dict[str, float]]:
+def _cost(round_: Round, own: set[str]) -> dict[str, dict[str, float]]:
     """Seconds, tokens and steps of the trials by arm; the gate's tasks are an arm of their own."""
-    about = {c.id: c for c in found.candidates}
+    about = {c.id: c for c in round_.candidates}
     sums: dict[str, dict[str, float]] = {}
-    for trial in found.trials:
+    for trial in round_.trials:
         candidate = about.get(trial.candidate)
         arm = "gate" if trial.task not in own else candidate.kind if candidate else "edit"
         total = sums.setdefault(arm, dict.fromkeys(("trials", "seconds", "fit", "answer", "tokens", "steps"), 0.0))
@@ -145,14 +154,14 @@ def _deleted(run: Run, rounds: Sequence[Round]) -> list[list[str]]:
     return [of(f"rounds/{r.number:04d}/tasks.") for r in rounds]
 
 
-def _failures(found: Round) -> list[dict[str, Json]]:
-    about = {c.id: c.kind for c in found.candidates}
-    kinds: list[tuple[str, Failure]] = [("edit", e.failure) for e in found.edits if e.failure]
-    kinds += [(f"trial of {_arm(about.get(t.candidate))}", t.failure) for t in found.trials if t.failure]
-    kinds += [("verdict", v.failure) for v in found.verdicts if v.failure]
-    if found.update and not found.update.get("version"):
-        kinds.append(("update", Failure("none", str(found.update.get("reason") or "no version was made"))))
-    return _counted(found.number, kinds)
+def _failures(round_: Round) -> list[dict[str, Json]]:
+    about = {c.id: c.kind for c in round_.candidates}
+    kinds: list[tuple[str, Failure]] = [("edit", e.failure) for e in round_.edits if e.failure]
+    kinds += [(f"trial of {_arm(about.get(t.candidate))}", t.failure) for t in round_.trials if t.failure]
+    kinds += [("verdict", v.failure) for v in round_.verdicts if v.failure]
+    if round_.update and not round_.update.get("version"):
+        kinds.append(("update", Failure("none", str(round_.update.get("reason") or "no version was made"))))
+    return _counted(round_.number, kinds)
 
 
 def _arm(kind: str | None) -> str:

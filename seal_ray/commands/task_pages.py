@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seal_ray.domains.knowledge import training_texts
+from seal_ray.domains import Teller
 from seal_ray.grading.measure import RUBRIC, measure, question_likelihoods
 from seal_ray.loops.history import Round
 from seal_ray.observe.report import Page
@@ -30,31 +30,30 @@ class _Of:
 class Reader:
     """One round, looked up by task."""
 
-    def __init__(self, found: Round, part: RoundLedger, config: dict[str, Any], versions: dict[str, int]) -> None:
-        self.found, self.config, self.versions = found, config, versions
-        self.grader = str((config.get("grading") or {}).get("grader", ""))
-        self.tasks = {t.id: t for t in found.tasks}
-        self.trials: dict[str, Trial] = {t.candidate: t for t in found.trials}
+    def __init__(self, round_: Round, part: RoundLedger, grader: str, versions: dict[str, int], teller: Teller) -> None:
+        self.round, self.grader, self.versions, self.teller = round_, grader, versions, teller
+        self.tasks = {t.id: t for t in round_.tasks}
+        self.trials: dict[str, Trial] = {t.candidate: t for t in round_.trials}
         self.verdicts: dict[str, list[Verdict]] = defaultdict(list)
-        for verdict in found.verdicts:
+        for verdict in round_.verdicts:
             self.verdicts[verdict.candidate].append(verdict)
-        self.rewards = {r["edit"]: decode(Reward, r) for r in (found.rewards or {}).get("rewards", [])}
-        self.scores = {(s["task"], s["kind"]): s for s in (found.rewards or {}).get("scores", [])}
-        self.choices: dict[str, Choice] = {c.edit: c for c in found.choices}
-        self.against = {c.against: c for c in found.choices if c.against}
+        self.rewards = {r["edit"]: decode(Reward, r) for r in (round_.rewards or {}).get("rewards", [])}
+        self.scores = {(s["task"], s["kind"]): s for s in (round_.rewards or {}).get("scores", [])}
+        self.choices: dict[str, Choice] = {c.edit: c for c in round_.choices}
+        self.against = {c.against: c for c in round_.choices if c.against}
         self.abstained = (part.get("selection.json") or {}).get("abstained") or {}
         self.asked: dict[str, list[str]] = defaultdict(list)  # edit -> why it was repeated further
         for request in part.records("repeats").values():
             for edit in request.edits:
                 self.asked[edit].append(request.reason)
         self.of: dict[str, _Of] = defaultdict(_Of)
-        for edit in found.edits:
+        for edit in round_.edits:
             self.of[edit.task].edits.append(edit)
-        for candidate in found.candidates:
+        for candidate in round_.candidates:
             self.of[candidate.task].candidates.append(candidate)
         # as the rewards were made
-        own = [c for c in found.candidates if c.task in self.tasks]
-        measured = measure(own, found.trials, found.verdicts, self.grader)
+        own = [c for c in round_.candidates if c.task in self.tasks]
+        measured = measure(own, round_.trials, round_.verdicts, self.grader)
         self.measured = {(m.task, m.kind, m.edit, m.repeat): m for m in measured}
 
     def pages(self) -> Iterator[Page]:
@@ -78,9 +77,9 @@ class Reader:
         worth = [self.rewards[e.id].value.mean for e in edits if e.id in self.rewards]
         failed = {c.id for c in mine.candidates if c.id in self.trials and self.trials[c.id].failure}
         base: dict[str, Any] = self.scores.get((task_id, "baseline")) or {}
-        title = str((task.data.get("title") if task else None) or task_id)
+        title = self.teller.describe(task).title if task else task_id
         line: dict[str, Json] = {
-            "round": self.found.number,
+            "round": self.round.number,
             "id": task_id,
             "title": title,
             "part": "train" if task else "gate",
@@ -97,7 +96,7 @@ class Reader:
         }
         rows = [
             {k: v for k, v in e.items() if k not in BODY}
-            | {"round": self.found.number, "task": task_id, "title": title, "part": line["part"]}
+            | {"round": self.round.number, "task": task_id, "title": title, "part": line["part"]}
             | _summary(e["candidates"])
             | {"head": " ".join(str(e["text"]).split())[:HEAD]}
             for e in told
@@ -106,10 +105,10 @@ class Reader:
         return Page(line, rows, body | {"group": task.group if task else ""})
 
     def _compared(self) -> list[int]:
-        update = (self.found.update or {}).get("version") or {}
+        update = (self.round.update or {}).get("version") or {}
         return [
             v
-            for v in (self.found.version.number if self.found.version else None, update.get("number"))
+            for v in (self.round.version.number if self.round.version else None, update.get("number"))
             if v is not None
         ]
 
@@ -140,30 +139,21 @@ class Reader:
         }
 
     def _trained(self, e: Edit, task: Task | None) -> dict[str, Json] | None:
-        """The training texts, where the ledger can tell: other domains make them of more than the edit."""
-        domain: dict[str, Any] = self.config.get("domain") or {}
-        if e.failure or not task or domain.get("name") != "knowledge" or not isinstance(e.content, str):
+        """The training texts, where the domain makes texts of an edit."""
+        texts = self.teller.texts(task, e.content) if task and not e.failure else []
+        if not task or not texts:
             return None
-        title = str(task.data.get("title", ""))
-        texts = training_texts(
-            e.content,
-            title=title,
-            context="",
-            split_lines=bool(domain.get("split_lines", True)),
-            max_texts=int(domain.get("max_texts", 30)),
-            add_context=False,
-        )
-        return {
-            "texts": [t.removeprefix(f"{title.strip()}\n") for t in texts],
-            "title": title.strip(),
-            "context": bool(domain.get("add_context", True)),
-        }
+        context = self.teller.texts(task, None)
+        with_context = texts[-1:] == context
+        title = self.teller.describe(task).title.strip()
+        own = texts[:-1] if with_context else texts
+        return {"texts": [t.removeprefix(f"{title}\n") for t in own], "title": title, "context": with_context}
 
     def _candidate(self, c: Candidate, asked: Sequence[Any]) -> dict[str, Any]:
         trial = self.trials.get(c.id)
         told: dict[str, Any] = {"id": c.id, "kind": c.kind, "repeat": c.repeat, "seed": c.seed}
         if trial is None:
-            return told | {"state": "lost" if self.found.committed else "waiting"}
+            return told | {"state": "lost" if self.round.committed else "waiting"}
         if trial.failure:
             return told | {"state": "failed", "failure": encode(trial.failure), "worker": trial.worker}
         m = self.measured.get((c.task, c.kind, c.edit, c.repeat))
@@ -208,7 +198,8 @@ class Reader:
                 parts |= dict.fromkeys([a.question for a in trial.answers])
                 ids |= dict.fromkeys(self._verdicts(c.id))
         loose = [p for p in parts if p not in ids and p.rpartition("/")[0] not in ids]
-        texts = _asked(task)
+        described = self.teller.describe(task).questions if task else ()
+        texts: dict[str, tuple[str, list[Json]]] = {q.id: (q.text, list(q.gold)) for q in described}
         return [
             {
                 "id": q,
@@ -218,18 +209,6 @@ class Reader:
             }
             for q in dict.fromkeys([*texts, *ids, *loose])
         ]
-
-
-def _asked(task: Task | None) -> dict[str, tuple[str, Json]]:
-    """The questions and gold answers that stand in a task's data, by id, for the two shapes that this package makes."""
-    data: dict[str, Any] = dict(task.data) if task else {}
-    if task and isinstance(data.get("questions"), list):
-        return {
-            f"{task.id}#{n}": (q.get("question", ""), q.get("answers", [])) for n, q in enumerate(data["questions"])
-        }
-    if isinstance(data.get("test"), list):
-        return {str(n): (f"output of test {n + 1}", [t.get("output")]) for n, t in enumerate(data["test"])}
-    return {}
 
 
 def _summary(candidates: Sequence[dict[str, Any]]) -> dict[str, Json]:

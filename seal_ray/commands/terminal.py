@@ -64,28 +64,28 @@ def last_end(events: Sequence[Event]) -> RunEnded | None:
     return last if isinstance(last, RunEnded) else None
 
 
-def _round_status(found: Round) -> dict[str, Json]:
-    lost = Counter(t.failure.kind for t in found.trials if t.failure)
-    lost.update(f"edit: {e.failure.kind}" for e in found.edits if e.failure)
-    sample = {t.failure.kind: t.failure.message for t in found.trials if t.failure}
-    tried = {t.candidate for t in found.trials}
-    seconds = [t.cost.seconds for t in found.trials if not t.failure]
+def _round_status(round_: Round) -> dict[str, Json]:
+    lost = Counter(t.failure.kind for t in round_.trials if t.failure)
+    lost.update(f"edit: {e.failure.kind}" for e in round_.edits if e.failure)
+    sample = {t.failure.kind: t.failure.message for t in round_.trials if t.failure}
+    tried = {t.candidate for t in round_.trials}
+    seconds = [t.cost.seconds for t in round_.trials if not t.failure]
     return {
-        "round": found.number,
-        "committed": found.committed,
-        "tasks": len(found.tasks),
-        "task_ids": [t.id for t in found.tasks],
-        "edits": len(found.edits),
-        "candidates": len(found.candidates),
-        "trials": len(found.trials),
-        "waiting": sum(c.id not in tried for c in found.candidates),
-        "verdicts": len(found.verdicts),
+        "round": round_.number,
+        "committed": round_.committed,
+        "tasks": len(round_.tasks),
+        "task_ids": [t.id for t in round_.tasks],
+        "edits": len(round_.edits),
+        "candidates": len(round_.candidates),
+        "trials": len(round_.trials),
+        "waiting": sum(c.id not in tried for c in round_.candidates),
+        "verdicts": len(round_.verdicts),
         "seconds_per_trial": round(sum(seconds) / len(seconds), 3) if seconds else None,
         "failed": dict(lost),
         "failed_because": sample,
-        "kept": len(found.choices),
-        "version": found.version.number if found.version else None,
-        "decision": (found.manifest or {}).get("decision"),
+        "kept": len(round_.choices),
+        "version": round_.version.number if round_.version else None,
+        "decision": (round_.manifest or {}).get("decision"),
     }
 
 
@@ -99,19 +99,19 @@ def _workers(events: Sequence[Event]) -> dict[str, Json]:
     return last
 
 
-def show_status(found: dict[str, Any]) -> str:
-    out = [f"{found['uri']}: {found['rounds_committed']} of {found['rounds_wanted']} rounds committed"]
-    if found["held"]:
-        out.append(f"round {found['held']} waits for a person's word: `seal-ray approve {found['uri']}`, or `reject`")
-    if found["ended"]:
-        out.append(f"ended: {found['ended']}" + (f" ({found['reason']})" if found["reason"] else ""))
-    elif found["holder"]:
-        out.append(f"driven by {found['holder']['owner']}, phase {found['phase']}")
+def show_status(run: dict[str, Any]) -> str:
+    out = [f"{run['uri']}: {run['rounds_committed']} of {run['rounds_wanted']} rounds committed"]
+    if run["held"]:
+        out.append(f"round {run['held']} waits for a person's word: `seal-ray approve {run['uri']}`, or `reject`")
+    if run["ended"]:
+        out.append(f"ended: {run['ended']}" + (f" ({run['reason']})" if run["reason"] else ""))
+    elif run["holder"]:
+        out.append(f"driven by {run['holder']['owner']}, phase {run['phase']}")
     else:
         out.append(
-            f"nobody drives it; it stopped in phase {found['phase']}; `seal-ray run` with its configuration goes on"
+            f"nobody drives it; it stopped in phase {run['phase']}; `seal-ray run` with its configuration goes on"
         )
-    for r in found["rounds"]:
+    for r in run["rounds"]:
         state = f"committed, {r['decision']}" if r["committed"] else "open"
         out.append(
             f"round {r['round']} ({state}): {r['tasks']} tasks, {r['edits']} edits, "
@@ -121,11 +121,10 @@ def show_status(found: dict[str, Any]) -> str:
         for kind, count in r["failed"].items():
             why = r["failed_because"].get(kind)
             out.append(f"    {count} failed: {kind}" + (f", like: {why}" if why else ""))
-    for name, worker in found["workers"].items() if found["holder"] else ():
-        out.append(
-            f"worker {name}: {worker.get('state')} on {worker.get('node')} {worker.get('reason') or ''}".rstrip()
-        )
-    out += [f"warning: {w}" for w in found["warnings"]]
+    for name, worker in run["workers"].items() if run["holder"] else ():
+        if worker["state"] != "released":
+            out.append(f"{name}: {worker['state']} on {worker['node']} {worker['reason']}".rstrip())
+    out += [f"warning: {w}" for w in run["warnings"]]
     return "\n".join(out)
 
 
@@ -136,25 +135,25 @@ def inspect(run: Run, *, task: str = "", candidate: str = "", number: int = 0) -
     """A task with its edits, or one candidate, with all that the ledger knows of it."""
     numbers = [number] if number else run.ledger.rounds()
     for n in reversed(numbers):
-        found = run.round(n)
-        if task and any(t.id == task for t in found.tasks):
-            return _task(found, task)
-        matching = [c for c in found.candidates if candidate and c.id.startswith(candidate)]
+        round_ = run.round(n)
+        if task and any(t.id == task for t in round_.tasks):
+            return _task(round_, task)
+        matching = [c for c in round_.candidates if candidate and c.id.startswith(candidate)]
         if len(matching) > 1:
             raise ConfigError(f"{candidate} is how {len(matching)} candidates begin", hint="give more of it")
         if matching:
-            return {"round": n} | _candidate(found, matching[0].id)
+            return {"round": n} | _candidate(round_, matching[0].id)
     what = f"task {task}" if task else f"candidate {candidate}"
     raise ConfigError(f"{what} is in no round of {run.uri}", hint=f"`seal-ray status {run.uri} --json` lists tasks")
 
 
-def _task(found: Round, task_id: str) -> dict[str, Json]:
-    task = next(t for t in found.tasks if t.id == task_id)
-    rewards = {r["edit"]: r for r in (found.rewards or {}).get("rewards", [])}
-    chosen = {c.edit: c for c in found.choices}
+def _task(round_: Round, task_id: str) -> dict[str, Json]:
+    task = next(t for t in round_.tasks if t.id == task_id)
+    rewards = {r["edit"]: r for r in (round_.rewards or {}).get("rewards", [])}
+    chosen = {c.edit: c for c in round_.choices}
 
     def edit(e: Edit) -> dict[str, Json]:
-        mine = [c.id for c in found.candidates if c.edit == e.id]
+        mine = [c.id for c in round_.candidates if c.edit == e.id]
         return {
             "slot": e.slot,
             "id": e.id,
@@ -163,37 +162,37 @@ def _task(found: Round, task_id: str) -> dict[str, Json]:
             "failure": encode(e.failure),
             "reward": rewards.get(e.id),
             "chosen": chosen[e.id].reason if e.id in chosen else None,
-            "candidates": [_candidate(found, c) for c in mine],
+            "candidates": [_candidate(round_, c) for c in mine],
         }
 
-    alone = [c.id for c in found.candidates if c.task == task_id and c.edit is None]
+    alone = [c.id for c in round_.candidates if c.task == task_id and c.edit is None]
     return {
-        "round": found.number,
+        "round": round_.number,
         "task": encode(task),
-        "edits": [edit(e) for e in found.edits if e.task == task_id],
-        "without_edit": [_candidate(found, c) for c in alone],
+        "edits": [edit(e) for e in round_.edits if e.task == task_id],
+        "without_edit": [_candidate(round_, c) for c in alone],
     }
 
 
-def _candidate(found: Round, candidate_id: str) -> dict[str, Json]:
-    candidate = next(c for c in found.candidates if c.id == candidate_id)
-    trial = next((t for t in found.trials if t.candidate == candidate_id), None)
+def _candidate(round_: Round, candidate_id: str) -> dict[str, Json]:
+    candidate = next(c for c in round_.candidates if c.id == candidate_id)
+    trial = next((t for t in round_.trials if t.candidate == candidate_id), None)
     return {
         "candidate": encode(candidate),
         "trial": encode(trial),
-        "verdicts": [encode(v) for v in found.verdicts if v.candidate == candidate_id],
+        "verdicts": [encode(v) for v in round_.verdicts if v.candidate == candidate_id],
     }
 
 
-def show_inspection(found: dict[str, Any]) -> str:
-    if "task" not in found:
-        return "\n".join([f"round {found['round']}", *_candidate_lines(found, "")])
-    task = found["task"]
-    out = [f"round {found['round']}, task {task['id']}"]
+def show_inspection(shown: dict[str, Any]) -> str:
+    if "task" not in shown:
+        return "\n".join([f"round {shown['round']}", *_candidate_lines(shown, "")])
+    task = shown["task"]
+    out = [f"round {shown['round']}, task {task['id']}"]
     out += [f"  {k}: {_short(v)}" for k, v in task["data"].items()]
-    for alone in found["without_edit"]:
+    for alone in shown["without_edit"]:
         out += _candidate_lines(alone, "  ")
-    for e in found["edits"]:
+    for e in shown["edits"]:
         reward = e["reward"]["value"] if e["reward"] else None
         worth = f"reward {reward['mean']:+.3f} ±{reward['error']:.3f}" if reward else "no reward"
         kept = f"  KEPT: {e['chosen']}" if e["chosen"] else ""
@@ -206,8 +205,8 @@ def show_inspection(found: dict[str, Any]) -> str:
     return "\n".join(out)
 
 
-def _candidate_lines(found: dict[str, Any], pad: str) -> list[str]:
-    candidate, trial = found["candidate"], found["trial"]
+def _candidate_lines(tried: dict[str, Any], pad: str) -> list[str]:
+    candidate, trial = tried["candidate"], tried["trial"]
     head = f"{pad}{candidate['kind']} repeat {candidate['repeat']} ({candidate['id'][:12]})"
     if not trial:
         return [f"{head}: not tried yet"]
@@ -216,13 +215,13 @@ def _candidate_lines(found: dict[str, Any], pad: str) -> list[str]:
     losses = trial["losses"]
     curve = f"loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps" if losses else "not trained"
     out = [f"{head}: {curve}, {trial['cost']['seconds']:.1f} s on {trial['worker']}"]
-    says = {v["question"]: v for v in found["verdicts"]}
+    says = {v["question"]: v for v in tried["verdicts"]}
     asked = {a["question"] for a in trial["answers"]}
     for answer in trial["answers"]:
         mark = _mark(says[answer["question"]]) if answer["question"] in says else ""
         out.append(f"{pad}  {mark:<6} {answer['question']}: {answer['text']!r}")
     # a verdict may rest on several answers, as that of a vote does
-    out += [f"{pad}  {_mark(v):<6} {v['question']} as a whole" for v in found["verdicts"] if v["question"] not in asked]
+    out += [f"{pad}  {_mark(v):<6} {v['question']} as a whole" for v in tried["verdicts"] if v["question"] not in asked]
     return out
 
 

@@ -71,7 +71,7 @@ def record(
     settings = Config().model_dump(mode="json")
     settings["run"] |= {"rounds": rounds, "uri": uri, "seed": 1}
     if puzzles:
-        settings["domain"] = {"name": "arc"}
+        settings["domain"] = {"name": "arc", "data": "nowhere"}
     ledger.create(settings, {"seal-ray": "test", "python": "3.11"}, 1)
     ledger.acquire("test")
     made = (_Puzzles if puzzles else _Made)(ledger, tasks, edits, repeats, sentences, losses)

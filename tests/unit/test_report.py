@@ -18,6 +18,7 @@ from recorded_run import HOSTILE, record
 from seal_ray.commands import report
 from seal_ray.commands.task_pages import Reader
 from seal_ray.config import Config
+from seal_ray.domains import Teller
 from seal_ray.domains.knowledge import training_texts
 from seal_ray.errors import ConfigError
 from seal_ray.events import (
@@ -222,7 +223,7 @@ def test_a_candidate_without_a_trial_in_a_committed_round_was_lost(tmp_path: Pat
     found = run.round(1)
     gone = next(t.candidate for t in found.trials if t.task == "harbour-1-2" and not t.failure and t.losses)
     less = tuple(t for t in found.trials if t.candidate != gone)
-    reader = Reader(dataclasses.replace(found, trials=less), run.ledger.round(1), {}, {})
+    reader = Reader(dataclasses.replace(found, trials=less), run.ledger.round(1), "lexical", {}, Teller(None))
     page = next(p for p in reader.pages() if p.task["id"] == "harbour-1-2")
     states = [c["state"] for e in page.body["edits"] for c in e["candidates"]]
     assert states.count("lost") == 1 and page.task["untried"] == 1
