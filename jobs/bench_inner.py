@@ -1,10 +1,11 @@
 """How fast candidates are trained and questioned: a bank, PEFT one by one, and the paper's padded recipe.
 
 All arms take the same texts and recipe, in one run, in turn. Needs torch, transformers and peft; a model is a folder,
-a hub name, or one of the published shapes with random weights (no download).
+a hub name, or one of the published shapes with random weights (no download). Only `builtin:` names and `--dtype auto`
+need the rest of seal_ray.
 
     python jobs/bench_inner.py --model FOLDER --texts published_edits.json --candidates 16 --epochs 3 --rank 16
-    python jobs/bench_inner.py --shape qwen2.5-7b --device cuda --dtype bfloat16 --candidates 64 --epochs 10 --json
+    python jobs/bench_inner.py --shape qwen2.5-7b --device cuda --candidates 64 --epochs 10 --json
 """
 
 import argparse
@@ -28,6 +29,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from seal_ray.inner import Sampling, fit
+from seal_ray.inner.memory import TOKENS_LIMIT
 from seal_ray.inner.reference import fit_one, put_adapter
 from seal_ray.records import Example, Recipe
 from seal_ray.shapes import KNOWN_CONFIGS, shape_of
@@ -72,21 +74,44 @@ def published(file: Path, tokenizer: Any, count: int, variant: str) -> Work:
     return Work(examples, prompts, (end,))
 
 
-def made_up(count: int, vocabulary: int) -> Work:
-    """Random tokens in texts as long as the published ones: 8.6 texts an edit, 46 tokens on average, median 30."""
+def made_up(count: int, vocabulary: int, scale: float, uneven: bool) -> Work:
+    """Random tokens in texts as long as the published ones: 8.6 texts an edit, 46 tokens on average, median 30.
+
+    With a `scale` all texts are that many times as long; `uneven` candidates have from half to twice as many texts.
+    """
     rng = random.Random(0)
 
     def ids(low: float, middle: float, spread: float, high: float) -> tuple[int, ...]:
-        length = round(min(high, max(low, rng.gauss(middle, spread))))
+        length = round(scale * min(high, max(low, rng.gauss(middle, spread))))
         return tuple(rng.randrange(3, vocabulary) for _ in range(length))
 
     examples, prompts = [], []
     for _ in range(count):
-        lines = [ids(12, 29, 9, 70) for _ in range(round(min(14, max(3, rng.gauss(7.6, 2)))))]
+        texts = min(14, max(3, rng.gauss(7.6, 2))) * (rng.choice((0.5, 1, 2)) if uneven else 1)
+        lines = [ids(12, 29, 9, 70) for _ in range(round(texts))]
         passage = ids(80, 178, 50, 400)
         examples.append([Example(t, (True,) * len(t)) for t in [*lines, passage]])
         prompts.append([list(ids(18, 30, 6, 50)) for _ in range(QUESTIONS)])
     return Work(examples, prompts, ())
+
+
+def suitable(dtype: str, device: str) -> str:
+    """The type that a worker would compute in."""
+    if dtype != "auto":
+        return dtype
+    from seal_ray.models import pick_dtype
+
+    return pick_dtype(dtype, device)
+
+
+def folder_of(name: str) -> str:
+    """The files of a `builtin:` model; other names are left to transformers."""
+    if not name.startswith("builtin:"):
+        return name
+    from seal_ray.config import ModelSection
+    from seal_ray.models import fetch
+
+    return fetch(ModelSection(name=name))
 
 
 class Bench:
@@ -96,16 +121,16 @@ class Bench:
         torch.manual_seed(0)
         self.args = args
         self.device = torch.device(args.device)
-        self.dtype = getattr(torch, args.dtype)
+        self.dtype = getattr(torch, suitable(args.dtype, args.device))
         self.model = self._model()
         count = args.candidates
         if args.texts:
             if not args.model:
                 raise SystemExit("--texts needs a model with a tokenizer: give --model, or leave --texts out")
-            tokenizer = AutoTokenizer.from_pretrained(args.model)
+            tokenizer = AutoTokenizer.from_pretrained(folder_of(args.model))
             self.work = published(Path(args.texts), tokenizer, count, args.edits)
         else:
-            self.work = made_up(count, int(self.model.config.vocab_size))
+            self.work = made_up(count, int(self.model.config.vocab_size), args.length, args.uneven)
         self.recipe = Recipe(
             rank=args.rank,
             alpha=2.0 * args.rank,
@@ -117,7 +142,7 @@ class Bench:
 
     def _model(self) -> Any:
         if self.args.model:
-            model: Any = AutoModelForCausalLM.from_pretrained(self.args.model, dtype=self.dtype)
+            model: Any = AutoModelForCausalLM.from_pretrained(folder_of(self.args.model), dtype=self.dtype)
         else:
             raw = KNOWN_CONFIGS[self.args.shape]
             config = AutoConfig.for_model(**raw)
@@ -129,39 +154,33 @@ class Bench:
 
     def seconds(self, work: Callable[[], Any]) -> tuple[float, Any]:
         self._settle()
-        started = time.perf_counter()
+        started = self._now()
         result = work()
         self._settle()
-        return time.perf_counter() - started, result
+        return self._now() - started, result
+
+    def _now(self) -> float:
+        return time.process_time() if self.args.clock == "cpu" else time.perf_counter()
 
     def _settle(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def bank(self) -> dict[str, Any]:
-        """All candidates at once, in waves of at most --wave."""
-        count, size = self.args.candidates, self.args.wave or self.args.candidates
-        fitting = answering = 0.0
-        losses: list[list[float]] = []
-        occupied: list[float] = []
-        for start in range(0, count, size):
-            own = slice(start, min(start + size, count))
-            number = own.stop - own.start
+        """All candidates in one bank, in as many slots as a worker would take; --slots sets another number."""
+        count = self.args.candidates
 
-            def train(own: slice = own, number: int = number) -> Any:
-                sets, seeds = self.work.examples[own], list(range(own.start, own.stop))
-                return fit(self.model, sets, [self.recipe] * number, seeds, tokens_limit=self.args.tokens_limit)
+        def train() -> Any:
+            limits = {"slots": self.args.slots, "tokens_limit": self.args.tokens_limit}
+            return fit(self.model, self.work.examples, [self.recipe] * count, list(range(count)), **limits)
 
-            took, bank = self.seconds(train)
-            fitting += took
-            losses += bank.losses
-            occupied.append(bank.occupied)
-            if self.args.answers:
-                prompts, sampling = self.work.prompts[own], Sampling(ANSWER_TOKENS, eos_ids=self.work.eos)
-                answering += self.seconds(lambda b=bank, p=prompts, s=sampling: b.answer(p, s))[0]
-            del bank
-        self.losses["bank"] = losses
-        return self._arm(fitting / count, answering / count, occupied=statistics.mean(occupied))
+        fitting, bank = self.seconds(train)
+        self.losses["bank"] = bank.losses
+        answering = 0.0
+        if self.args.answers:
+            sampling = Sampling(ANSWER_TOKENS, eos_ids=self.work.eos)
+            answering = self.seconds(lambda: bank.answer(self.work.prompts, sampling))[0]
+        return self._arm(fitting / count, answering / count, occupied=bank.occupied, slots=bank.slots)
 
     def peft(self) -> dict[str, Any]:
         """One candidate after another with PEFT, unpadded, in a stock loop."""
@@ -362,24 +381,34 @@ def show(found: dict[str, Any]) -> str:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     which = p.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", help="folder or hub name of a causal language model with its tokenizer")
+    which.add_argument("--model", help="folder, hub name or builtin: name of a language model with tokenizer")
     which.add_argument("--shape", choices=sorted(KNOWN_CONFIGS), help="random weights of a published shape")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    p.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    p.add_argument(
+        "--dtype", default="auto", choices=("auto", "bfloat16", "float32"), help="auto: as a worker takes it"
+    )
     p.add_argument("--candidates", type=int, default=16)
-    p.add_argument("--wave", type=int, default=0, help="candidates trained together; 0: all")
+    p.add_argument("--slots", type=int, default=0, help="candidates in training at once; 0: as a worker plans them")
     p.add_argument("--epochs", type=int, default=3)
     p.add_argument("--rank", type=int, default=16)
     p.add_argument("--batch", type=int, default=1, help="texts in a micro-batch")
     p.add_argument("--targets", default="all-linear", help="names of linear layers, with commas between")
     p.add_argument("--texts", help="published edits as JSON; without it random tokens of published lengths")
+    p.add_argument("--length", type=float, default=1.0, help="random texts this many times as long as published ones")
+    p.add_argument("--uneven", action="store_true", help="random candidates with step counts that differ fourfold")
     p.add_argument("--edits", default="iter2", help="which of the published edits")
     p.add_argument("--arms", default="bank,peft,paper", help="some of bank, peft, paper")
     p.add_argument("--answers", action=argparse.BooleanOptionalAction, default=True, help="answer questions too")
     p.add_argument("--peft-candidates", type=int, default=0, help="candidates of the peft arm; 0: all")
     p.add_argument("--paper-steps", type=int, default=3, help="steps of the paper arm that are timed")
-    p.add_argument("--tokens-limit", type=int, default=16384, help="rows of one packed forward, at most")
+    p.add_argument("--tokens-limit", type=int, default=TOKENS_LIMIT, help="rows of one packed forward, at most")
     p.add_argument("--repeats", type=int, default=1, help="rounds of all arms in turn; the median is reported")
+    p.add_argument(
+        "--clock",
+        default="wall",
+        choices=("wall", "cpu"),
+        help="cpu: seconds of all threads, where others compute",
+    )
     p.add_argument("--scratch", default="/tmp/bench_inner", help="folder that the stock trainer may write to")
     p.add_argument("--json", action="store_true", help="print JSON")
     return p

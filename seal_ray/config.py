@@ -303,7 +303,7 @@ class InnerSection(Section):
     wave: int = Field(
         default=0, ge=0, description="candidates trained together on one device, at most; 0: from free memory"
     )
-    wave_tokens: int = Field(default=16384, ge=64, description="tokens in one packed forward, at most")
+    wave_tokens: int = Field(default=2048, ge=64, description="tokens in one packed forward, at most")
 
     def recipe(self) -> Recipe:
         names = Recipe.__dataclass_fields__

@@ -15,6 +15,7 @@ from seal_ray.shapes import Shape
 CHARACTERS = 4  # of English in a token
 TEXTS = 8.6  # training texts of a published self-edit, on average
 TEXT_TOKENS = 46  # tokens of such a text, on average
+LONGEST_TEXT = 400  # tokens of the longest text of a candidate: the passage itself
 SUSTAINED = {"gpu": 150e12, "cpu": 0.3e12}  # floating-point operations a second that a device keeps up
 GPU_BYTES = 80e9
 UPDATE_ON = (1, 8, 32)  # devices that an update is planned for where the configuration doesn't say how many
@@ -77,28 +78,25 @@ def _shape(config: Config) -> Shape | None:
 
 
 def _machines(config: Config, counts: dict[str, Any], shape: Shape) -> dict[str, Json]:
-    from seal_ray.inner.memory import training_bytes, wave_size
+    from seal_ray.inner.memory import slots_for, training_bytes
 
     wide = 4 if config.model.dtype == "float32" else 2
     section = config.inner
     base = shape.parameters * wide
-    wave = section.wave or wave_size(
+    # as a worker plans them: by the length of its candidates' texts, and never more rows than one forward takes
+    text = min(TEXT_TOKENS, section.max_length) * section.batch_size * section.accumulation
+    recipe: dict[str, Any] = {"dtype_bytes": wide, "rank": section.rank, "targets": section.targets}
+    wave = section.wave or slots_for(
         int(GPU_BYTES - base),
         shape,
-        text_tokens=TEXT_TOKENS,
-        dtype_bytes=wide,
-        rank=section.rank,
-        targets=section.targets,
+        step_tokens=text,
+        longest=min(LONGEST_TEXT, section.max_length),
+        candidates=counts["candidates"],
+        tokens_limit=section.wave_tokens,
+        **recipe,
     )
     wave = min(wave, counts["candidates"])
-    memory = training_bytes(
-        shape,
-        adapters=wave,
-        rows=wave * TEXT_TOKENS,
-        dtype_bytes=wide,
-        rank=section.rank,
-        targets=section.targets,
-    )
+    memory = training_bytes(shape, adapters=wave, rows=min(wave * text, section.wave_tokens), **recipe)
     # forward, and backward through the frozen base: no gradient of its weights
     work = {
         "sample": 2 * shape.parameters * counts["sampled_tokens_at_most"] / 2,

@@ -26,6 +26,10 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_ARENA_MAX": "1",
+    # rows and adapters of ever other sizes leave holes in a GPU's memory, unless its segments can grow
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    # a process that has imported vLLM does without cuDNN's attention; so that all compute alike, all others do as well
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
 }
 REACH_SECONDS = 5
 _TYPE = "accelerator_type:"

@@ -160,18 +160,19 @@ def canary(device: str) -> str:
     from seal_ray.trials.engine_answerer import EngineAnswerer
 
     folder = models.fetch(ModelSection(name="builtin:tiny"))
-    model: Any = models.load(folder, dtype="float32", device="cuda" if device == "gpu" else "cpu")
+    dtype = "bfloat16" if device == "gpu" else "float32"  # vLLM's adapters on a GPU take 16 bits only
+    model: Any = models.load(folder, dtype=dtype, device="cuda" if device == "gpu" else "cpu")
     ids = tuple(range(100, 140))
     bank = inner.fit(model, [[Example(ids, (True,) * len(ids))]], [Recipe(rank=4, alpha=8, epochs=60, lr=2e-2)], [1])
     settings = EngineSettings(
         device="gpu" if device == "gpu" else "cpu",
-        dtype="float32",
+        dtype=dtype,
         max_length=256,
         lora_rank=8,
         kv_cache_gb=0.1,
         gpu_memory=0.1,
     )
-    answerer = EngineAnswerer(folder, settings, inner.Sample)
+    answerer = EngineAnswerer(folder, settings)
     try:
         sampling = inner.Sampling(max_tokens=8, eos_ids=(2,))
         (((found,),),) = answerer.answer(bank, [[ids[:4]]], sampling)

@@ -19,6 +19,8 @@ from seal_ray.records import Trial, Version
 from seal_ray.sampling.engine import EngineSettings
 from seal_ray.trials.engine_answerer import EngineAnswerer, engine_answers
 
+# how CUDA and its libraries begin what they say: a device that fails, not a candidate
+DEVICE_ERRORS = ("CUDA error", "CUDA driver error", "cuDNN error", "CUDNN_STATUS_", "CUBLAS_STATUS_", "NCCL error")
 SIGNS = "signs"  # the concurrency group that answers while the worker computes
 
 
@@ -46,7 +48,7 @@ class Worker:
         self._tokenizer: Any = None
         self._folder = ""  # of the model
         self._policy: str | None = None  # folder of the policy's adapter
-        self._engine: EngineAnswerer[Any] | None = None
+        self._engine: EngineAnswerer | None = None
 
     def load_version(self, version: Version, files: Shared | str | None = None) -> str:
         """Work with this version from now on; returns its digest. `files`: its adapter or weights, if it has any."""
@@ -112,16 +114,14 @@ class Worker:
         finally:
             self._lease = None
 
-    def _answerer(self, lease: WaveLease) -> EngineAnswerer[Any] | None:
+    def _answerer(self, lease: WaveLease) -> EngineAnswerer | None:
         """The engine if this lease's answers may be long, else None: the bank answers itself."""
-        from seal_ray.inner import Sample
-
         answering, engine = self._settings.answering, self._settings.engine
         longest = max((ask.max_tokens for attempt in lease.attempts for ask in attempt.asks), default=0)
         if engine is None or not engine_answers(answering.how, answering.engine_from, longest):
             return None
         if self._engine is None:
-            self._engine = EngineAnswerer(self._folder, engine, Sample, self._policy)
+            self._engine = EngineAnswerer(self._folder, engine, self._policy)
             self._engine.start()
         return self._engine
 
@@ -174,14 +174,16 @@ def classified(error: Exception, where: str) -> Exception:
     """Who is to blame, decided where the error still has its type: whoever gets it may not have that type's package."""
     import torch
 
+    from seal_ray.inner.capacity import out_of_memory
+
     if isinstance(error, SealError):
         return error
     text = f"{where}: {type(error).__name__}: {error}"[:1000]
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if out_of_memory(error):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return OutOfMemory(text)
-    device = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    device = isinstance(error, torch.AcceleratorError) or any(sign in str(error) for sign in DEVICE_ERRORS)
     if device or isinstance(error, OSError):
         return InfraError(text, hint="it is tried again elsewhere")
     tail = "".join(traceback.format_tb(error.__traceback__)[-3:])

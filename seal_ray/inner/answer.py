@@ -106,6 +106,8 @@ def generate(bank: "Bank", prompts: Sequence[Sequence[Ids]], sampling: Sampling)
         while todo:
             group, size = [], 0
             while todo and (not group or size + len(prompts[todo[0][0]][todo[0][1]]) * sampling.samples <= bank.room):
+                if len({i for i, _ in group} | {todo[0][0]}) > bank.together:
+                    break
                 i, j = todo.pop(0)
                 size += (len(prompts[i][j]) + sampling.max_tokens) * sampling.samples
                 group.append((i, j))
@@ -166,7 +168,7 @@ def by_owner(bank: "Bank", texts: Sequence[tuple[int, Text]]) -> tuple[list[list
     own: dict[int, list[Text]] = {}
     plain = []
     for adapter, text in texts:
-        if adapter in bank.slots:
+        if adapter in bank.weights:
             own.setdefault(adapter, []).append(text)
         else:
             plain.append(text)
@@ -185,7 +187,7 @@ def _arrange(
     alive = [(n, row) for n, row in enumerate(physical) if row is not None and not row.finish]
     own: dict[int, list[tuple[int, Continuation]]] = {}
     for n, row in alive:
-        own.setdefault(row.adapter if row.adapter in bank.slots else -1, []).append((n, row))
+        own.setdefault(row.adapter if row.adapter in bank.weights else -1, []).append((n, row))
     plain = own.pop(-1, [])
     owners = sorted(own, key=lambda i: (-len(own[i]), i))
     rows: list[Continuation | None] = []

@@ -1,4 +1,4 @@
-"""A bank: the adapters of a wave after training, stacked, with what each one's training was like."""
+"""A bank: the adapters of a wave after training, with what each one's training was like."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.likelihood import likelihood
 from seal_ray.inner.linear import Adapters
 from seal_ray.inner.stack import Stack
+from seal_ray.inner.staging import staged
 from seal_ray.records import Failure, Recipe
 
 
@@ -32,16 +33,18 @@ class Bank:
         self.failures, self.seeds, self.recipes, self.wanted = failures, seeds, recipes, wanted
         self.losses: list[list[float]] = [[] for _ in recipes]
         self.steps = 0  # optimiser steps of all adapters
+        self.slots = 0  # adapters in training at once, at most
         self.occupied = 1.0  # share of slots x steps in which an adapter was training
         self.room = 8 * tokens_limit  # tokens of keys and values at once while answering
-        self.slots: dict[int, int] = {}  # adapter -> row of `weights`
-        self.weights: Tensor | None = None  # in the model's dtype
+        self.weights: dict[int, Tensor] = {}  # of each trained adapter, `[size]` in the model's dtype, in main memory
+
+    @property
+    def together(self) -> int:
+        """Adapters that are brought to the device at once to answer: they take less than those in training did."""
+        return 4 * max(1, self.slots)
 
     def __len__(self) -> int:
         return len(self.recipes)
-
-    def keep(self, weights: Tensor, slots: dict[int, int]) -> None:
-        self.weights, self.slots = weights, slots
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -50,14 +53,16 @@ class Bank:
 
     def adapters(self, order: Sequence[int]) -> Mapping[str, Adapters]:
         """The adapters with these numbers, by layer and in this order."""
-        if self.weights is None or not order:
+        if not order:
             return {}
-        scales = [0.0] * len(self.weights)
-        for i in order:
-            recipe = self.recipes[i]
-            assert recipe is not None
-            scales[self.slots[i]] = recipe.alpha / recipe.rank
-        return self.stack.adapters(self.weights, [self.slots[i] for i in order], scales, self.weights.dtype)
+        (scale,) = staged(self.frozen.device, [], [[self.scale(i) for i in order]])
+        return self.stack.finished([self.weights[i] for i in order], scale[:, None, None])
+
+    def scale(self, number: int) -> float:
+        """What an adapter's product is multiplied by."""
+        recipe = self.recipes[number]
+        assert recipe is not None
+        return recipe.alpha / recipe.rank
 
     def answer(self, prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[Sample]]]:
         """Answers: `[adapter][prompt][sample]`. A failed adapter must not be asked: it would answer as the model."""
@@ -71,11 +76,11 @@ class Bank:
 
     def export(self, number: int, directory: str | Path) -> None:
         """Writes one adapter in PEFT's format, together with the policy's adapter where the model has one."""
-        if number not in self.slots:
+        if number not in self.weights:
             raise ValueError(f"adapter {number} was not trained: {self.failures[number] or 'it has no recipe'}")
         recipe = self.recipes[number]
-        assert recipe is not None and self.weights is not None
-        row = self.weights[self.slots[number]][None]
+        assert recipe is not None
+        row = self.weights[number][None]
         own = {
             name: (self.stack.a(row, name)[0, : recipe.rank], self.stack.b(row, name)[0, :, : recipe.rank])
             for name in self.wanted[number]

@@ -86,11 +86,14 @@ class Frozen:
     def attached(self, names: Sequence[str]) -> Iterator[None]:
         """Puts the bank's adapters on the named layers and its attention into the model, and takes both off again."""
         AttentionInterface.register(NAME, packed_attention)
+        cudnn = torch.backends.cuda.cudnn_sdp_enabled()
         config = self.base.config.get_text_config()
         attention, training = config._attn_implementation, [m for m in self.model.modules() if m.training]
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         blocks, norms = decoder_layers(self.decoder), rms_norms(self.decoder)
         try:
+            # cuDNN plans its attention anew for every shape, and a bank has hundreds of them
+            torch.backends.cuda.enable_cudnn_sdp(False)
             for parameter in trainable:
                 parameter.requires_grad_(False)
             self.model.eval()
@@ -104,6 +107,7 @@ class Frozen:
             yield
         finally:
             self._pass = None
+            torch.backends.cuda.enable_cudnn_sdp(cudnn)
             for module in [*(self.layers[n] for n in names), *blocks, *(norm for norm, _ in norms)]:
                 module.__dict__.pop("forward", None)
             config._attn_implementation = attention

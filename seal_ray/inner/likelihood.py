@@ -49,12 +49,16 @@ class Tree:
 def likelihood(bank: "Bank", pairs: Pairs) -> list[list[tuple[float, int]]]:
     """The log-probability of every target after its prompt, and how many tokens it has."""
     trees, places = _trees(bank, pairs)
-    by_position, owners, plain = by_owner(bank, [(tree.adapter, tree.text(n)) for n, tree in enumerate(trees)])
     scores: list[list[float]] = [[] for _ in trees]
+    asked = sorted({tree.adapter for tree in trees})
     with bank.attached():
-        adapters = bank.adapters(owners)
-        for layout in pack(by_position, plain, limit=bank.tokens_limit):
-            _score(bank, layout, adapters, trees, scores)
+        for start in range(0, len(asked), bank.together):
+            some = set(asked[start : start + bank.together])
+            texts = [(tree.adapter, tree.text(n)) for n, tree in enumerate(trees) if tree.adapter in some]
+            by_position, owners, plain = by_owner(bank, texts)
+            adapters = bank.adapters(owners)
+            for layout in pack(by_position, plain, limit=bank.tokens_limit):
+                _score(bank, layout, adapters, trees, scores)
     return [[(scores[tree][branch], len(own[j][1])) for j, (tree, branch) in enumerate(at)]
             for own, at in zip(pairs, places, strict=True)]  # fmt: skip
 

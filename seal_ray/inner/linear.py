@@ -21,15 +21,13 @@ class Adapters:
 
     a: Tensor  # [position, rank, in]
     b: Tensor  # [position, out, rank]
-    scale: Tensor | float  # alpha / rank: one for all, or [position, 1, 1]
+    scale: Tensor  # alpha / rank, [position, 1, 1]
     grad_a: Tensor | None = None
     grad_b: Tensor | None = None
 
     def scaled(self, inner: Tensor, block: Block) -> Tensor:
         """A product of rank's width times the block's scale, in place: the smallest tensor to put it into."""
-        if isinstance(self.scale, Tensor):
-            return inner.mul_(self.scale[block.first : block.last])
-        return inner if self.scale == 1 else inner.mul_(self.scale)
+        return inner.mul_(self.scale[block.first : block.last])
 
 
 def add_adapters(y: Tensor, x: Tensor, adapters: Adapters, blocks: Sequence[Block]) -> list[Tensor]:

@@ -1,7 +1,8 @@
-"""How much memory a wave takes, from shapes alone: plain numbers, so that a plan can be made without a device.
+"""How much memory training takes, from shapes alone: plain numbers, so that a plan can be made without a device.
 
-training = base + N x adapter + rows x (activations of a row) + what comes and goes
+training = base + slots x adapter + finished x weights + rows x (activations of a row) + what comes and goes
 adapter  = 18 bytes a parameter: float32 weights, two moments and gradient (16), weights in the model's dtype (2)
+weights  = 2 bytes a parameter, in main memory: an adapter that has been trained and waits for its questions
 """
 
 import math
@@ -9,7 +10,8 @@ import math
 from seal_ray.shapes import Shape
 
 BLOCK_PADDING = 1.1  # rows of a packed forward for each row of text
-LOGITS = {"cpu": 8_000_000, "cuda": 256_000_000}  # of one chunk of the vocabulary loss
+LOGITS = {"cpu": 8_000_000, "cuda": 128_000_000}  # of one chunk of the vocabulary loss
+TOKENS_LIMIT = 2048  # rows of one packed forward: enough for full products, and activations stay small
 
 
 def adapter_bytes(parameters: int, dtype_bytes: int = 2) -> int:
@@ -42,7 +44,7 @@ def activation_bytes(
     block = rows * block_bytes(shape, dtype_bytes=dtype_bytes, rank=rank, device=device, text_tokens=text_tokens)
     passing = rows * dtype_bytes * 4 * (shape.intermediate + shape.hidden)  # a block's gradients
     chunk = min(rows * shape.vocabulary, LOGITS.get(device, LOGITS["cuda"]))
-    logits = chunk * (dtype_bytes + (0 if device == "cpu" else 4))  # a processor's float32 shares stay in its cache
+    logits = chunk * (dtype_bytes + (0 if device == "cpu" else 8))  # a processor's float32 shares stay in its cache
     if checkpointing:
         return shape.layers * rows * dtype_bytes * shape.hidden + max(block + passing, logits)
     return shape.layers * block + max(passing, logits)
@@ -60,10 +62,12 @@ def training_bytes(
     device: str = "cuda",
     text_tokens: float = 46,
     base_bytes: int | None = None,
+    finished: int = 0,
 ) -> int:
-    """The peak while `adapters` are trained with `rows` rows of text in one forward."""
+    """The peak while `adapters` are trained with `rows` rows of text in one forward, and others are finished."""
     base = shape.parameters * dtype_bytes if base_bytes is None else base_bytes
-    banked = adapters * adapter_bytes(shape.adapter_parameters(rank, targets), dtype_bytes)
+    parameters = shape.adapter_parameters(rank, targets)
+    banked = adapters * adapter_bytes(parameters, dtype_bytes) + finished * parameters * dtype_bytes
     laid = rows * BLOCK_PADDING
     kept = activation_bytes(
         shape,
@@ -77,39 +81,41 @@ def training_bytes(
     return math.ceil(base + banked + kept)
 
 
-def wave_size(
+def slots_for(
     free_bytes: int,
     shape: Shape,
     *,
-    text_tokens: float,
+    step_tokens: float,
+    longest: int,
+    candidates: int,
     dtype_bytes: int = 2,
     rank: int = 32,
     targets: tuple[str, ...] = ("all-linear",),
-    batch: int = 1,
-    tokens_limit: int = 16384,
+    tokens_limit: int = TOKENS_LIMIT,
     device: str = "cuda",
-    share: float = 0.9,
-    most: int = 256,
+    share: float = 0.85,
 ) -> int:
-    """How many adapters can be trained at once in memory that is free beside the base, texts of that many tokens.
+    """How many of these candidates to train at once in memory that is free beside the base.
 
-    At least 1: whether one fits is seen when it is tried. A step with more rows than `tokens_limit` is taken in
-    several forwards, so no forward is planned for more.
+    As many as fill a forward with their `step_tokens` (of one candidate's step, on average), if they fit. A step with
+    more rows than `tokens_limit` is taken in several forwards, so no forward is planned for more, unless one text is.
+    At least 1: whether one fits is seen when it is tried.
     """
 
-    def needed(adapters: int) -> int:
-        rows = max(batch * text_tokens, min(adapters * batch * text_tokens, tokens_limit / BLOCK_PADDING))
+    def needed(slots: int) -> int:
         return training_bytes(
             shape,
-            adapters=adapters,
-            rows=rows,
+            adapters=slots,
+            finished=candidates - slots if device == "cpu" else 0,
+            rows=max(longest, min(slots * step_tokens * 2, tokens_limit) / BLOCK_PADDING),
             dtype_bytes=dtype_bytes,
             rank=rank,
             targets=targets,
             device=device,
-            text_tokens=text_tokens,
+            text_tokens=step_tokens,
             base_bytes=0,
         )
 
-    fitting = [n for n in range(1, most + 1) if needed(n) <= free_bytes * share]
+    filling = max(1, min(candidates, math.ceil(tokens_limit / max(1.0, step_tokens))))
+    fitting = [n for n in range(1, filling + 1) if needed(n) <= free_bytes * share]
     return max(fitting, default=1)

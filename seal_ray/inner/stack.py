@@ -55,28 +55,24 @@ class Stack:
         width, at = self.widths[layer][1], self.b_at[layer]
         return rows[:, at : at + self.rank * width].view(-1, width, self.rank)
 
-    def adapters(
-        self,
-        rows: Tensor,
-        order: Sequence[int],
-        scales: Sequence[float],
-        dtype: torch.dtype,
-        grads: Tensor | None = None,
+    def trained(
+        self, rows: Tensor, index: Tensor, scale: Tensor, dtype: torch.dtype, grads: Tensor
     ) -> dict[str, Adapters]:
-        """The chosen rows by layer in their new order, dense for the products' sake; `grads` are in that order."""
-        index = torch.tensor(order, device=rows.device)
-        chosen = [scales[i] for i in order]
-        scale: Tensor | float = chosen[0]
-        if len(set(chosen)) > 1:
-            scale = torch.tensor(chosen, device=rows.device)[:, None, None]
-        found = {}
+        """The rows of `index` by layer in that order, dense for the products' sake; `grads` are in that order."""
+        by_layer = {}
         for name in self.widths:
             a, b = (view(rows, name).index_select(0, index).to(dtype) for view in (self.a, self.b))
-            if grads is None:
-                found[name] = Adapters(a, b, scale)
-            else:
-                found[name] = Adapters(a, b, scale, self.a(grads, name), self.b(grads, name))
-        return found
+            by_layer[name] = Adapters(a, b, scale, self.a(grads, name), self.b(grads, name))
+        return by_layer
+
+    def finished(self, rows: Sequence[Tensor], scale: Tensor) -> dict[str, Adapters]:
+        """Adapters that are not trained any more, by layer, on the device of their scales."""
+        rows = [row.to(scale.device, non_blocking=True) for row in rows]
+        by_layer = {}
+        for name in self.widths:
+            a, b = (torch.cat([view(row[None], name) for row in rows]) for view in (self.a, self.b))
+            by_layer[name] = Adapters(a, b, scale)
+        return by_layer
 
     def start(self, row: Tensor, layers: Collection[str], rank: int, seed: int) -> None:
         """Writes an adapter's first weights into a row of zeros."""

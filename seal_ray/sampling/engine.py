@@ -71,6 +71,16 @@ class _Adapter:
     checked: bool = False
 
 
+def check_dtype(settings: EngineSettings, dtype: str) -> None:
+    """vLLM's kernels for adapters on a GPU take 16 bits only, and say so deep inside of a start."""
+    if settings.device != "cpu" and settings.lora_rank and dtype == "float32":
+        asked = "its GPU is too old for bfloat16" if settings.dtype == "auto" else f"it is {settings.dtype}"
+        raise ConfigError(
+            f"model.dtype: vLLM's adapters on a GPU are computed in 16 bits, not in float32 ({asked})",
+            hint="set model.dtype: bfloat16, use a GPU of the Ampere generation or later, or placement.device: cpu",
+        )
+
+
 @dataclass
 class Engine:
     """One vLLM engine with a base model and the adapters that requests name by folder."""
@@ -86,6 +96,7 @@ class Engine:
             )
         self._vllm = _import_vllm(self.settings.device)
         self.dtype = models.pick_dtype(self.settings.dtype, "cpu" if self.settings.device == "cpu" else "cuda")
+        check_dtype(self.settings, self.dtype)
         self._linears = _linears(self.model_dir)
         self._adapters: dict[str, _Adapter] = {}
         self._base_probe: list[float] | None = None

@@ -7,16 +7,16 @@ answer with the wrong weights and not to notice. So each adapter is held against
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Container, Sequence
-from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from seal_ray.errors import InfraError
 from seal_ray.records import derive_seed
 from seal_ray.sampling.engine import Engine, EngineSettings, GenerateRequest
 
-S = TypeVar("S")
-Ids = Sequence[int]
+if TYPE_CHECKING:  # they load torch, which a driver that only names this class does without
+    from seal_ray.inner.answer import Ids, Sample, Sampling
+    from seal_ray.inner.bank import Bank
 
 PROBE = 32  # tokens of a prompt on which bank and engine are compared
 # largest mean difference of a token's log-probability: what the arithmetic alone may cause, far below what a round of
@@ -24,56 +24,19 @@ PROBE = 32  # tokens of a prompt on which bank and engine are compared
 TOLERANCE = {"float32": 0.005, "bfloat16": 0.1}
 
 
-class Bank(Protocol):
-    """What is asked of a bank here."""
-
-    @property
-    def seeds(self) -> Sequence[int]: ...
-    @property
-    def slots(self) -> Container[int]:
-        """The numbers of the adapters that were trained."""
-        ...
-
-    def export(self, number: int, directory: str | Path) -> None: ...
-    def likelihood(self, pairs: Sequence[Sequence[tuple[Ids, Ids]]]) -> list[list[tuple[float, int]]]: ...
-
-
-class Sampling(Protocol):
-    """How answers are drawn."""
-
-    @property
-    def max_tokens(self) -> int: ...
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def eos_ids(self) -> tuple[int, ...]: ...
-    @property
-    def stop_texts(self) -> tuple[str, ...]: ...
-
-
 def engine_answers(how: Literal["auto", "bank", "engine"], engine_from: int, longest: int) -> bool:
     """Whether the engine is to answer: as configured, or by how long an answer may be."""
     return how == "engine" or (how == "auto" and longest >= engine_from)
 
 
-class EngineAnswerer(Generic[S]):
-    """An engine beside a bank. `sample` makes the caller's kind of answer from ids, log-probabilities and finish.
+class EngineAnswerer:
+    """An engine beside a bank.
 
     `policy` is the folder of the policy's adapter, with which a candidate answers that has no adapter of its own.
     """
 
-    def __init__(
-        self,
-        model_dir: str,
-        settings: EngineSettings,
-        sample: Callable[[tuple[int, ...], tuple[float, ...], str], S],
-        policy: str | None = None,
-    ) -> None:
-        self._model_dir, self._settings, self._sample, self._policy = model_dir, settings, sample, policy
+    def __init__(self, model_dir: str, settings: EngineSettings, policy: str | None = None) -> None:
+        self._model_dir, self._settings, self._policy = model_dir, settings, policy
         self._engine: Engine | None = None
         self._bank: Bank | None = None
         self._folders: dict[int, str] = {}
@@ -82,7 +45,9 @@ class EngineAnswerer(Generic[S]):
         """Bring the engine up now: what it takes of a device's memory is then gone before a bank is measured out."""
         self._running()
 
-    def answer(self, bank: Bank, prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[S]]]:
+    def answer(
+        self, bank: "Bank", prompts: "Sequence[Sequence[Ids]]", sampling: "Sampling"
+    ) -> "list[list[list[Sample]]]":
         """For each adapter, prompt and sample an answer; no prompts for an adapter give an empty list."""
         engine = self._running()
         if self._bank is not bank:
@@ -105,10 +70,17 @@ class EngineAnswerer(Generic[S]):
                         )
                     )
                     adapters.append(adapter)
-        found = iter(engine.generate(requests, adapters))
-        return [[[self._made(next(found)) for _ in range(sampling.samples)] for _ in own] for own in prompts]
+        from seal_ray.inner import Sample
 
-    def likelihood(self, bank: Bank, pairs: Sequence[Sequence[tuple[Ids, Ids]]]) -> list[list[tuple[float, int]]]:
+        texts = iter(engine.generate(requests, adapters))
+
+        def answer() -> "Sample":
+            text = next(texts)
+            return Sample(text.ids, text.logprobs, text.finish)
+
+        return [[[answer() for _ in range(sampling.samples)] for _ in own] for own in prompts]
+
+    def likelihood(self, bank: "Bank", pairs: "Sequence[Sequence[tuple[Ids, Ids]]]") -> list[list[tuple[float, int]]]:
         """The bank's own: a likelihood is one forward pass, for which no adapter needs to leave it."""
         return bank.likelihood(pairs)
 
@@ -123,12 +95,9 @@ class EngineAnswerer(Generic[S]):
             self._engine = Engine(self._model_dir, self._settings)
         return self._engine
 
-    def _made(self, sample: Any) -> S:
-        return self._sample(sample.ids, sample.logprobs, sample.finish)
-
-    def _adapter(self, bank: Bank, number: int, prompt: Ids) -> str | None:
+    def _adapter(self, bank: "Bank", number: int, prompt: "Ids") -> str | None:
         """The folder that this candidate answers with, exported and held against the bank once."""
-        if number not in bank.slots:
+        if number not in bank.weights:
             return self._policy
         if number not in self._folders:
             folder = tempfile.mkdtemp(prefix="seal-ray-adapter-")
@@ -141,7 +110,7 @@ class EngineAnswerer(Generic[S]):
             self._folders[number] = folder
         return self._folders[number]
 
-    def _compare(self, bank: Bank, number: int, folder: str, prompt: list[int]) -> None:
+    def _compare(self, bank: "Bank", number: int, folder: str, prompt: list[int]) -> None:
         """The canary: engine and bank must give the same tokens the same log-probabilities."""
         probe = (prompt if len(prompt) > 1 else prompt * 2)[:PROBE]
         pairs: list[list[tuple[Ids, Ids]]] = [[] for _ in bank.seeds]

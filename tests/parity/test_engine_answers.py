@@ -41,7 +41,7 @@ class Room:
         other = dataclasses.replace(text, ids=ids[::-1])
         # the second has no adapter of its own: it answers as the model does
         self.bank = inner.fit(model, [[text], [], [other], [text, other]], [RECIPE, None, RECIPE, RECIPE], [1, 2, 3, 4])
-        self.answerer = EngineAnswerer(folder, SETTINGS, inner.Sample, policy)
+        self.answerer = EngineAnswerer(folder, SETTINGS, policy)
 
     def both(self, sampling: Any) -> Any:
         prompts = [[(1, 100 + n, 101 + n, 102 + n) for n in range(2 + i)] for i in range(4)]
@@ -57,7 +57,7 @@ class Room:
         bank = self.bank
 
         class Swapped:
-            seeds, slots, likelihood = bank.seeds, bank.slots, staticmethod(bank.likelihood)
+            seeds, weights, likelihood = bank.seeds, bank.weights, staticmethod(bank.likelihood)
 
             def export(self, number: int, directory: str | Path) -> None:
                 bank.export({0: 2, 2: 0}.get(number, number), directory)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seal_ray.inner import BankAnswerer, Sample
-from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.capacity import free_memory
 from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Trial, decode, encode
 from seal_ray.trials import wave
@@ -93,16 +93,22 @@ def test_the_same_attempts_give_the_same_trials_to_the_bit(tiny):
         assert all(len(t.answers) == 3 * samples for t in a)
 
 
-def test_a_wave_is_as_many_as_asked_for_and_like_goes_with_like(tiny):
+def test_a_dropped_candidate_is_a_failure_of_its_own_and_is_asked_nothing(tiny):
     model, tokenizer = tiny
     attempts = mixed(tokenizer)
-    cut = wave.cut_waves(Frozen(model), attempts, 2, 16384)
-    assert sorted(n for wave in cut for n in wave) == list(range(6))
-    trained = [[attempts[n].steps for n in wave if attempts[n].steps] for wave in cut]
-    assert trained == [[10, 8], [5, 4]]
-    assert len(wave.cut_waves(Frozen(model), attempts, 0, 16384)) == 1, "a tiny model's wave fits whole"
-    assert wave.cut_waves(Frozen(model), [attempts[1]], 0, 16384) == [[0]]
-    assert try_wave(model, tokenizer, []) == []
+    calm = try_wave(model, tokenizer, attempts)
+    asked: list[str] = []
+
+    def dropped(candidate: str) -> bool:
+        asked.append(candidate)
+        return candidate == "c3" and asked.count("c3") > 4
+
+    trials = try_wave(model, tokenizer, attempts, wave=3, dropped=dropped)
+    failure = trials[3].failure
+    assert failure is not None and failure.kind == "dropped" and "of 8 optimiser steps" in failure.message
+    assert 0 < len(trials[3].losses) < 8 and trials[3].answers == ()
+    for n in (0, 1, 2, 4, 5):
+        same(calm[n], trials[n])
 
 
 def test_bad_candidates_fail_with_their_kind_and_leave_their_neighbours_alone(tiny):
@@ -150,7 +156,13 @@ def test_a_recipe_that_suits_no_candidate_stops_before_anything_starts(tiny, mon
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_running_out_of_memory_halves_the_wave_and_loses_nothing(tiny, monkeypatch, error):
     model, tokenizer = tiny
@@ -280,7 +292,7 @@ def test_cost_is_shared_out_by_use(tiny):
 
 
 def test_free_memory_is_less_than_all_there_is():
-    free = wave.free_memory(torch.device("cpu"))
+    free = free_memory(torch.device("cpu"))
     total = next(int(x.split()[1]) for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemTotal"))
     assert 0 < free < total * 1024
 
@@ -288,11 +300,11 @@ def test_free_memory_is_less_than_all_there_is():
 def test_memory_that_the_allocator_keeps_unused_counts_as_free():
     code = (
         "import torch\n"
-        "from seal_ray.trials.wave import _kept_unused\n"
+        "from seal_ray.inner.capacity import kept_unused\n"
         "held = [torch.ones(2_500_000) for _ in range(100)]\n"
-        "full = _kept_unused()\n"
+        "full = kept_unused()\n"
         "del held\n"
-        "print(full, _kept_unused())"
+        "print(full, kept_unused())"
     )
     env = os.environ | {"MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env)

@@ -1,0 +1,83 @@
+"""What a device holds: the memory that is free on it, how many slots fit, and which errors say that it was too much."""
+
+import ctypes
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from seal_ray.inner.memory import slots_for
+from seal_ray.records import Example, Recipe
+from seal_ray.shapes import Shape
+
+CPU_SHARE = 0.5  # of free main memory: a node's other processes want some too
+GPU_SHARE = 0.85  # of a device's free memory: the rest goes to fragments
+FULL = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch, CUDA's libraries and the system each say it in another way."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in FULL)
+
+
+def fitting_slots(
+    device: torch.device,
+    shape: Shape,
+    train_sets: Sequence[Sequence[Example]],
+    recipes: Sequence[Recipe],
+    *,
+    dtype_bytes: int,
+    tokens_limit: int,
+) -> int:
+    """How many of these candidates are trained at once: as many as fill a forward and fit into what is free now."""
+    step_tokens = [
+        statistics.mean(max(len(e.ids), r.pad_to) for e in texts) * r.batch_size * r.accumulation
+        for texts, r in zip(train_sets, recipes, strict=True)
+    ]
+    longest = max(max(len(e.ids), r.pad_to) for texts, r in zip(train_sets, recipes, strict=True) for e in texts)
+    return slots_for(
+        free_memory(device),
+        shape,
+        step_tokens=statistics.mean(step_tokens),
+        longest=longest,
+        candidates=len(train_sets),
+        dtype_bytes=dtype_bytes,
+        rank=max(r.rank for r in recipes),
+        targets=tuple({t for r in recipes for t in r.targets}),
+        tokens_limit=tokens_limit,
+        device=device.type,
+        share=CPU_SHARE if device.type == "cpu" else GPU_SHARE,
+    )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can really be had: what is free, and what this process keeps unused."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free + kept_unused()
+
+
+class _Heap(ctypes.Structure):
+    """What glibc's `mallinfo2` gives."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names)
+
+
+def kept_unused() -> int:
+    """Bytes that were given back to glibc and not by glibc to the system; a bank's next step has them first."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0  # another C library, which keeps little
+    ask.restype = _Heap
+    return int(ask().fordblks)

@@ -1,0 +1,236 @@
+"""Training in slots: one step of every adapter in a slot, all in one forward and backward of the base.
+
+When an adapter ends (trained, failed or dropped) the next one takes its slot, with its own seed, step count and
+schedule. What an adapter comes to does not depend on who is in the other slots.
+"""
+
+import gc
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seal_ray.inner.adam import Adam
+from seal_ray.inner.bank import Bank
+from seal_ray.inner.capacity import out_of_memory
+from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.head import loss_and_gradient
+from seal_ray.inner.layout import Layout, Text, order, pack
+from seal_ray.inner.linear import Adapters
+from seal_ray.inner.recipe import learning_rate
+from seal_ray.inner.staging import staged
+from seal_ray.records import Example, Failure, Recipe
+
+LOOK_EVERY = 16  # steps between looks at what an accelerator has computed; a look waits for it
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one adapter is taken through."""
+
+    number: int  # as the caller counts
+    recipe: Recipe
+    examples: list[Example]
+    steps: list[list[int]]  # the texts of each optimiser step
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(self.examples[t].ids) for step in self.steps for t in step)
+
+
+@dataclass
+class Running:
+    """A course in a slot, and how many of its steps are done."""
+
+    course: Course
+    done: int = 0
+
+    @property
+    def texts(self) -> list[int]:
+        return self.course.steps[self.done]
+
+    @property
+    def rate(self) -> float:
+        return learning_rate(self.course.recipe, self.done, len(self.course.steps))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a step's losses and gradient norms will say once the device has computed them."""
+
+    steps: list[tuple[int, int]]  # number of the adapter, its own step from 0
+    losses: Tensor
+    norms: Tensor
+
+
+class Training:
+    """The slots of one `fit`. Fills the bank with losses, failures and trained weights."""
+
+    def __init__(
+        self, bank: Bank, courses: Sequence[Course], slots: int, dropped: Callable[[int], bool] | None = None
+    ) -> None:
+        self.bank, self.dropped = bank, dropped
+        # the longest first, so that the slots end close to each other
+        self.waiting = deque(sorted(courses, key=lambda c: (-len(c.steps), -c.tokens, c.number)))
+        self.running: dict[int, Running] = {}  # by slot
+        self.told: list[Told] = []
+        self.limit = bank.tokens_limit
+        self.iterations = self.occupied = 0
+        self.slots = min(slots, len(courses))
+        while True:
+            try:
+                self.master = torch.zeros(self.slots, bank.stack.size, device=bank.frozen.device)
+                self.grads, self.adam = torch.empty_like(self.master), Adam(self.master)
+                return
+            except (MemoryError, RuntimeError) as error:
+                if self.slots == 1 or not out_of_memory(error):
+                    raise
+            self.slots = (self.slots + 1) // 2
+
+    def run(self) -> None:
+        while self._refill():
+            self._step()
+            if self.bank.frozen.device.type == "cpu" or len(self.told) == LOOK_EVERY:
+                self._look()
+        self._look()
+        self.bank.slots = self.slots
+        self.bank.steps = sum(map(len, self.bank.losses))
+        self.bank.occupied = self.occupied / max(1, self.slots * self.iterations)
+
+    def _refill(self) -> bool:
+        """Takes out who should not go on and puts in who waits; says whether anybody is to be trained."""
+        if self.dropped is not None:
+            for slot, running in list(self.running.items()):
+                if self.dropped(running.course.number):
+                    del self.running[slot]
+                    self._drop(running.course, running.done)
+        for slot in range(self.slots):
+            while slot not in self.running and self.waiting:
+                course = self.waiting.popleft()
+                if self.dropped is not None and self.dropped(course.number):
+                    self._drop(course, 0)
+                    continue
+                self.master[slot].zero_()
+                number = course.number
+                self.bank.stack.start(
+                    self.master[slot], self.bank.wanted[number], course.recipe.rank, self.bank.seeds[number]
+                )
+                self.adam.begin(slot, course.recipe)
+                self.running[slot] = Running(course)
+        return bool(self.running)
+
+    def _drop(self, course: Course, done: int) -> None:
+        message = f"dropped after {done} of {len(course.steps)} optimiser steps"
+        self.bank.failures[course.number] = self.bank.failures[course.number] or Failure("dropped", message)
+
+    def _step(self) -> None:
+        """One optimiser step of everybody in a slot."""
+        stack, frozen = self.bank.stack, self.bank.frozen
+        texts = {s: [Text(t, r.course.examples[t].ids) for t in r.texts] for s, r in self.running.items()}
+        standing = list(self.running)
+        slots = [standing[i] for i in order(list(texts.values()))]
+        batch = [self.running[s] for s in slots]
+        scales = [r.course.recipe.alpha / r.course.recipe.rank for r in batch]
+        index, scale = staged(frozen.device, [slots], [scales])
+        adapters = stack.trained(self.master, index, scale[:, None, None], frozen.dtype, self.grads)
+        losses = self._within_memory(adapters, [(r.course, r.texts) for r in batch])
+        norms = self.adam.step(slots, index, self.grads, [r.rate for r in batch])
+        self.told.append(Told([(r.course.number, r.done) for r in batch], losses, norms))
+        self.iterations += 1
+        self.occupied += len(batch)
+        for slot, running in zip(slots, batch, strict=True):
+            running.done += 1
+            if running.done == len(running.course.steps):
+                self.bank.weights[running.course.number] = self._taken_out(slot)
+                del self.running[slot]
+
+    def _taken_out(self, slot: int) -> Tensor:
+        """The weights of an adapter that is trained, in main memory: the slot is somebody else's from now on."""
+        weights = self.master[slot].to(self.bank.frozen.dtype, copy=True)
+        if weights.device.type != "cuda":
+            return weights
+        # nobody waits for this copy here; it is complete once the last losses have been looked at
+        return torch.empty_like(weights, device="cpu", pin_memory=True).copy_(weights, non_blocking=True)
+
+    def _within_memory(self, adapters: Mapping[str, Adapters], batch: list[tuple[Course, list[int]]]) -> Tensor:
+        """The gradients of a step. Where memory does not hold them: in smaller forwards, at last with checkpointing.
+
+        No weight has moved yet when memory runs out here, so the step is simply taken again and nobody loses anything.
+        """
+        frozen = self.bank.frozen
+        lengths = [len(course.examples[t].ids) for course, texts in batch for t in texts]
+        while True:
+            try:
+                return gradients(frozen, adapters, batch, self.limit)
+            except (MemoryError, RuntimeError) as error:
+                smaller = max(max(lengths), min(self.limit, sum(lengths)) // 2)
+                if not out_of_memory(error) or (frozen.checkpointing and smaller >= self.limit):
+                    raise
+            gc.collect()
+            if frozen.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if smaller < self.limit:
+                self.limit = smaller
+            else:
+                frozen.checkpointing = True
+
+    def _look(self) -> None:
+        """Writes down the losses that were told and takes out the adapters in which one was not finite."""
+        bank = self.bank
+        for told in self.told:
+            for (number, step), loss, norm in zip(told.steps, told.losses.tolist(), told.norms.tolist(), strict=True):
+                failure = bank.failures[number]
+                if failure is not None and failure.kind == "nan_loss":
+                    continue
+                if math.isfinite(loss) and math.isfinite(norm):
+                    bank.losses[number].append(loss)
+                    continue
+                what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm}"
+                bank.failures[number] = Failure("nan_loss", f"{what} at optimiser step {step + 1}")
+                bank.weights.pop(number, None)
+                self.running = {s: r for s, r in self.running.items() if r.course.number != number}
+        self.told = []
+
+
+def gradients(
+    frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[tuple[Course, list[int]]], limit: int
+) -> Tensor:
+    """Writes the gradient of every position's mean loss; returns these losses."""
+    counts = [sum(sum(c.examples[t].mask[1:]) for t in texts) for c, texts in batch]
+    keys = [(c, position, t) for position, (c, texts) in enumerate(batch) for t in texts]
+    key = iter(range(len(keys)))
+    texts = [[Text(next(key), c.examples[t].ids) for t in own] for c, own in batch]
+    losses = torch.zeros(len(batch), device=frozen.device)
+    for layout in pack(texts, limit=limit):
+        at, wanted, owner, ids, places, weight = staged(frozen.device, *_numbers(layout, keys, counts))
+        hidden = frozen.hidden(ids, places, layout.blocks, adapters)
+        if frozen.head_name in adapters:  # a head with adapters of its own needs every row of the blocks
+            token_losses = F.cross_entropy(frozen.head(hidden)[at].float(), wanted, reduction="none")
+            (token_losses * weight).sum().backward()
+            token_losses = token_losses.detach()
+        else:
+            token_losses, gradient = loss_and_gradient(frozen.head, hidden.detach()[at], wanted, weight)
+            hidden.backward(torch.zeros_like(hidden).index_copy_(0, at, gradient))
+        losses.index_add_(0, owner, token_losses * weight)
+    return losses
+
+
+def _numbers(
+    layout: Layout, keys: list[tuple[Course, int, int]], counts: list[int]
+) -> tuple[list[list[int]], list[list[float]]]:
+    """The rows from which a labelled token is predicted, that token, its adapter's position and its share of the mean;
+    besides them the ids and positions of all rows."""
+    rows, targets, shares, owners = [], [], [], []
+    for text, start in zip(layout.texts, layout.starts, strict=True):
+        course, position, number = keys[text.key]
+        for i, labelled in enumerate(course.examples[number].mask[1:]):
+            if labelled:
+                rows.append(start + i)
+                targets.append(text.ids[i + 1])
+                shares.append(1 / counts[position])
+                owners.append(position)
+    return [rows, targets, owners, layout.token_ids(), layout.positions()], [shares]
