@@ -152,7 +152,7 @@ def _prefill(
     """Runs the prompts; gives what was kept of them and the last row (hidden, or logits of an adapted head) of each."""
     texts, owners, plain = by_owner(bank, [(i, Text(n, prompts[i][j])) for n, (i, j) in enumerate(group)])
     adapters = bank.adapters(owners)
-    layouts = pack(texts, plain, limit=1 << 62)
+    layouts = pack(texts, plain, limit=1 << 62, cost=bank.frozen.block_cost)
     assert len(layouts) == 1
     layout, cache = layouts[0], KeyValueCache()
     hidden = bank.frozen.packed(layout, adapters, cache)

@@ -18,10 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel
 
 from seal_ray.inner.attention import NAME, Forks, KeyValueCache, block_mask, packed_attention
-from seal_ray.inner.layout import Block, Layout
+from seal_ray.inner.layout import BLOCK_COST, Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters, Beneath
 from seal_ray.inner.norm import FrozenNorm, rms_norms
 
+SLOW_BLOCK_COST = 8
 # settings by which some models change their logits after the head, which the bank does not do
 LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -70,6 +71,9 @@ class Frozen:
         config = base.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         self.vocabulary = int(config.vocab_size)
+        # where a row takes long, a block's few small products are worth fewer rows
+        slow = self.device.type == "cpu" and self.dtype == torch.float32
+        self.block_cost = SLOW_BLOCK_COST if slow else BLOCK_COST
         self.checkpointing = checkpointing
         self._pass: Pass | None = None
         self._anchor = torch.zeros((), requires_grad=True)

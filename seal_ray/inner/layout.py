@@ -119,8 +119,12 @@ def order(texts: Sequence[Sequence[Text]]) -> list[int]:
     return sorted(range(len(texts)), key=lambda i: (-len(texts[i]), -max(map(_length, texts[i]), default=0), i))
 
 
-def pack(texts: Sequence[Sequence[Text]], plain: Sequence[Text] = (), *, limit: int) -> list[Layout]:
+def pack(
+    texts: Sequence[Sequence[Text]], plain: Sequence[Text] = (), *, limit: int, cost: int = BLOCK_COST
+) -> list[Layout]:
     """Layouts of about `limit` rows at most for the texts of each position, and for those without an adapter.
+
+    A block more is worth `cost` rows of padding less.
 
     `texts` must be in the order of `order`, so that the positions that have a further text are always the first ones.
     """
@@ -139,7 +143,7 @@ def pack(texts: Sequence[Sequence[Text]], plain: Sequence[Text] = (), *, limit: 
 
     for level in range(max(map(len, levels), default=0)):
         row = [own[level] for own in levels if len(own) > level]
-        for start, stop in cut([_length(t) for t in row]):
+        for start, stop in cut([_length(t) for t in row], cost):
             length = max(map(_length, row[start:stop]))
             step = max(1, limit // length)
             for s in range(start, stop, step):
@@ -147,7 +151,7 @@ def pack(texts: Sequence[Sequence[Text]], plain: Sequence[Text] = (), *, limit: 
                 at(length * len(piece)).place(piece, s, fresh=s >= touched)
         touched = max(touched, len(row))
     rest = sorted(plain, key=_length, reverse=True)
-    for start, stop in cut([_length(t) for t in rest]):
+    for start, stop in cut([_length(t) for t in rest], cost):
         length = _length(rest[start])
         step = max(1, limit // length)
         for s in range(start, stop, step):

@@ -57,7 +57,7 @@ def likelihood(bank: "Bank", pairs: Pairs) -> list[list[tuple[float, int]]]:
             texts = [(tree.adapter, tree.text(n)) for n, tree in enumerate(trees) if tree.adapter in some]
             by_position, owners, plain = by_owner(bank, texts)
             adapters = bank.adapters(owners)
-            for layout in pack(by_position, plain, limit=bank.tokens_limit):
+            for layout in pack(by_position, plain, limit=bank.tokens_limit, cost=bank.frozen.block_cost):
                 _score(bank, layout, adapters, trees, scores)
     return [[(scores[tree][branch], len(own[j][1])) for j, (tree, branch) in enumerate(at)]
             for own, at in zip(pairs, places, strict=True)]  # fmt: skip

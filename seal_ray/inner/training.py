@@ -205,7 +205,7 @@ def gradients(
     key = iter(range(len(keys)))
     texts = [[Text(next(key), c.examples[t].ids) for t in own] for c, own in batch]
     losses = torch.zeros(len(batch), device=frozen.device)
-    for layout in pack(texts, limit=limit):
+    for layout in pack(texts, limit=limit, cost=frozen.block_cost):
         at, wanted, owner, ids, places, weight = staged(frozen.device, *_numbers(layout, keys, counts))
         hidden = frozen.hidden(ids, places, layout.blocks, adapters)
         if frozen.head_name in adapters:  # a head with adapters of its own needs every row of the blocks

@@ -63,7 +63,7 @@ class Room:
                 bank.export({0: 2, 2: 0}.get(number, number), directory)
 
         prompts: list[list[Any]] = [[(1, 100, 101, 102, 103)], [], [], []]
-        swapped = Swapped()
+        swapped: Any = Swapped()
         with contextlib.suppress(InfraError):
             return self.answerer.answer(swapped, prompts, sampling)
         return self.answerer.answer(swapped, prompts, sampling)  # trying again does not let it through

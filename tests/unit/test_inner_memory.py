@@ -76,7 +76,7 @@ def test_parameters_are_those_of_the_published_models():
 @pytest.mark.parametrize("text_tokens", [46, 300])
 def test_the_most_slots_that_are_planned_fit_and_one_more_does_not(text_tokens):
     free = int(80e9 - 2 * QWEN_7B.parameters)
-    about = {"step_tokens": text_tokens, "longest": 400, "candidates": 64}
+    about: dict[str, Any] = {"step_tokens": text_tokens, "longest": 400, "candidates": 64}
 
     def needed(slots: int) -> int:
         rows = min(slots * text_tokens * 2, TOKENS_LIMIT) / BLOCK_PADDING
