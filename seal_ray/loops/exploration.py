@@ -440,7 +440,7 @@ def carry_on(session: Session, exploration: Exploration) -> None:
         return
     crew, plan = session.crew, exploration.plan
     version, adapter = plan.version, session.adapter(plan.version)
-    phases = Phases(session.tell)
+    phases = Phases(session.tell, {"sampling": len(plan.tasks) * plan.edits})
     if crew.overlap or exploration.sampled:
         samplers = None if exploration.sampled else crew.samplers(version, adapter)
         drive(exploration, samplers, crew.pool(version, adapter), session.tick, phases)

@@ -8,8 +8,9 @@ from seal_ray.events import Phase, PhaseEnded, PhaseStarted, Sink
 class Phases:
     """Is shown what is at work, again and again, and tells what has begun and what is over."""
 
-    def __init__(self, tell: Sink) -> None:
-        self._tell = tell
+    def __init__(self, tell: Sink, totals: dict[Phase, int]) -> None:
+        """`totals`: how much there is to do, where that is known beforehand."""
+        self._tell, self._totals = tell, totals
         self._began: dict[Phase, float] = {}
         self._over: set[Phase] = set()
 
@@ -19,7 +20,7 @@ class Phases:
         for phase, busy in at_work.items():
             if busy and phase not in self._began:
                 self._began[phase] = time.monotonic()
-                self._tell(PhaseStarted(phase))
+                self._tell(PhaseStarted(phase, self._totals.get(phase, 0)))
             fed = fed or busy
             if phase in self._began and phase not in self._over and not fed:
                 self._over.add(phase)

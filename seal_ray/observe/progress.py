@@ -6,6 +6,7 @@ from typing import Any, TextIO
 from seal_ray.config import Config
 from seal_ray.events import (
     ActorChanged,
+    BudgetReached,
     EditsSampled,
     EditsSelected,
     Event,
@@ -82,7 +83,8 @@ class Lines:
         self._tally.take(event)
         line = told(event)
         if isinstance(event, PhaseEnded):
-            self._say(event, line + reached(self._tally, event.phase))
+            if event.phase == "gate" or not self._tally.gating:  # what a gate asks for is part of it
+                self._say(event, line + reached(self._tally, event.phase))
         elif line:
             self._say(event, line)
         elif isinstance(event, COUNTED) and event.time - self._last >= LINE_EVERY:
@@ -117,7 +119,7 @@ class Bars:
             self._started = True
         self._tally.take(event)
         line = told(event)
-        if line:
+        if line and not (isinstance(event, PhaseEnded) and event.phase != "gate" and self._tally.gating):
             from rich.text import Text
 
             self._console.print(Text(one_line(line), style="yellow" if isinstance(event, Warned) else ""))
@@ -181,9 +183,12 @@ def told(event: Event) -> str:
         case GateDecided():
             return f"gate: {event.decision}; {'; '.join(event.reasons)}"
         case RoundCommitted():
-            return f"round {event.round} committed: version {event.version}, {_time(event.seconds)}"
+            return f"round {event.round} committed: {event.decision}, version {event.version}, {_time(event.seconds)}"
         case ActorChanged() if event.state == "dead":
             return f"{event.worker}{f' on {event.node}' if event.node else ''} was lost: {event.reason}"
+        case BudgetReached():
+            spent = ", ".join(f"{name} {amount:.3g}" for name, amount in event.spent.items())
+            return f"the budget is spent: {spent} of {event.limit:g}"
         case WaitingFor():
             return f"waiting for {event.what}: {event.missing}"
         case StoreRetried():
@@ -223,7 +228,7 @@ def means(tally: Tally) -> list[tuple[str, str]]:
     """Base, context alone, mean edit, kept edit: the round's rewards once they are there, else running means."""
     shown = []
     for arm, title in TITLES.items():
-        made = tally.arms.get(arm) or {} if tally.kept is not None else {}
+        made = tally.arms.get(arm) or {}
         texts = [_measure(m, made[m]) for m in ("accuracy", "likelihood") if made.get(m)]
         running = tally.likelihood.get(arm)
         if not texts and running and running.value is not None:

@@ -90,8 +90,7 @@ class Tally:
     counts: dict[str, Count] = field(default_factory=lambda: {p: Count() for p in PHASES})
     failures: Counter[str] = field(default_factory=Counter)
     likelihood: dict[str, Mean] = field(default_factory=lambda: {arm: Mean() for arm in OF_KIND.values()})
-    arms: dict[str, Json] = field(default_factory=dict)  # from the last round's rewards
-    kept: int | None = None
+    arms: dict[str, Json] = field(default_factory=dict)  # from the round's rewards
     workers: dict[str, str] = field(default_factory=dict)  # their states
     waiting: str = ""
     gating: bool = False  # what comes in belongs to the gate's comparison and not to the round's own trials
@@ -147,7 +146,7 @@ class Tally:
         self.gating = False
         self.failures = Counter()
         self.likelihood = {arm: Mean() for arm in OF_KIND.values()}
-        self.kept = None
+        self.arms = {}
         self.counts["sampling"].total = self.tasks * self.edits
         per_task = 1 + self.repeats * (self.context_arm + self.edits)
         self.counts["trials"].total = self.counts["grading"].total = self.tasks * per_task
@@ -180,7 +179,6 @@ class Tally:
             case RewardsMade():
                 self.arms = dict(event.arms)
             case EditsSelected():
-                self.kept = event.choices
                 if event.kept:
                     self.arms["kept"] = event.kept
             case UpdateStep():

@@ -191,7 +191,7 @@ class Timeline:
         else:
             self._reach("gate", ended)
         actor = self._actor(event.worker, "worker", event.time)
-        actor.node = actor.node or event.node
+        actor.node = event.node or actor.node
         actor.born = min(actor.born, event.started)
         actor.waves.append(
             {

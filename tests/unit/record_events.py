@@ -2,7 +2,8 @@
 
 Real Ray, vLLM, PEFT and DeepSpeed with the tiny model, a judge over HTTP that is paid, a gate, and in it everything
 that can go wrong without a second node: the budget is spent and raised, a worker is killed, a context is too long, the
-store fails once. What depends on the machine (folder, host, process) is named the same in every recording.
+store fails once and loses the end of a file, the judge fails at one answer. What depends on the machine (folder, host,
+process) is named the same in every recording.
 """
 
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from judge_server import serving, truth
+from judge_server import JudgeReply, serving, truth
 
 from seal_ray import config_file
 from seal_ray.config import Config
@@ -38,6 +39,7 @@ CHANGES = {
     "grading.grader": "cascade",
     "grading.judge_model": "m",
     "grading.judge_key_env": '""',
+    "grading.judge_retries": 0,
     "grading.judge_price_in": 1000,
     "grading.judge_price_out": 1000,
     "grading.cascade_low": 0,
@@ -45,6 +47,7 @@ CHANGES = {
     "gate.tasks": 2,
     "gate.edits": 1,
     "gate.tolerance": 100,
+    "gate.min_gain": -100,
     "policy.validation": 0.4,
     "placement.max_workers": 1,
     "placement.samplers": 1,
@@ -55,6 +58,18 @@ CHANGES = {
 def configured(uri: str, judge: str, **more: Any) -> Config:
     changes = CHANGES | {"run.uri": uri, "grading.judge_url": judge} | more
     return config_file.load(str(ROOT / "jobs/tiny.yaml"), [f"{k}={v}" for k, v in changes.items()])
+
+
+class Judge:
+    """Right about every answer but the first that it is asked about: that one it never judges."""
+
+    def __init__(self) -> None:
+        self._refused = ""
+
+    def say(self, body: dict[str, Any], _attempt: int) -> JudgeReply:
+        asked = str(body["messages"])
+        self._refused = self._refused or asked
+        return (500, {}, b"{}") if asked == self._refused else truth(body)
 
 
 class Trouble:
@@ -100,16 +115,23 @@ class FailsOnce:
         self._backend.create(key, data)
 
 
+def damage(run: Path) -> None:
+    """Cut a segment of trials short, as a disk that was full may have left it."""
+    segment = min((run / "rounds/0001/trials").iterdir())
+    segment.write_bytes(segment.read_bytes()[:-9])
+
+
 def main() -> None:
     os.chdir(ROOT)
-    with tempfile.TemporaryDirectory() as folder, serving(lambda body, attempt: truth(body)) as judge:
+    with tempfile.TemporaryDirectory() as folder, serving(Judge().say) as judge:
         uri = f"{folder}/run"
         told: list[Event] = []
         try:
-            with Session(configured(uri, judge.url, **{"run.budget.judge_dollars": 0.5}), listeners=[told.append]) as s:
+            with Session(configured(uri, judge.url, **{"run.budget.judge_dollars": 0.8}), listeners=[told.append]) as s:
                 run_rounds(s)
         except BudgetSpent as error:
             print(error)
+        damage(Path(uri))
         trouble = Trouble()
         with Session(configured(uri, judge.url), stop=trouble.make, listeners=[told.append, trouble.hear]) as s:
             trouble.session = s

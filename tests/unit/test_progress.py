@@ -113,7 +113,7 @@ def test_where_there_is_no_terminal_progress_is_plain_lines() -> None:
     assert "run runs/x begins: 2 rounds, seed 0" in text
     assert "w1 on n1 was lost: preempted" in text
     assert "trials took 20 s: 8 of 8, failed: edit 1, nan_loss 1" in text
-    assert "round 1 committed: version 1, 42 s" in text
+    assert "round 1 committed: accept, version 1, 42 s" in text
     assert len(text.splitlines()) < 15, "counts are paced, not one line per trial"
 
 
