@@ -122,6 +122,11 @@ class RunSection(Section):
     coverage: Share = Field(
         default=0.8, description="share of a round's candidates that must have a verdict, else the round stops"
     )
+    domain_errors: Share = Field(
+        default=0.1,
+        description="share of the edits read, training sets made or answers judged in which the domain's own code may "
+        "raise; each is a failure, and more of them stop the run",
+    )
     budget: Budget = Budget()
 
 
@@ -571,6 +576,7 @@ MAY_CHANGE = (
     "observe",
     "storage",
     "run.budget",
+    "run.domain_errors",
     "run.rounds",
     "run.resume",
     "run.uri",

@@ -7,6 +7,7 @@ from typing import Any
 
 from seal_ray.config import AnsweringSection, Config
 from seal_ray.domains.base import Domain
+from seal_ray.domains.guarded import GuardedDomain
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.records import Description, Json, Recipe, Task
 from seal_ray.storage.input_files import read_document
@@ -25,8 +26,18 @@ def load_domain(
     read: Callable[[str], bytes],
 ) -> Domain:
     """The domain that a configuration names, from this package or from any that is installed."""
-    build = _builder(section.name)
-    return build(section, recipe=recipe, answering=answering, chat=chat, seed=seed, read=read)
+    try:
+        build = _builder(section.name)
+        return build(section, recipe=recipe, answering=answering, chat=chat, seed=seed, read=read)
+    except SealError:
+        raise
+    except Exception as error:  # whatever another package's code raises
+        if section.name in OWN:
+            raise
+        raise ConfigError(
+            f"domain.name: {section.name} can't be set up: {type(error).__name__}: {str(error)[:300]}",
+            hint="that package must be mended, or domain.options are not what it takes",
+        ) from error
 
 
 def _builder(name: str) -> Callable[..., Domain]:
@@ -43,9 +54,9 @@ def _builder(name: str) -> Callable[..., Domain]:
     return matching[0].load()
 
 
-def configured(config: Config, chat: bool = False) -> Domain:
+def configured(config: Config, chat: bool = False) -> GuardedDomain:
     """A configuration's domain, with its data read from wherever that is. `chat`: the model has a chat template."""
-    return load_domain(
+    domain = load_domain(
         config.domain,
         recipe=config.inner.recipe(),
         answering=config.answering,
@@ -53,6 +64,7 @@ def configured(config: Config, chat: bool = False) -> Domain:
         seed=config.run.seed,
         read=lambda uri: read_document(uri, config.storage),
     )
+    return GuardedDomain(domain, config.run.domain_errors)
 
 
 class Teller:

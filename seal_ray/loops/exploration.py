@@ -5,6 +5,7 @@ back in any order, and can be made again from the ledger at any moment: what is 
 """
 
 import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,6 +46,7 @@ from seal_ray.records import (
     Verdict,
     Version,
     candidate_id,
+    canonical,
     derive_seed,
 )
 from seal_ray.sampling.sampler import EditPrompt
@@ -187,6 +189,9 @@ class Exploration:
     def _parse(self, task: Task, edit: Edit, earlier: Sequence[Edit]) -> Edit:
         if edit.failure:
             return edit
+        if not all(map(math.isfinite, edit.logprobs)):
+            failure = Failure("nan_logprob", "the log-probability of a sampled token is no number")
+            return dataclasses.replace(edit, logprobs=(), failure=failure)
         content = self.domain.parse(task, edit.text)
         if isinstance(content, Failure):
             return dataclasses.replace(edit, failure=content)
@@ -293,7 +298,11 @@ class Exploration:
                 continue
             candidate = self._ready.popleft()
             task = self._tasks[candidate.task]
-            examples = () if candidate.kind == "baseline" else self._training(task.id, candidate.edit)[0]
+            try:
+                examples = () if candidate.kind == "baseline" else self._training(task.id, candidate.edit)[0]
+            except Rejected as rejected:  # it was made before, and could not be made again
+                self.tried(Trial(candidate.id, task.id, failure=rejected.failure))
+                continue
             out.append(Attempt(candidate, examples, self._asks(task.id)))
             self._running.add(candidate.id)
         return out
@@ -316,6 +325,7 @@ class Exploration:
         if trial.candidate in self.trials:
             self._tell(TrialAgain(trial.candidate, trial.worker))
             return
+        trial = _sound(trial)
         self.trials[trial.candidate] = trial
         if not trial.failure or trial.failure.blame == "data":
             self.ledger.append("trials", trial)
@@ -427,6 +437,16 @@ class Exploration:
         self._sink(dataclasses.replace(event, round=self.ledger.number))
 
 
+def _sound(trial: Trial) -> Trial:
+    """The trial, or its failure where it holds what no ledger takes: a NaN is a failure and never a score."""
+    try:
+        canonical(trial)
+    except (ValueError, TypeError) as error:
+        failure = trial.failure or Failure("not_finite", f"the trial's figures can't be kept: {error}")
+        return Trial(trial.candidate, trial.task, worker=trial.worker, failure=failure)
+    return trial
+
+
 def explore(session: Session, part: RoundLedger, plan: Plan) -> Exploration:
     """Sample, try and grade whatever the plan says and the ledger does not have yet."""
     exploration = Exploration(session, part, plan)
@@ -448,6 +468,7 @@ def carry_on(session: Session, exploration: Exploration) -> None:
         drive(exploration, crew.samplers(version, adapter), None, session.tick, phases)
         drive(exploration, None, crew.pool(version, adapter), session.tick, phases)
     session.ledger.flush()
+    session.domain.check(whole=True)
 
 
 def drive(

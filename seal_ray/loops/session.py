@@ -146,6 +146,7 @@ class Session:
     def _announce(self) -> None:
         run = self.config.run
         self.tell(RunStarted(run.uri, run.seed, run.rounds, self.epoch, self.resumed))
+        self.domain.warn = lambda message: self.tell(Warned(message))
         for warning in (*map(str, self._odd), *getattr(self.domain, "warnings", ())):
             self.tell(Warned(warning))
 
@@ -171,6 +172,7 @@ class Session:
                 hint="the same command goes on with it",
             )
         self.ledger.check()
+        self.domain.check()
         self.spending.check(self.tell)
 
     def adapter(self, version: Version) -> str | None:
