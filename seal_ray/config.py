@@ -197,6 +197,12 @@ class KnowledgeDomain(Section):
     add_context: bool = Field(default=True, description="the passage itself is the last training text")
     max_questions: int = Field(default=0, ge=0, description="questions asked of a passage, at most; 0 is all")
     thought: bool = Field(default=False, description="answers think aloud first; the final answer is taken out")
+    distractors: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="wrong answers whose likelihood is taken beside the right one, for a contrast",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> "KnowledgeDomain":
@@ -361,10 +367,13 @@ class GradingSection(Section):
     cascade_high: float = Field(
         default=0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right"
     )
-    reward: Literal["accuracy", "likelihood", "blend", "rubric"] = Field(
+    reward: Literal["accuracy", "likelihood", "contrast", "blend", "rubric"] = Field(
         default="blend", description="what selection looks at"
     )
     blend: Share = Field(default=0.5, description="with blend: the likelihood's share, after both are put on one scale")
+    blend_of: Literal["likelihood", "contrast"] = Field(
+        default="likelihood", description="with blend: what accuracy is blended with"
+    )
 
     @model_validator(mode="after")
     def _judge(self) -> "GradingSection":
@@ -553,6 +562,17 @@ class Config(Section):
     placement: PlacementSection = PlacementSection()
     storage: StorageSection = StorageSection()
     observe: ObserveSection = ObserveSection()
+
+    @model_validator(mode="after")
+    def _contrasted(self) -> "Config":
+        grading = self.grading
+        wanted = grading.reward == "contrast" or (grading.reward == "blend" and grading.blend_of == "contrast")
+        if wanted and not getattr(self.domain, "distractors", 0):
+            raise ValueError(
+                f"grading: a contrast needs wrong answers, and domain {self.domain.name} takes none; "
+                "set domain.distractors (8 is a good number) in a domain that has them, or take another reward"
+            )
+        return self
 
     @model_validator(mode="after")
     def _priced(self) -> "Config":

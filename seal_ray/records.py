@@ -10,8 +10,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from seal_ray.redaction import redact
@@ -33,6 +33,8 @@ class Task:
     id: str
     data: Mapping[str, Json]
     group: str = ""  # tasks of one group (a title) are never split between training and validation
+    # by question, wrong answers that its right one is told apart from; no part of what the task is
+    distractors: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -198,6 +200,7 @@ class Ask:
     gold_ids: tuple[tuple[int, ...], ...]  # each accepted answer, as the target of a likelihood
     max_tokens: int
     stop: tuple[str, ...] = ("\n",)
+    distractor_ids: tuple[tuple[int, ...], ...] = ()  # wrong answers, as targets of likelihoods
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,7 @@ class Trial:
     cost: Cost = Cost()
     worker: str = ""
     failure: Failure | None = None
+    distractors: tuple[Likelihood, ...] = ()  # of wrong answers, numbered as the task has them
 
     @property
     def id(self) -> str:

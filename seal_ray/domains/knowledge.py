@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from seal_ray.config import AnsweringSection, KnowledgeDomain
-from seal_ray.domains import passages
+from seal_ray.domains import distractors, passages
 from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
 from seal_ray.domains.prompts import edit_prompt, pick_entities, pick_style
 from seal_ray.errors import ConfigError, DataError, Missing
@@ -84,7 +85,12 @@ class Knowledge:
         tasks: dict[Split, list[Task]] = {"train": [], "validation": [], "test": []}
         for passage in loaded:
             tasks[into[passage.group]].append(self._task(passage))
-        return tasks
+        return self._with_distractors(tasks) if section.distractors else tasks
+
+    def _with_distractors(self, tasks: dict[Split, list[Task]]) -> dict[Split, list[Task]]:
+        asked = {t.id: [(q.id, q.gold) for q in self.questions(t)] for own in tasks.values() for t in own}
+        chosen = distractors.choose(asked, self._section.distractors, self._seed)
+        return {split: [replace(t, distractors=chosen[t.id]) for t in own] for split, own in tasks.items()}
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ RUBRIC = "rubric"  # the grader of edits themselves; its verdicts are about no a
 
 @dataclass
 class Measured:
-    """One trial that worked: its accuracy and likelihood as means over the task's questions. None: not known."""
+    """One trial that worked: its measures as means over the task's questions. None: not known."""
 
     task: str
     kind: CandidateKind
@@ -21,6 +21,8 @@ class Measured:
     likelihood: float | None = None
     correct: dict[str, float] = field(default_factory=dict)  # by question
     likely: dict[str, float] = field(default_factory=dict)
+    contrast: float | None = None
+    apart: dict[str, float] = field(default_factory=dict)
 
 
 def measure(
@@ -30,6 +32,10 @@ def measure(
     about = {c.id: c for c in candidates}
     given = _by_candidate(verdicts, grader)
     found: dict[str, Measured] = {}
+    trials = list(trials)
+    untrained = {
+        t.task: t for t in trials if not t.failure and t.candidate in about and about[t.candidate].kind == "baseline"
+    }
     for trial in trials:
         candidate = about.get(trial.candidate)
         if candidate is None or trial.failure or trial.candidate in found:
@@ -41,6 +47,7 @@ def measure(
             candidate.repeat,
             correct=given.get(trial.candidate, {}),
             likely=question_likelihoods(trial),
+            apart=question_contrasts(trial, untrained[trial.task]) if trial.task in untrained else {},
         )
     by_task: dict[str, list[Measured]] = defaultdict(list)
     for one in found.values():
@@ -50,6 +57,8 @@ def measure(
             one.accuracy = value
         for one, value in zip(group, _means([m.likely for m in group]), strict=True):
             one.likelihood = value
+        for one, value in zip(group, _means([m.apart for m in group]), strict=True):
+            one.contrast = value
     return list(found.values())
 
 
@@ -61,6 +70,29 @@ def question_likelihoods(trial: Trial) -> dict[str, float]:
             value = one.logprob / one.tokens
             best[one.question] = max(value, best.get(one.question, value))
     return best
+
+
+def question_contrasts(trial: Trial, untrained: Trial) -> dict[str, float]:
+    """For each question how much more training did for the right answer than for wrong ones of its kind, in mean
+    log-probability per token. What it does to any answer (its form, its words) falls out.
+    """
+    right, before = question_likelihoods(trial), question_likelihoods(untrained)
+    wrong, before_wrong = _by_distractor(trial), _by_distractor(untrained)
+    contrasts = {}
+    for question in right.keys() & before.keys() & wrong.keys() & before_wrong.keys():
+        shared = wrong[question].keys() & before_wrong[question].keys()
+        if shared:
+            gains = [wrong[question][n] - before_wrong[question][n] for n in sorted(shared)]
+            contrasts[question] = right[question] - before[question] - sum(gains) / len(gains)
+    return dict(sorted(contrasts.items()))
+
+
+def _by_distractor(trial: Trial) -> dict[str, dict[int, float]]:
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for one in trial.distractors:
+        if one.tokens > 0:
+            values[one.question][one.gold] = one.logprob / one.tokens
+    return values
 
 
 def _by_candidate(verdicts: Iterable[Verdict], grader: str) -> dict[str, dict[str, float]]:

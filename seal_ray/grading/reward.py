@@ -14,6 +14,7 @@ from seal_ray.records import Candidate, Edit, Estimate, Reward, TaskScore, Trial
 
 __all__ = ["RoundRewards", "more_repeats", "rewards"]
 
+LEAST_EDITS = 12  # over fewer a correlation of reward and accuracy is not worth a warning
 LEAST_TRUST = 0.05  # an edit's own mean always counts a little, so that shrinkage never makes all edits of a task equal
 
 
@@ -29,6 +30,7 @@ class RoundRewards:
     standings: tuple[Standing, ...]  # what is known of each edit, for asking for more repeats
     diversity: float | None = None  # of the edits of a task, mean over tasks
     notes: tuple[str, ...] = ()
+    agreement: float | None = None  # correlation of reward and accuracy between the edits of a task, pooled
 
 
 def rewards(
@@ -42,12 +44,16 @@ def rewards(
     """What each edit is worth. An edit without a trial that worked, or without its task's baseline, has no reward."""
     measured = measure(candidates, trials, verdicts, section.grader)
     notes: list[str] = []
-    scale = _scale(measured)
+    blended = _of_contrast if section.blend_of == "contrast" else _of_likelihood
+    scale = _scale(measured, blended)
     columns: dict[str, dict[str, _Column]] = {
         "accuracy": _columns(measured, lambda m: m.accuracy),
-        "likelihood": _columns(measured, lambda m: m.likelihood),
-        "blend": _columns(measured, lambda m: _blend(m, section.blend, scale)),
+        "likelihood": _columns(measured, _of_likelihood),
+        "contrast": _columns(measured, _of_contrast),
+        "blend": _columns(measured, lambda m: _blend(m.accuracy, blended(m), section.blend, scale)),
     }
+    if not columns["contrast"]:  # the domain takes no wrong answers
+        del columns["contrast"]
     pooled = {name: components([c.table for c in column.values()]) for name, column in columns.items()}
     wanted = _available(section.reward, columns, notes)
     slots = {e.id: e.slot for e in edits}
@@ -68,6 +74,12 @@ def rewards(
                 standings.append(
                     Standing(edit, task, len(column.table[edit]), following[edit], value.mean, value.error, noise)
                 )
+    agreement, among = agrees(found)
+    if agreement is not None and agreement < 0 and among >= LEAST_EDITS:
+        notes.append(
+            f"the reward ({wanted}) moves against accuracy: correlation {agreement:.2f} between the edits of a task, "
+            f"over {among} edits; it may reward what does not help to answer"
+        )
     texts: dict[str, list[str]] = defaultdict(list)
     for edit in edits:
         if not edit.failure:
@@ -82,7 +94,28 @@ def rewards(
         standings=tuple(standings),
         diversity=sum(spread) / len(spread) if spread else None,
         notes=tuple(notes),
+        agreement=agreement,
     )
+
+
+def agrees(rewarded: Sequence[Reward]) -> tuple[float | None, int]:
+    """How reward and accuracy go together between the edits of a task, pooled over tasks; and over how many edits."""
+    by_task: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for reward in rewarded:
+        if reward.accuracy is not None:
+            by_task[reward.task].append((reward.raw.mean, reward.accuracy.mean))
+    products = squares = other = 0.0
+    among = 0
+    for pairs in by_task.values():
+        if len(pairs) < 2:
+            continue
+        middle = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
+        for value, accuracy in pairs:
+            a, b = value - middle[0], accuracy - middle[1]
+            products, squares, other, among = products + a * b, squares + a * a, other + b * b, among + 1
+    if squares <= 0 or other <= 0:
+        return None, among
+    return round(products / math.sqrt(squares * other), 4), among
 
 
 # one measure, task by task
@@ -122,16 +155,24 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _blend(m: Measured, share: float, scale: float) -> float | None:
-    if m.accuracy is None or m.likelihood is None:
+def _of_likelihood(m: Measured) -> float | None:
+    return m.likelihood
+
+
+def _of_contrast(m: Measured) -> float | None:
+    return m.contrast
+
+
+def _blend(accuracy: float | None, other: float | None, share: float, scale: float) -> float | None:
+    if accuracy is None or other is None:
         return None
-    return (1 - share) * m.accuracy + share * scale * m.likelihood
+    return (1 - share) * accuracy + share * scale * other
 
 
-def _scale(measured: Sequence[Measured]) -> float:
-    """What puts likelihood on accuracy's scale: the ratio of their spreads over a task's trials."""
+def _scale(measured: Sequence[Measured], other: Callable[[Measured], float | None]) -> float:
+    """What puts a measure on accuracy's scale: the ratio of their spreads over a task's trials."""
     spreads = []
-    for of in (lambda m: m.accuracy, lambda m: m.likelihood):
+    for of in (lambda m: m.accuracy, other):
         squares, freedom = 0.0, 0
         for column in _columns(measured, of).values():
             values = [y for row in column.table.values() for y in row.values()]
@@ -147,7 +188,7 @@ def _available(reward: str, columns: Mapping[str, Mapping[str, _Column]], notes:
     """The measure that rewards are made of: the configured one, or accuracy in a domain that has no likelihood."""
     if reward == "rubric":
         return "blend"
-    if not any(c.table for c in columns[reward].values()):
+    if not any(c.table for c in columns.get(reward, {}).values()):
         for other in ("accuracy", "likelihood"):
             if any(c.table for c in columns[other].values()):
                 notes.append(f"no trial has a {reward}; rewards are made of {other}")

@@ -311,9 +311,13 @@ class Exploration:
         asks = []
         for q in self.domain.questions(self._tasks[task_id]):
             end = (self.tokenizer.eos_token_id,) if q.end_answer else ()
-            gold = tuple((*self.tokenizer.encode(q.lead + g, add_special_tokens=False), *end) for g in q.gold)
+            wrong = self._tasks[task_id].distractors.get(q.id, ())
+            gold, wrong = (
+                tuple((*self.tokenizer.encode(q.lead + text, add_special_tokens=False), *end) for text in texts)
+                for texts in (q.gold, wrong)
+            )
             limit = min(q.max_tokens, self.config.answering.max_tokens)
-            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, q.stop))
+            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, q.stop, wrong))
         return tuple(asks)
 
     # trials and verdicts

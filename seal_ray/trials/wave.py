@@ -78,6 +78,7 @@ class Outcome:
     failure: Failure | None = None
     answers: list[Answer] = field(default_factory=list)
     likelihoods: list[Likelihood] = field(default_factory=list)
+    distractors: list[Likelihood] = field(default_factory=list)
     asked: int = 0  # tokens that went through the model for its questions
 
     def fail(self, kind: str, message: str) -> None:
@@ -156,6 +157,7 @@ class WaveRun:
             losses=losses,
             answers=() if failed else tuple(outcome.answers),
             likelihoods=() if failed else tuple(outcome.likelihoods),
+            distractors=() if failed else tuple(outcome.distractors),
             cost=cost,
             worker=self.worker,
             failure=outcome.failure,
@@ -169,8 +171,9 @@ class WaveRun:
         """A question that the model can't be asked fails its candidate before it could stop the wave."""
         context, vocabulary = self.frozen.context, self.frozen.vocabulary
         for ask in attempt.asks:
-            ids = [*ask.prompt_ids, *(t for gold in ask.gold_ids for t in gold)]
-            longest = len(ask.prompt_ids) + max([ask.max_tokens, *map(len, ask.gold_ids)])
+            targets = (*ask.gold_ids, *ask.distractor_ids)
+            ids = [*ask.prompt_ids, *(t for target in targets for t in target)]
+            longest = len(ask.prompt_ids) + max([ask.max_tokens, *map(len, targets)])
             if not ask.prompt_ids or ask.max_tokens < 1:
                 outcome.fail("bad_question", f"question {ask.question!r} has no prompt, or may have no answer")
             elif longest > context:
@@ -222,18 +225,26 @@ class WaveRun:
 
     def _likelihood(self, bank: Bank, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
         wanted = [
-            [] if f.failure else [(k, g) for k in a.asks for g, gold in enumerate(k.gold_ids) if gold]
+            []
+            if f.failure
+            else [
+                (ask, number, target, into)
+                for ask in a.asks
+                for targets, into in ((ask.gold_ids, f.likelihoods), (ask.distractor_ids, f.distractors))
+                for number, target in enumerate(targets)
+                if target
+            ]
             for a, f in zip(attempts, outcomes, strict=True)
         ]
         if not any(wanted):
             return
-        pairs = [[(k.prompt_ids, k.gold_ids[g]) for k, g in own] for own in wanted]
+        pairs = [[(ask.prompt_ids, target) for ask, _, target, _ in own] for own in wanted]
         for one, own, scores in zip(outcomes, wanted, self.answerer.likelihood(bank, pairs), strict=True):
-            for (ask, gold), (logprob, tokens) in zip(own, scores, strict=True):
+            for (ask, number, _, into), (logprob, tokens) in zip(own, scores, strict=True):
                 one.asked += len(ask.prompt_ids) + tokens
                 if not abs(logprob) < float("inf"):
                     one.fail("nan_likelihood", f"question {ask.question!r}: the answer's likelihood is {logprob}")
-                one.likelihoods.append(Likelihood(ask.question, gold, logprob, tokens))
+                into.append(Likelihood(ask.question, number, logprob, tokens))
 
 
 def stopper(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:

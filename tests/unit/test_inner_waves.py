@@ -311,3 +311,18 @@ def test_memory_that_the_allocator_keeps_unused_counts_as_free():
     assert done.returncode == 0, done.stderr
     full, after = map(int, done.stdout.split())
     assert full < 0.1e9 and 1.0e9 <= after < 1.1e9
+
+
+def test_a_wrong_answers_likelihood_is_taken_like_a_right_ones(tiny):
+    model, tokenizer = tiny
+    plain = attempt(tokenizer, 0)
+    asks = tuple(dataclasses.replace(a, distractor_ids=a.gold_ids) for a in plain.asks)
+    (trial,) = try_wave(model, tokenizer, [dataclasses.replace(plain, asks=asks)])
+    assert not trial.failure and trial.likelihoods
+    assert [(g.question, g.gold, g.tokens) for g in trial.distractors] == [
+        (g.question, g.gold, g.tokens) for g in trial.likelihoods
+    ]
+    for right, wrong in zip(trial.likelihoods, trial.distractors, strict=True):
+        assert wrong.logprob == pytest.approx(right.logprob, abs=1e-4)
+    (bare,) = try_wave(model, tokenizer, [plain])
+    assert not bare.distractors
