@@ -125,7 +125,10 @@ def _explain(error: ErrorDetails, lines: Mapping[Key, str], name: str) -> str:
     message = message[:1].lower() + message[1:]
     if kind == "missing" or isinstance(value, dict | BaseModel) or _names_variable(key):
         return f"{dotted}: {message} ({where})"
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        shown = "a number too long to show"
     return f"{dotted}: {shown if len(shown) <= LONGEST_VALUE else shown[:LONGEST_VALUE] + '…'}: {message} ({where})"
 
 

@@ -13,7 +13,7 @@ from seal_ray.errors import ConfigError
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.judge import JudgeGrader
 from seal_ray.grading.rubric import AXES, rate
-from seal_ray.records import Edit, Failure, Task, canonical
+from seal_ray.records import Description, Edit, Failure, canonical
 
 KEY = "sk-SECRET\\with'marks\"0123456789"
 ITEMS = [(f"Question {n}?", ("gold",), "gold") for n in range(8)]
@@ -109,10 +109,9 @@ RATINGS = [
 
 @pytest.mark.parametrize("text", RATINGS)
 def test_ratings_that_are_none_are_failures(text: str) -> None:
-    task = Task("t", {"title": "A", "context": "B"})
     edit = Edit("e", "t", 0, "v", 0, (), (), (), "text", "stop", "text")
     with serving(lambda *_: reply(text)) as server:
-        (verdict,) = rate([task], [edit], ask(server.url))
+        (verdict,) = rate({"t": Description("A", "B")}, [edit], ask(server.url))
     assert verdict.failure and verdict.failure.kind == "judge" and set(AXES)
     canonical(verdict).encode()
 
