@@ -602,4 +602,6 @@ MAY_CHANGE = (
     "run.uri",
     "model.cache",
     "model.cache_gb",
+    "inner.wave",
+    "inner.wave_tokens",
 )
