@@ -44,8 +44,9 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 ConfigFile = Annotated[Path, typer.Argument(help="configuration in YAML", metavar="CONFIG")]
 Uri = Annotated[str, typer.Argument(help="where the run is kept", metavar="URI")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key, like inner.rank=16; may be given again")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show only the final table")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Endpoint = Annotated[str, typer.Option("--endpoint", help="URL of an S3 look-alike", envvar="SEAL_RAY_S3_ENDPOINT")]
+EndpointUrl = Annotated[str, typer.Option("--endpoint", help="URL of an S3 look-alike", envvar="SEAL_RAY_S3_ENDPOINT")]
 StorageKeys = Annotated[
     list[str] | None,
     typer.Option(
@@ -53,7 +54,7 @@ StorageKeys = Annotated[
         help="a key of the storage section that the run's record can't tell, like profile=NAME; again for more",
     ),
 ]
-Round = Annotated[int, typer.Option("--round", help="which round; 0 is the latest committed", min=0)]
+RoundNumber = Annotated[int, typer.Option("--round", help="which round; 0 is the latest committed", min=0)]
 
 
 def _version(wanted: bool) -> None:
@@ -162,7 +163,7 @@ def run(
     resume: Annotated[
         str, typer.Option("--resume", help="a run that is already there: auto, must, never or again")
     ] = "",
-    quiet: Annotated[bool, typer.Option("--quiet", help="show only the final table")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     fail_on_reject: Annotated[
         bool, typer.Option("--fail-on-reject", help="exit 4 when the gate rejected the last round")
@@ -264,7 +265,7 @@ def status(
     uri: Uri,
     watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nobody drives the run")] = False,
     every: Annotated[float, typer.Option("--every", help="seconds between two looks", min=0.1)] = 5.0,
-    endpoint: Endpoint = "",
+    endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -286,8 +287,8 @@ def inspect(
     uri: Uri,
     task: Annotated[str, typer.Option("--task", help="a task's id")] = "",
     candidate: Annotated[str, typer.Option("--candidate", help="a candidate's id, or how it begins")] = "",
-    round_: Round = 0,
-    endpoint: Endpoint = "",
+    round_: RoundNumber = 0,
+    endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -304,7 +305,7 @@ def inspect(
 def report(
     uri: Uri,
     to: Annotated[Path, typer.Option("--to", help="file to write")] = Path("report.html"),
-    endpoint: Endpoint = "",
+    endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -343,7 +344,7 @@ def submit(
 
 
 @app.command()
-def verify(uri: Uri, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
+def verify(uri: Uri, endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
     """Check every digest of a run."""
     from seal_ray.commands import record_keeping
     from seal_ray.storage.verification import verify as check
@@ -359,7 +360,7 @@ def verify(uri: Uri, endpoint: Endpoint = "", storage: StorageKeys = None, as_js
 def gc(
     uri: Uri,
     delete_: Annotated[bool, typer.Option("--delete", help="delete it; without this it is only listed")] = False,
-    endpoint: Endpoint = "",
+    endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -379,7 +380,7 @@ def delete(
     purge: Annotated[
         bool, typer.Option("--purge", help="also delete the earlier states that a versioned bucket keeps")
     ] = False,
-    endpoint: Endpoint = "",
+    endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -393,7 +394,7 @@ def delete(
 
 
 @app.command()
-def lineage(uri: Uri, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
+def lineage(uri: Uri, endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
     """Every version: parents, edits, losses, gate."""
     from seal_ray.policy.versions import tree
 
@@ -406,7 +407,7 @@ Why = Annotated[str, typer.Option("--why", help="the reason, kept in the run")]
 
 @app.command()
 def approve(
-    uri: Uri, why: Why = "", endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False
+    uri: Uri, why: Why = "", endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False
 ) -> None:
     """Accept the version that a held gate waits with; the next `run` goes on with it."""
     _decide(uri, _storage(uri, endpoint, storage), True, why, as_json)
@@ -414,7 +415,7 @@ def approve(
 
 @app.command()
 def reject(
-    uri: Uri, why: Why = "", endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False
+    uri: Uri, why: Why = "", endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False
 ) -> None:
     """Reject the version that a held gate waits with; the next `run` goes on with the one before."""
     _decide(uri, _storage(uri, endpoint, storage), False, why, as_json)
@@ -432,7 +433,7 @@ def rollback(
     uri: Uri,
     to: Annotated[int, typer.Option("--to", help="the round whose version becomes current; 0 is the base", min=0)],
     why: Why = "",
-    endpoint: Endpoint = "",
+    endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -450,8 +451,8 @@ def export(
     as_: Annotated[
         str, typer.Option("--as", help="merged: a model that needs nothing else; adapter: for PEFT")
     ] = "merged",
-    round_: Round = 0,
-    endpoint: Endpoint = "",
+    round_: RoundNumber = 0,
+    endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -480,6 +481,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test")] = "test",
     set_: Set = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare arms on the same tasks: no training, the context alone, edits from here and there."""
@@ -489,7 +491,7 @@ def evaluate(
 
     if split not in {"train", "validation", "test"}:
         raise ConfigError(f"--split {split}: no such split", hint="use train, validation or test")
-    found = config_file.load(config, set_ or ())
+    found = config_file.load(config, [*(set_ or ()), *(["observe.progress=quiet"] if quiet else [])])
     with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
         done = evaluation.evaluate(
             found,
@@ -503,7 +505,7 @@ def evaluate(
 
 @app.command()
 def regrade(
-    uri: Uri, set_: Set = None, endpoint: Endpoint = "", storage: StorageKeys = None, as_json: AsJson = False
+    uri: Uri, set_: Set = None, endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False
 ) -> None:
     """Grade a run's answers again, with the same or another grader; needs no GPU."""
     from seal_ray.commands import regrade as regrading

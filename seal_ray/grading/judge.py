@@ -15,7 +15,7 @@ from seal_ray.records import Failure, Json, digest
 from seal_ray.text import without_thoughts
 
 Item = tuple[str, Sequence[str], str]  # question, accepted answers, answer
-Graded = tuple[bool, float] | Failure
+ItemGrade = tuple[bool, float] | Failure
 
 LONGEST = 4000  # characters of an answer that a judge reads
 ASKED = (
@@ -57,7 +57,7 @@ class JudgeGrader:
     def dollars(self) -> float:
         return self.endpoint.usage.dollars
 
-    def grade(self, items: Sequence[Item]) -> list[Graded]:
+    def grade(self, items: Sequence[Item]) -> list[ItemGrade]:
         keys = [self._key(item) for item in items]
         firsts = {key: item for key, item in zip(keys, items, strict=True) if item[1]}
         known = self._recall(list(firsts))
@@ -72,11 +72,11 @@ class JudgeGrader:
         question, golds, answer = item
         return digest([self.endpoint.model, ASKED, question, list(golds), answer[:LONGEST]])
 
-    def _recall(self, keys: Sequence[str]) -> dict[str, Graded]:
+    def _recall(self, keys: Sequence[str]) -> dict[str, ItemGrade]:
         cache = self._cache
         if cache is None:
             return {}
-        found: dict[str, Graded] = {}
+        found: dict[str, ItemGrade] = {}
         for key, data in zip(keys, self._readers.map(lambda k: _read(cache, k), keys), strict=True):
             grade = _decode(data)
             if grade:
@@ -122,8 +122,8 @@ class CascadeGrader:
         """Share of the answers that needed no judge."""
         return self.decided / max(1, self.decided + self.asked)
 
-    def grade(self, items: Sequence[Item]) -> list[Graded]:
-        grades: list[Graded] = list(self._lexical.grade(items))
+    def grade(self, items: Sequence[Item]) -> list[ItemGrade]:
+        grades: list[ItemGrade] = list(self._lexical.grade(items))
         open_ = [n for n, g in enumerate(grades) if not isinstance(g, Failure) and self._low <= g[1] <= self._high]
         for n, grade in zip(open_, self.judge.grade([items[n] for n in open_]), strict=True):
             grades[n] = grade

@@ -39,7 +39,7 @@ EDIT_TOKENS = 256  # directives under their schema need about 100, whatever the 
 TRIES = 4  # training puzzles that are written for each one that is kept, where many are too long
 KEPT = 32  # sets of training texts that are kept; a task has 16, one for each choice of families
 
-Text = tuple[tuple[int, ...], tuple[int, ...]]  # token ids of what is asked, and of the answer
+GridText = tuple[tuple[int, ...], tuple[int, ...]]  # token ids of what is asked, and of the answer
 
 SYSTEM = (
     "One rule turns every input grid into its output grid. Digits are colours. "
@@ -70,7 +70,7 @@ class Arc:
     ):
         self._section, self._recipe, self._chat, self._seed = section, recipe, chat, seed
         self._max_tokens, self._read = max_tokens, read
-        self._made: OrderedDict[tuple[str, tuple[Family, ...], int], tuple[Tokenizer, list[Text]]] = OrderedDict()
+        self._made: OrderedDict[tuple[str, tuple[Family, ...], int], tuple[Tokenizer, list[GridText]]] = OrderedDict()
 
     @cached_property
     def _splits(self) -> dict[Split, list[Task]]:
@@ -227,7 +227,7 @@ class Arc:
         text = puzzle_text(puzzle, self._section.grid_format)
         return Prompt(text, system=SYSTEM, chat=True) if self._chat else Prompt(text)
 
-    def _texts(self, task: Task, families: tuple[Family, ...], tokenizer: Tokenizer) -> list[Text]:
+    def _texts(self, task: Task, families: tuple[Family, ...], tokenizer: Tokenizer) -> list[GridText]:
         """The training texts that the families make, as many and as long as is allowed.
 
         The edits of a task share most of them, and each is asked for when it is planned and when it is tried.
@@ -236,7 +236,7 @@ class Arc:
         if key in self._made:
             self._made.move_to_end(key)
             return self._made[key][1]
-        texts: list[Text] = []
+        texts: list[GridText] = []
         shortest = 0
         limit, longest = self._section.max_examples, self._recipe.max_length
         made = training_puzzles(
@@ -261,7 +261,7 @@ class Arc:
             self._made.popitem(last=False)
         return texts
 
-    def _text(self, puzzle: Puzzle, tokenizer: Tokenizer) -> Text:
+    def _text(self, puzzle: Puzzle, tokenizer: Tokenizer) -> GridText:
         """A puzzle as the questions put it; and its output as the answer, which the end of the text closes."""
         assert puzzle.output is not None, "training puzzles are made of demonstrations"
         output = write_grid(puzzle.output, self._section.grid_format)
