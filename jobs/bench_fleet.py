@@ -175,7 +175,9 @@ def try_all(pool: Pool, count: int, seed: int, at: Any) -> None:
 
 def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> Any:
     """A real exploration over given edits in a real session, but with this pool for a crew, ready to go."""
-    from seal_ray.loops.exploration import Exploration, Plan, drive
+    from seal_ray.loops.exploration import Exploration, Plan
+    from seal_ray.loops.explore import drive
+    from seal_ray.loops.phases import Phases
     from seal_ray.loops.session import Session
 
     chance = random.Random(seed)
@@ -233,7 +235,8 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
     plan = Plan(tuple(found), VERSION, 5, 3, context_arm=False, salt=1, given=tuple(edits))
 
     def go() -> None:
-        drive(Exploration(session, session.open_round(1), plan), None, Counting, tick)  # type: ignore[arg-type]
+        part, phases = session.open_round(1), Phases(session.tell, {})
+        drive(Exploration(session, part, plan), None, Counting, tick, phases)  # type: ignore[arg-type]
 
     return go
 

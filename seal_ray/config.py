@@ -331,7 +331,9 @@ class AnsweringSection(Section):
         description="who answers: the bank that trained, vLLM with the exported adapters, or by the answers' length",
     )
     max_tokens: int = Field(default=64, ge=1, le=65536, description="tokens of an answer, at most")
-    samples: int = Field(default=1, ge=1, le=64, description="answers to each question")
+    samples: int = Field(
+        default=1, ge=1, le=64, description="answers to each question; it counts as the share that is right"
+    )
     temperature: float = Field(default=0, ge=0, le=5, description="0 is greedy")
     engine_from: int = Field(default=512, ge=1, description="with how: auto, vLLM answers from this many tokens up")
     engine_memory: float = Field(
@@ -455,7 +457,8 @@ class GateSection(Section):
     confidence: float = Field(default=0.9, gt=0.5, lt=1, description="of the paired bootstrap")
     min_gain: float = Field(
         default=0,
-        description="the gain's lower bound must not be under minus tolerance, and the gain itself not under this",
+        description="the gain must not be under this, nor its lower bound under minus tolerance: in shares of "
+        "questions with grading.reward: accuracy, else in nats per token of the right answers",
     )
     tolerance: float = Field(
         default=0.05, ge=0, description="loss that the lower bound may show and the version still be accepted"

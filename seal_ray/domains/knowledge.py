@@ -41,7 +41,7 @@ def build(
     read: Callable[[str], bytes],
 ) -> "Knowledge":
     """The domain as it is configured. `read` fetches a path or URI."""
-    return Knowledge(section, _template(section.template, read), recipe, answering, chat, seed, read)
+    return Knowledge(section, recipe, answering, chat, seed, read)
 
 
 def _template(path: str, read: Callable[[str], bytes]) -> str:
@@ -64,20 +64,23 @@ class Knowledge:
     def __init__(
         self,
         section: KnowledgeDomain,
-        template: str,
         recipe: Recipe,
         answering: AnsweringSection,
         chat: bool,
         seed: int,
         read: Callable[[str], bytes],
     ) -> None:
-        self._section, self._template, self._recipe = section, template, recipe
+        self._section, self._recipe = section, recipe
         self._answering, self._chat, self._seed, self._read = answering, chat, seed, read
         self._odd: list[str] = []
 
     @cached_property
+    def _template(self) -> str:
+        return _template(self._section.template, self._read)
+
+    @cached_property
     def _tasks(self) -> dict[Split, list[Task]]:
-        section = self._section
+        section, _ = self._section, self._template  # what is missing is found before anything is sampled
         loaded = passages.load(section.data, self._read, self._odd.append)
         into = passages.split_titles(
             (p.group for p in loaded), validation=section.validation, test=section.test, seed=self._seed

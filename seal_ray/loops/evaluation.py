@@ -16,7 +16,8 @@ from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops.exploration import Plan, explore
+from seal_ray.loops.exploration import Plan
+from seal_ray.loops.explore import explore
 from seal_ray.loops.history import Run
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session

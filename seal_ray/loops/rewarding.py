@@ -7,7 +7,8 @@ from seal_ray.errors import CoverageError
 from seal_ray.events import RewardsMade, Warned
 from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.grading.rubric import rate
-from seal_ray.loops.exploration import Exploration, carry_on
+from seal_ray.loops.exploration import Exploration
+from seal_ray.loops.explore import carry_on
 from seal_ray.loops.session import Session, once
 from seal_ray.records import Json, decode, encode
 from seal_ray.storage.ledger import RoundLedger

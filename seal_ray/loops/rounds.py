@@ -16,7 +16,8 @@ from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import gate_trials
-from seal_ray.loops.exploration import Exploration, Plan, explore
+from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.explore import explore
 from seal_ray.loops.history import Run
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once

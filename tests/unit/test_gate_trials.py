@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import gate_trials
-from seal_ray.records import Candidate, Estimate, Failure, Reward, Verdict
+from seal_ray.records import Candidate, Estimate, Failure, Reward, Task, Verdict
 
 
 def test_questions_of_two_tasks_that_share_an_id_are_two_questions() -> None:
@@ -43,3 +46,16 @@ def test_both_versions_are_compared_by_the_same_measure_and_not_by_their_gains()
     assert gate_trials._scores(accurate, "accuracy") == {"t": [0.5, 0.6]}
     # one version alone without a likelihood: nothing is compared across scales
     assert gate_trials._measure([blended, bare]) == "accuracy"
+
+
+def test_a_plug_in_names_the_questions_that_must_not_get_worse_or_says_that_it_has_none() -> None:
+    def session(domain: Any, uri: str) -> Any:
+        return SimpleNamespace(domain=domain, config=SimpleNamespace(gate=SimpleNamespace(regression=uri)))
+
+    task = Task("t", {})
+    able = SimpleNamespace(name="able", regression=lambda uri: [task] if uri == "here" else [])
+    assert gate_trials._guarded(session(able, "here")) == (task,)
+    bare = SimpleNamespace(name="bare")
+    assert gate_trials._guarded(session(bare, "")) == ()
+    with pytest.raises(ConfigError, match=r"gate\.regression: the domain bare has no regression tasks"):
+        gate_trials._guarded(session(bare, "here"))

@@ -1,0 +1,81 @@
+"""How an exploration is carried out: samplers write, a pool tries, graders grade, until nothing is left to do."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.phases import Phases
+from seal_ray.loops.session import Session
+from seal_ray.records import Attempt, Edit, Trial
+from seal_ray.sampling.sampler import EditPrompt
+from seal_ray.storage.ledger import RoundLedger
+
+Tick = Callable[[], None]  # called often; raises when the run must stop
+
+
+class Samplers(Protocol):
+    """What an exploration needs of those that write edits."""
+
+    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None: ...
+    def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]: ...
+
+
+class TrialPool(Protocol):
+    """What an exploration needs of those that try candidates."""
+
+    def submit(self, attempts: Iterable[Attempt]) -> None: ...
+    def poll(self, timeout: float) -> list[Trial]: ...
+    def room(self) -> int: ...
+    def flush(self) -> None: ...
+
+
+def explore(session: Session, part: RoundLedger, plan: Plan) -> Exploration:
+    """Sample, try and grade whatever the plan says and the ledger does not have yet."""
+    exploration = Exploration(session, part, plan)
+    carry_on(session, exploration)
+    return exploration
+
+
+def carry_on(session: Session, exploration: Exploration) -> None:
+    """Do what is left: sampling beside trying where there is room for both, else one after the other."""
+    if exploration.done:
+        return
+    crew, plan = session.crew, exploration.plan
+    version, adapter = plan.version, session.adapter(plan.version)
+    phases = Phases(session.tell, {"sampling": len(plan.tasks) * plan.edits})
+    if crew.overlap or exploration.sampled:
+        samplers = None if exploration.sampled else crew.samplers(version, adapter)
+        drive(exploration, samplers, crew.pool(version, adapter), session.tick, phases)
+    else:
+        drive(exploration, crew.samplers(version, adapter), None, session.tick, phases)
+        drive(exploration, None, crew.pool(version, adapter), session.tick, phases)
+    session.ledger.flush()
+    session.domain.check(whole=True)
+
+
+def drive(
+    exploration: Exploration, samplers: Samplers | None, pool: TrialPool | None, tick: Tick, phases: Phases
+) -> None:
+    """Sample and try, side by side, until nothing is left that these samplers and this pool can do."""
+    waiting = set()
+    if samplers:
+        for chunk_id, chunk in exploration.chunks():
+            samplers.submit(chunk_id, chunk)
+            waiting.add(chunk_id)
+    flushed = False
+    while True:
+        tick()
+        for chunk_id, edits in samplers.poll(0 if pool else 0.2) if samplers and waiting else []:
+            waiting.discard(chunk_id)
+            exploration.took(edits)
+        if pool:
+            pool.submit(exploration.attempts(pool.room()))
+            if not waiting and not exploration.queued and not flushed:
+                pool.flush()
+                flushed = True
+            for trial in pool.poll(0.05):
+                exploration.tried(trial)
+        exploration.collect_verdicts()
+        phases.look({"sampling": bool(waiting), "trials": exploration.trying, "grading": exploration.grading})
+        if not waiting and (not pool or exploration.done):
+            return
