@@ -283,6 +283,20 @@ def status(
 
 
 @app.command()
+def compare(
+    uris: Annotated[list[str], typer.Argument(help="where the runs are kept", metavar="URI URI...")],
+    endpoint: EndpointUrl = "",
+    storage: StorageKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Runs side by side: settings that differ, and every arm's figures round by round."""
+    from seal_ray.commands import compare as side_by_side
+
+    compared = side_by_side.compare([_open(uri, endpoint, storage) for uri in uris])
+    _show(compared, side_by_side.show(compared), as_json)
+
+
+@app.command()
 def inspect(
     uri: Uri,
     task: Annotated[str, typer.Option("--task", help="a task's id")] = "",

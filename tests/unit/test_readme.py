@@ -156,7 +156,7 @@ def test_the_cheap_commands_of_the_page_run_as_they_stand(place: Path) -> None:
         if text.startswith("seal-ray") and name not in ELSEWHERE:
             assert give(text.replace(" ID", f" {shlex.quote(task)}")), text
             ran.append(name)
-    assert ran == ["init", "validate", "plan", "status", "inspect", "report"]
+    assert ran == ["init", "validate", "plan", "status", "inspect", "report", "compare"]
     assert (place / "my.yaml").exists() and (place / "report.html").exists()
 
 

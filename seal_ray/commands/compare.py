@@ -1,0 +1,78 @@
+"""Runs side by side: what was configured otherwise, and how each round of each went."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from seal_ray.errors import ConfigError
+from seal_ray.loops.history import Run
+from seal_ray.observe.arms import TITLES
+from seal_ray.records import Json
+
+FORMS = {"accuracy": "{:.1%}", "likelihood": "{:.3f}"}
+LONGEST = 40  # characters of a run's name or a setting that are shown
+
+
+def compare(runs: Sequence[Run]) -> dict[str, Json]:
+    """The runs' settings that differ and their tables, as plain data."""
+    if len(runs) < 2:
+        raise ConfigError("compare wants two runs at least", hint="name another URI")
+    return {
+        "runs": [{"uri": run.uri, "rounds": run.table()} for run in runs],
+        "differ": differing([run.ledger.run()["config"] for run in runs]),
+    }
+
+
+def differing(configs: Sequence[dict[str, Any]]) -> dict[str, list[Json]]:
+    """By dotted key, each run's value, where they are not all the same. Where a run is kept is no difference."""
+    flat = [_flat(config) for config in configs]
+    keys = sorted(set().union(*flat) - {"run.uri"})
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {key: own for key, own in values.items() if any(value != own[0] for value in own)}
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Json]:
+    leaves: dict[str, Json] = {}
+    for key, value in tree.items():
+        leaves |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return leaves
+
+
+def show(compared: dict[str, Any]) -> str:
+    runs = compared["runs"]
+    names = [f"{n} {_short(run['uri'])}" for n, run in enumerate(runs, 1)]
+    width = max(map(len, names))
+    lines = ["settings that differ", *_settings(compared["differ"], len(runs))]
+    rounds = sorted({row["round"] for run in runs for row in run["rounds"]})
+    by_round = [{row["round"]: row for row in run["rounds"]} for run in runs]
+    for measure, form in FORMS.items():
+        for arm, title in TITLES.items():
+            lines += ["", f"{title}, {measure}", " " * width + "".join(f"{f'round {n}':>18}" for n in rounds)]
+            for name, rows in zip(names, by_round, strict=True):
+                cells = [_cell(rows.get(n), arm, measure, form) for n in rounds]
+                lines.append(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
+    lines += [
+        "",
+        "±: standard error over tasks; kept edits were chosen by these very trials, so their rows flatter them",
+    ]
+    return "\n".join(lines)
+
+
+def _settings(differ: dict[str, list[Json]], count: int) -> list[str]:
+    if not differ:
+        return ["  none: the runs differ by chance alone, or by what ran them"]
+    width = max(map(len, differ))
+    heads = "".join(f"{n:>{LONGEST // 2}}" for n in range(1, count + 1))
+    rows = [
+        f"  {key:<{width}}" + "".join(f"{_short(str(v), LONGEST // 2 - 1):>{LONGEST // 2}}" for v in values)
+        for key, values in differ.items()
+    ]
+    return [f"  {'':<{width}}{heads}", *rows]
+
+
+def _cell(row: dict[str, Any] | None, arm: str, measure: str, form: str) -> str:
+    value = ((row or {}).get("arms", {}).get(arm) or {}).get(measure)
+    return f"{form.format(value['mean'])} ±{form.format(value['error'])}" if value else "-"
+
+
+def _short(text: str, limit: int = LONGEST) -> str:
+    return text if len(text) <= limit else "…" + text[1 - limit :]

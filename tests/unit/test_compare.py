@@ -1,0 +1,55 @@
+"""Runs side by side."""
+
+import json
+from pathlib import Path
+
+import pytest
+from recorded_run import record
+from typer.testing import CliRunner
+
+from seal_ray.cli import app
+from seal_ray.commands.compare import compare, differing, show
+from seal_ray.errors import ConfigError
+from seal_ray.loops.history import Run
+
+
+@pytest.fixture(scope="module")
+def uris(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("runs")
+    uris = [str(folder / name) for name in ("short", "long")]
+    record(uris[0], rounds=1, tasks=3, edits=2)
+    record(uris[1], rounds=2, tasks=3, edits=3)
+    return uris
+
+
+def test_each_runs_figures_stand_in_its_row_and_a_round_that_one_lacks_is_left_open(uris: list[str]) -> None:
+    runs = [Run(uri) for uri in uris]
+    shown = show(compare(runs))
+    lines = shown.splitlines()
+    start = next(n for n, line in enumerate(lines) if line == "mean edit, likelihood")
+    own = runs[0].table()[0]["arms"]["edit"]["likelihood"]
+    assert f"{own['mean']:.3f} ±{own['error']:.3f}" in lines[start + 2]
+    assert lines[start + 1].split() == ["round", "1", "round", "2"]
+    assert lines[start + 2].rstrip().endswith("-") and not lines[start + 3].rstrip().endswith("-")
+
+
+def test_settings_that_differ_are_named_with_each_runs_value(uris: list[str]) -> None:
+    told = differing([{"run": {"uri": "a", "seed": 1}, "x": [1]}, {"run": {"uri": "b", "seed": 2}, "x": [1]}])
+    assert told == {"run.seed": [1, 2]}
+    compared = compare([Run(uri) for uri in uris])
+    assert all(len(set(map(str, values))) > 1 for values in compared["differ"].values())
+    assert "run.uri" not in compared["differ"]
+
+
+def test_the_command_prints_a_table_or_json_and_wants_two_runs(uris: list[str]) -> None:
+    done = CliRunner().invoke(app, ["compare", *uris])
+    assert done.exit_code == 0 and "settings that differ" in done.output
+    done = CliRunner().invoke(app, ["compare", *uris, "--json"])
+    assert [run["uri"] for run in json.loads(done.stdout)["runs"]] == uris
+    with pytest.raises(ConfigError, match="two runs"):
+        compare([Run(uris[0])])
+
+
+def test_a_run_that_is_not_there_is_named(uris: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["compare", uris[0], str(tmp_path / "none")])
+    assert isinstance(done.exception, ConfigError) and "none" in str(done.exception)
