@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_crew import RecordedCrew  # pyright: ignore[reportMissingImports]
+from recorded_crew import RecordedCrew
 
 from seal_ray import config_file, domains
 from seal_ray.domains.guarded import GuardedDomain

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from text_model import byte_tokenizer  # pyright: ignore[reportMissingImports]
+from text_model import byte_tokenizer
 
 from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain, Style
 from seal_ray.domains import arc, knowledge

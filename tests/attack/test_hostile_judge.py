@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from judge_server import JudgeReply, says, serving  # pyright: ignore[reportMissingImports]
+from judge_server import JudgeReply, says, serving
 
 from seal_ray.errors import ConfigError
 from seal_ray.grading.endpoint import Endpoint

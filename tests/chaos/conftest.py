@@ -1,18 +1,14 @@
 """The chaos tests of storage use the S3 server and the recorded round of the S3 tests."""
 
-import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    from s3_server import serve  # pyright: ignore[reportMissingImports]
+    from s3_server import serve
 
     with serve() as endpoint:
         yield endpoint
@@ -21,7 +17,7 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty bucket; credentials for it are in the environment."""
-    from s3_server import KEYS, make_bucket  # pyright: ignore[reportMissingImports]
+    from s3_server import KEYS, make_bucket
 
     for key, value in KEYS.items():
         monkeypatch.setenv(key, value)

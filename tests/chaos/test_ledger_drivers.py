@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-import ledger_round  # pyright: ignore[reportMissingImports]
+import ledger_round
 import pytest
 
 from seal_ray.config import StorageSection

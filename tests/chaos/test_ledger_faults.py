@@ -8,9 +8,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import ledger_round  # pyright: ignore[reportMissingImports]
+import ledger_round
 import pytest
-import s3_proxy  # pyright: ignore[reportMissingImports]
+import s3_proxy
 
 from seal_ray.errors import StorageError
 from seal_ray.storage.ledger import Ledger

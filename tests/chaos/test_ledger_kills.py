@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ledger_round  # pyright: ignore[reportMissingImports]
+import ledger_round
 import pytest
 
 

@@ -1,16 +1,13 @@
 """Arms side by side through the command line, on real parts, with edits from the base, a file and a teacher."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from command import seal_ray
+from judge_server import JudgeReply, says, serving
 
 from seal_ray.loops.history import Run
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from judge_server import JudgeReply, says, serving  # pyright: ignore[reportMissingImports]
 
 
 @pytest.mark.slow

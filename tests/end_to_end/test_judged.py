@@ -1,17 +1,14 @@
 """Whole rounds with a judge over real HTTP: one that is down costs no trial, and one that rates edits needs none."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from command import seal_ray
+from judge_server import JudgeReply, says, serving, truth
 
 from seal_ray.loops.history import Run
 from seal_ray.storage.verification import verify
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from judge_server import JudgeReply, says, serving, truth  # pyright: ignore[reportMissingImports]
 
 ONE_ROUND = ("run", "jobs/tiny.yaml", "--set", "run.rounds=1")
 JUDGE = {"judge_model": "m", "judge_key_env": "", "judge_retries": 0, "judge_timeout": 10}

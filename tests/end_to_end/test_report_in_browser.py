@@ -1,16 +1,12 @@
 """The report in a real browser: it opens, it is quiet, it searches and sorts, it is light or dark and fits a phone."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser, chromium
 from command import seal_ray
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-
-from recorded_run import HOSTILE, record  # pyright: ignore[reportMissingImports]
+from recorded_run import HOSTILE, record
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
 

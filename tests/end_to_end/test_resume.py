@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,16 +10,13 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, ROOT, environment
+from s3_server import KEYS, make_bucket, serve
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import SealError
 from seal_ray.loops.history import Round, Run
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
-
-from s3_server import KEYS, make_bucket, serve  # pyright: ignore[reportMissingImports]
 
 
 @pytest.fixture(scope="module")

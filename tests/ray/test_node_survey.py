@@ -11,16 +11,13 @@ from typing import Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from s3_server import KEYS, make_bucket, serve
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.fleet import cluster, node_survey
 from seal_ray.fleet.actors import wait_until
 from seal_ray.fleet.node_survey import Told, check_nodes
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
-
-from s3_server import KEYS, make_bucket, serve  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).parents[2]
 

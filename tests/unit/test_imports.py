@@ -104,3 +104,8 @@ def test_configuration_loads_without_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    names = [f.name for f in (ROOT / "tests").rglob("*.py") if f.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names)), "they are imported by their names, so one would hide the other"

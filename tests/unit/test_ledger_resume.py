@@ -1,11 +1,8 @@
 """A run on a disk that is killed at some store operations goes on to the same result (all of them: tests/chaos)."""
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "s3"))
-
-import ledger_round  # pyright: ignore[reportMissingImports]
+import ledger_round
 
 
 def test_killed_before_an_operation_a_run_ends_with_the_same_manifests(tmp_path: Path) -> None:

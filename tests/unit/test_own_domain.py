@@ -99,8 +99,7 @@ def test_the_domain_on_the_page_teaches_a_model_and_its_answers_get_verdicts(dom
 @pytest.mark.slow
 def test_a_round_of_the_domain_on_the_page_is_run_by_the_command(package: Path, tmp_path: Path) -> None:
     """Real Ray, vLLM and DeepSpeed: nothing of them knows this domain."""
-    sys.path.insert(0, str(ROOT / "tests" / "end_to_end"))
-    from command import COMMAND, environment  # pyright: ignore[reportMissingImports]
+    from command import COMMAND, environment
 
     uri = str(tmp_path / "run")
     section = written("yaml", "capitals").removeprefix("domain:").strip()
