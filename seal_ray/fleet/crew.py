@@ -127,12 +127,16 @@ class Crew:
             config.answering,
             device="cuda" if on_gpu else "cpu",
             threads=0 if on_gpu else max(1, int(config.placement.worker_cpus)),
+            gpu_share=config.placement.worker_gpus if on_gpu else 1.0,
         )
         if config.answering.how == "bank":
             return worker_class().options(**options).remote(name, settings)
         rank = config.inner.rank + _engine_rank(config)  # a candidate's adapter stands beside the policy's
         engine = replace(
-            self._engine(), lora_rank=rank, adapters=ANSWERING_ADAPTERS, gpu_memory=config.answering.engine_memory
+            self._engine(),
+            lora_rank=rank,
+            adapters=ANSWERING_ADAPTERS,
+            gpu_memory=config.answering.engine_memory * settings.gpu_share,
         )
         return worker_class().options(**_for_vllm(options)).remote(name, replace(settings, engine=engine))
 

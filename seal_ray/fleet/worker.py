@@ -34,6 +34,7 @@ class WorkerSettings:
     answering: AnsweringSection
     device: str = "cpu"  # cpu, cuda
     threads: int = 0  # on CPU; 0 leaves it to torch
+    gpu_share: float = 1.0  # of its GPU; the rest is other workers'
     engine: EngineSettings | None = None  # of the vLLM engine that answers where answers are long
 
 
@@ -58,7 +59,7 @@ class Worker:
                 f"version {version.number} has weights of its own, but none were handed over",
                 hint="hand over the folder with its files",
             )
-        self._version, self._model = "", None
+        self._version = ""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -68,23 +69,35 @@ class Worker:
 
             if settings.device == "cpu" and settings.threads:
                 torch.set_num_threads(settings.threads)
+            if settings.device == "cuda" and settings.gpu_share < 1:
+                torch.cuda.set_per_process_memory_fraction(settings.gpu_share)
             own = materialise(files, settings.model) if isinstance(files, Shared) else files
             folder = models.fetch(settings.model, settings.storage)
-            self._folder = own if version.kind == "full" and own else folder
             self._policy = own if version.kind == "adapter" else None
-            self._model = models.load(
-                self._folder,
-                dtype=settings.model.dtype,
-                device=settings.device,
-                adapter=self._policy,
-                quantization=settings.model.quantization,
-                trust_remote_code=settings.model.trust_remote_code,
-            )
+            self._load_model(own if version.kind == "full" and own else folder)
             self._tokenizer = models.tokenizer(folder, trust_remote_code=settings.model.trust_remote_code)
         except Exception as error:
+            self._model = None  # it may be half changed
             raise classified(error, f"{self._name} can't load version {version.number}") from None
         self._version = version.digest
         return version.digest
+
+    def _load_model(self, folder: str) -> None:
+        """The model with the policy's adapter. A base that is in memory already stays there."""
+        if self._model is not None and folder == self._folder:
+            self._model = models.change_adapter(self._model, self._policy)
+            return
+        self._model, self._folder = None, folder
+        gc.collect()
+        model = self._settings.model
+        self._model = models.load(
+            folder,
+            dtype=model.dtype,
+            device=self._settings.device,
+            adapter=self._policy,
+            quantization=model.quantization,
+            trust_remote_code=model.trust_remote_code,
+        )
 
     def try_wave(self, lease: WaveLease) -> list[Trial]:
         """A trial for each attempt of the lease."""

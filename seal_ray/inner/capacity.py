@@ -57,7 +57,10 @@ def free_memory(device: torch.device) -> int:
     """Bytes that can really be had: what is free, and what this process keeps unused."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
+        free, total = torch.cuda.mem_get_info(device)
+        # a worker that shares its device may be allowed less than what is free
+        allowed = torch.cuda.get_per_process_memory_fraction() * total - torch.cuda.memory_reserved(device)
+        return int(min(free, allowed)) + unused
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")

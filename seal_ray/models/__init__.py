@@ -4,11 +4,12 @@ Importing this room imports neither torch nor transformers.
 """
 
 from seal_ray.models.files import adapter_rank, check, digest_of, has_chat_template, header_of, shape
-from seal_ray.models.loading import load, pick_dtype, render, tokenizer
+from seal_ray.models.loading import change_adapter, load, pick_dtype, render, tokenizer
 from seal_ray.models.names import fetch, reach
 
 __all__ = [
     "adapter_rank",
+    "change_adapter",
     "check",
     "digest_of",
     "fetch",

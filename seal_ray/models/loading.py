@@ -70,6 +70,16 @@ def load(
     return model.eval()
 
 
+def change_adapter(model: Any, adapter: str | None) -> Any:
+    """A model that `load` gave, with another adapter or none: its base stays in memory."""
+    from peft import PeftModel
+
+    base: Any = model.unload() if isinstance(model, PeftModel) else model
+    changed = _with_adapter(base, adapter) if adapter is not None else base
+    changed.requires_grad_(False)
+    return changed.eval()
+
+
 def _with_adapter(model: Any, adapter: str) -> Any:
     from peft import PeftModel
 

@@ -1,0 +1,103 @@
+"""The worker without Ray: its base stays in memory from version to version, and whatever goes wrong has its kind."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "ray"))
+
+from adapters import write_adapter  # pyright: ignore[reportMissingImports]
+
+from seal_ray import models
+from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
+from seal_ray.errors import DataError, InfraError
+from seal_ray.fleet.wave_messages import OutOfMemory
+from seal_ray.fleet.worker import Worker, WorkerSettings, classified
+from seal_ray.inner import capacity
+from seal_ray.records import Version
+
+BASE = Version(0, "v0", "base")
+SECOND = Version(1, "v1", "base", parent="v0", kind="adapter", rank=4)
+THIRD = Version(2, "v2", "base", parent="v1", kind="adapter", rank=4)
+IDS = torch.arange(20, 40)[None]
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    return model(input_ids=IDS).logits
+
+
+def test_the_base_is_read_once_and_each_version_is_what_a_fresh_load_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = ModelSection(name="builtin:tiny", dtype="float32")
+    folder = models.fetch(section)
+    adapters = {SECOND: write_adapter(tmp_path / "one", 1), THIRD: write_adapter(tmp_path / "two", 2, rank=8)}
+    loads: list[str] = []
+    real = models.load
+
+    def counted(path: str, **more: Any) -> Any:
+        loads.append(path)
+        return real(path, **more)
+
+    monkeypatch.setattr(models, "load", counted)
+    worker = Worker("worker-1", WorkerSettings(section, StorageSection(), InnerSection(), AnsweringSection()))
+    for version in (BASE, SECOND, THIRD, BASE, SECOND):
+        assert worker.load_version(version, adapters.get(version)) == version.digest
+        fresh = real(folder, dtype="float32", adapter=adapters.get(version))
+        assert torch.equal(logits(worker._model), logits(fresh))
+        assert not any(p.requires_grad for p in worker._model.parameters())
+        names = [n for n, _ in worker._model.named_parameters()]
+        assert names == [n for n, _ in fresh.named_parameters()], "something of another version is left"
+    assert len(loads) == 1
+
+
+def test_an_adapter_that_does_not_fit_leaves_nothing_half_changed(tmp_path: Path) -> None:
+    section = ModelSection(name="builtin:tiny", dtype="float32")
+    worker = Worker("worker-1", WorkerSettings(section, StorageSection(), InnerSection(), AnsweringSection()))
+    worker.load_version(BASE)
+    strange = write_adapter(tmp_path / "strange", 1, block="other_attn")
+    with pytest.raises((DataError, InfraError)):
+        worker.load_version(SECOND, strange)
+    assert worker._model is None and worker._version == ""
+    good = write_adapter(tmp_path / "good", 1)
+    assert worker.load_version(SECOND, good) == "v1"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), OutOfMemory),
+        (RuntimeError("CUDA error: out of memory"), OutOfMemory),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory),
+        (MemoryError(), OutOfMemory),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), InfraError),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), OutOfMemory),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), InfraError),
+        (OSError("no space left"), InfraError),
+        (RuntimeError("the size of tensor a (3) must match the size of tensor b (4)"), DataError),
+    ],
+    ids=str,
+)
+def test_who_is_to_blame_is_read_from_what_libraries_say(error: Exception, kind: type[Exception]) -> None:
+    assert type(classified(error, "lease 1")) is kind
+
+
+def test_an_accelerator_that_ran_out_of_memory_is_no_broken_device() -> None:
+    error = torch.AcceleratorError.__new__(torch.AcceleratorError, "CUDA error: out of memory")
+    error.args = ("CUDA error: out of memory",)
+    assert type(classified(error, "lease 1")) is OutOfMemory
+
+
+def test_a_worker_that_shares_its_gpu_plans_for_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    gb = 10**9
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 5 * gb)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 3 * gb)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (60 * gb, 80 * gb))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda *_: 0.5)
+    assert capacity.free_memory(torch.device("cuda", 0)) == (40 - 5 + 2) * gb
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda *_: 1.0)
+    assert capacity.free_memory(torch.device("cuda", 0)) == (60 + 2) * gb
