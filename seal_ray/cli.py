@@ -341,6 +341,10 @@ def submit(
         str, typer.Option("--address", help="the cluster's job server", envvar="RAY_API_SERVER_ADDRESS")
     ] = "http://127.0.0.1:8265",
     working_dir: Annotated[str, typer.Option("--working-dir", help="folder that the cluster gets")] = ".",
+    code: Annotated[bool, typer.Option("--code", help="run the folder's seal_ray, not the image's")] = False,
+    driver_cpus: Annotated[
+        float, typer.Option("--driver-cpus", help="CPUs that the driver takes; 0: it runs on the head", min=0)
+    ] = 0,
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -349,7 +353,9 @@ def submit(
     from seal_ray.commands import submit as submitting
 
     found = config_file.load(config, set_ or ())
-    job = submitting.submit(found, config, set_ or [], address=address, working_dir=working_dir)
+    job = submitting.submit(
+        found, config, set_ or [], address=address, working_dir=working_dir, with_code=code, driver_cpus=driver_cpus
+    )
     text = "\n".join(f"{k + ':':<8} {v}" for k, v in job.items())
     _show(job, text, as_json)
 

@@ -10,11 +10,55 @@ from seal_ray.storage.store import is_local
 
 # left out of what is sent to the cluster: large, private, or made anew there
 LEFT_OUT = [".git", ".venv", "runs", "mlruns", ".cache", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"]
-LEFT_OUT += [".env", "*.safetensors"]
+LEFT_OUT += ["*.safetensors", ".hg", ".svn", "node_modules"]
+# keys and credentials: whoever may use the cluster can read what is sent, and it stays there
+SECRETS = [
+    ".env",
+    ".env.*",
+    "*.env",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.jks",
+    "*.kdbx",
+    "*.keytab",
+    "id_rsa*",
+    "id_dsa*",
+]
+SECRETS += ["id_ecdsa*", "id_ed25519*", ".ssh", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".gnupg", ".ray"]
+SECRETS += [
+    ".netrc",
+    ".pgpass",
+    ".pypirc",
+    ".npmrc",
+    ".git-credentials",
+    ".huggingface",
+    ".boto",
+    ".s3cfg",
+    "kubeconfig*",
+]
+SECRETS += ["credentials", "credentials.*", "*-credentials.json", "service-account*.json", "secrets", "secrets.*"]
+SECRETS += ["token", "*.token", "auth_token", "terraform.tfstate*", "*.tfvars"]
+PACKAGE = "seal_ray"
+# the driver that the image installs would import its own package, and the workers the one that was sent
+FROM_SOURCE = ["python", "-c", "from seal_ray.cli import main; main()"]
 
 
-def submit(config: Config, path: Path, overrides: list[str], *, address: str, working_dir: str) -> dict[str, str]:
-    """Submit a run as a job. What comes back says how to follow and how to stop it."""
+def submit(
+    config: Config,
+    path: Path,
+    overrides: list[str],
+    *,
+    address: str,
+    working_dir: str,
+    with_code: bool = False,
+    driver_cpus: float = 0,
+) -> dict[str, str]:
+    """Submit a run as a job. What comes back says how to follow and how to stop it.
+
+    A checkout's own `seal_ray` stays here unless `with_code` asks for it: the image's is what was tested with it.
+    """
     import ray
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -43,7 +87,8 @@ def submit(config: Config, path: Path, overrides: list[str], *, address: str, wo
             f"the cluster at {address} runs Ray {cluster}, here is {ray.__version__}",
             hint="use an image with the same version, or install that version here",
         )
-    words = ["seal-ray", "run", str(path.resolve().relative_to(folder))]
+    shadows = (folder / PACKAGE / "__init__.py").exists()
+    words = [*(FROM_SOURCE if with_code and shadows else ["seal-ray"]), "run", str(path.resolve().relative_to(folder))]
     for override in overrides:
         words += ["--set", override]
     if config.placement.address == "local":
@@ -52,13 +97,17 @@ def submit(config: Config, path: Path, overrides: list[str], *, address: str, wo
         entrypoint=shlex.join(words),
         runtime_env={
             "working_dir": str(folder),
-            "excludes": LEFT_OUT,
+            "excludes": LEFT_OUT + SECRETS + ([] if with_code else [f"/{PACKAGE}"]),
             # time to close segments and hand the run over before the kill
             "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(int(config.storage.stop_within + 3))},
         },
         metadata={"seal_ray_run": config.run.uri},
+        entrypoint_num_cpus=driver_cpus or None,
     )
-    return {
+    code = {
+        "code": f"{folder / PACKAGE} was " + ("sent: it runs" if with_code else "not sent: the image's runs (--code)")
+    }
+    return (code if shadows else {}) | {
         "job": job,
         "follow": f"ray job logs --follow --address {address} {job}",
         "status": f"seal-ray status {config.run.uri}",

@@ -121,7 +121,7 @@ def test_dashboard_and_alerts_ask_only_for_metrics_that_exist(
     page: dict[str, list[tuple[dict[str, str], float]]],
 ) -> None:
     root = Path(__file__).parents[2] / "cluster"
-    dashboard = json.loads((root / "grafana.json").read_text())
+    dashboard = json.loads((root / "kubernetes/components/monitoring/grafana.json").read_text())
     asked = json.dumps(dashboard) + (root / "alerts.yaml").read_text()
     names = set(re.findall(r"\bray_seal_\w+", asked))
     assert len(names) > 10

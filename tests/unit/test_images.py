@@ -25,12 +25,15 @@ def lock(name: str) -> dict[str, str]:
 def test_an_image_is_pinned_small_and_not_root(path: Path) -> None:
     text = path.read_text()
     stages = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert len(stages) == 2
-    assert all(s.endswith("@${BASE_DIGEST}") and ":latest" not in s for s in stages)
+    assert len(stages) == 3 and stages[1] == "build"
+    assert all(s.endswith("@${BASE_DIGEST}") and ":latest" not in s for s in (stages[0], stages[2]))
+    # a commit changes the layer of our code alone, which comes after that of the dependencies
+    assert text.index("--from=build") < text.index("--from=package")
+    assert "COPY seal_ray" not in text[: text.index("AS package")]
     last = text[text.rindex("FROM ") :]
     assert re.search(r"^USER 1000$", last, re.MULTILINE)
     assert "HEALTHCHECK" in last
-    for install in re.findall(r"pip install (?!--no-deps --no-build-isolation /src).*", text):
+    for install in re.findall(r"pip install (?!--no-deps --no-build-isolation --prefix /opt/package /src).*", text):
         assert "--no-deps" in install and "--require-hashes" in install
     for name in re.findall(r"docker/(\S+\.lock)", text):
         assert (DOCKER / name).exists()
@@ -52,7 +55,7 @@ def test_an_image_has_no_instruction_that_is_misspelt_and_copies_what_is_there(p
     for word in set(instructions(text)):
         wrong = re.sub(rf"^{word} ", f"{word}X ", text, count=1, flags=re.MULTILINE)
         assert not set(instructions(wrong)) <= KNOWN, word
-    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+    for sources in re.findall(r"^COPY (?!--from)(?:--chown=\S+ )?(.+) \S+$", text, re.MULTILINE):
         for source in sources.split():
             assert (DOCKER.parent / source).exists(), source
 

@@ -1,22 +1,33 @@
 """The manifests are what KubeRay accepts, by its own schemas made strict about fields that do not exist."""
 
 import copy
+import functools
+import importlib
 import json
 import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import ray
+import ray as ray_package
 import yaml
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT.parent / "shared/data/kuberay"
-CASES = [("raycluster.yaml", "rayclusters.v1.json"), ("rayjob.yaml", "rayjobs.v1.json")]
+SCHEMA = {"RayCluster": "rayclusters.v1.json", "RayJob": "rayjobs.v1.json"}
+OVERLAYS = ["base", "kueue", "autoscaling", "cpu", "tensor-parallel", "standing"]
+COMPONENTS = ["fabric-efa", "monitoring"]
+KUBECTL = shutil.which("kubectl")
 
+sys.path.append(str(ROOT / "cluster"))
+check = importlib.import_module("check")
+
+needs_kubectl = pytest.mark.skipif(not KUBECTL, reason="kubectl, which renders the overlays, is not installed")
 needs_schemas = pytest.mark.skipif(not SCHEMAS.is_dir(), reason=f"{SCHEMAS} is not there")
 
 
@@ -48,20 +59,172 @@ def problems(manifest: Any, schema: str) -> list[str]:
     return [f"{'/'.join(map(str, e.absolute_path))}: {e.message}" for e in found]
 
 
-@needs_schemas
-@pytest.mark.parametrize(("name", "schema"), CASES)
-def test_a_manifest_is_valid(name: str, schema: str) -> None:
-    manifest = yaml.safe_load((ROOT / "cluster" / name).read_text())
-    assert problems(manifest, schema) == []
+@functools.cache
+def rendered(overlay: str) -> str:
+    done = subprocess.run(
+        [str(KUBECTL), "kustomize", str(ROOT / "cluster/kubernetes" / overlay)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
+def manifests(overlay: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(rendered(overlay)))
+
+
+def ray_manifest(overlay: str) -> dict[str, Any]:
+    (found,) = [m for m in manifests(overlay) if m["kind"] in SCHEMA]
+    return found
+
+
+@needs_kubectl
 @needs_schemas
-@pytest.mark.parametrize(("name", "schema"), CASES)
-def test_a_misspelt_field_is_found_at_any_depth(name: str, schema: str) -> None:
-    text = (ROOT / "cluster" / name).read_text()
-    for right, wrong in [("backoffLimit", "backofLimit"), ("maxReplicas", "maxReplica"), ("medium:", "medum:")]:
-        if right in text:
-            assert problems(yaml.safe_load(text.replace(right, wrong)), schema), wrong
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_manifest_is_valid_by_kuberays_own_schema(overlay: str) -> None:
+    manifest = ray_manifest(overlay)
+    assert problems(manifest, SCHEMA[manifest["kind"]]) == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_operator_refuses_what_is_shipped_and_what_is_not_filled_in_is_told(overlay: str) -> None:
+    assert list(check.refused(manifests(overlay))) == []
+    missing = list(check.unset(manifests(overlay)))
+    assert any("registry.example.com" in m for m in missing) and any("ACCOUNT" in m for m in missing)
+    assert not re.search(r"(?i)(secret_?access_?key|AKIA)", rendered(overlay))
+
+
+@needs_kubectl
+def test_one_file_of_settings_fills_everything_in(tmp_path: Path) -> None:
+    """Everywhere but in the CPU overlay, whose run has a URI of its own."""
+    shutil.copytree(ROOT / "cluster/kubernetes", tmp_path / "kubernetes")
+    settings = tmp_path / "kubernetes/base/settings.yaml"
+    text = settings.read_text().replace("registry.example.com", "registry.our.org").replace("BUCKET", "ours")
+    settings.write_text(text.replace("ACCOUNT", "123456789012").replace("0" * 64, "1" * 64))
+    for overlay in set(OVERLAYS) - {"cpu"}:
+        words = [str(KUBECTL), "kustomize", str(tmp_path / "kubernetes" / overlay)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        words = [sys.executable, str(ROOT / "cluster/check.py")]
+        checked = subprocess.run(words, input=done.stdout, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout
+    words = [sys.executable, str(ROOT / "cluster/check.py")]
+    checked = subprocess.run(words, input=rendered("kueue"), capture_output=True, text=True, check=False)
+    assert checked.returncode == 2 and "still has BUCKET" in checked.stdout
+
+
+def job(manifest: dict[str, Any]) -> dict[str, Any]:
+    return manifest["spec"]
+
+
+def ray(manifest: dict[str, Any]) -> dict[str, Any]:
+    return manifest["spec"]["rayClusterSpec"]
+
+
+def group(manifest: dict[str, Any]) -> dict[str, Any]:
+    return ray(manifest)["workerGroupSpecs"][0]
+
+
+def pod(manifest: dict[str, Any]) -> dict[str, Any]:
+    return group(manifest)["template"]["spec"]
+
+
+def container(manifest: dict[str, Any]) -> dict[str, Any]:
+    return pod(manifest)["containers"][0]
+
+
+# what an operator refuses: where, what is set there (... takes it away), and what is said of it
+REFUSED: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], str, Any, str]] = [
+    (ray, "networkPolicy", {"mode": "DenyAll"}, "RayClusterNetworkPolicy"),
+    (ray, "tlsOptions", {}, "RayClusterMTLS"),
+    (ray, "historyServerOptions", {}, "RayClusterHistoryServer"),
+    (ray, "enableInTreeAutoscaling", True, "Kueue takes no autoscaling"),
+    (ray, "enableInTreeAutoscaling", True, "autoscaler: allowPrivilegeEscalation"),
+    (ray, "rayVersion", "2.51.0", "2.52"),
+    (ray, "authOptions", ..., "whoever reaches the dashboard"),
+    (group, "maxReplicas", ..., "must set minReplicas and maxReplicas"),
+    (group, "minReplicas", 5, "do not fit"),
+    (group, "idleTimeoutSeconds", 60, "version v2"),
+    (group, "groupName", "head", "may be called head"),
+    (group, "replicas", 9, "quota"),
+    (job, "shutdownAfterJobFinishes", False, "can not be suspended"),
+    (job, "shutdownAfterJobFinishes", False, "Kueue wants shutdownAfterJobFinishes"),
+    (job, "clusterSelector", {"ray.io/cluster": "x"}, "on a cluster that exists"),
+    (job, "submissionMode", "SidecarMode", "submitterPodTemplate"),
+    (job, "submissionMode", "InteractiveMode", "backoffLimit"),
+    (job, "activeDeadlineSeconds", 0, "positive"),
+    (job, "submitterPodTemplate", ..., "submitter: ray-job-submitter: runAsNonRoot"),
+    (job, "runtimeEnvYAML", "- a", "no mapping"),
+    (lambda m: m["metadata"], "name", "x" * 48, "47 characters"),
+    (pod, "hostNetwork", True, "hostNetwork"),
+    (pod, "securityContext", {"runAsNonRoot": True}, "seccompProfile"),
+    (pod, "securityContext", {"seccompProfile": {"type": "RuntimeDefault"}}, "runAsNonRoot"),
+    (pod, "volumes", [{"name": "x", "hostPath": {"path": "/"}}], "volume x"),
+    (pod, "serviceAccountName", "seal-ray-head", "could change the cluster"),
+    (pod, "automountServiceAccountToken", ..., "could change the cluster"),
+    (container, "securityContext", {"allowPrivilegeEscalation": False}, "capabilities.drop"),
+    (
+        container,
+        "securityContext",
+        {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]}},
+        "no capability",
+    ),
+    (container, "ports", [{"containerPort": 80, "hostPort": 80}], "hostPort"),
+]
+
+
+@needs_kubectl
+@pytest.mark.parametrize(("where", "key", "value", "said"), REFUSED, ids=[f"{r[1]}: {r[3]}" for r in REFUSED])
+def test_what_an_operator_would_refuse_is_told(
+    where: Callable[[dict[str, Any]], dict[str, Any]], key: str, value: Any, said: str
+) -> None:
+    changed = copy.deepcopy(manifests("kueue"))
+    at = where(next(m for m in changed if m["kind"] == "RayJob"))
+    if value is ...:
+        del at[key]
+    else:
+        at[key] = value
+    assert any(said in reason for reason in check.refused(changed)), list(check.refused(changed))
+
+
+@needs_kubectl
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_fits_the_base(component: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "cluster/kubernetes", tmp_path / "kubernetes")
+    (tmp_path / "kubernetes/ours").mkdir()
+    (tmp_path / "kubernetes/ours/kustomization.yaml").write_text(
+        f"resources: [../base]\ncomponents: [../components/{component}]\n"
+    )
+    words = [str(KUBECTL), "kustomize", str(tmp_path / "kubernetes/ours")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(check.refused(list(yaml.safe_load_all(done.stdout)))) == []
+
+
+def test_both_prometheuses_get_the_same_rules_and_every_panel_obeys_the_chosen_run() -> None:
+    monitoring = ROOT / "cluster/kubernetes/components/monitoring"
+    rules = yaml.safe_load((monitoring / "rules.yaml").read_text())
+    plain = yaml.safe_load((ROOT / "cluster/alerts.yaml").read_text())
+    assert rules["spec"] == plain
+    for rule in plain["groups"][0]["rules"]:
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"} and rule["annotations"]["runbook"]
+    dashboard = json.loads((monitoring / "grafana.json").read_text())
+    asked = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", [])]
+    assert len(asked) > 10
+    for expression in asked:
+        assert expression.count('run=~"$run"') == len(re.findall(r"ray_seal_\w+", expression)), expression
+
+
+def test_what_a_pod_may_reach_is_named() -> None:
+    policy = yaml.safe_load((ROOT / "cluster/kubernetes/base/network.yaml").read_text())["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    ports = [p["port"] for rule in policy["egress"] for p in rule.get("ports", [])]
+    assert {53, 443, 6443} <= set(ports)
+    blocks = [to["ipBlock"] for rule in policy["egress"] for to in rule["to"] if "ipBlock" in to]
+    assert "169.254.169.254/32" in blocks[0]["except"]  # whoever reaches it is the node to the cloud
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -86,19 +249,20 @@ def misspelt(manifest: Any, at: tuple[Any, ...]) -> Any:
     return out
 
 
+@needs_kubectl
 @needs_schemas
-@pytest.mark.parametrize(("name", "schema"), CASES)
-def test_every_field_that_is_misspelt_is_found(name: str, schema: str) -> None:
-    manifest = yaml.safe_load((ROOT / "cluster" / name).read_text())
+@pytest.mark.parametrize("overlay", ["kueue", "standing"])
+def test_every_field_that_is_misspelt_is_found(overlay: str) -> None:
+    manifest = ray_manifest(overlay)
     found = {at[-1]: at for at in paths(manifest) if at[0] == "spec"}  # each field's name once
     assert len(found) > 40
-    check = validator(schema)
-    assert [at for at in found.values() if check.is_valid(misspelt(manifest, at))] == []
+    valid = validator(SCHEMA[manifest["kind"]])
+    assert [at for at in found.values() if valid.is_valid(misspelt(manifest, at))] == []
 
 
 def ray_accepts(manifest: Any) -> bool:
     """Whether Ray's cluster launcher takes it. On AWS it looks a machine's resources up where none are given."""
-    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text())
+    schema = json.loads((Path(ray_package.__file__).parent / "autoscaler/ray-schema.json").read_text())
     manifest = copy.deepcopy(manifest)
     for kind in manifest.get("available_node_types", {}).values():
         kind.setdefault("resources", {})
@@ -106,7 +270,7 @@ def ray_accepts(manifest: Any) -> bool:
 
 
 def test_the_file_for_aws_is_what_rays_launcher_takes_and_a_misspelt_field_is_found() -> None:
-    manifest = yaml.safe_load((ROOT / "cluster/aws.yaml").read_text())
+    manifest = yaml.safe_load((ROOT / "cluster/aws/ray-up.yaml").read_text())
     assert ray_accepts(manifest)
     own = [at for at in paths(manifest) if not {"node_config", "file_mounts", "resources", "provider"} & set(at[:-1])]
     wrong = [at for at in own if at[-1] not in {"resources", "head", "gpu"} and ray_accepts(misspelt(manifest, at))]
@@ -151,28 +315,28 @@ def test_the_script_for_slurm_is_a_script() -> None:
     assert subprocess.run(["bash", str(path)], capture_output=True, check=False).returncode == 2  # says how it is used
 
 
-@pytest.mark.parametrize("name", [n for n, _ in CASES])
-def test_pods_are_as_weak_as_they_can_be(name: str) -> None:
-    text = (ROOT / "cluster" / name).read_text()
-    assert "mode: token" in text
-    assert text.count("allowPrivilegeEscalation: false") == text.count("image:")
-    assert text.count("runAsNonRoot: true") >= 2
-    for image in re.findall(r"image: (\S+)", text):
-        assert re.search(r"@sha256:[0-9a-f]{64}$", image), image
-    assert not re.search(r"(?i)(secret_?access_?key|password|AKIA)", text)
+def test_policies_allow_what_is_needed_and_no_more() -> None:
+    allowed: dict[str, list[dict[str, Any]]] = {}
+    for path in (ROOT / "cluster/aws").glob("*-policy.json"):
+        allowed[path.stem] = json.loads(path.read_text())["Statement"]
+        for statement in allowed[path.stem]:
+            assert not any("*" in a for a in actions(statement))
+            reads = all(re.search(r":(Describe|Get|Batch)", a) for a in actions(statement))
+            assert statement["Resource"] != "*" or reads, statement
+    deletes = [s for s in allowed["run-policy"] if "s3:DeleteObject" in actions(s)]
+    assert all(r.endswith("/.probe-*") for s in deletes for r in s["Resource"])
+    head = [a for s in allowed["head-policy"] for a in actions(s)]
+    assert {"ec2:RunInstances", "ec2:TerminateInstances", "iam:PassRole"} <= set(head)
 
 
-def test_the_policy_allows_the_run_and_nothing_else() -> None:
-    policy = json.loads((ROOT / "cluster/iam-policy.json").read_text())
-    for statement in policy["Statement"]:
-        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        assert not any("*" in a for a in actions)
-        assert statement["Resource"] != "*"
+def actions(statement: dict[str, Any]) -> list[str]:
+    action = statement["Action"]
+    return action if isinstance(action, list) else [action]
 
 
 def test_every_other_file_of_the_room_parses() -> None:
-    for path in (ROOT / "cluster").iterdir():
+    for path in (ROOT / "cluster").rglob("*"):
         if path.suffix == ".yaml":
-            assert yaml.safe_load(path.read_text())
+            assert list(yaml.safe_load_all(path.read_text()))
         elif path.suffix == ".json":
             assert json.loads(path.read_text())

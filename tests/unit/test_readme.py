@@ -99,7 +99,7 @@ def test_a_command_can_be_given_as_it_stands(where: str, text: str) -> None:
 
 def test_commands_are_found_at_all() -> None:
     assert {"make quickstart", "seal-ray validate my.yaml"} <= set(commands("README.md"))
-    assert "kubectl apply -f cluster/rayjob.yaml" in commands("cluster/README.md")
+    assert "python cluster/check.py < ready.yaml" in commands("cluster/README.md")
     assert "seal-ray verify URI" in spans("jobs/README.md")
 
 

@@ -62,11 +62,11 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         server.server_close()
 
 
-def hand_over(folder: Path, address: str, overrides: list[str] | None = None) -> dict[str, str]:
+def hand_over(folder: Path, address: str, overrides: list[str] | None = None, **how: Any) -> dict[str, str]:
     path = folder / "my run.yaml"
     path.write_text(TEXT)
     config = config_file.load(path, overrides or ())
-    return submitting.submit(config, path, overrides or [], address=address, working_dir=str(folder))
+    return submitting.submit(config, path, overrides or [], address=address, working_dir=str(folder), **how)
 
 
 def test_a_job_runs_the_configuration_on_the_cluster_that_it_is_given_to(tmp_path: Path, start: Start) -> None:
@@ -84,17 +84,54 @@ def test_a_job_runs_the_configuration_on_the_cluster_that_it_is_given_to(tmp_pat
     assert said["status"] == "seal-ray status s3://bucket/run"
 
 
-def test_what_is_sent_holds_neither_runs_nor_environments_nor_secrets(tmp_path: Path) -> None:
-    kept = ["jobs/my.yaml", "data/passages.json", "seal_ray/cli.py"]
+def sent(folder: Path, excludes: list[str]) -> list[str]:
+    target = folder.parent / "sent.zip"
+    target.unlink(missing_ok=True)
+    create_package(str(folder), target, include_gitignore=True, excludes=excludes)
+    return sorted(n for n in zipfile.ZipFile(target).namelist() if not n.endswith("/"))
+
+
+def test_what_is_sent_holds_neither_runs_nor_environments_nor_secrets(tmp_path: Path, start: Start) -> None:
+    kept = ["jobs/my.yaml", "data/passages.json", "data/seal_ray/x.json", "tokenizer.json", "src/keys.py"]
     left = [".venv/bin/python", "runs/one/run.json", ".env", "my-model/model.safetensors", ".git/config", "mlruns/x"]
-    left += [".cache/model/config.json", "seal_ray/__pycache__/cli.pyc"]
+    left += [".cache/model/config.json", "src/__pycache__/keys.pyc", "seal_ray/cli.py"]
+    left += [
+        "deploy/.env.production",
+        "id_rsa",
+        "keys/id_ed25519.pub",
+        "tls/server.key",
+        "tls/cert.pem",
+        ".aws/credentials",
+    ]
+    left += [".ssh/config", ".kube/config", ".netrc", "gcp/service-account-prod.json", "aws/credentials.csv", "token"]
+    left += ["kubeconfig.yaml", "infra/terraform.tfstate.backup", ".ray/auth_token", "secrets.yaml"]
+    folder = tmp_path / "project"
     for name in kept + left:
-        path = tmp_path / "project" / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    target = tmp_path / "sent.zip"
-    create_package(str(tmp_path / "project"), target, include_gitignore=True, excludes=submitting.LEFT_OUT)
-    assert sorted(n for n in zipfile.ZipFile(target).namelist() if not n.endswith("/")) == sorted(kept)
+    address, jobs = start(ray.__version__)
+    hand_over(folder, address)
+    assert sent(folder, jobs[0]["runtime_env"]["excludes"]) == sorted([*kept, "my run.yaml"])
+
+
+def test_a_checkout_runs_the_images_package_unless_its_own_is_asked_for(tmp_path: Path, start: Start) -> None:
+    address, jobs = start(ray.__version__)
+    (tmp_path / "seal_ray").mkdir()
+    (tmp_path / "seal_ray/__init__.py").touch()
+    said = hand_over(tmp_path, address)
+    assert "not sent" in said["code"] and "--code" in said["code"]
+    said = hand_over(tmp_path, address, with_code=True, driver_cpus=1)
+    assert "sent: it runs" in said["code"]
+    words = [shlex.split(job["entrypoint"]) for job in jobs]
+    # the driver and the workers run the same package, either way
+    assert [w[0] for w in words] == ["seal-ray", "python"] and [w[w.index("run") + 1] for w in words] == [
+        "my run.yaml"
+    ] * 2
+    assert ["/seal_ray" in job["runtime_env"]["excludes"] for job in jobs] == [True, False]
+    assert [job.get("entrypoint_num_cpus") for job in jobs] == [None, 1]
+    (tmp_path / "seal_ray/__init__.py").unlink()
+    assert "code" not in hand_over(tmp_path, address)
 
 
 def test_a_cluster_with_another_version_of_ray_is_refused_and_gets_nothing(tmp_path: Path, start: Start) -> None:
