@@ -294,7 +294,7 @@ class Exploration:
             end = (self.tokenizer.eos_token_id,) if q.end_answer else ()
             wrong = self._tasks[task_id].distractors.get(q.id, ())
             gold, wrong = (
-                tuple((*self.tokenizer.encode(q.lead + text, add_special_tokens=False), *end) for text in texts)
+                tuple((*models.text_ids(self.tokenizer, q.lead + text), *end) for text in texts)
                 for texts in (q.gold, wrong)
             )
             limit = min(q.max_tokens, self.config.answering.max_tokens)

@@ -4,7 +4,7 @@ Importing this room imports neither torch nor transformers.
 """
 
 from seal_ray.models.files import adapter_rank, check, digest_of, has_chat_template, header_of, shape
-from seal_ray.models.loading import change_adapter, load, pick_dtype, render, tokenizer
+from seal_ray.models.loading import change_adapter, load, pick_dtype, render, text_ids, tokenizer
 from seal_ray.models.names import fetch, reach
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "reach",
     "render",
     "shape",
+    "text_ids",
     "tokenizer",
 ]

@@ -16,7 +16,7 @@ from seal_ray.domains.arc.tasks import puzzles, read_tasks, split_tasks
 from seal_ray.domains.arc.training import training_puzzles
 from seal_ray.domains.base import Domain, Grader, Rejected, Tokenizer
 from seal_ray.errors import ConfigError
-from seal_ray.models import render
+from seal_ray.models import render, text_ids
 from seal_ray.records import (
     Answer,
     AskedAs,
@@ -265,7 +265,7 @@ class Arc:
         """A puzzle as the questions put it; and its output as the answer, which the end of the text closes."""
         assert puzzle.output is not None, "training puzzles are made of demonstrations"
         output = write_grid(puzzle.output, self._section.grid_format)
-        answer = (*tokenizer(output, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+        answer = (*text_ids(tokenizer, output), tokenizer.eos_token_id)
         return tuple(render(tokenizer, self._prompt(puzzle))), answer
 
 
