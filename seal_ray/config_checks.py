@@ -32,7 +32,15 @@ def check(config: Config) -> list[Contradiction]:
 
 
 def contradictions(config: Config) -> list[Contradiction]:
-    return [*_sampling(config), *_answering(config), *_grading(config), *_policy(config)]
+    return [*_sampling(config), *_answering(config), *_grading(config), *_policy(config), *_devices(config)]
+
+
+def _devices(config: Config) -> list[Contradiction]:
+    adapters = config.policy.mode == "lora" or config.answering.how == "engine"
+    if config.model.dtype != "float32" or config.placement.device != "gpu" or not adapters:
+        return []
+    message = "vLLM computes adapters on a GPU in 16 bits, and model.dtype is float32"
+    return [Contradiction("model.dtype", message, "use bfloat16 or auto, or placement.device: cpu", True)]
 
 
 def _sampling(config: Config) -> list[Contradiction]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from configurations import ROOT, WHOLE, mutated, overrides
 
-from seal_ray import config_file
+from seal_ray import config_checks, config_file
 from seal_ray.commands import plan
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, SealError
@@ -135,3 +135,12 @@ def test_a_file_of_any_bytes_is_refused_or_taken(tmp_path: Path) -> None:
             config_file.load(path)
         except ConfigError as error:
             str(error).encode()
+
+
+def test_float32_with_adapters_on_a_gpu_is_refused_before_anything_starts() -> None:
+    on_gpu = ["model.dtype=float32", "placement.device=gpu"]
+    for more in ([], ["policy.mode=full", "answering.how=engine"]):
+        with pytest.raises(ConfigError, match=r"model\.dtype"):
+            config_checks.check(config_file.parse("", "run.yaml", [*on_gpu, *more]))
+    for other in (["model.dtype=float32", "placement.device=cpu"], [*on_gpu, "policy.mode=full", "answering.how=bank"]):
+        config_checks.check(config_file.parse("", "run.yaml", other))
