@@ -1,23 +1,5 @@
-"""An S3 endpoint for the tests, with a bucket of their own for each."""
+"""S3 endpoints and buckets for the tests."""
 
-import uuid
-from collections.abc import Iterator
+from s3_fixtures import bucket, real_bucket, real_s3, s3_endpoint
 
-import pytest
-from s3_server import KEYS, make_bucket, serve
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    with serve() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URI of an empty bucket; credentials for it are in the environment."""
-    for key, value in KEYS.items():
-        monkeypatch.setenv(key, value)
-    name = f"test-{uuid.uuid4().hex[:12]}"
-    make_bucket(s3_endpoint, name)
-    return f"s3://{name}"
+__all__ = ["bucket", "real_bucket", "real_s3", "s3_endpoint"]

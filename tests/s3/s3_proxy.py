@@ -29,6 +29,9 @@ ANSWERS = {
     "internal": (500, xml("InternalError", "an internal error")),
     "expired": (400, xml("ExpiredToken", "the provided token has expired")),
     "denied": (403, xml("AccessDenied", "access denied")),
+    "wrong_key": (403, xml("InvalidAccessKeyId", "the key does not exist")),
+    "wrong_secret": (403, xml("SignatureDoesNotMatch", "the signature does not match")),
+    "skew": (403, xml("RequestTimeTooSkewed", "the difference between the times is too large")),
 }
 
 

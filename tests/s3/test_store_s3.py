@@ -147,6 +147,54 @@ def test_access_denied_is_not_tried_again_and_says_what_to_do(bucket: str, s3_en
         assert proxy.requests == 1
 
 
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that a role or a login gave out, for a time."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token-for-a-time")
+
+
+@pytest.mark.usefixtures("temporary")
+@pytest.mark.parametrize("operation", ["create", "info"])
+def test_where_denied_may_mean_expired_credentials_are_renewed_once(
+    bucket: str, s3_endpoint: str, operation: str
+) -> None:
+    with s3_proxy.before(s3_endpoint) as proxy:
+        store = Store(bucket, settings(proxy.endpoint))
+        store.write("there", b"1")
+        renewed: list[int] = []
+        backend = store._s3
+        assert backend
+        own = backend.renew
+
+        def renew() -> None:
+            renewed.append(1)
+            proxy.plan = lambda method, path: ""
+            own()
+
+        backend.renew = renew
+        proxy.plan = lambda method, path: "denied"
+        store.create("a", b"1") if operation == "create" else store.info("there")
+        assert renewed == [1]
+        backend.renew = own
+        proxy.plan = lambda method, path: "denied"
+        with pytest.raises(StorageError, match=r"temporary and may have expired: renew them"):
+            store.create("b", b"1") if operation == "create" else store.info("there")
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [("wrong_key", "set credentials"), ("wrong_secret", "set credentials"), ("skew", "set this machine's clock")],
+)
+def test_a_head_that_is_refused_without_a_word_is_explained_by_a_get(
+    bucket: str, s3_endpoint: str, kind: str, hint: str
+) -> None:
+    with s3_proxy.before(s3_endpoint) as proxy:
+        store = Store(bucket, settings(proxy.endpoint))
+        proxy.plan = lambda method, path: kind
+        with pytest.raises(StorageError, match=hint):
+            store.info("a")
+
+
 def test_an_expired_token_is_renewed_once_or_named(bucket: str, s3_endpoint: str) -> None:
     with s3_proxy.before(s3_endpoint) as proxy:
         proxy.plan = s3_proxy.seeded(0, 1.0, ("expired",), most=1)
