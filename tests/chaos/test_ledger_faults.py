@@ -33,7 +33,7 @@ def test_through_two_thousand_faults_nothing_is_lost_or_doubled(place: tuple[str
     direct = ledger_round.settings(endpoint)
     ledger_round.drive(f"{bucket}/whole", direct, str(tmp_path / "log-whole"), rounds=4)
     expected, total, runs = ledger_round.content(f"{bucket}/whole", direct), Counter(), 0
-    with s3_proxy.before(endpoint, stall=3) as proxy:
+    with s3_proxy.before(endpoint, stall=1.5) as proxy:
         storage = ledger_round.settings(proxy.endpoint, timeout=1)
         while sum(total.values()) < 2000:
             uri, log = f"{bucket}/run-{runs}", str(tmp_path / f"log-{runs}")
