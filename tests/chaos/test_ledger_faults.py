@@ -13,7 +13,7 @@ import pytest
 import s3_proxy
 
 from seal_ray.errors import StorageError
-from seal_ray.records import Event
+from seal_ray.events import Event, StoreRetried
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
@@ -72,8 +72,8 @@ def test_an_endpoint_that_is_gone_for_a_minute_is_waited_for(place: tuple[str, s
     assert ledger_round.content(f"{bucket}/run", direct) == ledger_round.content(f"{bucket}/whole", direct)
     done = ledger_round.runs(str(tmp_path / "log"))
     assert len(done) == len(set(done)) == 26
-    waits = [e for e in told if e.kind == "storage"]
-    assert len(waits) > 10 and min(e.data["left"] for e in waits) < 130 < max(e.data["left"] for e in waits)
+    left = [e.left for e in told if isinstance(e, StoreRetried)]
+    assert len(left) > 10 and min(left) < 130 < max(left)
 
 
 @pytest.mark.slow
