@@ -218,6 +218,7 @@ def conditional_put(setup: Setup) -> str:
         store = Store(config.run.uri, config.storage.model_copy(update={"patience": 5.0}))
         try:
             store.probe()
+            store.probe_large()
         finally:
             store.close()
     return "a create-only write refuses to replace what is there"

@@ -26,6 +26,8 @@ def write(run: Run, to: Path) -> Report:
     made = compose(overview(run), pages(run))
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
+        to.touch()
+        to.chmod(to.stat().st_mode & ~0o007)  # it holds the run's texts
         to.write_bytes(made.html)
     except OSError as error:
         raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another file with --to") from None

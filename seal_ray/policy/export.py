@@ -7,6 +7,7 @@ then loaded and compared with the version itself by log-probabilities on a probe
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,7 @@ def export(
     if kind not in ("merged", "adapter"):
         raise ConfigError(f"export as {kind!r} is not known", hint="use merged or adapter")
     changes = _changes(base, adapter)
-    part = f"{to.rstrip('/')}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    part = f"{to.rstrip('/')}.{uuid.uuid4().hex}.part"  # whatever is called TARGET.part is somebody else's
     os.makedirs(part)
     try:
         if kind == "adapter":

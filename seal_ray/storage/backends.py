@@ -40,6 +40,8 @@ def open_backend(uri: str, settings: StorageSection) -> Backend:
             return RemoteFiles(file_system(protocol), uri, settings.timeout)
         except ImportError as error:
             raise ConfigError(f"{uri}: {error}", hint=f"install what fsspec needs for {protocol}://") from None
+        except (TypeError, ValueError, NotImplementedError) as error:  # it wants more than a URI
+            raise ConfigError(f"{uri}: nothing can be read there by its URI alone ({error})") from None
     extra: dict[str, str] = {}
     if settings.encryption:
         extra["ServerSideEncryption"] = settings.encryption

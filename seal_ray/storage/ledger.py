@@ -28,6 +28,7 @@ from seal_ray.storage.connection import Connection
 from seal_ray.storage.rounds import RoundLedger
 from seal_ray.storage.seen import Seen, joined, ranges, read_seen
 from seal_ray.storage.store import Store
+from seal_ray.storage.uris import check_run_uri
 
 __all__ = ["Ledger", "RoundLedger"]
 ROUND = re.compile(r"\d{4,}")
@@ -40,7 +41,7 @@ class Ledger:
         self, uri: str, settings: StorageSection | None = None, *, read_only: bool = False, sink: Sink | None = None
     ) -> None:
         self.settings = settings or StorageSection()
-        self.store = Store(uri, self.settings, sink)
+        self.store = Store(check_run_uri(uri), self.settings, sink)
         self.uri = self.store.uri()
         self.read_only = read_only
         self._connection = Connection(self.store, self.settings, read_only=read_only)

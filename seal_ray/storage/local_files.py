@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from seal_ray.storage.objects import StoredObject
 
+CHUNK = 8_000_000
 TEMPORARY = ".tmp-"  # how an object is called that is still being written
 
 
@@ -85,7 +86,8 @@ class LocalFiles:
         """Create-only, from a file."""
         temporary = self._place(key)
         try:
-            shutil.copyfile(source, temporary)
+            with open(source, "rb") as there, open(temporary, "wb", opener=_private) as here:
+                shutil.copyfileobj(there, here, CHUNK)
             _sync(temporary)
             self._link(temporary, key)
         finally:
@@ -117,7 +119,7 @@ class LocalFiles:
     def _temporary(self, key: str, data: bytes) -> Iterator[str]:
         path = self._place(key)
         try:
-            with open(path, "wb") as file:
+            with open(path, "wb", opener=_private) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -137,6 +139,11 @@ class LocalFiles:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _private(path: str, flags: int) -> int:
+    """A run holds its texts: its files are nobody's but the owner's and the group's, whatever the umask says."""
+    return os.open(path, flags, 0o660)
 
 
 def _entry(key: str, stat: os.stat_result) -> StoredObject:

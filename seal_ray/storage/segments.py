@@ -13,7 +13,8 @@ from seal_ray.storage import codec
 from seal_ray.storage.objects import Part
 from seal_ray.storage.store import Store
 
-NAME = re.compile(r"(?P<folder>.+)/e(?P<epoch>\d{6})-(?P<number>\d{8})\.jsonl")
+NAME = re.compile(r"/e(\d{6})-(\d{8})\.jsonl")
+WIDTH = len("/e000001-00000001.jsonl")
 QUEUE = 64  # segments' worth of bytes that may wait before the driver has to
 
 
@@ -23,8 +24,8 @@ def segment_path(folder: str, epoch: int, number: int) -> str:
 
 def parse(path: str) -> tuple[str, int, int] | None:
     """Folder, epoch and number of a segment; None for anything else."""
-    match = NAME.fullmatch(path)
-    return (match["folder"], int(match["epoch"]), int(match["number"])) if match else None
+    match = NAME.fullmatch(path, max(0, len(path) - WIDTH)) if len(path) > WIDTH else None
+    return (path[:-WIDTH], int(match[1]), int(match[2])) if match else None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from seal_ray.errors import ConfigError, StorageError
 from seal_ray.redaction import redact
 from seal_ray.storage.remote_files import known_protocols
 
+# what has objects that can be created, listed and deleted; whether create-only writes are honoured is found by trying
+KEEPERS = set("file local memory s3 gs gcs az abfs abfss adl oci oss hdfs webhdfs sftp smb".split())
+
 
 def check_uri(uri: str) -> str:
     """The URI without a slash at its end; a typo is found here and not in the bucket of somebody else."""
@@ -28,6 +31,18 @@ def check_uri(uri: str) -> str:
     if "@" in rest.split("/")[0] and ":" in rest.split("@")[0]:
         raise ConfigError(f"run.uri: {shown} holds a password", hint="give credentials by environment, profile or role")
     return f"{protocol}://{rest.rstrip('/') or '/'}"
+
+
+def check_run_uri(uri: str) -> str:
+    """The same, where a run is to be kept: objects must be created there, which an archive or a mirror can't."""
+    checked = check_uri(uri)
+    protocol = checked.partition("://")[0] if "://" in checked else ""
+    if protocol and protocol not in KEEPERS:
+        raise ConfigError(
+            f"run.uri: {redact(uri)}: no run can be kept under {protocol}://",
+            hint="a folder, s3://bucket/path or gs://…",
+        )
+    return checked
 
 
 def check_path(path: str, *, may_be_empty: bool = False) -> None:

@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
 from seal_ray.events import Event, StoreRetried
 from seal_ray.storage import store_errors
+from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.local_files import LocalFiles
+from seal_ray.storage.seen import Seen, joined, ranges
+from seal_ray.storage.segments import parse, segment_path
 from seal_ray.storage.store import Store, check_uri, is_local
 
 QUICK = StorageSection(patience=2)
@@ -313,3 +318,40 @@ def test_no_secret_reaches_an_error() -> None:
 def test_a_store_travels_to_another_process(tmp_path: Path) -> None:
     Store(str(tmp_path)).write("a", b"1")
     assert pickle.loads(pickle.dumps(Store(str(tmp_path), QUICK))).read("a") == b"1"
+
+
+@pytest.mark.parametrize(
+    "uri", ["zip://run.zip", "reference://x", "http://host/run", "github://me:repo@main/x", "tar://x"]
+)
+def test_a_run_is_kept_where_objects_can_be_created(uri: str) -> None:
+    with pytest.raises(ConfigError):
+        Ledger(uri)
+
+
+def test_the_files_of_a_run_are_nobody_elses(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "run"))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/w").write_bytes(b"1")
+    before = os.umask(0)
+    try:
+        store.create("a", b"1")
+        store.write("b", b"1")
+        store.upload_dir(tmp_path / "weights", "v")
+    finally:
+        os.umask(before)
+    assert [oct((tmp_path / "run" / p).stat().st_mode & 0o777) for p in ("a", "b", "v/w")] == ["0o660"] * 3
+
+
+@given(st.lists(st.integers(1, 60)), st.lists(st.integers(1, 60)))
+def test_runs_of_numbers_are_joined_as_sets_are(old: list[int], new: list[int]) -> None:
+    def made(numbers: list[int]) -> dict[str, dict[int, tuple[tuple[int, int], ...]]]:
+        return ranges(segment_path("rounds/0001/trials", 3, n) for n in numbers)
+
+    assert joined(made(old), made(new)) == made(sorted({*old, *new}))
+    both = Seen(4, frozenset(), joined(made(old), made(new)))
+    assert [n for _, n in both.expected("rounds/0001/trials")] == sorted({*old, *new})
+
+
+@pytest.mark.parametrize("path", ["e000001-00000001.jsonl", "a/e1-2.jsonl", "a/e000001-00000001.json", "a/x", ""])
+def test_what_is_no_segment_is_not_taken_for_one(path: str) -> None:
+    assert parse(path) is None and parse("a/b/e000012-00000345.jsonl") == ("a/b", 12, 345)
