@@ -7,7 +7,23 @@ from seal_ray.redaction import redact
 from seal_ray.storage.remote_files import known_protocols
 
 # what has objects that can be created, listed and deleted; whether create-only writes are honoured is found by trying
-KEEPERS = set("file local memory s3 gs gcs az abfs abfss adl oci oss hdfs webhdfs sftp smb".split())
+KEEPERS = {
+    "file",
+    "local",
+    "memory",
+    "s3",
+    "gs",
+    "gcs",
+    "az",
+    "abfs",
+    "abfss",
+    "adl",
+    "oci",
+    "oss",
+    "hdfs",
+    "sftp",
+    "smb",
+}
 
 
 def check_uri(uri: str) -> str:
