@@ -11,7 +11,7 @@ from torch import Tensor
 from seal_ray.inner.attention import KeyValueCache
 from seal_ray.inner.head import log_probabilities
 from seal_ray.inner.layout import Block, Text, cut, order, pack
-from seal_ray.inner.linear import Adapters
+from seal_ray.inner.products import Adapters
 from seal_ray.records import derive_seed
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.varlen import varlen_attn
 
 from seal_ray.inner.layout import Block
 
@@ -95,6 +96,9 @@ def packed_attention(
     cache = bank_pass.cache
     if cache is not None and not cache.filling:
         return _continued(module.layer_idx, rows, cache, scaling, window), None
+    if bank_pass.bounds is not None and query.device.type == "cuda":
+        longest = max(b.length for b in bank_pass.blocks)
+        return _any_lengths(rows, bank_pass.bounds, longest, scaling, window).unsqueeze(0), None
     sizes = [b.stop - b.row for b in bank_pass.blocks]
     outs, keys, values = [], [], []
     for block, q, k, v in zip(bank_pass.blocks, *(r.split(sizes) for r in rows), strict=True):
@@ -106,6 +110,18 @@ def packed_attention(
     if cache is not None:
         cache.fill(module.layer_idx, keys, values)
     return torch.cat(outs).unsqueeze(0), None
+
+
+def _any_lengths(rows: list[Tensor], bounds: Tensor, longest: int, scaling: float | None, window: int | None) -> Tensor:
+    """Causal attention of texts of any lengths in one kernel."""
+    query, key, value = rows
+    seen = (window - 1 if window is not None else -1, 0)
+    out = varlen_attn(
+        query, key, value, bounds, bounds, longest, longest,
+        scale=scaling, window_size=seen, enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    assert isinstance(out, Tensor)
+    return out
 
 
 def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, mask: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from seal_ray.inner.answer import Ids, Sample, Sampling, generate
 from seal_ray.inner.export import write_adapter
 from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.likelihood import likelihood
-from seal_ray.inner.linear import Adapters
+from seal_ray.inner.products import Adapters
 from seal_ray.inner.stack import Stack
 from seal_ray.inner.staging import staged
 from seal_ray.records import Failure, Recipe

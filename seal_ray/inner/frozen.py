@@ -19,12 +19,21 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from seal_ray.inner.attention import NAME, Forks, KeyValueCache, block_mask, packed_attention
 from seal_ray.inner.layout import BLOCK_COST, Block, Layout
-from seal_ray.inner.linear import AdaptedLinear, Adapters, AddedAdapters, Beneath
+from seal_ray.inner.linear import AdaptedLinear, AddedAdapters, Beneath
 from seal_ray.inner.norm import FrozenNorm, rms_norms
+from seal_ray.inner.products import AdaptedRows, Adapters, BlockRows
 
 SLOW_BLOCK_COST = 8
 # settings by which some models change their logits after the head, which the bank does not do
 LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+@dataclass(frozen=True)
+class RaggedTexts:
+    """What a forward of unpadded texts needs beside their rows."""
+
+    adapted: AdaptedRows
+    bounds: Tensor  # int32: the first row of each text, and the end of the last
 
 
 @dataclass
@@ -33,10 +42,11 @@ class Pass:
 
     blocks: list[Block]
     adapters: Mapping[str, Adapters]
-    adapted: list[Block]
+    adapted: AdaptedRows | None  # None where no row has an adapter
     device: torch.device
     cache: KeyValueCache | None = None
     forks: Forks | None = None
+    bounds: Tensor | None = None  # of texts that are not padded, for attention over any lengths at once
     masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
 
     def mask(self, block: Block, window: int | None) -> Tensor | None:
@@ -126,13 +136,13 @@ class Frozen:
 
         def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             current = self._pass
-            if current is None or not current.adapted:
+            if current is None or current.adapted is None:
                 return own(x, *args, **kwargs)
-            adapters, blocks = current.adapters[name], current.adapted
+            adapters, adapted = current.adapters[name], current.adapted
             if beneath is not None:
-                return AdaptedLinear.apply(x, self._anchor, beneath, adapters, blocks)  # type: ignore[return-value]
+                return AdaptedLinear.apply(x, self._anchor, beneath, adapters, adapted)  # type: ignore[return-value]
             y = own(x, *args, **kwargs).to(x.dtype)
-            return AddedAdapters.apply(y, x, self._anchor, adapters, blocks)  # type: ignore[return-value]
+            return AddedAdapters.apply(y, x, self._anchor, adapters, adapted)  # type: ignore[return-value]
 
         return forward
 
@@ -154,11 +164,14 @@ class Frozen:
         adapters: Mapping[str, Adapters],
         cache: KeyValueCache | None = None,
         segments: Sequence[int] | None = None,
+        ragged: RaggedTexts | None = None,
     ) -> Tensor:
         """The last hidden states `[rows, width]` of a packed row. Only while attached."""
         position_ids = self._row(positions)
         forks = None if segments is None else Forks(self._row(segments)[0], position_ids[0])
-        self._pass = Pass(blocks, adapters, [b for b in blocks if b.last > b.first], self.device, cache, forks)
+        in_blocks = [b for b in blocks if b.last > b.first]
+        adapted = ragged.adapted if ragged else BlockRows(in_blocks) if in_blocks else None
+        self._pass = Pass(blocks, adapters, adapted, self.device, cache, forks, ragged.bounds if ragged else None)
         out = self.decoder(
             input_ids=self._row(ids),
             position_ids=position_ids,

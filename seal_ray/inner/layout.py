@@ -160,5 +160,16 @@ def pack(
     return layouts
 
 
+def pack_ragged(texts: Sequence[Sequence[Text]], *, limit: int) -> list[Layout]:
+    """Layouts without padding, of about `limit` rows at most: each position's texts together, in order of position."""
+    layouts: list[Layout] = []
+    for position, own in enumerate(texts):
+        for text in own:
+            if not layouts or layouts[-1].rows + _length(text) > limit:
+                layouts.append(Layout())
+            layouts[-1].place([text], position)
+    return layouts
+
+
 def _length(text: Text) -> int:
     return len(text.ids)

@@ -9,7 +9,7 @@ import torch
 from seal_ray.inner.answer import Ids, by_owner
 from seal_ray.inner.head import chunks, token_log_probabilities
 from seal_ray.inner.layout import Layout, Text, pack
-from seal_ray.inner.linear import Adapters
+from seal_ray.inner.products import Adapters
 
 if TYPE_CHECKING:
     from seal_ray.inner.bank import Bank

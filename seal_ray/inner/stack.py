@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seal_ray.inner.linear import Adapters
+from seal_ray.inner.products import Adapters
 from seal_ray.inner.recipe import first_a
 
 
@@ -58,12 +58,15 @@ class Stack:
     def trained(
         self, rows: Tensor, index: Tensor, scale: Tensor, dtype: torch.dtype, grads: Tensor
     ) -> dict[str, Adapters]:
-        """The rows of `index` by layer in that order, dense for the products' sake; `grads` are in that order."""
-        by_layer = {}
-        for name in self.widths:
-            a, b = (view(rows, name).index_select(0, index).to(dtype) for view in (self.a, self.b))
-            by_layer[name] = Adapters(a, b, scale, self.a(grads, name), self.b(grads, name))
-        return by_layer
+        """The rows of `index` by layer in that order; `grads` are in that order.
+
+        One copy for all layers, in the type that is computed in: what follows are views of it.
+        """
+        chosen = rows.index_select(0, index).to(dtype)
+        return {
+            name: Adapters(self.a(chosen, name), self.b(chosen, name), scale, self.a(grads, name), self.b(grads, name))
+            for name in self.widths
+        }
 
     def finished(self, rows: Sequence[Tensor], scale: Tensor) -> dict[str, Adapters]:
         """Adapters that are not trained any more, by layer, on the device of their scales."""

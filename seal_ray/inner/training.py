@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -17,10 +18,10 @@ from torch.nn import functional as F
 from seal_ray.inner.adam import Adam
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.capacity import out_of_memory
-from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.frozen import Frozen, RaggedTexts
 from seal_ray.inner.head import loss_and_gradient
-from seal_ray.inner.layout import Layout, Text, order, pack
-from seal_ray.inner.linear import Adapters
+from seal_ray.inner.layout import Layout, Text, order, pack, pack_ragged
+from seal_ray.inner.products import Adapters, RaggedRows, ragged_suits
 from seal_ray.inner.recipe import learning_rate
 from seal_ray.inner.staging import staged
 from seal_ray.records import Example, Failure, Recipe
@@ -80,6 +81,9 @@ class Training:
         self.told: list[Told] = []
         self.limit = bank.tokens_limit
         self.iterations = self.occupied = 0
+        stack, frozen = bank.stack, bank.frozen
+        widths = [width for pair in stack.widths.values() for width in pair]
+        self.ragged = ragged_suits(frozen.device, frozen.dtype, stack.rank, widths)
         self.slots = min(slots, len(courses))
         while True:
             try:
@@ -132,7 +136,8 @@ class Training:
         stack, frozen = self.bank.stack, self.bank.frozen
         texts = {s: [Text(t, r.course.examples[t].ids) for t in r.texts] for s, r in self.running.items()}
         standing = list(self.running)
-        slots = [standing[i] for i in order(list(texts.values()))]
+        # blocks want like lengths beside each other; ragged rows take any order
+        slots = sorted(standing) if self.ragged else [standing[i] for i in order(list(texts.values()))]
         batch = [self.running[s] for s in slots]
         scales = [r.course.recipe.alpha / r.course.recipe.rank for r in batch]
         index, scale = staged(frozen.device, [slots], [scales])
@@ -165,7 +170,9 @@ class Training:
         lengths = [len(course.examples[t].ids) for course, texts in batch for t in texts]
         while True:
             try:
-                return gradients(frozen, adapters, batch, self.limit)
+                if self.ragged:
+                    self.grads.zero_()
+                return gradients(frozen, adapters, batch, self.limit, self.ragged)
             except (MemoryError, RuntimeError) as error:
                 smaller = max(max(lengths), min(self.limit, sum(lengths)) // 2)
                 if not out_of_memory(error) or (frozen.checkpointing and smaller >= self.limit):
@@ -197,17 +204,23 @@ class Training:
 
 
 def gradients(
-    frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[tuple[Course, list[int]]], limit: int
+    frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[tuple[Course, list[int]]], limit: int, ragged: bool
 ) -> Tensor:
-    """Writes the gradient of every position's mean loss; returns these losses."""
+    """The gradient of every position's mean loss, written (ragged: added) to the adapters'; returns these losses."""
     counts = [sum(sum(c.examples[t].mask[1:]) for t in texts) for c, texts in batch]
     keys = [(c, position, t) for position, (c, texts) in enumerate(batch) for t in texts]
     key = iter(range(len(keys)))
     texts = [[Text(next(key), c.examples[t].ids) for t in own] for c, own in batch]
     losses = torch.zeros(len(batch), device=frozen.device)
-    for layout in pack(texts, limit=limit, cost=frozen.block_cost):
-        at, wanted, owner, ids, places, weight = staged(frozen.device, *_numbers(layout, keys, counts))
-        hidden = frozen.hidden(ids, places, layout.blocks, adapters)
+    layouts = pack_ragged(texts, limit=limit) if ragged else pack(texts, limit=limit, cost=frozen.block_cost)
+    for layout in layouts:
+        integers, shares = _numbers(layout, keys, counts)
+        if ragged:
+            integers += _bounds(layout)
+        at, wanted, owner, ids, places, *more, weight = staged(frozen.device, integers, [shares])
+        hidden = frozen.hidden(
+            ids, places, layout.blocks, adapters, ragged=_ragged_texts(layout, *more) if more else None
+        )
         if frozen.head_name in adapters:  # a head with adapters of its own needs every row of the blocks
             token_losses = F.cross_entropy(frozen.head(hidden)[at].float(), wanted, reduction="none")
             (token_losses * weight).sum().backward()
@@ -219,9 +232,22 @@ def gradients(
     return losses
 
 
+def _bounds(layout: Layout) -> list[list[int]]:
+    """Of an unpadded layout: where its texts begin and end, where each position's rows end, and each row's position."""
+    ends = [block.stop for block, after in zip_longest(layout.blocks, layout.blocks[1:])
+            if after is None or after.first != block.first]  # fmt: skip
+    owners = [block.first for block in layout.blocks for _ in range(block.length)]
+    return [[*layout.starts, layout.rows], ends, owners]
+
+
+def _ragged_texts(layout: Layout, bounds: Tensor, ends: Tensor, owners: Tensor) -> RaggedTexts:
+    first, last = layout.blocks[0].first, layout.blocks[-1].last
+    return RaggedTexts(RaggedRows(first, last, layout.rows, ends.int(), owners), bounds.int())
+
+
 def _numbers(
     layout: Layout, keys: list[tuple[Course, int, int]], counts: list[int]
-) -> tuple[list[list[int]], list[list[float]]]:
+) -> tuple[list[list[int]], list[float]]:
     """The rows from which a labelled token is predicted, that token, its adapter's position and its share of the mean;
     besides them the ids and positions of all rows."""
     rows, targets, shares, owners = [], [], [], []
@@ -233,4 +259,4 @@ def _numbers(
                 targets.append(text.ids[i + 1])
                 shares.append(1 / counts[position])
                 owners.append(position)
-    return [rows, targets, owners, layout.token_ids(), layout.positions()], [shares]
+    return [rows, targets, owners, layout.token_ids(), layout.positions()], shares
