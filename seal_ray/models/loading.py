@@ -108,7 +108,7 @@ def _bitsandbytes(quantization: str, kind: Any) -> Any:
     if find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"model.quantization: {quantization} needs bitsandbytes, which is not installed",
-            hint="pip install bitsandbytes on the GPU nodes, or set model.quantization: none",
+            hint="it comes with the gpu extra; else install it on every node, or set model.quantization: none",
         )
     from transformers import BitsAndBytesConfig
 
