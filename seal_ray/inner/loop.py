@@ -10,7 +10,7 @@ from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.memory import TOKENS_LIMIT
 from seal_ray.inner.recipe import check_examples, check_recipe, padded, windows
 from seal_ray.inner.stack import Stack
-from seal_ray.inner.training import Course, Training
+from seal_ray.inner.training import Course, SlotTraining
 from seal_ray.records import Example, Failure, Recipe
 from seal_ray.shapes import shape_of
 
@@ -61,7 +61,7 @@ def fit(
     bank = Bank(frozen, stack, failures, list(seeds), recipes, wanted, tokens_limit)
     if courses:
         with frozen.attached(targets):
-            Training(bank, courses, slots or _fitting(frozen, courses, tokens_limit), dropped).run()
+            SlotTraining(bank, courses, slots or _fitting(frozen, courses, tokens_limit), dropped).run()
     return bank
 
 

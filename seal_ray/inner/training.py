@@ -44,7 +44,7 @@ class Course:
 
 
 @dataclass
-class Running:
+class Occupant:
     """A course in a slot, and how many of its steps are done."""
 
     course: Course
@@ -60,7 +60,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Told:
+class StepResult:
     """What a step's losses and gradient norms will say once the device has computed them."""
 
     steps: list[tuple[int, int]]  # number of the adapter, its own step from 0
@@ -68,7 +68,7 @@ class Told:
     norms: Tensor
 
 
-class Training:
+class SlotTraining:
     """The slots of one `fit`. Fills the bank with losses, failures and trained weights."""
 
     def __init__(
@@ -77,8 +77,8 @@ class Training:
         self.bank, self.dropped = bank, dropped
         # the longest first, so that the slots end close to each other
         self.waiting = deque(sorted(courses, key=lambda c: (-len(c.steps), -c.tokens, c.number)))
-        self.running: dict[int, Running] = {}  # by slot
-        self.told: list[Told] = []
+        self.running: dict[int, Occupant] = {}  # by slot
+        self.told: list[StepResult] = []
         self.limit = bank.tokens_limit
         self.iterations = self.occupied = 0
         stack, frozen = bank.stack, bank.frozen
@@ -124,7 +124,7 @@ class Training:
                     self.master[slot], self.bank.wanted[number], course.recipe.rank, self.bank.seeds[number]
                 )
                 self.adam.begin(slot, course.recipe)
-                self.running[slot] = Running(course)
+                self.running[slot] = Occupant(course)
         return bool(self.running)
 
     def _drop(self, course: Course, done: int) -> None:
@@ -144,7 +144,7 @@ class Training:
         adapters = stack.trained(self.master, index, scale[:, None, None], frozen.dtype, self.grads)
         losses = self._within_memory(adapters, [(r.course, r.texts) for r in batch])
         norms = self.adam.step(slots, index, self.grads, [r.rate for r in batch])
-        self.told.append(Told([(r.course.number, r.done) for r in batch], losses, norms))
+        self.told.append(StepResult([(r.course.number, r.done) for r in batch], losses, norms))
         self.iterations += 1
         self.occupied += len(batch)
         for slot, running in zip(slots, batch, strict=True):

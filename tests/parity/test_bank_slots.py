@@ -10,7 +10,7 @@ from test_bank_against_peft import agree, varied
 
 from seal_ray.inner import fit
 from seal_ray.inner.frozen import Frozen
-from seal_ray.inner.training import Training
+from seal_ray.inner.training import SlotTraining
 from seal_ray.records import Recipe
 
 PLAIN = Recipe(rank=4, alpha=8, epochs=3, lr=3e-3)
@@ -20,13 +20,13 @@ PLAIN = Recipe(rank=4, alpha=8, epochs=3, lr=3e-3)
 def steps(monkeypatch: Any) -> list[list[int]]:
     """Who was trained in each step of the bank."""
     seen: list[list[int]] = []
-    own = Training._step
+    own = SlotTraining._step
 
-    def step(self: Training) -> None:
+    def step(self: SlotTraining) -> None:
         seen.append(sorted(r.course.number for r in self.running.values()))
         own(self)
 
-    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(SlotTraining, "_step", step)
     return seen
 
 
