@@ -186,6 +186,24 @@ def test_every_field_is_read_by_name_or_is_a_detail(
     assert not silent, f"metrics that a real round leaves alone: {silent}"
 
 
+def test_the_report_shows_what_a_judge_cost_what_the_store_tried_again_and_whose_trials_failed(
+    told: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_deleted", lambda run, rounds: [])
+    lost = make(events.TrialFailed, 1, told[-1].time, arm="context", failure="lost", message="why", blame="infra")
+    run: Any = RecordedRun([*told, lost])
+    shown: Any = report.overview(run)
+    (judged,) = shown["grading"]
+    graded = [e for e in told if isinstance(e, events.Graded)]
+    assert judged["cost"] == pytest.approx(sum(e.cost for e in graded)) and judged["cost"] > 0.5
+    assert judged["calls"] == sum(e.calls for e in graded) > judged["failed"] > 0
+    assert shown["store_retries"] == 1
+    assert [f["what"] for f in shown["failures"]] == ["trial of the context alone"]
+    phases = {s["phase"] for s in shown["time"]["spans"]}
+    assert phases == {"sampling", "trials", "grading", "update", "gate"}
+    assert [s["outcome"] for s in shown["time"]["sittings"]] == ["BudgetSpent", "done"]
+
+
 # what other versions wrote
 
 
