@@ -26,10 +26,10 @@ def read_document(uri: str, settings: StorageSection) -> bytes:
             store.close()
     path = Path(uri.removeprefix("file://")).expanduser()
     try:
-        found = path.stat()
-        if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+        status = path.stat()
+        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
             raise DataError(f"{path} is a device", hint="give a file")
-        if found.st_size > LIMIT:
+        if status.st_size > LIMIT:
             raise DataError(f"{path} has more than {LIMIT >> 30} GiB", hint="split it")
         return path.read_bytes()
     except FileNotFoundError:
