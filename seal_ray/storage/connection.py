@@ -117,11 +117,11 @@ class Connection:
         paths = {p for p in [*writer.landed_paths(), *created] if round_of(p) > done}
         return Seen(hold.epoch, frozenset(p for p in paths if not parse(p)), ranges(paths), done)
 
-    def flush_events(self, within: float | None = None) -> None:
+    def flush_events(self, within: float) -> None:
         """Bring the events into the store as far as it lets us in that time."""
         if self._event_writer:
             with contextlib.suppress(SealError):
-                self._event_writer.flush(within=within if within is not None else self.settings.timeout)
+                self._event_writer.flush(within=within)
 
     def tell(self, event: Event) -> None:
         """Write an event to the stream. Never blocks and never raises for the store."""

@@ -31,6 +31,7 @@ from seal_ray.storage.store import Store
 from seal_ray.storage.uris import check_run_uri
 
 __all__ = ["Ledger", "RoundLedger"]
+PROMPT = 1.0  # seconds in which events may follow the records of a flush; they are not waited for
 ROUND = re.compile(r"\d{4,}")
 
 
@@ -131,7 +132,9 @@ class Ledger:
                 self.store.give_up = time.monotonic() + within
             try:
                 writer.flush(within=within)
-                self._connection.flush_events(within)
+                until = self.store.give_up
+                left = self.settings.timeout if until is None else max(0.0, until - time.monotonic())
+                self._connection.flush_events(left)
             finally:
                 written = self._connection.written()
                 hold.witness = lambda: written
@@ -228,7 +231,7 @@ class Ledger:
         """Come back when everything appended is safe in the store; raises if an upload failed."""
         if self._connection.writer:
             self._connection.writer.flush(within=within)
-            self._connection.flush_events(within)
+            self._connection.flush_events(PROMPT)
 
     def forget(self) -> None:
         """Look everything up again: objects were rewritten."""
