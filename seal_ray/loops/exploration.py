@@ -404,8 +404,13 @@ class Exploration:
         return len(self._ready) + len(self._alone) + len(self._unopened)
 
     @property
+    def tried_out(self) -> bool:
+        """Whether nothing is left that needs a machine."""
+        return self.sampled and not (self.queued or self._running)
+
+    @property
     def done(self) -> bool:
-        return self.sampled and not (self.queued or self._running or self._grading)
+        return self.tried_out and not self._grading
 
     def coverage(self) -> float:
         """Share of the candidates with a verdict among those that could have one; of the edits, where none is tried."""

@@ -1,5 +1,6 @@
 """How an exploration is carried out: samplers write, a pool tries, graders grade, until nothing is left to do."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from seal_ray.records import Attempt, Edit, Trial
 from seal_ray.sampling.sampler import EditPrompt
 from seal_ray.storage.ledger import RoundLedger
 
+NAP = 0.02  # seconds between looks at graders while nothing else is on
 Tick = Callable[[], None]  # called often; raises when the run must stop
 
 
@@ -40,17 +42,29 @@ def carry_on(session: Session, exploration: Exploration) -> None:
     """Do what is left: sampling beside trying where there is room for both, else one after the other."""
     if exploration.done:
         return
-    crew, plan = session.crew, exploration.plan
-    version, adapter = plan.version, session.adapter(plan.version)
+    plan = exploration.plan
     phases = Phases(session.tell, {"sampling": len(plan.tasks) * plan.edits})
+    if not exploration.tried_out:
+        _on_machines(session, exploration, phases)
+    while not exploration.done:  # of a round that is gone on with, answers may be all that is there
+        session.tick()
+        if not exploration.collect_verdicts():
+            time.sleep(NAP)
+        phases.look({"grading": exploration.grading})
+    session.ledger.flush()
+    session.domain.check(whole=True)
+
+
+def _on_machines(session: Session, exploration: Exploration, phases: Phases) -> None:
+    crew, version = session.crew, exploration.plan.version
+    adapter = session.adapter(version)
     if crew.overlap or exploration.sampled:
         samplers = None if exploration.sampled else crew.samplers(version, adapter)
         drive(exploration, samplers, crew.pool(version, adapter), session.tick, phases)
     else:
         drive(exploration, crew.samplers(version, adapter), None, session.tick, phases)
-        drive(exploration, None, crew.pool(version, adapter), session.tick, phases)
-    session.ledger.flush()
-    session.domain.check(whole=True)
+        if not exploration.tried_out:  # a judge that rates edits needs no workers
+            drive(exploration, None, crew.pool(version, adapter), session.tick, phases)
 
 
 def drive(

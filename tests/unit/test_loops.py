@@ -13,6 +13,8 @@ from seal_ray.config import Config
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted
 from seal_ray.events import BudgetReached, RunEnded, RunStarted
 from seal_ray.loops import rounds
+from seal_ray.loops.exploration import Plan
+from seal_ray.loops.explore import explore
 from seal_ray.loops.history import Round, Run
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session, once
@@ -147,6 +149,24 @@ def test_a_run_that_is_done_asks_for_no_crew(recorded: Run, tmp_path: Path) -> N
     with Session(configured(recorded, tmp_path / "run"), hire=nobody, listeners=[heard.append]) as session:
         run_rounds(session)
     assert [type(e) for e in heard] == [RunStarted, RunEnded] and heard[-1].outcome == "done"
+
+
+def test_what_only_has_to_be_graded_asks_for_no_crew(recorded: Run, tmp_path: Path) -> None:
+    shutil.copytree(RECORDED / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/rounds/0002/verdicts")
+
+    def nobody(*_: Any) -> Any:
+        raise AssertionError("a cluster was asked for")
+
+    found = recorded.round(2)
+    assert found.version
+    with Session(configured(recorded, tmp_path / "run"), hire=nobody, stop=patience()) as session:
+        section = session.config
+        plan = Plan(found.tasks, found.version, section.sampling.edits, section.inner.repeats, True, salt=2)
+        exploration = explore(session, session.open_round(2), plan)
+    assert exploration.done and exploration.coverage() == 1
+    again = Run(str(tmp_path / "run")).round(2)
+    assert {v.id: v.correct for v in again.verdicts} == {v.id: v.correct for v in found.verdicts}
 
 
 def test_once_computes_once_and_remembers_what_was_put(recorded: Run, tmp_path: Path) -> None:
