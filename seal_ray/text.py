@@ -55,7 +55,9 @@ def one_line(text: str, limit: int = LINE) -> str:
 def first_line(text: object, limit: int = LINE) -> str:
     """What an error or a document says first."""
     lines = str(text).strip().splitlines()
-    return lines[0].rstrip()[:limit] if lines else ""
+    if lines:
+        return lines[0].rstrip()[:limit]
+    return type(text).__name__ if isinstance(text, BaseException) else ""
 
 
 def _controls(c: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from seal_ray.fleet.placement import RoleName
 from seal_ray.fleet.wave_messages import Lost
 from seal_ray.redaction import logger
+from seal_ray.text import first_line
 
 log = logger(__name__)
 
@@ -161,13 +162,13 @@ def classify(error: BaseException) -> BaseException:
 
     if isinstance(error, rx.RayTaskError):
         cause = getattr(error, "cause", None)
-        return cause if isinstance(cause, BaseException) else Lost("infra", _first_line(error))
+        return cause if isinstance(cause, BaseException) else Lost("infra", first_line(error, 300))
     if isinstance(error, rx.OutOfMemoryError):
-        return Lost("out_of_memory", _first_line(error))
+        return Lost("out_of_memory", first_line(error, 300))
     if isinstance(error, rx.ActorUnavailableError):
         return Lost("unreachable", "the actor can't be reached")
     if isinstance(error, rx.NodeDiedError | rx.ObjectLostError):
-        return Lost("node", _first_line(error))
+        return Lost("node", first_line(error, 300))
     text = str(error)
     if isinstance(error, rx.RayActorError) and error.actor_init_failed:
         return Lost("infra", _last_line(text))
@@ -177,7 +178,7 @@ def classify(error: BaseException) -> BaseException:
         if _MEMORY.search(text):
             return Lost("out_of_memory", "its process was killed because the node ran out of memory")
         return Lost("killed_worker", _reason(text))
-    return Lost("infra", f"{type(error).__name__}: {_first_line(error)}")
+    return Lost("infra", f"{type(error).__name__}: {first_line(error, 300)}")
 
 
 def _reason(text: str) -> str:
@@ -192,11 +193,6 @@ def _last_line(text: str) -> str:
     """What was raised stands at the end of a traceback."""
     lines = [line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
     return lines[-1][:300] if lines else "the actor's process could not be made ready"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def wait_until(done: Callable[[], bool], deadline: float, pause: float = 0.1) -> bool:

@@ -18,6 +18,7 @@ from seal_ray import models
 from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.records import Json
 from seal_ray.redaction import logger
+from seal_ray.text import first_line
 
 log = logger(__name__)
 
@@ -137,7 +138,7 @@ class Engine:
             )
         except Exception as error:  # vLLM raises whatever its parts raise; the cause stays attached
             raise InfraError(
-                f"vLLM could not start with {self.model_dir}: {_first_line(error)}",
+                f"vLLM could not start with {self.model_dir}: {type(error).__name__}: {first_line(error, 300)}",
                 hint="if it names memory, lower sampling.gpu_memory, sampling.kv_cache_gb or model.max_length",
             ) from error
 
@@ -321,7 +322,7 @@ def _import_vllm(device: str) -> Any:
         from vllm.platforms import current_platform
     except ImportError as error:
         raise InfraError(
-            f"vLLM can't be imported: {_first_line(error)}",
+            f"vLLM can't be imported: {type(error).__name__}: {first_line(error, 300)}",
             hint="install seal-ray with its cpu or gpu extra on every node that samples",
         ) from error
     if device == "cpu":
@@ -392,8 +393,3 @@ def _largest_effect(folder: str) -> float:
                 up, down = tensors.get_tensor(name), tensors.get_tensor(name.replace(".lora_B", ".lora_A"))
                 largest = max(largest, scale * float(up.abs().max()) * float(down.abs().max()))
     return largest
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__

@@ -39,7 +39,8 @@ def test_what_controls_a_terminal_is_written_out_and_everything_else_stays() -> 
         assert printable(text) == text
     assert one_line(" one\r\n two\x1b]0;title\x07 ") == "one\\x0d two\\x1b]0;title\\x07"
     assert one_line("x" * 1000, 10) == "x" * 9 + "…"
-    assert first_line(ValueError("\n what \n more")) == "what" and first_line("") == ""
+    assert first_line(ValueError("\n what \n more")) == "what"
+    assert first_line("") == "" and first_line(ValueError()) == "ValueError"
 
 
 def test_no_command_lets_a_models_text_act_on_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
