@@ -1,0 +1,124 @@
+"""A run whose files lie: every command that reads one says what is wrong, or reads the rest; nothing is unforeseen."""
+
+import contextlib
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seal_ray import cli
+from seal_ray.loops.history import Run
+from seal_ray.records import canonical
+from seal_ray.storage import codec
+
+ROOT = Path(__file__).parents[2]
+RECORDED = ROOT / "tests/recorded/v0.1.0/run"
+READERS = [["status"], ["status", "--json"], ["verify"], ["lineage"], ["report"], ["inspect"], ["gc"]]
+BITS = [
+    b"", b"\x00", b"\xff", b"[", b"]", b"{", b"}", b'"', b",", b"null", b"NaN", b"1e999", b"-1",
+    b"9" * 5000, b"\\ud800", b"true",
+    b"\n", b"[]", b"{}", b'"x"', b"[" * 3000, b"\x1f\x8b",
+]  # fmt: skip
+VALUES = [None, True, -1, 10**400, 1.5, "", "x", "\ud800", [], [None], {}, {"a": 1}, "../../etc/passwd", "rounds"]
+
+
+def run(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["seal-ray", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), told.out + told.err
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] + [p for key, child in below for p in places(child, (*path, key))]
+
+
+def altered(draw: random.Random, data: bytes) -> bytes:
+    """A document with one of its values replaced, or bytes that are no document any more."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        value = None
+    if value is None or draw.random() < 0.4:
+        out = bytearray(data)
+        for _ in range(draw.randrange(1, 4)):
+            at = draw.randrange(len(out) + 1)
+            out[at : at + draw.randrange(4)] = draw.choice(BITS)
+        return bytes(out[: draw.randrange(len(out) + 1)] if draw.random() < 0.2 else out)
+    path = draw.choice([p for p in places(value) if p] or [()])
+    if not path:
+        return json.dumps(draw.choice(VALUES)).encode()
+    holder = value
+    for step in path[:-1]:
+        holder = holder[step]
+    if draw.random() < 0.3:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = draw.choice(VALUES)
+    return json.dumps(sealed(value) if draw.random() < 0.7 else value).encode()
+
+
+def sealed(value: Any) -> Any:
+    """The document with the digest that belongs to its value: the lie of somebody who knows how."""
+    if isinstance(value, dict) and "value" in value and value.get("schema") == 1:
+        with contextlib.suppress(ValueError):
+            value["digest"] = codec.sha256(canonical(value["value"]).encode())
+    return value
+
+
+def damage(draw: random.Random, folder: Path) -> None:
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    for _ in range(draw.choice([1, 1, 2, 3])):
+        file = draw.choice(
+            [f for f in files if draw.random() < 0.5 or f.name in {"run.json", "manifest.json"}] or files
+        )
+        match draw.randrange(8):
+            case 0:
+                file.unlink(missing_ok=True)
+            case 1:
+                if file.exists():
+                    shutil.copy(file, draw.choice(files).parent / draw.choice([f.name for f in files]))
+            case _:
+                if file.exists():
+                    file.write_bytes(altered(draw, file.read_bytes()))
+
+
+def attack(
+    seed: str, times: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> int:
+    monkeypatch.chdir(ROOT)
+    draw, sound = random.Random(seed), 0
+    names = [t.id for t in Run(str(RECORDED)).round(1).tasks]
+    for number in range(times):
+        folder = tmp_path / "run"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(RECORDED, folder)
+        damage(draw, folder)
+        for command in READERS:
+            more = {"inspect": ["--task", draw.choice(names)], "report": ["--to", str(tmp_path / "report.html")]}
+            code, told = run([command[0], str(folder), *command[1:], *more.get(command[0], [])], capsys, monkeypatch)
+            assert "not foreseen" not in told, f"{seed} {number} {command}: {told[-2000:]}"
+            assert code in {0, 2, 3}
+            sound += code == 0
+    return sound
+
+
+def test_commands_read_a_damaged_run_or_say_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert attack("run", 12, tmp_path, capsys, monkeypatch) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(5))
+def test_commands_read_many_damaged_runs(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack(f"run {seed}", 200, tmp_path, capsys, monkeypatch)
