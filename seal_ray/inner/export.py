@@ -13,10 +13,10 @@ from seal_ray.inner.frozen import Frozen, policy_pair
 
 PREFIX = "base_model.model."
 FILE = "adapter_model.safetensors"
-Pair = tuple[Tensor, Tensor]  # A [rank, in], B [out, rank]
+Factors = tuple[Tensor, Tensor]  # A [rank, in], B [out, rank]
 
 
-def write_adapter(frozen: Frozen, own: Mapping[str, Pair], rank: int, alpha: float, directory: Path) -> None:
+def write_adapter(frozen: Frozen, own: Mapping[str, Factors], rank: int, alpha: float, directory: Path) -> None:
     """Writes the adapter `own` (scale alpha / rank not folded in), joined with the policy's adapter if there is one.
 
     Joined adapters stand side by side along the rank, each with its scale in B, so that the whole has scale 1.
@@ -70,7 +70,7 @@ def check_adapter(frozen: Frozen, directory: Path) -> None:
             raise ValueError(f"{directory / FILE}: {key} holds values that are not finite")
 
 
-def policy_adapter(frozen: Frozen) -> dict[str, Pair]:
+def policy_adapter(frozen: Frozen) -> dict[str, Factors]:
     """The adapters that the model carries already, as one pair for each layer with the scale folded into B."""
     if not isinstance(frozen.model, PeftModel):
         return {}
@@ -79,10 +79,10 @@ def policy_adapter(frozen: Frozen) -> dict[str, Pair]:
 
 
 def _joined(
-    frozen: Frozen, policy: Mapping[str, Pair], own: Mapping[str, Pair], scale: float
-) -> tuple[dict[str, Pair], int]:
+    frozen: Frozen, policy: Mapping[str, Factors], own: Mapping[str, Factors], scale: float
+) -> tuple[dict[str, Factors], int]:
     """Both adapters side by side with scale 1, every layer filled up with zeros to the same rank."""
-    joined: dict[str, Pair] = {}
+    joined: dict[str, Factors] = {}
     for name in frozen.layers:
         parts = []
         if name in policy:

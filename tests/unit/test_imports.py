@@ -1,4 +1,4 @@
-"""The house's one rule about imports: arrows point downwards only."""
+"""The house's rules about imports and names: arrows point downwards, none runs in a circle, a name has one meaning."""
 
 import ast
 import subprocess
@@ -26,6 +26,8 @@ FLOORS = [
     {"records", "errors", "shapes"},
     {"redaction", "text"},
 ]
+# protocols: of one thing, what each of its users needs
+FACES = {"DeepSpeedEngine"}
 HEAVY = {
     "vllm": {"sampling/engine.py"},
     "deepspeed": {"policy/update.py"},
@@ -109,3 +111,75 @@ def test_configuration_loads_without_the_heavy_libraries() -> None:
 def test_no_two_test_modules_have_one_name() -> None:
     names = [f.name for f in (ROOT / "tests").rglob("*.py") if f.name != "conftest.py"]
     assert sorted(names) == sorted(set(names)), "they are imported by their names, so one would hide the other"
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(file: Path, modules: set[str]) -> set[str]:
+    """The modules of this package that a file needs, also those that a function imports when it is called."""
+    needed: set[str] = set()
+    tree = ast.parse(file.read_text())
+    for_types = {n for i in ast.walk(tree) if isinstance(i, ast.If) and _of_types(i) for n in ast.walk(i)}
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                needed.add(whole if whole in modules else node.module)
+        elif isinstance(node, ast.Import):
+            needed |= {alias.name for alias in node.names}
+    return needed & modules - {module_of(file), "seal_ray"}  # whose front imports when it is asked
+
+
+def _of_types(branch: ast.If) -> bool:
+    return isinstance(branch.test, ast.Name) and branch.test.id == "TYPE_CHECKING"
+
+
+def circle(needs: dict[str, set[str]]) -> list[str]:
+    """Modules that need each other in a ring; none where there is no such ring."""
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        for other in sorted(needs[module]):
+            if found := walk(other, [*path, module]):
+                return found
+        done.add(module)
+        return []
+
+    return next((found for module in sorted(needs) if (found := walk(module, []))), [])
+
+
+def test_no_modules_need_each_other() -> None:
+    files = {module_of(f): f for f in PACKAGE.rglob("*.py")}
+    needs = {m: imported_modules(f, set(files)) for m, f in files.items()}
+    assert not circle(needs)
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    classes: dict[str, list[str]] = {}
+    aliases: dict[str, list[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        place = file.relative_to(PACKAGE).as_posix()
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(place)
+        for node in tree.body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if isinstance(target, ast.Name) and target.id[0].isupper() and not target.id.isupper():
+                aliases.setdefault(target.id, []).append(place)
+    several = {name: places for name, places in classes.items() if len(places) > 1 and name not in FACES}
+    assert not several
+    assert not {name: (places, classes[name]) for name, places in aliases.items() if name in classes}
