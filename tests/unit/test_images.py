@@ -1,9 +1,11 @@
 """Images and locks keep a few rules that nobody should have to remember."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,13 @@ def test_set_up_that_is_repeated_does_nothing(tmp_path: Path) -> None:
 
 def test_uv_and_what_it_does_not_fetch_are_locked() -> None:
     assert "uv" in lock("dev") and {"torch", "deepspeed"} <= lock("cpu").keys()
+
+
+@pytest.mark.parametrize("image", ["cpu", "gpu"])
+def test_the_bill_of_materials_has_every_package_of_the_lock(image: str) -> None:
+    words = [sys.executable, str(DOCKER / "sbom.py"), image]
+    first, again = (subprocess.run(words, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert first == again
+    components = json.loads(first)["components"]
+    assert {c["name"]: c["version"] for c in components} == lock("build") | lock(image)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", c["hashes"][0]["content"]) for c in components)
