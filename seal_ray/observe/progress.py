@@ -150,7 +150,7 @@ class Bars:
         head += f", {tally.alive} workers" if tally.workers else ""
         parts: list[Any] = [Text(head, style="bold"), bars]
         if tally.waiting:
-            parts.append(Text(f"waiting for {tally.waiting}", style="yellow"))
+            parts.append(Text(one_line(f"waiting for {tally.waiting}"), style="yellow"))
         shown = means(tally)
         if shown:
             parts.append(Text("   ".join(f"{name} {value}" for name, value in shown)))
@@ -207,7 +207,7 @@ def reached(tally: Tally, phase: Phase) -> str:
 
 
 def _failures(tally: Tally) -> str:
-    return "failed: " + ", ".join(f"{k} {n}" for k, n in tally.failures.most_common(6))
+    return one_line("failed: " + ", ".join(f"{k} {n}" for k, n in tally.failures.most_common(6)))
 
 
 def counts_line(tally: Tally) -> str:

@@ -167,7 +167,8 @@ def test_bars_show_phases_workers_failures_and_means_and_take_no_markup_from_out
     state = tally()
     for event in round_events():
         state.take(event)
-    state.waiting = "[red]GPU[/red]: 2"
+    state.waiting = "[red]GPU[/red]: 2\x1b[2J"
+    state.failures["odd\x9b2J"] += 1
     bars = progress.Bars(state, io.StringIO())
     console = Console(file=io.StringIO(), width=100, force_terminal=False)
     console.print(bars.picture())
@@ -176,7 +177,8 @@ def test_bars_show_phases_workers_failures_and_means_and_take_no_markup_from_out
     assert "sampling" in text and "8/8" in text and "1/2" in text
     assert "base 25.0%±2.0% -1.500±0.100" in text and "kept edit" in text
     assert "nan_loss 1" in text
-    assert "[red]GPU[/red]: 2" in text, "markup is shown and not obeyed"
+    assert "[red]GPU[/red]: 2\\x1b[2J" in text, "markup is shown and not obeyed"
+    assert "odd\\x9b2J 1" in text and "\x1b" not in text
 
 
 def test_bars_run_and_end_on_a_terminal() -> None:
