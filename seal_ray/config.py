@@ -145,7 +145,11 @@ class ModelSection(Section):
         default="auto", description="auto: bfloat16 where the device has it"
     )
     chat: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="use the chat template; auto: if the model has one"
+        default="auto",
+        description="use the chat template; auto: if the model has one, and base models may have one too",
+    )
+    thinking: Literal["auto", "yes", "no"] = Field(
+        default="auto", description="whether a chat model thinks before it answers; auto: as its template does"
     )
     max_length: int = Field(
         default=2048, ge=16, le=1_048_576, description="tokens of prompt and text together, at most"
@@ -156,6 +160,12 @@ class ModelSection(Section):
     )
     cache: str = Field(default="", description="folder for models on each node; empty: ~/.cache/seal-ray")
     cache_gb: float = Field(default=200, gt=0, description="limit of that folder; the least recently used go first")
+
+    @field_validator("chat", "thinking", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: Any) -> Any:
+        """YAML reads a bare yes or no as true or false."""
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 # domain
@@ -425,6 +435,10 @@ class PolicySection(Section):
     clip: float = Field(default=1.0, ge=0, description="gradient norm, at most")
     weight_decay: float = Field(default=0, ge=0, description="of AdamW")
     max_length: int = Field(default=4096, ge=16, description="a longer example is left out, and said so")
+    engine: Literal["auto", "deepspeed"] = Field(
+        default="auto",
+        description="auto: one worker trains an adapter by itself, more workers or full weights take DeepSpeed",
+    )
     zero_stage: Literal[1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage")
     offload: Literal["none", "cpu"] = Field(default="none", description="where ZeRO keeps the optimiser")
     checkpointing: bool = Field(default=True, description="recompute activations to save memory")

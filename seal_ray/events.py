@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from seal_ray.record_decoder import decoder
-from seal_ray.records import Blame, CandidateKind, Json
+from seal_ray.records import Blame, CandidateKind, Json, decode
 
 Phase = Literal["sampling", "trials", "grading", "update", "gate"]
 RoleName = Literal["sampler", "worker", "trainer"]
@@ -357,7 +356,7 @@ def decode_event(line: Json) -> Event:
         own = _OLDER.get(kind, dict)(own)
         known = {name: own[name] for name in _OWN[cls] if name in own}
         try:
-            return decoder(cls)(known | when)
+            return decode(cls, known | when)
         except ValueError:
             pass
     return UnknownEvent(kind, own, **when)

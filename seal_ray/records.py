@@ -5,20 +5,19 @@ It needs nothing but the standard library, so that every room can import it. Eve
 """
 
 import dataclasses
-import hashlib
-import json
 import math
-import types
-import typing
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
+from seal_ray.plain_data import Json as Json
+from seal_ray.plain_data import canonical as canonical
+from seal_ray.plain_data import decode as decode
+from seal_ray.plain_data import digest as digest
+from seal_ray.plain_data import encode as encode
 from seal_ray.redaction import redact
 from seal_ray.text import storable
 
-T = TypeVar("T")
-Json = Any  # str, int, float, bool, None, list or dict of these
 Split = Literal["train", "validation", "test"]
 Blame = Literal["data", "infra"]  # data: trying again gives the same; infra: it may work elsewhere
 
@@ -367,88 +366,7 @@ class Version:
     created_by: str = ""
 
 
-# As JSON
-
-
-def encode(value: Any) -> Json:
-    """A record as JSON values. Numbers that JSON lacks (NaN, infinity) are refused: they are failures, not data."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): encode(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} can't be kept in a ledger")
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    raise TypeError(f"{type(value).__name__} is not plain data")
-
-
-def decode(cls: type[T], data: Json) -> T:
-    """The record of type `cls` that `encode` made `data` from. Keys it does not know are refused."""
-    return _decode(cls, data, cls.__name__)
-
-
-def _decode(kind: Any, data: Json, where: str) -> Any:
-    if kind is Any:
-        return data
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if data is None and type(None) in args:
-            return None
-        return _decode(next(a for a in args if a is not type(None)), data, where)
-    if origin is Literal:
-        if data not in args:
-            raise ValueError(f"{where}: {data!r} is none of {', '.join(map(repr, args))}")
-        return data
-    if origin is tuple:
-        if not isinstance(data, list):
-            raise ValueError(f"{where}: expected a list, found {type(data).__name__}")
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(data))
-        if len(args) != len(data):
-            raise ValueError(f"{where}: expected {len(args)} values, found {len(data)}")
-        return tuple(_decode(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True)))
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        if not isinstance(data, dict):
-            raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
-        hints = _hints(kind)
-        unknown = data.keys() - hints.keys()
-        if unknown:
-            raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}")
-        try:
-            return kind(**{k: _decode(hints[k], v, f"{where}.{k}") for k, v in data.items()})
-        except TypeError as error:
-            raise ValueError(f"{where}: {error}") from None
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(data, dict):
-            raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
-        return data
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
-        raise ValueError(f"{where}: expected {kind.__name__}, found {type(data).__name__}")
-    return data
-
-
-_HINTS: dict[type, dict[str, Any]] = {}
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    if kind not in _HINTS:
-        _HINTS[kind] = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
-    return _HINTS[kind]
-
-
-def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """The name of a value's content: SHA-256 of its canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+# Names and seeds
 
 
 def derive_seed(*parts: int | str) -> int:

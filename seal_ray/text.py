@@ -1,6 +1,7 @@
 """Text that a model, a judge or a file brought along: read in one pass, and made fit to be kept or shown."""
 
 import unicodedata
+from collections.abc import Sequence
 
 THINK, THOUGHT = "<think>", "</think>"
 LINE = 400  # characters of a line in a log
@@ -21,6 +22,20 @@ def without_thoughts(text: str, *, unfinished: bool = False) -> str:
         kept.append(text[at:start])
         at = end + len(THOUGHT)
     return "".join([*kept, text[at:]])
+
+
+def after_thought(text: str, stop: Sequence[str]) -> str:
+    """What an answer says once it has thought, up to the first of the texts that end it.
+
+    Some templates open the thought themselves, so its end alone may be there. A thought that has no end is no answer.
+    """
+    _, end, rest = text.rpartition(THOUGHT)
+    if not end and text.lstrip().startswith(THINK):
+        return ""
+    if end:
+        rest = rest.lstrip()
+    ends = [at for mark in stop if mark and (at := rest.find(mark)) >= 0]
+    return rest[: min(ends, default=len(rest))]
 
 
 def storable(text: str) -> str:

@@ -48,6 +48,7 @@ def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[st
         source = ledger.manifest(to) if to else None
         version = decode(Version, source["version"]) if source else decode(Version, _first(ledger))
         said = _signed(why) | {"to": to, "version": encode(version)}
+        part.discard("rollback.json")  # of somebody who has thought again since
         part.put("rollback.json", said)
         return said
     finally:

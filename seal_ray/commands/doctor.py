@@ -224,6 +224,24 @@ def conditional_put(setup: Setup) -> str:
     return "a create-only write refuses to replace what is there"
 
 
+def chat(setup: Setup) -> str:
+    """How this model will be spoken to, told before it matters: base models may come with a template too."""
+    section = setup.config.model
+    if not section.name.startswith("builtin:") and not Path(section.name).is_dir():  # not fetched only to be looked at
+        if section.chat != "auto":
+            return f"model.chat: {section.chat}, as it is configured"
+        return "model.chat: auto: by the template if there is one; base models may come with one too, so pin yes or no"
+    folder = models.fetch(section, setup.config.storage)
+    has = models.has_chat_template(folder)
+    if section.chat == "no" or (section.chat == "auto" and not has):
+        ignored = "; its tokenizer has a chat template, which is not used" if has else ""
+        return f"model.chat: {section.chat}: prompts are bare text{ignored}"
+    thinks = models.thinks(models.tokenizer(folder, trust_remote_code=section.trust_remote_code))
+    thoughts = "; it may think first (model.thinking)" if thinks and section.thinking != "no" else ""
+    pinned = "" if section.chat == "yes" else "; if it is a base model, set model.chat: no"
+    return f"model.chat: {section.chat}: prompts go through the model's chat template{thoughts}{pinned}"
+
+
 def model(setup: Setup) -> str:
     config = setup.config
     nodes = computing(setup.nodes)
@@ -331,6 +349,7 @@ CHECKS: list[tuple[str, float, Check]] = [
     ("run uri", 180, run_uri),
     ("conditional put", 90, conditional_put),
     ("model", 200, model),
+    ("chat", 120, chat),
     ("grader", 30, grader),
     ("lora", LORA_SECONDS + 20, lora),
     ("disks", 120, disks),

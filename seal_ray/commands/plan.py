@@ -124,23 +124,14 @@ def _update(
     config: Config, counts: dict[str, Any], shape: Shape, weight_bytes: int, flops: float
 ) -> list[dict[str, Any]]:
     """What each device of the policy update holds and how long it takes, by the formula of policy/memory.py."""
-    from seal_ray.policy.memory import need, seconds
+    from seal_ray.policy.memory import UpdateSetup, need, seconds
 
-    policy = config.policy
     tokens = int(counts["tasks"] * config.sampling.max_tokens / 2)
     planned = []
     for devices in (config.placement.trainers,) if config.placement.trainers else UPDATE_ON:
-        shared: dict[str, Any] = {
-            "devices": devices,
-            "mode": policy.mode,
-            "zero_stage": policy.zero_stage,
-            "checkpointing": policy.checkpointing,
-            "row_tokens": policy.micro_batch_tokens,
-            "weight_bytes": weight_bytes,
-        }
-        held = need(shape, rank=policy.rank, targets=policy.targets, offload=policy.offload, **shared)
-        taken = seconds(shape, tokens, flops=flops, epochs=policy.epochs, **shared)
-        planned.append({"devices": devices, "gb": round(held.total / 1e9, 2), "seconds": float(f"{taken:.3g}")})
+        setup = UpdateSetup.of(config.policy, devices=devices, weight_bytes=weight_bytes)
+        held, taken = need(shape, setup).total, seconds(shape, setup, tokens, flops=flops)
+        planned.append({"devices": devices, "gb": round(held / 1e9, 2), "seconds": float(f"{taken:.3g}")})
     return planned
 
 

@@ -41,6 +41,7 @@ def status(run: Run) -> dict[str, Json]:
     rounds = [_round_status(r) for r in run.rounds()]
     phase = next((e.phase for e in reversed(events) if isinstance(e, (PhaseStarted, PhaseEnded))), None)
     holder = run.ledger.holder()
+    current = run.current()
     ended = last_end(events)
     return {
         "uri": run.uri,
@@ -50,6 +51,8 @@ def status(run: Run) -> dict[str, Json]:
         "ended": ended.outcome if ended else None,
         "reason": ended.reason if ended else None,
         "held": run.held(),
+        "current": current.number if current else None,
+        "rollback": run.rollback(),
         "holder": dataclasses.asdict(holder) if holder else None,
         "last_event": max((e.time for e in events), default=None),
         "rounds": rounds,
@@ -111,6 +114,11 @@ def show_status(run: dict[str, Any]) -> str:
         out.append(
             f"nobody drives it; it stopped in phase {run['phase']}; `seal-ray run` with its configuration goes on"
         )
+    if back := run["rollback"]:
+        why = f": {back['why']}" if back["why"] else ""
+        out.append(f"version {run['current']} is current, {back['by']} went back to it{why}")
+    elif run["current"] is not None:
+        out.append(f"version {run['current']} is current")
     for r in run["rounds"]:
         state = f"committed, {r['decision']}" if r["committed"] else "open"
         out.append(

@@ -26,7 +26,7 @@ from seal_ray.records import (
     Verdict,
     digest,
 )
-from seal_ray.text import storable, without_thoughts
+from seal_ray.text import after_thought, storable, without_thoughts
 
 MAX_EDIT = 1 << 20  # characters of an edit that are read
 
@@ -199,10 +199,11 @@ class Knowledge:
 
     def verdicts(self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader) -> Sequence[Verdict]:
         given: dict[str, list[str]] = {}
-        for answer in answers:
-            text = final_answer(answer.text) if self._section.thought else answer.text
-            given.setdefault(answer.question, []).append(text)
         questions = self.questions(task)
+        stops = {q.id: q.stop for q in questions}
+        for answer in answers:
+            text = after_thought(answer.text, stops.get(answer.question, ()))
+            given.setdefault(answer.question, []).append(final_answer(text) if self._section.thought else text)
         grades = iter(grader.grade([(q.text, q.gold, text) for q in questions for text in given.get(q.id, [])]))
         return [verdict(candidate, q.id, grader.name, [next(grades) for _ in given.get(q.id, [])]) for q in questions]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.config import Config
+from seal_ray.errors import ConfigError
 from seal_ray.events import RoleName, Sink
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
@@ -12,15 +13,14 @@ from seal_ray.fleet.placement import Placement, plan_placement, preflight, wait_
 from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.resources_held import Leases
 from seal_ray.fleet.samplers import SamplerGroup, sampler_class
-from seal_ray.fleet.weights import share
 from seal_ray.fleet.worker import WorkerSettings, worker_class
+from seal_ray.models.shared import share
 from seal_ray.records import Version
-from seal_ray.sampling.engine import EngineSettings
+from seal_ray.sampling.engine import LORA_RANKS, EngineSettings
 
 PROCESS_BYTES = 1.5e9  # an actor without a model: its libraries and what they keep
 COPIES = 4  # of the weights as they are stored: in float32, and as much again for what is computed with them
 ANSWERING_ADAPTERS = 8  # adapters that answer in one batch of the engine beside a bank
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Crew:
@@ -28,6 +28,7 @@ class Crew:
 
     def __init__(self, config: Config, folder: str, sink: Sink, env: dict[str, str] | None = None) -> None:
         self._config, self._sink = config, sink
+        engine_rank(config)  # refuses what no engine could serve, before anything is started
         cluster.connect(config.placement, env=env)
         plan = plan_placement(
             config.placement,
@@ -110,7 +111,7 @@ class Crew:
         config = self._config
         settings = replace(
             self._engine(),
-            lora_rank=_engine_rank(config),
+            lora_rank=engine_rank(config),
             tensor_parallel=config.placement.tensor_parallel if self.placement.device == "gpu" else 1,
             across_nodes=self.placement.sampler.across_nodes,
             gpu_memory=config.sampling.gpu_memory,
@@ -131,7 +132,7 @@ class Crew:
         )
         if config.answering.how == "bank":
             return worker_class().options(**options).remote(name, settings)
-        rank = config.inner.rank + _engine_rank(config)  # a candidate's adapter stands beside the policy's
+        rank = config.inner.rank + engine_rank(config)  # a candidate's adapter stands beside the policy's
         engine = replace(
             self._engine(),
             lora_rank=rank,
@@ -158,8 +159,17 @@ def _for_vllm(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "runtime_env": {"env_vars": env}}
 
 
-def _engine_rank(config: Config) -> int:
+def engine_rank(config: Config) -> int:
     """The rank that samplers must be ready for; 0 where versions have no adapter."""
-    if config.policy.mode == "full":
+    policy = config.policy
+    if policy.mode == "full":
         return 0
-    return next((r for r in VLLM_RANKS if r >= config.policy.rank), config.policy.rank)
+    # with policy.fresh each round's adapter is put beside those before it, and they are served as one
+    rank = policy.rank * (config.run.rounds if policy.fresh else 1)
+    if rank > LORA_RANKS[-1]:
+        raise ConfigError(
+            f"policy.fresh: {config.run.rounds} rounds of rank {policy.rank} make an adapter of rank {rank}, "
+            f"and vLLM serves {LORA_RANKS[-1]} at most",
+            hint="lower policy.rank or run.rounds, set fresh: false, or export the version merged and begin a new run",
+        )
+    return next(r for r in LORA_RANKS if r >= rank)

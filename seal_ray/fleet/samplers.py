@@ -12,8 +12,8 @@ from seal_ray.fleet.actor_group import ActorGroup, WaveOutcome
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import Actors
 from seal_ray.fleet.placement import Placement
-from seal_ray.fleet.weights import Shared, materialise
 from seal_ray.fleet.worker import answering_class, sign, stacks
+from seal_ray.models.shared import Shared, materialise
 from seal_ray.records import Edit, Version
 from seal_ray.sampling.engine import EngineSettings
 from seal_ray.sampling.sampler import EditPrompt, Sampler

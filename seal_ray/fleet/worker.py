@@ -14,7 +14,7 @@ from seal_ray.config import AnsweringSection, InnerSection, ModelSection, Storag
 from seal_ray.errors import DataError, InfraError, SealError
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.wave_messages import OutOfMemory, WaveLease
-from seal_ray.fleet.weights import Shared, materialise
+from seal_ray.models.shared import Shared, materialise
 from seal_ray.records import Trial, Version
 from seal_ray.sampling.engine import EngineSettings
 from seal_ray.trials.engine_answerer import EngineAnswerer, engine_answers

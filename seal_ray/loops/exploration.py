@@ -298,7 +298,9 @@ class Exploration:
                 for texts in (q.gold, wrong)
             )
             limit = min(q.max_tokens, self.config.answering.max_tokens)
-            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, q.stop, wrong))
+            # a thought may hold what ends an answer: then the answer is cut when it is read
+            stop = () if q.prompt.chat and models.thinks(self.tokenizer) else q.stop
+            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, stop, wrong))
         return tuple(asks)
 
     # trials and verdicts

@@ -54,6 +54,16 @@ class Run:
         """The highest committed round; 0 if there is none."""
         return self.ledger.latest()
 
+    def rollback(self) -> dict[str, Json] | None:
+        """Who went back to an earlier version since the last committed round, and why; None if nobody did."""
+        return self.ledger.round(self.latest + 1).get("rollback.json")
+
+    def current(self) -> Version | None:
+        """The version that the next round begins with; None before there is any."""
+        latest = self.latest
+        source = self.rollback() or (self.ledger.manifest(latest) if latest else self.ledger.round(1).get("tasks.json"))
+        return decode(Version, source["version"]) if source else None
+
     def rounds(self) -> list[Round]:
         return [self.round(n) for n in self.ledger.rounds()]
 
@@ -91,7 +101,7 @@ class Run:
             if update.get("version"):
                 updates[update["version"]["digest"]] = update
                 gates[update["version"]["digest"]] = part.get("gate.json")
-        return versions.lineage(self.versions(), updates, gates)
+        return versions.lineage(self.versions(), updates, gates, self.current())
 
     def versions(self) -> list[Version]:
         """Every version that was made, the first one without an adapter."""

@@ -26,7 +26,6 @@ from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, LessonText, lessons
 from seal_ray.policy.update import update
 from seal_ray.records import Choice, Json, Task, Version, decode, derive_seed, encode
-from seal_ray.software import software
 from seal_ray.storage.ledger import RoundLedger
 
 PROBED = 16  # validation tasks
@@ -185,12 +184,7 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
     part.put_dir("version", result.folder)
     last, seconds = result.losses[-1], round(result.seconds, 1)
     session.tell(UpdateDone(new.number, result.steps, last, seconds, result.kl, result.entropy))
-    return versions.told(result) | {
-        "version": encode(new),
-        "edits": [{"edit": lesson.edit, "task": lesson.task, "weight": lesson.weight} for lesson in chosen],
-        "recipe": job.section.model_dump(mode="json"),
-        "environment": software(),
-    }
+    return versions.told(result) | {"version": encode(new)}
 
 
 def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesson]) -> UpdateJob:

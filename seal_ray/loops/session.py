@@ -121,7 +121,9 @@ class Session:
             refuse_ended(note, config)
             self.folder = models.fetch(config.model, config.storage)
             self.base = models.digest_of(self.folder)
-            self.tokenizer = models.tokenizer(self.folder, trust_remote_code=config.model.trust_remote_code)
+            self.tokenizer = models.tokenizer(
+                self.folder, trust_remote_code=config.model.trust_remote_code, thinking=config.model.thinking
+            )
             chat = config.model.chat
             self.chat = chat == "yes" or (chat == "auto" and models.has_chat_template(self.folder))
             self.domain = configured(config, self.chat)

@@ -4,7 +4,7 @@ Importing this room imports neither torch nor transformers.
 """
 
 from seal_ray.models.files import adapter_rank, check, digest_of, has_chat_template, header_of, shape
-from seal_ray.models.loading import change_adapter, load, pick_dtype, render, text_ids, tokenizer
+from seal_ray.models.loading import change_adapter, load, pick_dtype, render, text_ids, thinks, tokenizer
 from seal_ray.models.names import fetch, reach
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "render",
     "shape",
     "text_ids",
+    "thinks",
     "tokenizer",
 ]

@@ -7,6 +7,9 @@ from typing import Any
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models.files import check, header_of
 from seal_ray.records import Prompt
+from seal_ray.text import THINK
+
+SWITCH = "enable_thinking"  # what chat templates call it
 
 
 def pick_dtype(name: str, device: str) -> str:
@@ -122,8 +125,8 @@ def _bitsandbytes(quantization: str, kind: Any) -> Any:
     )
 
 
-def tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
-    """The model's tokenizer, with a token for padding."""
+def tokenizer(folder: str | Path, *, trust_remote_code: bool = False, thinking: str = "auto") -> Any:
+    """The model's tokenizer, with a token for padding. `thinking`: yes or no sets the chat template's own switch."""
     from transformers import AutoTokenizer
 
     try:
@@ -137,12 +140,27 @@ def tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Any:
         raise DataError(f"{folder}: its tokenizer has no end-of-text token", hint="set eos_token in its configuration")
     if made.pad_token_id is None:
         made.pad_token = made.eos_token
+    if thinking != "auto":
+        template = made.chat_template
+        if not isinstance(template, str) or SWITCH not in template:
+            raise ConfigError(
+                f"model.thinking: {thinking}, but the chat template of {folder} has no switch for it",
+                hint="leave model.thinking at auto",
+            )
+        # in the template itself, so that whoever renders a prompt renders it alike
+        made.chat_template = f"{{%- set {SWITCH} = {'true' if thinking == 'yes' else 'false'} -%}}{template}"
     return made
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
     """The token ids of a text alone. What names a special token in it stays text: data never turns into control."""
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def thinks(tokenizer: Any) -> bool:
+    """Whether a chat model's answers may begin with a thought."""
+    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    return (SWITCH in template or THINK in template) and not template.startswith(f"{{%- set {SWITCH} = false")
 
 
 def render(tokenizer: Any, prompt: Prompt) -> list[int]:
@@ -164,10 +182,21 @@ def render(tokenizer: Any, prompt: Prompt) -> list[int]:
 
 
 def _templated(tokenizer: Any, system: str, text: str) -> str:
-    turns = [{"role": "system", "content": system}] if system else []
-    turns.append({"role": "user", "content": text})
+    """The turns in the words of the chat template, up to where the model's own begins."""
+    from jinja2 import TemplateError
+
+    def rendered(*turns: tuple[str, str]) -> str:
+        conversation = [{"role": role, "content": content} for role, content in turns]
+        return tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+
     try:
-        return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        if not system:
+            return rendered(("user", text))
+        try:
+            return rendered(("system", system), ("user", text))
+        except TemplateError:
+            # some know no system role and say so by an error: then the user says it
+            return rendered(("user", f"{system}\n\n{text}"))
     except ValueError as error:
         raise ConfigError(
             f"model.chat: this model has no chat template ({error})", hint="set model.chat: no, or use auto"

@@ -1,54 +1,52 @@
 """What a full update goes on from after it lost a worker. An update of an adapter is short and starts again instead.
 
-Checkpoints lie in a folder beside the output, and are only made where every worker sees that folder. DeepSpeed's are
-pickles: one is read back only if it is, byte for byte, what this same update wrote.
+Checkpoints lie beside the output, on the node of the update's actor. Workers that all see that folder write there;
+where one does not, each writes on its own node and hands its files to the actor, and fetches them from it.
+DeepSpeed's are pickles: one is read back only if it is, byte for byte, what this same update wrote.
 """
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from seal_ray.config import PolicySection
 from seal_ray.errors import InfraError
 
+if TYPE_CHECKING:
+    from seal_ray.policy.training import TrainingEngine
 
-class DeepSpeedEngine(Protocol):
-    rank: int
-    device: Any
-
-    def write(self, folder: str, tag: str) -> None: ...
-
-    def read(self, folder: str, tag: str) -> None: ...
+PIECE = 64 * 2**20  # bytes that travel at once
 
 
 class Checkpoints:
     """The checkpoints of one update. All workers call its methods together."""
 
-    def __init__(self, engine: DeepSpeedEngine, folder: str, section: PolicySection, desk: Any) -> None:
-        import torch
-        import torch.distributed as dist
-
-        self.engine, self.folder, self.desk = engine, Path(folder), desk
-        wanted = section.checkpoint_steps if section.mode == "full" else 0
-        seen = torch.tensor(int(wanted > 0 and self.folder.is_dir()), device=engine.device)
-        dist.all_reduce(seen, op=dist.ReduceOp.MIN)
-        self.every = wanted if int(seen) else 0
+    def __init__(self, engine: "TrainingEngine", folder: str, section: PolicySection, desk: Any) -> None:
+        self.engine, self.desk = engine, desk
+        self.every = section.checkpoint_steps if section.mode == "full" else 0
+        self.shared = all(engine.gather(Path(folder).is_dir())) if self.every else True
+        self._own = None if self.shared else tempfile.TemporaryDirectory(prefix="seal-ray-checkpoint-")
+        self.folder = Path(self._own.name if self._own else folder)
 
     def after(self, step: int) -> None:
         """Called after each step: makes a checkpoint when it is time, and only then drops the one before."""
         import ray
-        import torch.distributed as dist
 
         if not self.every or step % self.every:
             return
-        self.engine.write(str(self.folder), f"step-{step}")
-        dist.barrier()
+        tag = f"step-{step}"
+        (self.folder / tag).mkdir(parents=True, exist_ok=True)
+        self.engine.write(self.folder, tag)
+        if not self.shared:
+            self._hand_over(tag)
+        self.engine.gather(None)  # all are done
         if self.engine.rank == 0:
-            ray.get(self.desk.keep.remote("checkpoint", (step, self._digest(step))))
-            for old in self.folder.glob("step-*"):
-                if old.name != f"step-{step}":
-                    shutil.rmtree(old, ignore_errors=True)
+            ray.get(self.desk.keep.remote("checkpoint", (step, ray.get(self.desk.digest.remote(tag)))))
+            ray.get(self.desk.drop_others.remote(tag))
+        if not self.shared:
+            shutil.rmtree(self.folder / tag, ignore_errors=True)
 
     def resume(self) -> int:
         """The step to go on from: 0, or that of the last checkpoint, which is then loaded."""
@@ -58,14 +56,37 @@ class Checkpoints:
         if not self.every or "checkpoint" not in kept:
             return 0
         step, digest = kept["checkpoint"]
-        if self._digest(step) != digest:
+        tag = f"step-{step}"
+        if not self.shared:
+            self._fetch(tag)
+        if digest_of(self.folder / tag) != digest:
             raise InfraError(f"{self.folder}: the checkpoint of step {step} has changed since it was written")
-        self.engine.read(str(self.folder), f"step-{step}")
+        self.engine.read(self.folder, tag)
         return step
 
-    def _digest(self, step: int) -> str:
-        found = hashlib.sha256()
-        for path in sorted((self.folder / f"step-{step}").iterdir()):
+    def _hand_over(self, tag: str) -> None:
+        import ray
+
+        for path in sorted((self.folder / tag).iterdir()):
             with open(path, "rb") as file:
-                found.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-        return found.hexdigest()
+                while data := file.read(PIECE):
+                    ray.get(self.desk.put_piece.remote(tag, path.name, file.tell() - len(data), data))
+
+    def _fetch(self, tag: str) -> None:
+        import ray
+
+        (self.folder / tag).mkdir(parents=True, exist_ok=True)
+        sizes: dict[str, int] = ray.get(self.desk.checkpoint_files.remote(tag))  # type: ignore[assignment]
+        for name, size in sizes.items():
+            with open(self.folder / tag / name, "wb") as file:
+                for offset in range(0, size, PIECE):
+                    file.write(ray.get(self.desk.get_piece.remote(tag, name, offset, PIECE)))  # type: ignore[arg-type]
+
+
+def digest_of(folder: Path) -> str:
+    """The name of what a checkpoint holds."""
+    lines = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        with open(path, "rb") as file:
+            lines.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return lines.hexdigest()

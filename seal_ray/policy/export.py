@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seal_ray import models
 from seal_ray.errors import ConfigError, DataError
+from seal_ray.policy.version_files import ADAPTER, ADAPTER_CONFIG, BESIDE_WEIGHTS
 from seal_ray.policy.versions import files_digest
 from seal_ray.records import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
-BESIDE_WEIGHTS = {".json", ".model", ".txt", ".jinja"}
 # nats a token by which a merged model may differ from base and adapter side by side: what rounding its weights costs
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 
@@ -72,6 +71,23 @@ def export(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Exported(to, kind, files_digest(to), len(changes), tokens, difference, effect)
+
+
+def export_full(base: str, weights: str, to: str, *, probe: Sequence[Sequence[int]] | None = None) -> Exported:
+    """Write a version of full weights, which is a model already, to the new folder `to`."""
+    if os.path.exists(to):
+        raise DataError(f"{to}: already there", hint="export to another folder")
+    part = f"{to.rstrip('/')}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        shutil.copytree(weights, part)
+        texts = [list(text) for text in probe] if probe is not None else _random_probe(base)
+        effect, tokens = _apart(base, part, texts)
+        os.rename(part, to)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    layers = sum(n != "__metadata__" for path in Path(to).glob("*.safetensors") for n in models.header_of(path))
+    return Exported(to, "merged", files_digest(to), layers, tokens, 0.0, effect)
 
 
 def merge(base: str, adapter: str, to: str) -> None:
@@ -164,27 +180,12 @@ def _random_probe(base: str, texts: int = 4, length: int = 32) -> list[list[int]
 
 def _compare(base: str, adapter: str, exported: str, kind: str, probe: list[list[int]]) -> tuple[float, float, int]:
     """Difference and effect on the probe (see `Exported`), refused if the export is not the version."""
-    import torch
-
-    from seal_ray.policy.learner import pack, token_scores
-    from seal_ray.policy.lessons import LessonText
-
-    row = pack([LessonText(tuple(text[:1]), tuple(text[1:])) for text in probe])
-
-    @torch.no_grad()
-    def scores(model: Any) -> "Tensor":
-        out = model(input_ids=row.ids, position_ids=row.positions, attention_mask=None, use_cache=False)
-        return token_scores(out.logits[0, row.keep], row.targets)[0]
-
-    def load(folder: str, with_adapter: str | None) -> Any:
-        return models.load(folder, dtype="float32", adapter=with_adapter)
-
-    whole = load(base, adapter)
-    version = scores(whole)
+    whole = _load(base, adapter)
+    version = _scores(whole, probe)
     with whole.disable_adapter():
-        plain = scores(whole)
+        plain = _scores(whole, probe)
     del whole
-    ours = scores(load(base, exported) if kind == "adapter" else load(exported, None))
+    ours = _scores(_load(base, exported) if kind == "adapter" else _load(exported), probe)
     difference, effect = (float((x - version).abs().mean()) for x in (ours, plain))
     kept_as = _type_of(exported if kind == "merged" else base)
     if not difference <= TOLERANCE.get(kept_as, 0.1):
@@ -194,6 +195,29 @@ def _compare(base: str, adapter: str, exported: str, kind: str, probe: list[list
             hint="do not use it; export again, and report it if it happens again",
         )
     return difference, effect, len(version)
+
+
+def _apart(base: str, other: str, probe: list[list[int]]) -> tuple[float, int]:
+    """Nats a token by which two models differ on the probe, and its number of tokens."""
+    plain, ours = _scores(_load(base), probe), _scores(_load(other), probe)
+    return float((ours - plain).abs().mean()), len(plain)
+
+
+def _load(folder: str, adapter: str | None = None) -> Any:
+    return models.load(folder, dtype="float32", adapter=adapter)
+
+
+def _scores(model: Any, probe: list[list[int]]) -> "Tensor":
+    """The log-probability of every token of the probe but each text's first."""
+    import torch
+
+    from seal_ray.policy.learner import pack, token_scores
+    from seal_ray.policy.lessons import lesson_text
+
+    row = pack([lesson_text((), text) for text in probe])
+    with torch.no_grad():
+        out = model(input_ids=row.ids, position_ids=row.positions, attention_mask=None, use_cache=False)
+        return token_scores(out.logits[0, row.keep], row.targets)[0]
 
 
 def _type_of(folder: str) -> str:

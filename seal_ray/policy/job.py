@@ -29,6 +29,15 @@ class UpdateJob:
 
 
 @dataclass(frozen=True)
+class LearnedEdit:
+    """An edit that was trained on."""
+
+    edit: str
+    task: str
+    weight: float
+
+
+@dataclass(frozen=True)
 class StepLog:
     """One optimiser step over one global batch."""
 
@@ -54,7 +63,7 @@ class UpdateResult:
     log: tuple[StepLog, ...]
     seconds: float
     kl: float  # of the new version from the starting one, nats per token, on the lessons' own texts
-    drift: float | None  # of the new version from the base model, on the probe; None in full fine-tuning
+    drift: float | None  # of the new version from the base model in nats per token, on the probe
     entropy: float
     entropy_before: float
     likelihood: tuple[float, ...]  # mean log-probability per token of each lesson's text, after
@@ -62,7 +71,7 @@ class UpdateResult:
     validation_losses: tuple[float, ...]  # negative log-likelihood per token: before, and after each epoch
     left_out: tuple[LeftOut, ...]
     held_back: tuple[str, ...]  # edits that the validation losses rest on
-    edits: tuple[tuple[str, float], ...]  # what was trained on: each edit and its weight
-    recipe: Mapping[str, Json]
+    edits: tuple[LearnedEdit, ...]  # what was trained on: neither what was left out nor what was held back
+    recipe: Mapping[str, Json]  # the section's settings, the algorithm and the seed
     environment: Mapping[str, str]
     attempts: int = 1

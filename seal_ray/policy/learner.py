@@ -6,7 +6,8 @@ it is given no attention mask and no cache.
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from torch.utils.checkpoint import checkpoint
 
 from seal_ray import models
 from seal_ray.config import PolicySection
-from seal_ray.errors import ConfigError, DataError
+from seal_ray.errors import ConfigError
 from seal_ray.policy.lessons import LessonText
+from seal_ray.sampling.engine import LORA_RANKS
 
-MAX_RANK = 512  # of one adapter, in the engines that serve it
+MAX_RANK = LORA_RANKS[-1]  # of one adapter, in the engines that serve it
 CHUNK = 1024  # rows of logits that are turned into probabilities at once
 
 
@@ -103,23 +105,26 @@ def divergence(now: Tensor, before: Tensor) -> Tensor:
 # the model itself
 
 
-def build(base: str, adapter: str | None, section: PolicySection, seed: int, dtype: str, device: str) -> Any:
-    """The model as it starts: an adapter to train on, a fresh one, or all its weights to be trained."""
+def build(base: str, start: str | None, section: PolicySection, seed: int, dtype: str, device: str) -> Any:
+    """The model as it starts: an adapter to train on, a fresh one, or all its weights to be trained.
+
+    `start` is the folder of the version that is trained on from; None is the base.
+    """
     if section.mode == "full":
-        if adapter is not None:
+        if start is not None and not (Path(start) / "config.json").exists():
             raise ConfigError(
                 "policy.mode: full can't go on from a version that is an adapter",
                 hint="use mode: lora, or export the version merged and name it as the model",
             )
-        model = _without_dropout(models.load(base, dtype=dtype, device=device))
+        model = _without_dropout(models.load(start or base, dtype=dtype, device=device))
         model.requires_grad_(True)
         return model
-    model = _without_dropout(models.load(base, dtype=dtype, device=device, adapter=adapter))
+    model = _without_dropout(models.load(base, dtype=dtype, device=device, adapter=start))
     learns = "default"
-    if adapter is None or section.fresh:
+    if start is None or section.fresh:
         # the adapter that is there stays on, frozen: the same as merging it, and exact under ZeRO 3 too
         seed_everything(seed)
-        learns = "default" if adapter is None else "fresh"
+        learns = "default" if start is None else "fresh"
         model = _with_fresh(model, section, base, learns)
     for name, weight in model.named_parameters():
         weight.requires_grad_(f".{learns}." in name)
@@ -168,6 +173,25 @@ def _with_fresh(model: Any, section: PolicySection, base: str, name: str) -> Any
         ) from error
 
 
+@contextmanager
+def without_adapter(model: Any, wanted: bool = True) -> Iterator[None]:
+    """The model as its base answers, if that is wanted."""
+    if not wanted:
+        yield
+        return
+    trained = [weight for _, weight in trainable(model)]
+    with model.disable_adapter():
+        yield
+    model.requires_grad_(False)  # PEFT wakes every adapter when it switches them on
+    for weight in trained:
+        weight.requires_grad_(True)
+
+
+def adapter_rank(model: Any) -> int:
+    """The rank of all that a model carries: of the adapter that stayed and of the fresh one beside it."""
+    return sum(int(config.r) for config in model.peft_config.values())
+
+
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -209,13 +233,3 @@ def adapter_files(model: Any, whole: Callable[[nn.Parameter], Tensor]) -> tuple[
 
 def _scale(config: Any) -> float:
     return config.lora_alpha / config.r
-
-
-def vocabulary(base: str) -> tuple[int, int]:
-    """Size of the vocabulary and the longest text that a model was made for."""
-    config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
-    try:
-        return int(config["vocab_size"]), int(config.get("max_position_embeddings") or 1_000_000)
-    except KeyError:
-        raise DataError(f"{base}: config.json does not say vocab_size", hint="name another model") from None

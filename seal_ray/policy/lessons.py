@@ -23,6 +23,21 @@ class LessonText:
         return len(self.prompt_ids) + len(self.ids)
 
 
+def lesson_text(prompt_ids: Sequence[int], ids: Sequence[int], logprobs: Sequence[float] = ()) -> LessonText:
+    """A text to learn. Without a prompt its first token is the prompt: nothing before it could predict it."""
+    if not prompt_ids:
+        return LessonText(tuple(ids[:1]), tuple(ids[1:]), tuple(logprobs[1:]))
+    return LessonText(tuple(prompt_ids), tuple(ids), tuple(logprobs))
+
+
+def probe_of(prompts: Sequence[Sequence[int]], limit: int) -> tuple[LessonText, ...]:
+    """Prompts of tasks that nothing was learned from, as what drift is measured on: at each token but the first.
+
+    `limit` are the tokens that a row of the update holds.
+    """
+    return tuple(lesson_text((), ids[:limit]) for ids in prompts if len(ids[:limit]) > 1)
+
+
 @dataclass(frozen=True)
 class Lesson:
     """One example of a policy update: a text to learn, or to prefer to another."""
@@ -69,6 +84,6 @@ def _text(name: str, choice: Choice, edits: Mapping[str, Edit]) -> LessonText:
             f"edit {name} was chosen for task {choice.task} but is not among the round's {len(edits)} edits",
             hint="the ledger's edits and selection do not belong together; look at the round with `seal-ray inspect`",
         )
-    if not edit.prompt_ids or not edit.ids:
-        raise DataError(f"edit {name} of task {choice.task} has no {'text' if edit.prompt_ids else 'prompt'} to learn")
-    return LessonText(edit.prompt_ids, edit.ids, edit.logprobs)
+    if len(edit.prompt_ids) + len(edit.ids) < 2 or not edit.ids:
+        raise DataError(f"edit {name} of task {choice.task} has no text to learn")
+    return lesson_text(edit.prompt_ids, edit.ids, edit.logprobs)

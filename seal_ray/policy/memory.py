@@ -9,6 +9,7 @@ fine-tuning the trained weights are T = P, with LoRA T = A):
     buckets      2 b x 5e7
     activations  with recomputation: one input a layer and one layer's inner values; without: all layers' inner values
     logits       of one row's completion tokens: twice b x vocabulary (values and gradients), and a chunk in float32
+    reference    in full fine-tuning the base once more, for the drift from it: b P, divided by n under ZeRO 3
 
 Seconds: a token costs 2 P operations forward, 2 P more backward through the frozen base (4 P where weights are
 trained), and 2 P for recomputation. Scans before and after add forwards. ZeRO 3 moves the weights to each device once
@@ -17,12 +18,44 @@ for every pass over a row.
 
 from dataclasses import dataclass
 
+from seal_ray.config import PolicySection
 from seal_ray.shapes import Shape
 
 BUCKET = int(5e7)  # elements; what the update asks DeepSpeed for on GPU
 CHUNK = 1024  # logits that are in float32 at once
 SPARE = 1.5e9  # CUDA context, collectives' buffers, fragments
 LINK = 20e9  # bytes a second into one device, over its slowest link (100 Gbit/s and some)
+
+
+@dataclass(frozen=True)
+class UpdateSetup:
+    """What memory and time of an update depend on, apart from the model."""
+
+    devices: int = 1
+    mode: str = "lora"
+    rank: int = 64
+    targets: tuple[str, ...] = ("all-linear",)
+    zero_stage: int = 2
+    offload: str = "none"
+    checkpointing: bool = True
+    epochs: int = 2
+    row_tokens: int = 4096
+    weight_bytes: int = 2
+
+    @staticmethod
+    def of(section: PolicySection, *, devices: int, weight_bytes: int) -> "UpdateSetup":
+        return UpdateSetup(
+            devices,
+            section.mode,
+            section.rank,
+            section.targets,
+            section.zero_stage,
+            section.offload,
+            section.checkpointing,
+            section.epochs,
+            section.micro_batch_tokens,
+            weight_bytes,
+        )
 
 
 @dataclass(frozen=True)
@@ -35,77 +68,60 @@ class Need:
     buckets: float
     activations: float
     logits: float
+    reference: float
     cpu: float
 
     @property
     def total(self) -> float:
-        return SPARE + self.weights + self.gradients + self.optimizer + self.buckets + self.activations + self.logits
+        """The most that is held at once: the reference comes when activations have gone."""
+        states = self.weights + self.gradients + self.optimizer + self.buckets + self.logits
+        return SPARE + states + max(self.activations, self.reference)
 
 
-def need(
-    shape: Shape,
-    *,
-    devices: int,
-    mode: str = "lora",
-    rank: int = 64,
-    targets: tuple[str, ...] = ("all-linear",),
-    zero_stage: int = 2,
-    offload: str = "none",
-    checkpointing: bool = True,
-    row_tokens: int = 4096,
-    weight_bytes: int = 2,
-) -> Need:
-    """Memory of an update with the given settings, those of `PolicySection`."""
+def need(shape: Shape, setup: UpdateSetup) -> Need:
+    """Memory of an update."""
+    devices, weight_bytes, row_tokens = setup.devices, setup.weight_bytes, setup.row_tokens
+    lora = setup.mode == "lora"
     base = shape.parameters
-    adapter = shape.adapter_parameters(rank, targets) if mode == "lora" else 0
-    trained = adapter if mode == "lora" else base
+    adapter = shape.adapter_parameters(setup.rank, setup.targets) if lora else 0
+    trained = adapter if lora else base
     weights = weight_bytes * (base + adapter)
-    if zero_stage == 3:
+    reference = 0 if lora else weight_bytes * base / (devices if setup.zero_stage == 3 else 1)
+    if setup.zero_stage == 3:
         gathered = 2 * shape.block_parameters + shape.vocabulary * shape.hidden
         weights = weights / devices + weight_bytes * gathered
-    gradients = weight_bytes * trained / (devices if zero_stage >= 2 else 1)
+    gradients = weight_bytes * trained / (devices if setup.zero_stage >= 2 else 1)
     optimizer = 12 * trained / devices
-    inner = _inner_values(shape, rank if mode == "lora" else 0, weight_bytes) * weight_bytes * row_tokens
+    inner = _inner_values(shape, setup.rank if lora else 0, weight_bytes) * weight_bytes * row_tokens
     kept = shape.layers * shape.hidden * weight_bytes * row_tokens
     logits = shape.vocabulary * (2 * weight_bytes * row_tokens + 3 * 4 * min(CHUNK, row_tokens))
     return Need(
         weights=weights,
         gradients=gradients,
-        optimizer=0 if offload == "cpu" else optimizer,
+        optimizer=0 if setup.offload == "cpu" else optimizer,
         buckets=2 * weight_bytes * BUCKET,
-        activations=kept + inner if checkpointing else shape.layers * inner,
+        activations=kept + inner if setup.checkpointing else shape.layers * inner,
         logits=logits,
-        cpu=optimizer + 4 * trained / devices if offload == "cpu" else 0,
+        reference=reference,
+        cpu=optimizer + 4 * trained / devices if setup.offload == "cpu" else 0,
     )
 
 
-def seconds(
-    shape: Shape,
-    tokens: int,
-    *,
-    devices: int,
-    flops: float,
-    mode: str = "lora",
-    zero_stage: int = 2,
-    checkpointing: bool = True,
-    epochs: int = 2,
-    row_tokens: int = 4096,
-    weight_bytes: int = 2,
-    link: float = LINK,
-) -> float:
-    """Time of an update on `tokens` tokens (of one epoch) with devices that reach `flops` operations a second each.
+def seconds(shape: Shape, setup: UpdateSetup, tokens: int, *, flops: float, link: float = LINK) -> float:
+    """Time of an update on `tokens` tokens (of one epoch) where each device does `flops` operations a second.
 
     `flops` is what a device reaches, not what its sheet says: 40 % of it is usual. Start-up is not in it.
     """
     base = shape.parameters
-    passes = 2 + (2 if mode == "lora" else 4) + (2 if checkpointing else 0)
-    scans = 2 + (2 if mode == "lora" else 0)  # before, after, and the drift's two
+    lora, epochs, devices = setup.mode == "lora", setup.epochs, setup.devices
+    passes = 2 + (2 if lora else 4) + (2 if setup.checkpointing else 0)
+    scans = 4  # before, after, and the drift's two
     compute = tokens * base * (passes * epochs + 2 * scans) / (flops * devices)
-    if zero_stage < 3 or devices == 1:
+    if setup.zero_stage < 3 or devices == 1:
         return compute
-    rows = -(-tokens // (row_tokens * devices))  # each worker's rows; all gather in step
-    gathers = rows * ((3 if checkpointing else 2) * epochs + scans)
-    return compute + gathers * base * weight_bytes * (devices - 1) / devices / link
+    rows = -(-tokens // (setup.row_tokens * devices))  # each worker's rows; all gather in step
+    gathers = rows * ((3 if setup.checkpointing else 2) * epochs + scans)
+    return compute + gathers * base * setup.weight_bytes * (devices - 1) / devices / link
 
 
 def _inner_values(shape: Shape, rank: int, weight_bytes: int) -> float:

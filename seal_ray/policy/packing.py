@@ -4,11 +4,14 @@ A step learns from one global batch. Its lessons are packed into rows of at most
 same number of rows (an empty one where they don't divide), because all workers must meet in every forward.
 """
 
+import json
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from seal_ray.errors import DataError
 from seal_ray.policy.lessons import Lesson
 from seal_ray.records import derive_seed
 
@@ -37,6 +40,16 @@ def fitting(lessons: Sequence[Lesson], limits: dict[str, int], vocabulary: int) 
         else:
             kept.append(lesson)
     return kept, left
+
+
+def vocabulary(base: str) -> tuple[int, int]:
+    """Size of the vocabulary and the longest text that a model was made for."""
+    config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    try:
+        return int(config["vocab_size"]), int(config.get("max_position_embeddings") or 1_000_000)
+    except KeyError:
+        raise DataError(f"{base}: config.json does not say vocab_size", hint="name another model") from None
 
 
 def hold_back(lessons: Sequence[Lesson], share: float, seed: int) -> tuple[list[Lesson], list[Lesson]]:

@@ -9,10 +9,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from seal_ray.config import PolicySection
@@ -25,12 +25,13 @@ from seal_ray.policy.losses import loss, size
 from seal_ray.policy.packing import batches, deal
 
 
-class DeepSpeedEngine(Protocol):
+class TrainingEngine(Protocol):
     """Where the weights live. Every method is called by all workers together."""
 
     rank: int
     world: int
     device: torch.device
+    adapter_rank: int
 
     def forward(self, row: PackedRow) -> tuple[Tensor, Tensor]: ...
 
@@ -39,6 +40,24 @@ class DeepSpeedEngine(Protocol):
     def backward(self, loss: Tensor) -> None: ...
 
     def step(self, lr: float) -> float: ...
+
+    def sum(self, values: Tensor) -> list[float]:
+        """Each value summed over all workers."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each worker has, for all of them."""
+        ...
+
+    def write(self, folder: Path, tag: str) -> None:
+        """A checkpoint below the folder: all that is needed to go on from here."""
+        ...
+
+    def read(self, folder: Path, tag: str) -> None: ...
+
+    def save(self, send: Callable[[str, str], None]) -> None:
+        """Hand the new version's files over, each by its name and its path on this node."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,7 @@ class Training:
 
     def __init__(
         self,
-        engine: DeepSpeedEngine,
+        engine: TrainingEngine,
         section: PolicySection,
         lessons: Sequence[Lesson],
         held: Sequence[Lesson],
@@ -127,7 +146,7 @@ class Training:
                 f"the gradient is {norm} in step {number + 1} of the policy update, with edits {edits}",
                 hint="lower policy.lr, or look at these edits; nothing of this update was kept",
             )
-        found = self._sum(sums)
+        found = self.engine.sum(sums)
         return StepLog(
             step=number + 1,
             loss=found[0],
@@ -153,10 +172,9 @@ class Training:
             if mine:
                 sums += torch.tensor([float(entropies.sum()), len(entropies)])
             alive()
-        everyone: list[Any] = [None] * self.engine.world
-        dist.all_gather_object(everyone, {i: [t.tolist() for t in texts] for i, texts in found.items()})
+        everyone = self.engine.gather({i: [t.tolist() for t in texts] for i, texts in found.items()})
         merged = {i: [torch.tensor(t) for t in texts] for part in everyone for i, texts in part.items()}
-        entropy, tokens = self._sum(sums)
+        entropy, tokens = self.engine.sum(sums)
         return Scan([merged[i] for i in range(len(lessons))], entropy / tokens)
 
     @torch.no_grad()
@@ -170,18 +188,13 @@ class Training:
             if mine:
                 sums += torch.tensor([float(divergence(now, base)), len(row.targets)])
             alive()
-        total, tokens = self._sum(sums)
+        total, tokens = self.engine.sum(sums)
         return total / tokens
 
     def _rows(self, chosen: Sequence[int], tokens: Sequence[int]) -> Iterator[list[int]]:
         """The rows of this worker, empty ones included."""
         for micro in deal(chosen, tokens, self.section.micro_batch_tokens, self.engine.world):
             yield micro[self.engine.rank]
-
-    def _sum(self, values: Tensor) -> list[float]:
-        there = values.to(self.engine.device)
-        dist.all_reduce(there)
-        return there.tolist()
 
 
 def learning_rate(number: int, steps: int, section: PolicySection) -> float:

@@ -1,6 +1,7 @@
-"""The actor beside the driver that runs an update's Ray Train job: takes news and files in, and takes all down with it.
+"""The actor beside the driver that runs an update: it starts the workers, and takes news, files and checkpoints in.
 
-Ray Train's controller and workers are owned by this actor, so killing it leaves nothing alive, whatever they hang in.
+Ray Train's controller and workers (or the one worker without Ray Train) are owned by this actor, so killing it leaves
+nothing alive, whatever they hang in.
 """
 
 import dataclasses
@@ -15,9 +16,10 @@ from typing import Any
 
 from seal_ray.errors import InfraError, PlacementError, SealError
 from seal_ray.events import ActorChanged, Event
+from seal_ray.policy.checkpoints import digest_of
 from seal_ray.text import first_line
 
-CHUNK = 64 * 2**20
+NEWS = "news"  # the concurrency group in which news are taken in, one after the other
 SIGNS_OF_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
 
 
@@ -38,6 +40,7 @@ class TrainerCount:
     use_gpu: bool
     cpus: float
     env: dict[str, str]
+    alone: bool = False  # one worker without Ray Train
 
     def __str__(self) -> str:
         what = "1 GPU and " if self.use_gpu else ""
@@ -74,10 +77,10 @@ class UpdateOutcome:
 
 
 class Desk:
-    """Made an actor by whoever needs one. Its methods run in threads of their own."""
+    """Made an actor by `desk_class`. Its methods run in threads of their own."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str, checkpoints: str = "") -> None:
+        self.folder, self.checkpoints = Path(folder), Path(checkpoints)
         self._lock = threading.Lock()
         self._news: list[Event] = []
         self._processes: list[TrainerProcess] = []
@@ -89,14 +92,44 @@ class Desk:
         self, train: Callable[[dict[str, Any]], Any], payload: list[Any], crew: TrainerCount, limits: Limits
     ) -> UpdateOutcome:
         """Run `train` on every worker, once."""
-        import tempfile
-
         import ray
 
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         with self._lock:
             self._sign, self._seen = time.monotonic(), False
+        config = {"payload": payload[0], "desk": ray.get_runtime_context().current_actor}
+        return (self._alone if crew.alone else self._in_group)(train, config, crew, limits)
+
+    def _alone(
+        self, train: Callable[[dict[str, Any]], Any], config: dict[str, Any], crew: TrainerCount, limits: Limits
+    ) -> UpdateOutcome:
+        import ray
+
+        options: dict[str, Any] = {
+            "num_cpus": crew.cpus,
+            "num_gpus": int(crew.use_gpu),
+            "max_retries": 0,  # every retry is ours
+            "runtime_env": {"env_vars": crew.env},
+            "name": "trainer-0",
+        }
+        # its process ends with it: Ray would keep it for the next task, model and all
+        task = ray.remote(max_calls=1)(train).options(**options).remote(config)
+        until = time.monotonic() + limits.start
+        while not ray.wait([task], timeout=0.5)[0]:
+            if not self._seen and time.monotonic() > until:
+                ray.cancel(task, force=True)
+                return UpdateOutcome(error=_no_room(crew, limits))
+        try:
+            return UpdateOutcome(value=ray.get(task))
+        except Exception as error:  # whatever it is, it must cross to the driver as an error of ours
+            return judge(error, crew, limits)
+
+    def _in_group(
+        self, train: Callable[[dict[str, Any]], Any], config: dict[str, Any], crew: TrainerCount, limits: Limits
+    ) -> UpdateOutcome:
+        import tempfile
+
         # Ray Train reads these where the trainer is made, and hands them on to its controller and workers
         os.environ |= {
             "RAY_TRAIN_V2_ENABLED": "1",
@@ -119,11 +152,10 @@ class Desk:
                 callbacks = super()._create_default_callbacks()
                 return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
-        me = ray.get_runtime_context().current_actor
         with tempfile.TemporaryDirectory(prefix="seal-ray-update-") as storage:
             trainer = Trainer(
                 train,
-                train_loop_config={"payload": payload[0], "desk": me},
+                train_loop_config=config,
                 torch_config=TorchConfig(timeout_s=int(limits.collective) or 1),
                 scaling_config=ScalingConfig(
                     num_workers=crew.number,
@@ -161,6 +193,9 @@ class Desk:
         with self._lock:
             self._sign, self._seen = time.monotonic(), True
 
+    def news_are_in(self) -> None:
+        """Returns when whatever this caller has told before is taken in."""
+
     def keep(self, key: str, value: Any) -> None:
         """Something that outlives an attempt."""
         with self._lock:
@@ -172,11 +207,36 @@ class Desk:
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """A piece of a file of the new version."""
-        path = self.folder / os.path.basename(name)
-        with open(path, "r+b" if path.exists() else "wb") as file:
-            file.seek(offset)
-            file.write(data)
+        _put(self.folder, name, offset, data)
         self.alive()
+
+    # checkpoints of workers that do not see their folder
+
+    def put_piece(self, tag: str, name: str, offset: int, data: bytes) -> None:
+        _put(self._tagged(tag), name, offset, data)
+        self.alive()
+
+    def checkpoint_files(self, tag: str) -> dict[str, int]:
+        """The files of a checkpoint and their sizes."""
+        return {p.name: p.stat().st_size for p in sorted(self._tagged(tag).iterdir())}
+
+    def get_piece(self, tag: str, name: str, offset: int, size: int) -> bytes:
+        self.alive()
+        with open(self._tagged(tag) / os.path.basename(name), "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def digest(self, tag: str) -> str:
+        return digest_of(self._tagged(tag))
+
+    def drop_others(self, tag: str) -> None:
+        """Only the newest checkpoint is gone on from."""
+        for old in self.checkpoints.glob("step-*"):
+            if old.name != tag:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _tagged(self, tag: str) -> Path:
+        return self.checkpoints / os.path.basename(tag)
 
     # what the driver asks
 
@@ -186,22 +246,44 @@ class Desk:
             return News(events, tuple(self._processes), time.monotonic() - self._sign, self._seen)
 
 
+def desk_class() -> Any:
+    """Desk as a Ray actor class: news come in one by one and in order, everything else side by side."""
+    import ray
+
+    for name in ("arrived", "tell", "news_are_in"):
+        ray.method(concurrency_group=NEWS)(getattr(Desk, name))
+    remote: Any = ray.remote
+    return remote(concurrency_groups={NEWS: 1}, max_concurrency=8)(Desk)
+
+
+def _put(folder: Path, name: str, offset: int, data: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / os.path.basename(name)
+    with open(path, "r+b" if path.exists() else "wb") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _no_room(crew: TrainerCount, limits: Limits) -> PlacementError:
+    return PlacementError(
+        f"the policy update needs {crew} and did not get it within {limits.start:g} s",
+        hint="lower placement.trainers or trainer_cpus, free the cluster, or raise policy.worker_timeout",
+    )
+
+
 def judge(error: Exception, crew: TrainerCount, limits: Limits) -> UpdateOutcome:
     """What an attempt's error means, and whether another attempt may help."""
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
     from ray.train.v2._internal.exceptions import InsufficientClusterResourcesError, WorkerGroupStartupTimeoutError
     from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if isinstance(cause, (WorkerGroupStartupTimeoutError, InsufficientClusterResourcesError)):
-            return UpdateOutcome(
-                error=PlacementError(
-                    f"the policy update needs {crew} and did not get it within {limits.start:g} s",
-                    hint="lower placement.trainers or trainer_cpus, free the cluster, or raise policy.worker_timeout",
-                )
-            )
+            return UpdateOutcome(error=_no_room(crew, limits))
         return UpdateOutcome(error=InfraError(f"the policy update could not be started: {cause}"), again=True)
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        error = error.cause
     failures = dict(sorted(error.worker_failures.items())) if isinstance(error, WorkerGroupError) else {0: error}
     for failure in failures.values():
         if isinstance(failure, SealError):

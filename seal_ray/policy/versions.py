@@ -62,13 +62,21 @@ def told(result: UpdateResult) -> dict[str, Json]:
 
 
 def lineage(
-    versions: Sequence[Version], updates: Mapping[str, Json], gates: Mapping[str, Json]
+    versions: Sequence[Version],
+    updates: Mapping[str, Json],
+    gates: Mapping[str, Json],
+    current: Version | None = None,
 ) -> list[dict[str, Json]]:
     """Every version with what it came from, as a forest: those without a known parent first, each with its children.
 
-    `updates` and `gates` hold by digest what `told` said and what the gate decided.
+    `updates` and `gates` hold by digest what `told` said and what the gate decided. `current` is the version that the
+    next round begins with.
     """
-    nodes = {v.digest: _node(v, updates.get(v.digest), gates.get(v.digest)) for v in versions}
+    nodes: dict[str, dict[str, Json]] = {
+        v.digest: _node(v, updates.get(v.digest), gates.get(v.digest))
+        | {"current": current is not None and v.digest == current.digest}
+        for v in versions
+    }
     roots = []
     for version in sorted(versions, key=lambda v: (v.number, v.digest)):
         parent = nodes.get(version.parent or "")
@@ -109,6 +117,8 @@ def _branch(node: Mapping[str, Json], lead: str, mark: str, below: str) -> list[
         parts.append("base model")
     if node["gate"] and node["gate"]["decision"]:
         parts.append(node["gate"]["decision"])
+    if node["current"]:
+        parts.append("current")
     lines = [f"{lead}{mark}{'  '.join(parts)}"]
     children = node["children"]
     for i, child in enumerate(children):

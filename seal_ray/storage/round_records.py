@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seal_ray.errors import LedgerError, Missing, StorageError
-from seal_ray.record_decoder import decoder
-from seal_ray.records import Candidate, Edit, Json, Repeats, Trial, Verdict, encode
+from seal_ray.records import Candidate, Edit, Json, Repeats, Trial, Verdict, decode, encode
 from seal_ray.storage import codec
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
@@ -32,7 +31,6 @@ KINDS: dict[str, type] = {
     "repeats": Repeats,
     "discards": Discard,
 }
-DECODERS = {kind: decoder(cls) for kind, cls in KINDS.items()}
 
 
 @dataclass
@@ -146,10 +144,9 @@ class RoundRecords:
         return kept
 
     def _take(self, kept: _Kind, kind: str, schema: int, lines: list[bytes], path: str) -> None:
-        read = DECODERS[kind]
         try:
             for line, data in zip(lines, json.loads(b"[" + b",".join(lines) + b"]"), strict=True):
-                record = read(codec.migrate(kind, schema, data))
+                record = decode(KINDS[kind], codec.migrate(kind, schema, data))
                 if record.id not in kept.records:
                     kept.records[record.id] = record
                     kept.digests[record.id] = codec.line_digest(line)

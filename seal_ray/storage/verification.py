@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from seal_ray.errors import Missing, SealError
-from seal_ray.records import Json
+from seal_ray.records import Json, decode
 from seal_ray.storage import codec
 from seal_ray.storage.connection import Connection, round_of
 from seal_ray.storage.epochs import epoch_path
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.objects import Part, StoredObject
 from seal_ray.storage.round_parts import folder_index, listed, same_name
-from seal_ray.storage.round_records import DECODERS, KINDS, together
+from seal_ray.storage.round_records import KINDS, together
 from seal_ray.storage.seen import Seen, joined, ranges, read_seen, seen_path
 from seal_ray.storage.segments import parse, segment_path
 from seal_ray.storage.store import Store
@@ -182,7 +182,7 @@ class _Round:
                 if redacted:
                     self.redacted.add(kind)
                 for line in lines if kind in KINDS else ():
-                    record = DECODERS[kind](codec.migrate(kind, schema, json.loads(line)))
+                    record = decode(KINDS[kind], codec.migrate(kind, schema, json.loads(line)))
                     self.digests.setdefault(kind, {}).setdefault(record.id, codec.line_digest(line))
             else:
                 codec.unpack_part(data, path, self.store.uri(path))

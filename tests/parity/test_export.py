@@ -14,10 +14,10 @@ from seal_ray.config import ModelSection, PolicySection
 from seal_ray.errors import DataError
 from seal_ray.policy import learner, versions
 from seal_ray.policy.export import export
+from seal_ray.policy.job import LearnedEdit, UpdateResult
 from seal_ray.policy.learner import pack, token_scores
 from seal_ray.policy.lessons import LessonText
 from seal_ray.policy.packing import LeftOut
-from seal_ray.policy.update import UpdateResult
 from seal_ray.records import decode, encode
 
 PROBE = [[1, *range(40 + 9 * i, 60 + 9 * i)] for i in range(3)]
@@ -155,8 +155,8 @@ def result_of(folder: str) -> UpdateResult:
     return UpdateResult(
         folder=folder, kind="adapter", rank=8, steps=1, losses=(1.5,), log=(), seconds=1.0, kl=0.01, drift=0.02,
         entropy=2.0, entropy_before=2.1, likelihood=(-1.0,), likelihood_before=(-2.0,), validation_losses=(),
-        left_out=(LeftOut("e9", "t9", "too long"),), held_back=(), edits=(("e1", 1.0),), recipe={"lr": 1e-3},
-        environment={"torch": "2"},
+        left_out=(LeftOut("e9", "t9", "too long"),), held_back=(), edits=(LearnedEdit("e1", "t1", 1.0),),
+        recipe={"lr": 1e-3}, environment={"torch": "2"},
     )  # fmt: skip
 
 
@@ -198,5 +198,5 @@ def test_lineage_shows_every_version_under_its_parent_with_what_the_gate_said(ad
     lines = versions.tree(roots).splitlines()
     assert [line.split("version ")[1][0] for line in lines] == ["0", "1", "2", "3"]
     assert lines[2].startswith("   ├─ ") and lines[2].endswith("reject") and "1 edits" in lines[2]
-    assert roots[0]["children"][0]["edits"] == [["e1", 1.0]]
+    assert roots[0]["children"][0]["edits"] == [{"edit": "e1", "task": "t1", "weight": 1.0}]
     assert encode(roots) == roots, "the tree is JSON"

@@ -23,7 +23,7 @@ from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.placement import plan_placement, preflight
 from seal_ray.fleet.resources_held import MARK, Leases, processes_of
-from seal_ray.fleet.weights import materialise, share
+from seal_ray.models.shared import materialise, share
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt
 

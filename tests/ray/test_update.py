@@ -67,6 +67,24 @@ def test_two_workers_of_which_one_is_killed_learn_the_same_as_one(
     assert not sink.alive()
 
 
+def test_one_worker_by_itself_and_under_deepspeed_learn_the_same(tmp_path: Path) -> None:
+    alone = update(job(tmp_path / "alone", checkpointing=True), sink=Sink())
+    group = update(job(tmp_path / "group", checkpointing=True, engine="deepspeed"), sink=Sink())
+    assert (alone.environment["engine"], group.environment["engine"]) == ("torch", "deepspeed")
+    assert alone.losses == pytest.approx(group.losses, abs=1e-5)
+    assert [s.grad_norm for s in alone.log] == pytest.approx([s.grad_norm for s in group.log], rel=1e-5)
+    assert alone.likelihood == pytest.approx(group.likelihood, abs=1e-5)
+    assert alone.drift == pytest.approx(group.drift, abs=1e-6)
+
+
+def test_a_worker_by_itself_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    sink = Sink(kill=0, at=2)
+    result = update(job(tmp_path / "version", epochs=40), sink=sink)
+    assert result.attempts == 2 and "starts again" in sink.warnings()[0]
+    assert result.environment["engine"] == "torch" and result.steps == 120
+    assert not sink.alive() and actors_left() == []
+
+
 def test_what_can_not_be_learned_from_ends_the_update_without_a_second_attempt(tmp_path: Path) -> None:
     lessons = list(made_up_lessons(3))
     lessons[2] = dataclasses.replace(lessons[2], weight=math.nan)
@@ -176,7 +194,7 @@ def test_bfloat16_learns_alike_within_its_precision(tmp_path: Path) -> None:
 def test_validation_losses_rest_on_edits_that_were_held_back(tmp_path: Path) -> None:
     result = update(job(tmp_path / "version", workers=2, validation=0.3), sink=Sink())
     assert len(result.held_back) == 2 and len(result.validation_losses) == 3
-    assert not {edit for edit, _ in result.edits} & set(result.held_back)
+    assert not {e.edit for e in result.edits} & set(result.held_back)
 
 
 def test_an_update_is_interrupted_in_the_middle_and_leaves_nothing(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def test_an_override_wins_and_is_named_when_it_is_wrong() -> None:
     assert "no value" in problem("", "inner.rank")
 
 
+@pytest.mark.parametrize("field", ["chat", "thinking"])
+def test_a_bare_yes_or_no_is_understood(field: str) -> None:
+    for word in ("yes", "no", "auto"):
+        assert getattr(config_file.parse(f"model:\n  {field}: {word}\n").model, field) == word
+
+
 def test_a_file_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seal-ray init"):
         config_file.load(tmp_path / "none.yaml")

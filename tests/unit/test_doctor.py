@@ -40,6 +40,14 @@ def answers(patch: pytest.MonkeyPatch, value: Any, error: str = "") -> None:
 # how findings are made
 
 
+def test_how_a_model_will_be_spoken_to_is_told() -> None:
+    tiny = {"name": "builtin:tiny"}
+    assert "chat template; if it is a base model, set model.chat: no" in look(doctor.chat, model=tiny).found
+    assert "bare text" in look(doctor.chat, model=tiny | {"chat": "no"}).found
+    assert "pin yes or no" in look(doctor.chat, model={"name": "Qwen/Qwen2.5-7B"}).found
+    assert look(doctor.chat, model={"name": "Qwen/Qwen2.5-7B", "chat": "no"}).state == "green"
+
+
 def test_a_check_that_hangs_or_breaks_is_red_and_hides_no_other() -> None:
     def hangs(_: doctor.Setup) -> str:
         time.sleep(60)

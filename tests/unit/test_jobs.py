@@ -8,8 +8,9 @@ import pytest
 from seal_ray import config_file
 from seal_ray.commands import plan as planning
 from seal_ray.config import ArcDomain, Config, KnowledgeDomain
-from seal_ray.errors import SealError
+from seal_ray.errors import ConfigError, SealError
 from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.crew import engine_rank
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.records import PAPER_RECIPE
 
@@ -48,6 +49,26 @@ def test_every_configuration_passes_validate_with_data_of_its_form(path: Path, m
 def test_every_configuration_says_when_to_take_it_and_is_listed(path: Path) -> None:
     assert path.read_text().startswith("# ")
     assert f"`{path.name}`" in (ROOT / "jobs/README.md").read_text()
+
+
+BASE_MODELS = re.compile(r"Qwen/Qwen2\.5-\d+B$")
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda p: p.name)
+def test_a_base_model_whose_tokenizer_has_a_chat_template_is_not_spoken_to(path: Path) -> None:
+    model = load(path.name).model
+    if BASE_MODELS.search(model.name):
+        assert model.chat == "no", "its tokenizer ships a template that it was never trained with"
+    elif model.name.endswith("Instruct"):
+        assert model.chat != "no"
+
+
+def test_the_papers_recipe_can_go_on_for_as_many_rounds_as_its_adapters_can_be_served() -> None:
+    assert engine_rank(load("squad-7b-paper.yaml", "run.rounds=3")) == 256, "three adapters of 64 side by side"
+    assert engine_rank(load("squad-7b-paper.yaml", "run.rounds=8")) == 512
+    with pytest.raises(ConfigError, match=r"policy.fresh: 9 rounds of rank 64 make an adapter of rank 576"):
+        engine_rank(load("squad-7b-paper.yaml", "run.rounds=9"))
+    assert engine_rank(load("squad-7b-paper.yaml", "run.rounds=9", "policy.fresh=false")) == 64
 
 
 def test_what_the_list_names_is_there() -> None:

@@ -231,6 +231,22 @@ def test_a_final_answer_is_taken_out(text: str, final: str) -> None:
     assert final_answer(text) == final
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("<think>\nIt sells salt.\nPurple, I think.\n</think>\n\npurple salt\nQuestion: more", True),
+        ("It sells salt.\n</think>\npurple salt", True),  # the template has opened the thought
+        ("<think>\npurple salt, or is it", False),  # no answer yet when the tokens were spent
+        ("purple salt", True),
+    ],
+)
+def test_an_answer_that_begins_with_a_thought_is_what_comes_after_it(said: str, right: bool) -> None:
+    found = domain()
+    task = only_task(found)
+    (verdict, *_) = found.verdicts(task, "c", [answer(found.questions(task)[0].id, said)], LexicalGrader())
+    assert verdict.correct is right
+
+
 class Fixed:
     """A grader whose grades are given, to see what becomes of them."""
 

@@ -1,31 +1,23 @@
-"""What each algorithm teaches, shown on a tiny model with a plain optimiser; DeepSpeed has tests of its own."""
+"""What each algorithm teaches, shown on a tiny model by one process; DeepSpeed has tests of its own."""
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
-from tiny_policy import SECTION, PlainEngine, alone, everything, lessons_of, rise
+from tiny_policy import SECTION, engine, everything, lessons_of, rise
 
 from seal_ray.config import PolicySection
 from seal_ray.errors import DataError
 from seal_ray.policy.learner import pack
-from seal_ray.policy.lessons import LessonText
+from seal_ray.policy.lessons import Lesson, LessonText, lesson_text, probe_of
 from seal_ray.policy.losses import Size, loss, policy_gradient, preference, size
 from seal_ray.policy.training import Training, learning_rate
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process_group() -> Iterator[None]:
-    with alone():
-        yield
-
-
 def taught(algorithm: str, sign: float) -> tuple[list[float], list[float]]:
     """How much likelier the good and the bad edits became."""
-    engine = PlainEngine(SECTION)
-    training = Training(engine, SECTION, lessons_of(algorithm, sign), (), seed=1)
+    training = Training(engine(), SECTION, lessons_of(algorithm, sign), (), seed=1)
     before = training.scan(everything(), lambda: None).likelihood()
     training.reference = training.scan(training.lessons, lambda: None).logprobs
     training.run(lambda log: None, lambda: None, lambda epoch, found: None, lambda step: None)
@@ -83,12 +75,12 @@ def test_what_the_sampler_saw_differently_is_corrected_for_but_not_without_bound
 
 def test_texts_in_one_row_do_not_see_each_other() -> None:
     texts = [LessonText((5, 6, 7), tuple(range(40 + 3 * i, 48 + 3 * i))) for i in range(3)]
-    engine = PlainEngine(SECTION)
+    tiny = engine()
     with torch.no_grad():
-        together = engine.forward(pack(texts))[0].split([8, 8, 8])
+        together = tiny.forward(pack(texts))[0].split([8, 8, 8])
         for text, found in zip(texts, together, strict=True):
-            assert torch.allclose(engine.forward(pack([text]))[0], found, atol=1e-5)
-        swapped = engine.forward(pack([LessonText((9, 9), (300,) * 9), *texts[1:]]))[0].split([9, 8, 8])
+            assert torch.allclose(tiny.forward(pack([text]))[0], found, atol=1e-5)
+        swapped = tiny.forward(pack([LessonText((9, 9), (300,) * 9), *texts[1:]]))[0].split([9, 8, 8])
         assert torch.allclose(swapped[2], together[2], atol=1e-5), "a neighbour leaks into a text"
 
 
@@ -100,7 +92,7 @@ def test_only_the_completion_carries_loss() -> None:
 def test_a_loss_that_is_not_a_number_names_step_and_edit() -> None:
     lessons = lessons_of("rest_em")
     lessons[1] = dataclasses.replace(lessons[1], weight=math.nan)
-    training = Training(PlainEngine(SECTION), SECTION, lessons, (), seed=1)
+    training = Training(engine(), SECTION, lessons, (), seed=1)
     training.reference = training.scan(lessons, lambda: None).logprobs
     with pytest.raises(DataError, match=r"step 1 .*edit good1 of task t1"):
         training.run(lambda log: None, lambda: None, lambda epoch, found: None, lambda step: None)
@@ -118,3 +110,26 @@ def test_the_learning_rate_warms_up_and_then_follows_the_schedule(schedule: str,
 def test_no_step_has_a_learning_rate_of_nothing() -> None:
     for schedule in ("constant", "linear", "cosine"):
         assert learning_rate(0, 1, PolicySection(schedule=schedule)) > 0  # type: ignore[arg-type]
+
+
+def test_a_text_without_a_prompt_is_learned_from_its_second_token_on() -> None:
+    text = lesson_text((), (5, 6, 7, 8), (-1.0, -2.0, -3.0, -4.0))
+    assert text == LessonText((5,), (6, 7, 8), (-2.0, -3.0, -4.0))
+    assert pack([text]).targets.tolist() == [6, 7, 8]
+    training = Training(engine(), SECTION, [Lesson("e", "t", lesson_text((), range(40, 60)))], (), seed=1)
+    training.reference = training.scan(training.lessons, lambda: None).logprobs
+    losses: list[float] = []
+    training.run(lambda log: losses.append(log.loss), lambda: None, lambda epoch, found: None, lambda step: None)
+    assert losses[-1] < losses[0]
+
+
+def test_a_probe_of_prompts_measures_drift_where_nothing_was_learned() -> None:
+    probe = probe_of([range(100, 120), [7], range(300, 340)], limit=16)
+    assert [t.tokens for t in probe] == [16, 16]
+    training = Training(engine(), SECTION, lessons_of("rest_em"), (), seed=1)
+    training.reference = training.scan(training.lessons, lambda: None).logprobs
+    asked = [Lesson("", "", text) for text in probe]
+    assert training.drift(asked, lambda: None) == 0
+    training.run(lambda log: None, lambda: None, lambda epoch, found: None, lambda step: None)
+    away, learned = training.drift(asked, lambda: None), training.drift(training.lessons, lambda: None)
+    assert 0 < away < learned, "what was learned moves the lessons' own texts the most"

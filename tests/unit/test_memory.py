@@ -9,7 +9,7 @@ import torch
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.policy import learner
-from seal_ray.policy.memory import need, seconds
+from seal_ray.policy.memory import UpdateSetup, need, seconds
 from seal_ray.shapes import KNOWN_SHAPES
 
 SEVEN, SEVENTY = (KNOWN_SHAPES[n] for n in ("qwen2.5-7b", "llama-3.1-70b"))
@@ -46,10 +46,8 @@ def kept_bytes(model: Any, tokens: int) -> int:
 @pytest.mark.parametrize("mode", ["lora", "full"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_activations_are_what_torch_keeps(mode: str, dtype: torch.dtype) -> None:
-    found = need(
-        models.shape(base_folder()), devices=1, mode=mode, rank=8, checkpointing=False, row_tokens=256,
-        weight_bytes=dtype.itemsize,
-    ).activations  # fmt: skip
+    setup = UpdateSetup(mode=mode, rank=8, checkpointing=False, row_tokens=256, weight_bytes=dtype.itemsize)
+    found = need(models.shape(base_folder()), setup).activations
     # a frozen layer keeps a little less than a trained one, which the formula does not tell apart
     share = kept_bytes(build(mode, dtype, False), 256) / found
     assert (0.94 if mode == "full" else 0.83) < share < 1.05
@@ -60,7 +58,7 @@ def test_recomputation_keeps_one_input_a_layer() -> None:
     kept = kept_bytes(build("lora", torch.float32, True), 256)
     inputs = shape.layers * shape.hidden * 4 * 256
     assert inputs <= kept <= 2 * inputs
-    assert kept < need(shape, devices=1, rank=8, row_tokens=256, weight_bytes=4).activations
+    assert kept < need(shape, UpdateSetup(devices=1, rank=8, row_tokens=256, weight_bytes=4)).activations
 
 
 def test_an_adapter_has_as_many_weights_as_peft_gives_it() -> None:
@@ -71,30 +69,30 @@ def test_an_adapter_has_as_many_weights_as_peft_gives_it() -> None:
 
 def test_a_7b_model_trains_an_adapter_on_one_80_gb_device_and_70b_needs_several() -> None:
     assert SEVEN.adapter_parameters(32) == pytest.approx(80.7e6, rel=0.01)
-    assert 15e9 < need(SEVEN, devices=1).total < 40e9
-    assert need(SEVENTY, devices=1).total > 140e9
-    assert need(SEVENTY, devices=8, zero_stage=3).total < 60e9
+    assert 15e9 < need(SEVEN, UpdateSetup(devices=1)).total < 40e9
+    assert need(SEVENTY, UpdateSetup(devices=1)).total > 140e9
+    assert need(SEVENTY, UpdateSetup(devices=8, zero_stage=3)).total < 60e9
 
 
 def test_full_fine_tuning_of_7b_takes_16_bytes_a_weight_over_all_devices() -> None:
-    found = need(SEVEN, devices=8, mode="full", zero_stage=3)
+    found = need(SEVEN, UpdateSetup(devices=8, mode="full", zero_stage=3))
     states = 8 * (found.weights + found.gradients + found.optimizer)
     gathered = 8 * 2 * (2 * SEVEN.block_parameters + SEVEN.vocabulary * SEVEN.hidden)
     assert states - gathered == pytest.approx(16 * SEVEN.parameters, rel=0.01)
 
 
 def test_each_stage_and_each_device_more_needs_less() -> None:
-    by_stage = [need(SEVEN, devices=8, mode="full", zero_stage=s).total for s in (1, 2, 3)]
+    by_stage = [need(SEVEN, UpdateSetup(devices=8, mode="full", zero_stage=s)).total for s in (1, 2, 3)]
     assert by_stage == sorted(by_stage, reverse=True) and len(set(by_stage)) == 3
-    by_devices = [need(SEVENTY, devices=n, zero_stage=3).total for n in (2, 4, 8, 16)]
+    by_devices = [need(SEVENTY, UpdateSetup(devices=n, zero_stage=3)).total for n in (2, 4, 8, 16)]
     assert by_devices == sorted(by_devices, reverse=True)
-    offloaded = need(SEVEN, devices=2, mode="full", offload="cpu")
+    offloaded = need(SEVEN, UpdateSetup(devices=2, mode="full", offload="cpu"))
     assert offloaded.optimizer == 0 and offloaded.cpu > 0
     assert all(v >= 0 for v in asdict(offloaded).values())
 
 
 def test_time_follows_tokens_devices_and_what_zero_3_moves() -> None:
-    one = seconds(SEVEN, 50_000, devices=1, flops=4e14)
+    one = seconds(SEVEN, UpdateSetup(devices=1), 50_000, flops=4e14)
     assert one == pytest.approx(50_000 * 7.6e9 * (6 * 2 + 2 * 4) / 4e14, rel=0.01)
-    assert seconds(SEVEN, 50_000, devices=4, flops=4e14) == pytest.approx(one / 4)
-    assert seconds(SEVEN, 50_000, devices=4, flops=4e14, zero_stage=3) > one / 4
+    assert seconds(SEVEN, UpdateSetup(devices=4), 50_000, flops=4e14) == pytest.approx(one / 4)
+    assert seconds(SEVEN, UpdateSetup(devices=4, zero_stage=3), 50_000, flops=4e14) > one / 4

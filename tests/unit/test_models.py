@@ -286,6 +286,46 @@ def test_a_chat_prompt_for_a_model_without_a_template_is_refused(tiny: Path) -> 
         models.render(models.tokenizer(tiny), Prompt("hello", chat=True))
 
 
+THINKING = (
+    "{% for m in messages %}{{ '<start>' + m['role'] + '\n' + m['content'] + '<end>\n' }}{% endfor %}"
+    "{{ '<start>assistant\n' }}{% if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+)
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ '<start>user\n' + messages[0]['content'] + '<end>\n<start>assistant\n' }}"
+)
+
+
+def with_template(folder: Path, template: str) -> Path:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
+    return folder
+
+
+def test_a_model_that_thinks_is_told_not_to_by_its_own_template(tiny: Path) -> None:
+    folder, prompt = with_template(tiny, THINKING), Prompt("hello", chat=True)
+    said = {}
+    for thinking in ("auto", "yes", "no"):
+        tokenizer = models.tokenizer(folder, thinking=thinking)
+        said[thinking] = tokenizer.decode(models.render(tokenizer, prompt))
+        assert models.thinks(tokenizer) is (thinking != "no")
+    assert said["auto"] == said["yes"] == "<start>user\nhello<end>\n<start>assistant\n"
+    assert said["no"] == said["auto"] + "<think>\n\n</think>\n\n"
+
+
+def test_thinking_is_refused_where_the_template_has_no_switch_for_it(tiny: Path) -> None:
+    assert not models.thinks(models.tokenizer(tiny))
+    with pytest.raises(ConfigError, match=r"model\.thinking: no, but"):
+        models.tokenizer(tiny, thinking="no")
+
+
+def test_a_template_that_knows_no_system_role_gets_its_words_from_the_user(tiny: Path) -> None:
+    tokenizer = models.tokenizer(with_template(tiny, NO_SYSTEM))
+    ids = models.render(tokenizer, Prompt("What is it?", system="Be brief.", chat=True))
+    assert tokenizer.decode(ids) == "<start>user\nBe brief.\n\nWhat is it?<end>\n<start>assistant\n"
+
+
 def test_the_end_of_text_is_the_end_of_a_turn(tiny: Path) -> None:
     tokenizer = models.tokenizer(tiny)
     turn = tokenizer.apply_chat_template([{"role": "assistant", "content": "Yes."}], tokenize=False)

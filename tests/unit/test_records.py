@@ -1,5 +1,6 @@
 """Records go to JSON and back, and their names depend on their content alone."""
 
+import dataclasses
 import math
 import pickle
 
@@ -11,6 +12,7 @@ from seal_ray.records import (
     Answer,
     Candidate,
     Cost,
+    Example,
     Failure,
     Likelihood,
     Recipe,
@@ -54,6 +56,16 @@ def test_a_record_comes_back_as_it_was() -> None:
 def test_what_is_not_a_record_is_refused_with_its_place(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode(Trial, encode(TRIAL) | change)
+
+
+def test_a_record_with_fields_missing_takes_their_defaults_and_its_own_check_is_made() -> None:
+    data = encode(TRIAL)
+    assert decode(Trial, {k: v for k, v in data.items() if k != "worker"}) == dataclasses.replace(TRIAL, worker="")
+    assert decode(Trial, data | {"cost": {"tokens": 5, "seconds": 1}}) == TRIAL
+    with pytest.raises(ValueError, match=r"Trial: .*task"):
+        decode(Trial, {"candidate": "c1"})
+    with pytest.raises(ValueError, match=r"Example: .*one mask value"):
+        decode(Example, {"ids": [1, 2], "mask": [True]})
 
 
 def test_a_number_that_is_none_cannot_be_recorded() -> None:

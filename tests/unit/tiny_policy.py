@@ -1,19 +1,13 @@
-"""A tiny policy for tests: lessons with tokens of their own, and a plain engine without DeepSpeed."""
+"""A tiny policy for tests: lessons with tokens of their own, and the engine of one process."""
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection, SelectSection
-from seal_ray.policy import learner
 from seal_ray.policy.lessons import Lesson, lessons
 from seal_ray.policy.select import choose
+from seal_ray.policy.single_engine import SingleEngine
 from seal_ray.records import Edit, Estimate, Reward
 
 SECTION = PolicySection(
@@ -25,44 +19,8 @@ def base_folder() -> str:
     return models.fetch(ModelSection(name="builtin:tiny"))
 
 
-class PlainEngine:
-    """One process, torch's own AdamW: what the loop needs of an engine, and nothing to shard."""
-
-    rank, world, device = 0, 1, torch.device("cpu")
-
-    def __init__(self, section: PolicySection, seed: int = 1) -> None:
-        self.section = section
-        self.learner = learner.Learner(learner.build(base_folder(), None, section, seed, "float32", "cpu"))
-        self.optimizer = torch.optim.AdamW([p for _, p in learner.trainable(self.learner)], weight_decay=0)
-
-    def forward(self, row: learner.PackedRow) -> tuple[Tensor, Tensor]:
-        return self.learner(row.ids, row.positions, row.keep, row.targets)
-
-    def logits(self, row: learner.PackedRow, *, of_base: bool) -> Tensor:
-        raise NotImplementedError
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
-
-    def step(self, lr: float) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        weights = [p for _, p in learner.trainable(self.learner)]
-        norm = torch.nn.utils.clip_grad_norm_(weights, self.section.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return float(norm)
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """A process group of one."""
-    with tempfile.TemporaryDirectory() as folder:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
-        try:
-            yield
-        finally:
-            dist.destroy_process_group()
+def engine(section: PolicySection = SECTION) -> SingleEngine:
+    return SingleEngine(base_folder(), None, section, 1, "cpu")
 
 
 def edits() -> dict[str, Edit]:

@@ -1,0 +1,127 @@
+"""What a worker of a policy update does: build the model, look at the lessons, learn, look again, send the files."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seal_ray import models
+from seal_ray.events import UpdateValidated
+from seal_ray.models.shared import Shared, materialise
+from seal_ray.policy.job import StepLog, UpdateJob
+from seal_ray.policy.lessons import Lesson
+from seal_ray.policy.update_actor import TrainerProcess
+from seal_ray.records import derive_seed
+
+if TYPE_CHECKING:
+    from seal_ray.policy.training import Scan, TrainingEngine
+
+PIECE = 64 * 2**20  # bytes of a file that travel at once
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What every worker of an update is given."""
+
+    job: UpdateJob
+    train: tuple[Lesson, ...]
+    held: tuple[Lesson, ...]
+    start: Shared | None  # the files of the version to go on from
+    checkpoints: str  # a folder beside the output
+
+
+def train_in_group(config: dict[str, Any]) -> dict[str, Any]:
+    """One of the workers that Ray Train has started. What the first one returns becomes part of the result."""
+    import ray.train
+    import ray.train.torch
+
+    rank = ray.train.get_context().get_world_rank()
+    payload = _begin(config, rank)
+    from seal_ray.policy.deepspeed_engine import DeepSpeedEngine
+
+    device = str(ray.train.torch.get_device()) if payload.job.use_gpu else "cpu"
+    return _work(payload, config["desk"], DeepSpeedEngine, device)
+
+
+def train_alone(config: dict[str, Any]) -> dict[str, Any]:
+    """The only worker, without Ray Train and DeepSpeed."""
+    payload = _begin(config, 0)
+    from seal_ray.policy.single_engine import SingleEngine
+
+    return _work(payload, config["desk"], SingleEngine, "cuda" if payload.job.use_gpu else "cpu")
+
+
+def _begin(config: dict[str, Any], rank: int) -> Payload:
+    """The payload; and the first sign of life, before anything large is imported."""
+    import ray
+    import ray.util
+
+    runtime, group = ray.get_runtime_context(), ray.util.get_current_placement_group()
+    me = TrainerProcess(f"trainer-{rank}", runtime.get_node_id(), os.getpid(), group.id.hex() if group else "")
+    config["desk"].arrived.remote(me)
+    payload: Any = ray.get(config["payload"])
+    return payload
+
+
+def _work(payload: Payload, desk: Any, engine_of: "Callable[..., TrainingEngine]", device: str) -> dict[str, Any]:
+    import ray
+
+    from seal_ray.policy.checkpoints import Checkpoints
+    from seal_ray.policy.training import Training, as_event
+
+    job, section = payload.job, payload.job.section
+    base = job.base if os.path.isdir(job.base) else models.fetch(job.model, job.storage)
+    start = materialise(payload.start, job.model) if payload.start else None
+    engine = engine_of(base, start, section, derive_seed(job.seed, "adapter"), device)
+    training = Training(engine, section, payload.train, payload.held, job.seed)
+
+    def alive() -> None:
+        desk.alive.remote()
+
+    def tell(log: StepLog) -> None:
+        if engine.rank == 0:
+            desk.tell.remote(as_event(log, len(training.batches)))
+
+    def validated(epoch: int, loss: float) -> None:
+        if engine.rank == 0:
+            desk.tell.remote(UpdateValidated(epoch, loss))
+
+    alive()
+    before = training.scan(payload.train, alive)
+    training.reference = before.logprobs
+    if payload.held:
+        validated(0, training.scan(payload.held, alive).loss())
+    probe = [Lesson("", "", text) for text in job.probe]
+    checkpoints = Checkpoints(engine, payload.checkpoints, section, desk)
+    training.run(tell, alive, validated, checkpoints.after, first=checkpoints.resume())
+    after = training.scan(payload.train, alive)
+    found = {
+        "kind": "full" if section.mode == "full" else "adapter",
+        "rank": engine.adapter_rank,
+        "kl": _moved(before, after),
+        "drift": training.drift(probe or payload.train, alive),
+        "entropy": after.entropy,
+        "entropy_before": before.entropy,
+        "likelihood": after.likelihood(),
+        "likelihood_before": before.likelihood(),
+    }
+
+    def send(name: str, path: str) -> None:
+        with open(path, "rb") as file:
+            while data := file.read(PIECE):
+                ray.get(desk.write.remote(name, file.tell() - len(data), data))
+
+    engine.save(send)
+    # news that are on their way must be there before the update counts as over
+    ray.get(desk.news_are_in.remote())
+    return found
+
+
+def _moved(before: "Scan", after: "Scan") -> float:
+    """Nats per token between two scans of the same lessons."""
+    changes = [
+        (n - b).double()
+        for new, old in zip(after.logprobs, before.logprobs, strict=True)
+        for n, b in zip(new, old, strict=True)
+    ]
+    return sum(float((c.exp() - 1 - c).sum()) for c in changes) / sum(len(c) for c in changes)
