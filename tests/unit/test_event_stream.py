@@ -32,13 +32,11 @@ LINES = (ROOT / "tests" / "recorded" / "events.jsonl").read_text(encoding="utf-8
 # what one small round does not show; the tests that are named see it
 ELSEWHERE = {
     "trial_again": "test_pool.py: a late trial is an event and not a second trial",
-    "warning": "test_pool.py: a candidate that brings down its wave is found and all others are scored",
 }
 # fields that are as they would be left out in the whole recording
 EMPTY = {
     ("lease", "gpus"): "there is no GPU where the tests run",
     ("round_started", "version"): "the first round is written by version 0",
-    ("round_committed", "version"): "and where its gate rejects, the second as well",
     ("sampled", "failed"): "whatever the tiny model writes is a text",
     ("graded", "cached"): "where no answer was given twice",
     ("selected", "abstained"): "where every task has an edit that helped",
@@ -176,7 +174,7 @@ def test_every_field_is_read_by_name_or_is_a_detail(
     told, read = spied
     end = told[-1].time
     lacking: list[Event] = [make(events.TrialFailed, 1, end, failure="lost", blame="infra")]
-    lacking += [make(events.TrialAgain, 1, end), make(events.Warned, 1, end, message="one")]
+    lacking.append(make(events.TrialAgain, 1, end))
     metrics = read_all([*told, *lacking], monkeypatch, tmp_path)
     marked = {(kind, n) for kind in KINDS for n in details(kind)}
     unread = {(kind, n) for kind in KINDS for n in own_fields(kind)} - read - marked
