@@ -56,7 +56,7 @@ class Bank:
         if not order:
             return {}
         (scale,) = staged(self.frozen.device, [], [[self.scale(i) for i in order]])
-        return self.stack.finished([self.weights[i] for i in order], scale[:, None, None])
+        return self.stack.finished([self.weights[i] for i in order], scale)
 
     def scale(self, number: int) -> float:
         """What an adapter's product is multiplied by."""

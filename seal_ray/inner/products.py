@@ -21,10 +21,9 @@ class Adapters:
     """The adapters of one layer in order of position. Gradients only while training."""
 
     a: Tensor  # [position, rank, in]
-    b: Tensor  # [position, out, rank]
-    scale: Tensor  # alpha / rank, [position, 1, 1]
+    b: Tensor  # [position, out, rank], times the adapter's alpha / rank
     grad_a: Tensor | None = None
-    grad_b: Tensor | None = None
+    grad_b: Tensor | None = None  # by the scaled b
 
 
 class AdaptedRows(Protocol):
@@ -51,7 +50,7 @@ class BlockRows:
             n, at = block.last - block.first, slice(block.first, block.last)
             x_b = x[block.row : block.stop].view(n, -1, x.shape[-1])
             y_b = y[block.row : block.stop].view(n, -1, y.shape[-1])
-            h = torch.bmm(x_b, adapters.a[at].mT).mul_(adapters.scale[at])
+            h = torch.bmm(x_b, adapters.a[at].mT)
             y_b.baddbmm_(h, adapters.b[at].mT)
             inner.append(h)
         return inner
@@ -62,7 +61,7 @@ class BlockRows:
             n, at = block.last - block.first, slice(block.first, block.last)
             dy_b = dy[block.row : block.stop].view(n, -1, dy.shape[-1])
             x_b = x[block.row : block.stop].view(n, -1, x.shape[-1])
-            dh = torch.bmm(dy_b, adapters.b[at]).mul_(adapters.scale[at])
+            dh = torch.bmm(dy_b, adapters.b[at])
             for grad, part in ((adapters.grad_b, torch.bmm(dy_b.mT, h)), (adapters.grad_a, torch.bmm(dh.mT, x_b))):
                 if block.fresh:
                     grad[at].copy_(part)
@@ -83,11 +82,10 @@ class RaggedRows:
     last: int
     rows: int
     ends: Tensor  # [position in the range], int32: where each one's rows end
-    owners: Tensor  # [rows], position of each row
 
     def add(self, y: Tensor, x: Tensor, adapters: Adapters) -> list[Tensor]:
         at = slice(self.first, self.last)
-        h = F.grouped_mm(x[: self.rows], adapters.a[at].mT, offs=self.ends).mul_(self._scale(adapters))
+        h = F.grouped_mm(x[: self.rows], adapters.a[at].mT, offs=self.ends)
         y[: self.rows].add_(F.grouped_mm(h, adapters.b[at].mT, offs=self.ends))
         return [h]
 
@@ -95,14 +93,11 @@ class RaggedRows:
         assert adapters.grad_a is not None and adapters.grad_b is not None
         at, (h,) = slice(self.first, self.last), inner
         dy, x = dy[: self.rows], x[: self.rows]
-        dh = F.grouped_mm(dy, adapters.b[at], offs=self.ends).mul_(self._scale(adapters))
+        dh = F.grouped_mm(dy, adapters.b[at], offs=self.ends)
         adapters.grad_b[at].add_(F.grouped_mm(dy.mT, h, offs=self.ends))
         adapters.grad_a[at].add_(F.grouped_mm(dh.mT, x, offs=self.ends))
         if dx is not None:
             dx[: self.rows].add_(F.grouped_mm(dh, adapters.a[at], offs=self.ends))
-
-    def _scale(self, adapters: Adapters) -> Tensor:
-        return adapters.scale.view(-1, 1).index_select(0, self.owners)
 
 
 def ragged_suits(device: torch.device, dtype: torch.dtype, rank: int, widths: Sequence[int]) -> bool:

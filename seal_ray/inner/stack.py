@@ -60,13 +60,19 @@ class Stack:
     ) -> dict[str, Adapters]:
         """The rows of `index` by layer in that order; `grads` are in that order.
 
-        One copy for all layers, in the type that is computed in: what follows are views of it.
+        One copy for all layers, in the type that is computed in and with B scaled: what follows are views of it.
         """
-        chosen = rows.index_select(0, index).to(dtype)
+        chosen = rows.index_select(0, index)
+        chosen[:, self.split :].mul_(scale[:, None])
+        chosen = chosen.to(dtype)
         return {
-            name: Adapters(self.a(chosen, name), self.b(chosen, name), scale, self.a(grads, name), self.b(grads, name))
+            name: Adapters(self.a(chosen, name), self.b(chosen, name), self.a(grads, name), self.b(grads, name))
             for name in self.widths
         }
+
+    def unscaled(self, grads: Tensor, scale: Tensor) -> None:
+        """Makes of the gradients by the scaled B those by B itself, in place."""
+        grads[:, self.split :].mul_(scale[:, None])
 
     def finished(self, rows: Sequence[Tensor], scale: Tensor) -> dict[str, Adapters]:
         """Adapters that are not trained any more, by layer, on the device of their scales."""
@@ -74,7 +80,7 @@ class Stack:
         by_layer = {}
         for name in self.widths:
             a, b = (torch.cat([view(row[None], name) for row in rows]) for view in (self.a, self.b))
-            by_layer[name] = Adapters(a, b, scale)
+            by_layer[name] = Adapters(a, b.mul_(scale[:, None, None]))
         return by_layer
 
     def start(self, row: Tensor, layers: Collection[str], rank: int, seed: int) -> None:

@@ -141,8 +141,9 @@ class SlotTraining:
         batch = [self.running[s] for s in slots]
         scales = [r.course.recipe.alpha / r.course.recipe.rank for r in batch]
         index, scale = staged(frozen.device, [slots], [scales])
-        adapters = stack.trained(self.master, index, scale[:, None, None], frozen.dtype, self.grads)
+        adapters = stack.trained(self.master, index, scale, frozen.dtype, self.grads)
         losses = self._within_memory(adapters, [(r.course, r.texts) for r in batch])
+        stack.unscaled(self.grads[: len(slots)], scale)
         norms = self.adam.step(slots, index, self.grads, [r.rate for r in batch])
         self.told.append(StepResult([(r.course.number, r.done) for r in batch], losses, norms))
         self.iterations += 1
@@ -233,16 +234,15 @@ def gradients(
 
 
 def _bounds(layout: Layout) -> list[list[int]]:
-    """Of an unpadded layout: where its texts begin and end, where each position's rows end, and each row's position."""
+    """Of an unpadded layout: where its texts begin and end, and where each position's rows end."""
     ends = [block.stop for block, after in zip_longest(layout.blocks, layout.blocks[1:])
             if after is None or after.first != block.first]  # fmt: skip
-    owners = [block.first for block in layout.blocks for _ in range(block.length)]
-    return [[*layout.starts, layout.rows], ends, owners]
+    return [[*layout.starts, layout.rows], ends]
 
 
-def _ragged_texts(layout: Layout, bounds: Tensor, ends: Tensor, owners: Tensor) -> RaggedTexts:
+def _ragged_texts(layout: Layout, bounds: Tensor, ends: Tensor) -> RaggedTexts:
     first, last = layout.blocks[0].first, layout.blocks[-1].last
-    return RaggedTexts(RaggedRows(first, last, layout.rows, ends.int(), owners), bounds.int())
+    return RaggedTexts(RaggedRows(first, last, layout.rows, ends.int()), bounds.int())
 
 
 def _numbers(
