@@ -6,6 +6,7 @@ never recorded is an error: then its seed, its texts or its recipe are not what 
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ class _Pool:
         self._waiting += attempts
 
     def poll(self, timeout: float) -> list[Trial]:
+        time.sleep(0.001)  # a real one waits too, and leaves graders their turn
         done, self._waiting = self._waiting[::-1][:3], self._waiting[::-1][3:][::-1]  # in no helpful order
         self._crew.tried += done
         return [self._crew.recorded[a.candidate.id] for a in done]

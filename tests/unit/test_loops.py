@@ -39,7 +39,14 @@ def recorded() -> Run:
 def configured(recorded: Run, uri: Path, *changes: str) -> Config:
     return config_file.resolved(
         recorded.record["config"],
-        [f"run.uri={uri}", "run.rounds=1", "observe.progress=quiet", "observe.ray_metrics=false", *changes],
+        [
+            f"run.uri={uri}",
+            "run.rounds=1",
+            "observe.progress=quiet",
+            "observe.ray_metrics=false",
+            "storage.stop_within=100",
+            *changes,
+        ],
     )
 
 
@@ -51,7 +58,7 @@ def go(config: Config, crew: Any, monkeypatch: pytest.MonkeyPatch, **more: Any) 
     return Run(config.run.uri).round(1)
 
 
-def patience(looks: int = 3000) -> Callable[[], bool]:
+def patience(looks: int = 60_000) -> Callable[[], bool]:
     """Asks a run to stop that looks this often and comes to no end."""
     left = iter(range(looks))
     return lambda: next(left, None) is None
