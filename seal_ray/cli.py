@@ -260,6 +260,13 @@ class _Signals:
         os._exit(Interrupted.exit_code)
 
 
+CLEAR = "\x1b[2J\x1b[H"  # a terminal's screen
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
 @app.command()
 def status(
     uri: Uri,
@@ -274,8 +281,8 @@ def status(
 
     while True:
         found = terminal.status(_open(uri, endpoint, storage))
-        if watch and sys.stdout.isatty() and not as_json:
-            typer.clear()
+        if watch and not as_json and _on_terminal():
+            sys.stdout.write(CLEAR)
         _show(found, terminal.show_status(found), as_json)
         if not watch or not found["holder"]:
             return

@@ -1,6 +1,7 @@
 """The first page of help: the commands, grouped by what a person wants."""
 
-import click
+from typing import Any
+
 from typer.core import TyperGroup
 
 SENTENCE = 200  # characters of a command's first sentence
@@ -16,7 +17,7 @@ WANTS = {
 class ByWants(TyperGroup):
     """Lists a command under what it is for; one that nobody has placed comes last."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         names = [n for n in self.list_commands(ctx) if not self.commands[n].hidden]
         width = max(map(len, names))
         placed = {n for own in WANTS.values() for n in own}

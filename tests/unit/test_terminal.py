@@ -96,9 +96,11 @@ def test_a_status_that_is_watched_ends_when_nobody_drives_the_run(
             ledger.close()
 
     monkeypatch.setattr("seal_ray.cli.time.sleep", sleep)
+    monkeypatch.setattr("seal_ray.cli._on_terminal", lambda: True)
     out = CliRunner().invoke(cli.app, ["status", uri, "--watch", "--every", "7"]).output
     assert looks == [7.0, 7.0]
     assert out.count("driven by somebody") == 2 and out.count("nobody drives it") == 1
+    assert out.count(cli.CLEAR) == 3 and out.startswith(cli.CLEAR)
 
 
 def test_a_shell_gets_its_completion() -> None:
