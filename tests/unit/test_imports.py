@@ -25,8 +25,6 @@ FLOORS = [
     {"records", "errors", "shapes"},
     {"redaction", "text", "plain_data"},
 ]
-# protocols: of one thing, what each of its users needs
-FACES = {"DeepSpeedEngine"}
 HEAVY = {
     "vllm": {"sampling/engine.py"},
     "deepspeed": {"policy/deepspeed_engine.py"},
@@ -179,6 +177,6 @@ def test_a_class_name_has_one_meaning() -> None:
             target = node.targets[0] if isinstance(node, ast.Assign) else None
             if isinstance(target, ast.Name) and target.id[0].isupper() and not target.id.isupper():
                 aliases.setdefault(target.id, []).append(place)
-    several = {name: places for name, places in classes.items() if len(places) > 1 and name not in FACES}
+    several = {name: places for name, places in classes.items() if len(places) > 1}
     assert not several
     assert not {name: (places, classes[name]) for name, places in aliases.items() if name in classes}
