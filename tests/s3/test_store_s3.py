@@ -10,6 +10,7 @@ import s3_proxy
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, Missing, StorageError
 from seal_ray.events import Event, StoreRetried
+from seal_ray.storage import large_uploads
 from seal_ray.storage.store import Store
 
 
@@ -72,10 +73,12 @@ def test_a_listing_has_more_than_one_page_and_comes_from_no_cache(bucket: str, s
 
 
 def test_a_folder_with_a_large_file_goes_up_and_comes_down_unchanged(
-    bucket: str, s3_endpoint: str, tmp_path: Path
+    bucket: str, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(large_uploads, "LIMIT", 10 << 20)
+    monkeypatch.setattr(large_uploads, "PART", large_uploads.SMALLEST)
     (tmp_path / "up").mkdir()
-    (tmp_path / "up/large").write_bytes(os.urandom(1_000_000) * 110)  # beyond what is sent in one request
+    (tmp_path / "up/large").write_bytes(os.urandom(1_000_000) * 11)  # beyond what is sent in one request
     (tmp_path / "up/small").write_bytes(b"x")
     store = Store(bucket, settings(s3_endpoint, timeout=60))
     parts = store.upload_dir(tmp_path / "up", "v")

@@ -5,7 +5,6 @@ import math
 import os
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from seal_ray.storage.verification import verify
 
 
 @pytest.fixture(params=["disk", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "run") if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
 
 

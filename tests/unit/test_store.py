@@ -6,7 +6,6 @@ import pickle
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ QUICK = StorageSection(patience=2)
 
 
 @pytest.fixture(params=["disk", "file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     uri = {"disk": str(tmp_path), "file": f"file://{tmp_path}", "memory": f"memory://{uuid.uuid4().hex}"}
     return Store(uri[request.param], QUICK)
 
