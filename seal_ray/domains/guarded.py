@@ -3,12 +3,13 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from seal_ray.domains.base import Domain, Grader, Rejected, Tokenizer
 from seal_ray.errors import DataError, SealError
 from seal_ray.records import (
     Answer,
+    Description,
     EditRequest,
     Example,
     Failure,
@@ -33,21 +34,24 @@ class GuardedDomain:
 
     def __init__(self, domain: Domain, limit: float) -> None:
         self._domain, self._limit = domain, limit
+        self.name = domain.name
         self.warn: Callable[[str], None] = lambda message: None
         self.raised: Counter[tuple[str, str]] = Counter()  # by call and name of the exception
         self.calls: Counter[str] = Counter()
         self._last: dict[str, str] = {}
         self._lock = threading.Lock()  # verdicts are given in threads
 
-    @property
-    def name(self) -> str:
-        return self._domain.name
-
     def __getattr__(self, name: str) -> Any:
         """What a domain offers beyond the protocol."""
         if name == "_domain":  # not there yet: the copy of an object asks before it is whole
             raise AttributeError(name)
         return getattr(self._domain, name)
+
+    if TYPE_CHECKING:  # through `__getattr__`, from those that have them
+
+        def describe(self, task: Task) -> Description: ...
+        def texts(self, task: Task, content: Json) -> Sequence[str]: ...
+        def regression(self, uri: str) -> Sequence[Task]: ...
 
     def tasks(self, split: Split) -> Sequence[Task]:
         return self._domain.tasks(split)
