@@ -1,5 +1,6 @@
 """Whatever stands in a data file: it is refused with its place, or everything that a run does with it works."""
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -77,13 +78,13 @@ def damaged(draw: random.Random, sound: Any) -> bytes:
             holder = holder[step]
         match draw.randrange(3):
             case 0:
-                holder[path[-1]] = draw.choice(VALUES)
+                holder[path[-1]] = copy.deepcopy(draw.choice(VALUES))  # what is put in may be changed next
             case 1:
                 del holder[path[-1]]
             case _ if isinstance(holder, dict):
                 holder[draw.choice(["\ud800", "", "data", "answer", "title", "train"])] = holder.pop(path[-1])
             case _:
-                holder.append(draw.choice(VALUES))
+                holder.append(copy.deepcopy(draw.choice(VALUES)))
     data = bytearray(json.dumps(value).encode())
     for _ in range(draw.choice([0, 0, 1, 2])):
         at = draw.randrange(len(data) + 1)
