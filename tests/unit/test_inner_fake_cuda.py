@@ -1,0 +1,41 @@
+"""What a step would launch on a GPU, counted on one that computes nothing: the 7B shape, 32 adapters of rank 32."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+LAYER, REST = 175, 130  # launches of a layer, and of all that a step does once
+TORCH = Path(torch.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: Any) -> Path:
+    library: Path = tmp_path_factory.mktemp("fake_cuda") / "fake_cuda.so"
+    lib = TORCH / "lib"
+    command = ["g++", "-std=c++20", "-O0", "-fPIC", "-shared", str(HERE / "fake_cuda.cpp"), "-o", str(library)]
+    command += [f"-I{TORCH / 'include'}", f"-L{lib}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{lib}"]
+    subprocess.run(command, check=True, timeout=600)
+    return library
+
+
+def step(shim: Path, kind: str, layers: int) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "fake_cuda_step.py"), str(shim), kind, str(layers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_step_launches_little_copies_twice_and_waits_for_nothing(shim: Path) -> None:
+    one, three = step(shim, "ragged", 1), step(shim, "ragged", 3)
+    assert one["waits"] == three["waits"] == 0
+    assert one["copies"] == three["copies"] == 2, "which slots, and the forward's numbers"
+    a_layer = (three["launches"] - one["launches"]) / 2
+    assert a_layer <= LAYER, f"{a_layer} launches a layer: {three['ops']}"
+    assert one["launches"] - a_layer <= REST
