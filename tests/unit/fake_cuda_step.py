@@ -76,7 +76,7 @@ def main(kind: str, layers: int) -> dict[str, Any]:
             training.Course(i, recipe, [Example((5,) * n, (True,) * n)], [[0], [0]]) for i, n in enumerate(lengths)
         ]
         with frozen.attached(names):
-            trained = training.Training(bank, courses, SLOTS)
+            trained = training.SlotTraining(bank, courses, SLOTS)
             trained._refill()
             with Launches() as counted:
                 trained._step()

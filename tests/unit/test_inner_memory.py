@@ -89,7 +89,7 @@ def test_the_most_slots_that_are_planned_fit_and_one_more_does_not(text_tokens):
         assert 16 < slots < 64
         assert needed(slots) <= 80e9 < needed(slots + 1)
     assert slots_for(0, QWEN_7B, **about) == 1, "whether one fits is seen when it is tried"
-    assert slots_for(free, QWEN_7B, **(about | {"candidates": 3})) == 3
+    assert slots_for(free, QWEN_7B, **{**about, "candidates": 3}) == 3
 
 
 def test_a_configuration_without_sizes_is_refused():
