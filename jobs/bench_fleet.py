@@ -109,11 +109,14 @@ class Seats:
     def __init__(self, workers: int) -> None:
         self._free = workers
 
-    def options(self, role: str) -> dict[str, Any]:
+    def options(self, role: str, name: str) -> dict[str, Any]:
         return {}
 
-    def room(self, role: str) -> int:
+    def want(self, role: str, count: int) -> int:
         return self._free
+
+    def too_many(self, role: str) -> int:
+        return 0
 
     def missing(self, role: str) -> str:
         return "seats"
@@ -121,7 +124,7 @@ class Seats:
     def hold(self, role: str, name: str, actor: Any) -> None:
         self._free -= 1
 
-    def placed(self, role: str, name: str, node: str) -> None:
+    def placed(self, role: str, name: str, node: str, gpus: tuple[str, ...] = ()) -> None:
         return None
 
     def drop(self, role: str, name: str) -> None:

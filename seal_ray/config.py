@@ -500,7 +500,12 @@ class PlacementSection(Section):
     tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs of one vLLM engine")
     across_nodes: bool = Field(default=False, description="let one engine reach over nodes")
     min_workers: int = Field(default=1, ge=1, description="with fewer for longer than worker_grace the round stops")
-    max_workers: int = Field(default=0, ge=0, description="0: as many as fit")
+    max_workers: int = Field(
+        default=0, ge=0, description="0: as many as there is work and room for; an autoscaler is asked for them"
+    )
+    priority: float = Field(
+        default=1, gt=0, le=1000, description="weight of this run's share where several runs want one cluster"
+    )
     worker_gpus: float = Field(default=1, gt=0, le=1, description="share of a GPU for a worker")
     worker_cpus: float = Field(default=1, gt=0, description="CPUs for a worker")
     trainers: int = Field(default=0, ge=0, description="workers of the policy update; 0: one per GPU, one on CPU")

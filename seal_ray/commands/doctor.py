@@ -15,7 +15,7 @@ from typing import Any, Literal
 from seal_ray import grading, models
 from seal_ray.config import Config
 from seal_ray.errors import InfraError, SealError
-from seal_ray.fleet import cluster, node_facts, node_survey
+from seal_ray.fleet import cluster, node_facts, node_survey, ray_private
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.node_survey import Told, computing
 from seal_ray.models.cache import default_root
@@ -145,12 +145,7 @@ def _wrong_gpus(told: Told) -> str:
 
 def orphans(setup: Setup) -> str:
     nodes = setup.computing()
-    from ray._private import state
-
-    alive: dict[str, list[int]] = {}
-    for actor in state.actors().values():
-        if actor["State"] != "DEAD":
-            alive.setdefault(actor["Address"]["NodeID"], []).append(int(actor["Pid"]))
+    alive = ray_private.live_actors()
     told = node_survey.ask(nodes, node_facts.orphans, each=[(alive.get(n.id, []),) for n in nodes])
     _all_well([(t.node, t.error or "; ".join(t.value)) for t in told], hint="end these processes")
     return f"no process is left of earlier runs on {_nodes(told)}"

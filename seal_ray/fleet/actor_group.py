@@ -21,6 +21,7 @@ from seal_ray.records import Version
 
 LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
 SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
+IDLE_SECONDS = 60.0  # an actor without work for so long, and beyond the least, goes
 START_FAILURES = 3  # actors in a row that may fail to start before the run stops
 
 
@@ -59,6 +60,8 @@ class Member:
     pinged: float = -math.inf
     condemned: tuple[float, Cause, str] | None = None  # is killed at this time at the latest, and why
     busy: float = 0.0  # seconds
+    free_since: float = math.inf  # when it last became idle
+    spare: bool = False  # goes because it is not needed, or others wait for its place
     node: str = ""  # its name, for people
     log: str = ""
 
@@ -92,6 +95,7 @@ class ActorGroup:
         self._adapter: Any = None
         self._count = 0
         self._scaled = self._ticked = -math.inf
+        self._startable = 0  # how many the cluster would let us start
         self._enough = clock()  # when there were last enough members
         self._told_waiting = False
         self._start_failures = 0
@@ -108,7 +112,7 @@ class ActorGroup:
         for member in self.members.values():
             if member.health.alive and member.job is None:
                 self._load(member)
-        self._scale(self._clock())
+        self._scale(self._clock(), self.least)
 
     def idle(self) -> list[Member]:
         return [m for m in self.members.values() if m.idle and self.current and m.version == self.current.digest]
@@ -121,10 +125,10 @@ class ActorGroup:
         self._call(member, "job", method, *args)
         member.job = Job(work, self._clock(), limit)
 
-    def advance(self, timeout: float, *, needed: bool) -> None:
+    def advance(self, timeout: float, *, needed: int) -> None:
         """Look after everybody, and wait for something to happen for up to `timeout` seconds.
 
-        `needed`: there is work, so members that are lacking are started, and waited for only so long.
+        `needed`: for how many there is work. So many are asked for, and without the least it is waited only so long.
         """
         now = self._clock()
         if now - self._ticked >= min(0.1, self._section.heartbeat / 4):
@@ -140,15 +144,14 @@ class ActorGroup:
     def close(self) -> None:
         for member in list(self.members.values()):
             if member.health.alive:
-                self._change(member, actor_health.released(member.health, self._clock()))
-                self._actors.kill(member.name)
+                self._let_go(member)
         self.members.clear()
         self._tickets.clear()
         self._outcomes.clear()
 
     # looking after members
 
-    def _tick(self, now: float, needed: bool) -> None:
+    def _tick(self, now: float, needed: int) -> None:
         self._ticked = now
         self._take(0)  # what has come in while the driver was busy is no silence
         for member in [m for m in self.members.values() if m.health.alive]:
@@ -158,9 +161,8 @@ class ActorGroup:
                 member = self.members.get(name)
                 if member and member.health.alive:
                     self._change(member, actor_health.leave(member.health, now, reason))
-            if needed:
-                self._scale(now)
-        self._check_enough(now, needed)
+            self._scale(now, needed)
+        self._check_enough(now, needed > 0)
 
     def _watch(self, member: Member, now: float) -> None:
         """Ask for a sign of life, and see whether what was asked or given is overdue."""
@@ -183,7 +185,10 @@ class ActorGroup:
         elif member.health.state == "starting" and now - member.health.since > self._section.deadline:
             self._condemn(member, "infra", f"did not start within {self._section.deadline:g} s")
         elif member.health.state == "leaving" and member.job is None:
-            self._remove(member, member.health.reason)
+            if member.spare:
+                self._let_go(member)
+            else:
+                self._remove(member, member.health.reason)
         elif member.idle and self.current and member.version != self.current.digest:
             self._load(member)
 
@@ -192,19 +197,45 @@ class ActorGroup:
         member.condemned = (self._clock() + LAST_WORDS, cause, reason)
         self._call(member, "stacks", "stacks")
 
-    def _scale(self, now: float) -> None:
+    def _scale(self, now: float, needed: int) -> None:
+        """Ask for as many as there is work for, start those that the cluster grants, and let go of those too many."""
         self._scaled = now
-        lacking = self.most - self.alive() if self.most else math.inf
-        if lacking <= 0 or self.current is None:
+        if self.current is None:
             return
-        for _ in range(int(min(lacking, self._actors.room()))):
-            self._count += 1
-            name = f"{self.role}-{self._count}"
-            member = Member(name, now, actor_health.begin(now))
-            self.members[name] = member
-            self._actors.start(name)
-            self._tell_member(member)
-            self._load(member)
+        wanted = max(self.least, min(needed, self.most) if self.most else needed) if needed else 0
+        here = self.alive()
+        too_many = self._actors.too_many()
+        fair = max(self.least, here - too_many) if too_many else math.inf
+        leaving = sum(m.health.state == "leaving" for m in self.members.values())
+        self._startable = self._actors.want(int(min(max(wanted, here), fair)) + leaving)
+        for _ in range(min(self._startable, wanted - here)):
+            self._start(now)
+        self._let_spare_go(now, fair, max(self.least, needed))
+
+    def _start(self, now: float) -> None:
+        self._count += 1
+        name = f"{self.role}-{self._count}"
+        member = Member(name, now, actor_health.begin(now))
+        self.members[name] = member
+        self._actors.start(name)
+        self._tell_member(member)
+        self._load(member)
+
+    def _let_spare_go(self, now: float, fair: float, needed: int) -> None:
+        """Those above a fair share end what they do and go; those that have long been idle go."""
+        members = [m for m in self.members.values() if m.health.alive and m.health.state != "leaving"]
+        members.sort(key=lambda m: (m.job is not None, -m.born))
+        count = len(members)
+        for member in members:
+            if count > fair:
+                reason = "gives its place to another run"
+            elif count > needed and member.idle and now - member.free_since > IDLE_SECONDS:
+                reason = "there is no work for it"
+            else:
+                continue
+            count -= 1
+            member.spare = True
+            self._change(member, actor_health.leave(member.health, now, reason))
 
     def _load(self, member: Member) -> None:
         assert self.current is not None
@@ -223,7 +254,7 @@ class ActorGroup:
         if now - self._enough < grace:
             return
         short = f"{there} {self.role}s for {now - self._enough:.0f} s, and at least {self.least} are needed"
-        if self._actors.room() == 0:
+        if self._startable == 0:
             raise PlacementError(
                 f"{short}: the cluster has no room for {self._actors.missing()}",
                 hint="everything found is kept; add nodes and go on with the same command",
@@ -290,6 +321,7 @@ class ActorGroup:
         if reply.error is None:
             member.version = str(reply.value)
             self._start_failures = 0
+            member.free_since = self._clock()
             self._change(member, actor_health.ready(member.health, self._clock()))
             return
         if isinstance(reply.error, ConfigError | DataError):
@@ -311,7 +343,7 @@ class ActorGroup:
             sign = reply.value
             if sign.node and not member.node:
                 member.node, member.log = sign.host or sign.node, sign.log
-                self._actors.placed(member.name, sign.node)
+                self._actors.placed(member.name, sign.node, sign.gpus)
                 self._tell_member(member)
             before = member.health.state
             expected = self.current.digest if self.current else ""
@@ -327,6 +359,7 @@ class ActorGroup:
         if job:
             seconds = self._clock() - job.began
             member.busy += seconds
+            member.free_since = self._clock()
             self._outcomes.append(WaveOutcome(member.name, job.work, seconds, value, cause, reason))
 
     def _end(self, member: Member, cause: Cause, reason: str) -> None:
@@ -345,6 +378,12 @@ class ActorGroup:
     def _cause(self, member: Member, cause: Cause) -> Cause:
         """Processes die with their node; then nobody is to blame, whichever is noticed first."""
         return "node" if cause == "killed_worker" and member.name in self._actors.leaving() else cause
+
+    def _let_go(self, member: Member) -> None:
+        """It is not needed any more."""
+        self._change(member, actor_health.released(member.health, self._clock()))
+        self._actors.kill(member.name)
+        self.members.pop(member.name, None)
 
     def _remove(self, member: Member, reason: str) -> None:
         self._last_reason = reason

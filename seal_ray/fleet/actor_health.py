@@ -26,6 +26,7 @@ class Sign:
     node: str = ""
     host: str = ""  # that node's name
     log: str = ""  # name of its log file there
+    gpus: tuple[str, ...] = ()  # that it may use there
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ are never repeated by Ray; whoever calls decides what to do about a loss.
 
 import queue
 import re
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -32,8 +31,12 @@ class ActorReply:
 class Actors(Protocol):
     """Starts, calls and kills actors by name. Nothing here waits, except `replies`, and that no longer than told."""
 
-    def room(self) -> int:
-        """How many more could be started now."""
+    def want(self, count: int) -> int:
+        """Ask for so many in all, until another number is asked for. Returns how many more may be started now."""
+        ...
+
+    def too_many(self) -> int:
+        """How many should go because others wait for their share of the cluster."""
         ...
 
     def start(self, name: str) -> None: ...
@@ -46,8 +49,8 @@ class Actors(Protocol):
         """All replies that are there; waits for the first of them up to `timeout` seconds."""
         ...
 
-    def placed(self, name: str, node: str) -> None:
-        """An actor has said on which node it runs."""
+    def placed(self, name: str, node: str, gpus: tuple[str, ...] = ()) -> None:
+        """An actor has said on which node and GPUs it runs."""
         ...
 
     def kill(self, name: str) -> None: ...
@@ -64,11 +67,12 @@ class Actors(Protocol):
 class Holder(Protocol):
     """What actors are started under: it knows the resources of a role and accounts for who holds them."""
 
-    def options(self, role: RoleName) -> dict[str, Any]: ...
-    def room(self, role: RoleName) -> int: ...
+    def want(self, role: RoleName, count: int) -> int: ...
+    def too_many(self, role: RoleName) -> int: ...
+    def options(self, role: RoleName, name: str) -> dict[str, Any]: ...
     def missing(self, role: RoleName) -> str: ...
     def hold(self, role: RoleName, name: str, actor: Any) -> None: ...
-    def placed(self, role: RoleName, name: str, node: str) -> None: ...
+    def placed(self, role: RoleName, name: str, node: str, gpus: tuple[str, ...] = ()) -> None: ...
     def drop(self, role: RoleName, name: str) -> None: ...
 
 
@@ -84,14 +88,17 @@ class RayActors:
         self._inbox: queue.SimpleQueue[ActorReply] = queue.SimpleQueue()
         self._refs: dict[int, Any] = {}  # a reference that is dropped takes its result along
 
-    def room(self) -> int:
-        return self._holder.room(self.role)
+    def want(self, count: int) -> int:
+        return self._holder.want(self.role, count)
+
+    def too_many(self) -> int:
+        return self._holder.too_many(self.role)
 
     def missing(self) -> str:
         return self._holder.missing(self.role)
 
     def start(self, name: str) -> None:
-        actor = self._make(name, self._holder.options(self.role))
+        actor = self._make(name, self._holder.options(self.role, name))
         self._actors[name] = actor
         self._holder.hold(self.role, name, actor)
 
@@ -128,11 +135,11 @@ class RayActors:
             self._refs.pop(reply.ticket, None)
         return found
 
-    def placed(self, name: str, node: str) -> None:
+    def placed(self, name: str, node: str, gpus: tuple[str, ...] = ()) -> None:
         """Where an actor turned out to run."""
         if name in self._actors and self._nodes.get(name) != node:
             self._nodes[name] = node
-            self._holder.placed(self.role, name, node)
+            self._holder.placed(self.role, name, node, gpus)
 
     def kill(self, name: str) -> None:
         import ray
@@ -193,13 +200,3 @@ def _last_line(text: str) -> str:
     """What was raised stands at the end of a traceback."""
     lines = [line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
     return lines[-1][:300] if lines else "the actor's process could not be made ready"
-
-
-def wait_until(done: Callable[[], bool], deadline: float, pause: float = 0.1) -> bool:
-    """Whether `done` came true within `deadline` seconds."""
-    until = time.monotonic() + deadline
-    while not done():
-        if time.monotonic() > until:
-            return False
-        time.sleep(pause)
-    return True

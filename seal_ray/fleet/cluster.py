@@ -11,6 +11,7 @@ from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import InfraError
+from seal_ray.fleet import ray_private
 from seal_ray.redaction import logger
 from seal_ray.sampling import engine
 
@@ -115,11 +116,9 @@ def _line(error: Exception) -> str:
 
 def _reach(address: str) -> None:
     """Raise at once where nobody answers: Ray itself asks a cluster that is gone for minutes."""
-    from ray._private import services
-
     if address.startswith("ray://"):
         return
-    found = services.canonicalize_bootstrap_address_or_die(address)
+    found = ray_private.canonical_address(address)
     host, _, port = found.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
@@ -148,9 +147,8 @@ def _local(common: dict[str, Any]) -> str:
 def resources() -> tuple[Node, ...]:
     """The nodes that are alive and will stay, in an order that does not change."""
     import ray
-    from ray._private import state
 
-    free = state.available_resources_per_node()
+    free = ray_private.free_resources()
     going = leaving_nodes()
     nodes = []
     for node in ray.nodes():
@@ -176,20 +174,12 @@ def resources() -> tuple[Node, ...]:
 def leaving_nodes() -> dict[str, str]:
     """Nodes that are gone, or have announced that they will be drained, and why."""
     import ray
-    from ray._private import state
 
     going = {
         n["NodeID"]: f"its node is gone ({n.get('DeathReasonMessage') or 'no reason given'})"
         for n in ray.nodes()
         if not n["Alive"]
     }
-    for node in state.state.get_draining_nodes():
+    for node in ray_private.draining_nodes():
         going.setdefault(node, "its node will be drained")
     return going
-
-
-def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
-    """Tell the autoscaler, if there is one, what is wanted. An empty list takes the wish back."""
-    from ray.autoscaler.sdk import request_resources
-
-    request_resources(bundles=bundles)

@@ -9,9 +9,11 @@ from seal_ray.errors import ConfigError
 from seal_ray.events import RoleName, Sink
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
-from seal_ray.fleet.placement import Placement, plan_placement, preflight, wait_for
+from seal_ray.fleet.placement import Placement, plan_placement
 from seal_ray.fleet.pool import Pool
-from seal_ray.fleet.resources_held import Leases
+from seal_ray.fleet.preflight import preflight, room_for_trainers, wait_for_least
+from seal_ray.fleet.reservations import Reservations
+from seal_ray.fleet.resources_held import ResourcesHeld
 from seal_ray.fleet.samplers import SamplerGroup, sampler_class
 from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.models.shared import share
@@ -36,8 +38,9 @@ class Crew:
             most_trainers=config.policy.global_batch,
             actor_bytes=PROCESS_BYTES + COPIES * sum(p.stat().st_size for p in Path(folder).glob("*.safetensors")),
         )
-        self.placement: Placement = preflight(plan, config.placement.deadline, sink)
-        self.leases = Leases(self.placement, sink)
+        self._reservations = Reservations(priority=config.placement.priority)
+        self.placement: Placement = preflight(plan, self._reservations, config.placement.deadline, sink)
+        self.held = ResourcesHeld(self.placement, sink, reservations=self._reservations)
         self._samplers: SamplerGroup | None = None
         self._pool: Pool | None = None
 
@@ -50,8 +53,7 @@ class Crew:
         """The samplers, writing with this version."""
         if self._samplers is None:
             self._make_room("sampler")
-            self.leases.sampling = True
-            actors = RayActors("sampler", self.leases, self._make_sampler)
+            actors = RayActors("sampler", self.held, self._make_sampler)
             self._samplers = SamplerGroup(self.placement, actors, self._sink, share=share)
         self._samplers.version(version, adapter_dir)
         return self._samplers
@@ -60,7 +62,7 @@ class Crew:
         """The workers, trying with this version."""
         if self._pool is None:
             self._make_room("worker")
-            actors = RayActors("worker", self.leases, self._make_worker)
+            actors = RayActors("worker", self.held, self._make_worker)
             most = self.placement.worker.most
             self._pool = Pool(
                 actors, self.placement.section, self._sink, wave=self._config.inner.wave, most=most, share=share
@@ -73,19 +75,19 @@ class Crew:
 
         The update is held to be over when another role is asked for, or when `release("trainer")` says so.
         """
+        self.plan_anew()
         self._make_room("trainer")
-        role = self.placement.again(cluster.resources()).trainer  # nodes may have come or gone since the plan
-        count = wait_for(role, self.placement.section.deadline, self._sink)
-        self.leases.begin_training(count)
+        role = self.placement.trainer
+        asked = Reservations(priority=self._config.placement.priority, run=self._reservations.run)
+        count = room_for_trainers(self.placement, asked, self._sink)
+        self.held.begin_training(count)
         # on few cores a lease asks for less than it uses: the roles seldom work at once
         threads = 0 if role.gpus else max(1, int(self.placement.section.trainer_cpus))
         on_gpu = role.gpus > 0
         return {"num_workers": count, "use_gpu": on_gpu, "cpus_per_worker": role.cpus, "threads": threads}
 
     def release(self, *roles: RoleName) -> None:
-        """Let roles go, and prove that what they held is free. Where samplers have gone, workers may come."""
-        if "sampler" in roles:
-            self.leases.sampling = False
+        """Let roles go, and prove that what they held is free."""
         if "sampler" in roles and self._samplers:
             self._samplers.close()
             self._samplers = None
@@ -93,19 +95,35 @@ class Crew:
             self._pool.close()
             self._pool = None
         if "trainer" in roles:
-            self.leases.end_training()
+            self.held.end_training()
         own: list[RoleName] = [r for r in roles if r != "trainer"]
-        self.leases.release(*own, deadline=min(60.0, self.placement.section.deadline))
+        self.held.release(*own, deadline=min(60.0, self.placement.section.deadline))
 
     def gpu_hours(self) -> float:
-        return self.leases.gpu_hours()
+        return self.held.gpu_hours()
 
     def close(self) -> None:
         """Let everybody go."""
         self.release("sampler", "worker", "trainer")
+        self._reservations.let_go()
+
+    def plan_anew(self) -> None:
+        """Nodes may have come or gone since the plan. Where that changes who stands where, everybody goes first."""
+        new = self.placement.again(cluster.resources())
+        if new.layout() != self.placement.layout():
+            self.release("sampler", "worker", "trainer")
+            self._reservations.let_go()
+        self.placement = self.held.placement = new
 
     def _make_room(self, role: RoleName) -> None:
+        """Whoever is in the way of a role goes, and its least is reserved, with that of those who stand beside it."""
         self.release(*self.placement.before(role), "trainer")
+        if role != "trainer":
+            together = next(phase for phase in self.placement.phases() if role in [r.name for r in phase])
+            deadline = self.placement.section.deadline
+            wait_for_least(self.placement, together, self._reservations, deadline, self._sink)
+        elif self.placement.before(role):
+            self._reservations.let_go()  # Ray Train reserves for itself
 
     def _make_sampler(self, _name: str, options: dict[str, Any]) -> Any:
         config = self._config

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.errors import InfraError
-from seal_ray.fleet.resources_held import MARK
+from seal_ray.fleet.marked_processes import MARK
 
 SMI_SECONDS = 30
 

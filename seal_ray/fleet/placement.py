@@ -1,19 +1,16 @@
 """Who runs where: how many samplers, workers and trainers, with what each, and who must make room for whom.
 
-`plan_placement` is arithmetic over plain data. `preflight` compares a plan with the cluster before anything heavy
-starts: it waits while an autoscaler may be bringing nodes, and fails saying what is missing where.
+It is arithmetic over plain data. What of a plan the cluster grants is Ray's to say: see `reservations`.
 """
 
 import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from seal_ray.config import PlacementSection
-from seal_ray.errors import PlacementError
-from seal_ray.events import RoleName, Sink, WaitingFor
-from seal_ray.fleet.cluster import Node, ask_autoscaler, resources
+from seal_ray.events import RoleName
+from seal_ray.fleet.cluster import Node
 
 ROLES: tuple[RoleName, ...] = ("sampler", "worker", "trainer")
 
@@ -76,6 +73,17 @@ class Placement:
         """Whether edits are sampled while others are tried."""
         return self.mode == "split"
 
+    def layout(self) -> tuple[Any, ...]:
+        """Who stands where with what: actors of one layout have no place in another."""
+        roles = (self.sampler, self.worker, self.trainer)
+        return self.mode, self.device, self.training_alone, *((r.least, *r.bundles(1)) for r in roles)
+
+    @property
+    def most_samplers(self) -> int:
+        """Where roles take turns, samplers may use whatever workers may."""
+        grown = int(self.section.max_workers * self.worker.gpus // self.sampler.gpus) if self.sampler.gpus else 0
+        return self.section.samplers or max(self.sampler.count, grown if self.mode == "colocated" else 0)
+
     def role(self, name: RoleName) -> Role:
         return {"sampler": self.sampler, "worker": self.worker, "trainer": self.trainer}[name]
 
@@ -91,14 +99,13 @@ class Placement:
             return [[self.sampler], [self.worker], [self.trainer]]
         return [[self.sampler, self.worker], [self.trainer]]
 
-    def missing(self, nodes: Sequence[Node]) -> list[str]:
-        """What the least of the plan lacks on these nodes; empty if it fits."""
-        return [text for phase in self.phases() if (text := _lack(phase, nodes, self.section))]
+    def phases_by_size(self) -> list[list[Role]]:
+        """The phases, the one whose least asks for most at the end."""
+        return sorted(self.phases(), key=lambda phase: _size([b for r in phase for b in r.bundles(r.least)]))
 
-    def demand(self) -> list[dict[str, float]]:
-        """The largest phase's least demand, as an autoscaler wants it."""
-        phases = [[b for role in phase for b in role.bundles(role.least)] for phase in self.phases()]
-        return max(phases, key=lambda p: (sum(b.get("GPU", 0) for b in p), sum(b["CPU"] for b in p)))
+    def lacks(self, roles: Sequence[Role], nodes: Sequence[Node]) -> str:
+        """Why the least of these roles is not there yet."""
+        return _lack(roles, nodes, self.section)
 
     def say(self) -> str:
         how = "side by side" if self.overlap else "in turn"
@@ -233,6 +240,10 @@ def _on_cpus(section: PlacementSection, nodes: Sequence[Node], actor_bytes: floa
 # Whether it fits
 
 
+def _size(bundles: Sequence[dict[str, float]]) -> tuple[float, float]:
+    return sum(b.get("GPU", 0) for b in bundles), sum(b["CPU"] for b in bundles)
+
+
 def _unplaced(bundles: Sequence[dict[str, float]], nodes: Sequence[Node], *, free: bool) -> list[dict[str, float]]:
     """The bundles that find no place, largest first, each on the fullest node that still holds it."""
     left = [[n.free_gpus, n.free_cpus, n.gpu_type] if free else [n.gpus, n.cpus, n.gpu_type] for n in nodes]
@@ -252,22 +263,23 @@ def _unplaced(bundles: Sequence[dict[str, float]], nodes: Sequence[Node], *, fre
     return out
 
 
-def how_many(role: Role, nodes: Sequence[Node], taken: Sequence[dict[str, float]] = (), *, most: int = 10_000) -> int:
-    """How many of a role fit into what is free, after `taken`; at most `most`."""
-    count = 0
-    while count < most and not _unplaced([*taken, *role.bundles(count + 1)], nodes, free=True):
-        count += 1
-    return count
+def that_fit(role: Role, nodes: Sequence[Node]) -> int:
+    """How many of a role what is free on the nodes holds, were nothing else to go there."""
+    if role.across_nodes:
+        return int(sum(n.free_gpus for n in nodes) // role.gpus)
+    suitable = [n for n in nodes if not role.gpu_type or n.gpu_type == role.gpu_type]
+    rooms = [[n.free_cpus / role.cpus, n.free_gpus / role.gpus if role.gpus else math.inf] for n in suitable]
+    return sum(math.floor(min(room) + 1e-6) for room in rooms)
 
 
-def _lack(phase: Sequence[Role], nodes: Sequence[Node], section: PlacementSection) -> str:
-    bundles = [b for role in phase for b in role.bundles(role.least)]
+def _lack(roles: Sequence[Role], nodes: Sequence[Node], section: PlacementSection) -> str:
+    bundles = [b for role in roles for b in role.bundles(role.least)]
+    gpus, cpus = _size(bundles)
+    demand = " + ".join(role.say(role.least) for role in roles)
+    need = (f"{gpus:g} GPUs and " if gpus else "") + f"{cpus:g} CPUs"
     unplaced = _unplaced(bundles, nodes, free=True)
     if not unplaced:
-        return ""
-    gpus, cpus = sum(b.get("GPU", 0) for b in bundles), sum(b["CPU"] for b in bundles)
-    demand = " + ".join(role.say(role.least) for role in phase)
-    need = (f"{gpus:g} GPUs and " if gpus else "") + f"{cpus:g} CPUs"
+        return f"{demand} need {need} at once, which others wait for as well: {say_nodes(nodes)}"
     largest = max(unplaced, key=lambda b: (b.get("GPU", 0), b["CPU"]))
     kind = next((k.split(":", 1)[1] for k in largest if k.startswith("accelerator_type:")), "")
     piece = (f"{largest['GPU']:g}{' ' + kind if kind else ''} GPUs and " if largest.get("GPU") else "") + (
@@ -275,7 +287,7 @@ def _lack(phase: Sequence[Role], nodes: Sequence[Node], section: PlacementSectio
     )
     return (
         f"{demand} need {need} at once, but {len(unplaced)} of these pieces ({piece} on one node) find no place: "
-        f"{say_nodes(nodes)}{_advice(phase, nodes, section)}"
+        f"{say_nodes(nodes)}{_advice(roles, nodes, section)}"
     )
 
 
@@ -306,76 +318,3 @@ def say_nodes(nodes: Sequence[Node]) -> str:
             f"{' each' if len(some) > 1 else ''} (free: {free}{sum(n.free_cpus for n in some):g} CPUs)"
         )
     return "the cluster has " + ", ".join(parts)
-
-
-# Before anything heavy starts
-
-
-def preflight(
-    placement: Placement,
-    deadline: float,
-    sink: Sink,
-    *,
-    nodes: Callable[[], Sequence[Node]] = resources,
-    ask: Callable[[list[dict[str, float]]], None] = ask_autoscaler,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Placement:
-    """The plan for what the cluster has by now, once its least demand fits; waits for that up to `deadline` seconds.
-
-    While it waits an autoscaler is asked for what is missing. Raises `PlacementError` with the arithmetic.
-    """
-    began, told = clock(), ""
-    while True:
-        found = nodes()
-        placement = placement.again(found)
-        missing = placement.missing(found)
-        if not missing:
-            if told:
-                ask([])
-            return placement
-        waited = clock() - began
-        if waited >= deadline:
-            ask([])
-            raise PlacementError(
-                f"placement: after {waited:.0f} s the cluster still lacks what the run needs: {'; '.join(missing)}",
-                hint="add nodes, lower the numbers under placement, or use placement.mode: colocated",
-            )
-        if told != "; ".join(missing):
-            told = "; ".join(missing)
-            ask(placement.demand())
-            sink(WaitingFor("nodes", told, round(deadline - waited, 1)))
-        sleep(min(1.0, max(0.05, deadline - waited)))
-
-
-def wait_for(
-    role: Role,
-    deadline: float,
-    sink: Sink,
-    *,
-    nodes: Callable[[], Sequence[Node]] = resources,
-    ask: Callable[[list[dict[str, float]]], None] = ask_autoscaler,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> int:
-    """How many of a role there is room for now, at most its count; waits up to `deadline` seconds for its least."""
-    began, told = clock(), False
-    while True:
-        found = nodes()
-        fits = how_many(role, found, most=role.count)
-        if fits >= role.least:
-            if told:
-                ask([])
-            return fits
-        waited = clock() - began
-        missing = f"{role.say(role.least)} are needed and {fits} find a place: {say_nodes(found)}"
-        if waited >= deadline:
-            ask([])  # a wish that is not taken back keeps nodes up for ever
-            raise PlacementError(
-                f"placement: after {waited:.0f} s {missing}", hint="add nodes, or lower the numbers under placement"
-            )
-        if not told:
-            told = True
-            ask(role.bundles(role.least))
-            sink(WaitingFor(f"{role.name}s", missing, round(deadline - waited, 1)))
-        sleep(min(0.5, max(0.05, deadline - waited)))

@@ -64,6 +64,7 @@ class Pool:
         self._estimate = WaveDuration()
         self._out: list[Trial] = []
         self._flushed = False
+        self._expected = 0
         self._stopped: SealError | None = None
         self._leases = itertools.count(1)
 
@@ -82,9 +83,14 @@ class Pool:
                 self._waiting.add(entry)
                 self._flushed = False
 
+    def expect(self, count: int) -> None:
+        """So many candidates are still to come or to be tried: workers are started for them before they are there."""
+        self._expected = count
+
     def flush(self) -> None:
         """Nothing more is coming for now: waves that are not full need not wait."""
         self._flushed = True
+        self._expected = 0
 
     def pending(self) -> int:
         """Candidates without a trial."""
@@ -106,7 +112,7 @@ class Pool:
             self._assign()
             left = until - self._clock()
             try:
-                self._group.advance(max(0.0, min(left, NAP)), needed=bool(self._entries))
+                self._group.advance(max(0.0, min(left, NAP)), needed=self._needed())
             except SealError as error:
                 self._stopped = error
             for outcome in self._group.outcomes():
@@ -123,10 +129,15 @@ class Pool:
         """Let all workers go. Candidates that are still pending are forgotten."""
         self._group.close()
         self._entries.clear()
+        self._expected = 0
         self._running.clear()
         self._waiting = Waiting(self._section.window)
 
     # leasing
+
+    def _needed(self) -> int:
+        """For how many workers there is work: small waves on many of them end sooner than full ones on few."""
+        return -(-max(len(self._entries), self._expected) // min(self._wave, FIRST_WAVE))
 
     def _assign(self) -> None:
         now = self._clock()
@@ -249,6 +260,7 @@ class Pool:
 
     def _done(self, entry: QueuedAttempt, trial: Trial) -> None:
         del self._entries[entry.id]
+        self._expected = max(0, self._expected - 1)
         if entry.waiting:
             self._waiting.remove(entry)
         self._out.append(trial)

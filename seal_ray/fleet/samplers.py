@@ -38,7 +38,7 @@ class SamplerGroup:
         self._section: PlacementSection = section
         self._clock = clock
         self._group = ActorGroup(
-            "sampler", actors, section, sink, clock, least=1, most=placement.sampler.count, share=share
+            "sampler", actors, section, sink, clock, least=1, most=placement.most_samplers, share=share
         )
         self._waiting: deque[str] = deque()
         self._chunks: dict[str, Sequence[EditPrompt]] = {}
@@ -66,7 +66,7 @@ class SamplerGroup:
         while True:
             self._assign()
             left = until - self._clock()
-            self._group.advance(max(0.0, min(left, NAP)), needed=bool(self._chunks))
+            self._group.advance(max(0.0, min(left, NAP)), needed=len(self._chunks))
             for outcome in self._group.outcomes():
                 self._on_outcome(outcome, found)
             if found or left <= 0:

@@ -170,7 +170,8 @@ def sign(version: str, lease: int | None) -> Sign:
         return Sign(version, lease, os.getpid())
     context = ray.get_runtime_context()
     log = f"worker-{context.get_worker_id()}-{context.get_job_id()}-{os.getpid()}.err"
-    return Sign(version, lease, os.getpid(), context.get_node_id(), socket.gethostname(), log)
+    gpus = tuple(str(gpu) for gpu in ray.get_gpu_ids())
+    return Sign(version, lease, os.getpid(), context.get_node_id(), socket.gethostname(), log, gpus)
 
 
 def stacks() -> str:

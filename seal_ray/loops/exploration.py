@@ -189,6 +189,12 @@ class Exploration:
             return dataclasses.replace(edit, content=content, failure=copy)
         return dataclasses.replace(edit, content=content)
 
+    @property
+    def to_come(self) -> int:
+        """Candidates of edits that are not tried yet, made or not."""
+        plan = self.plan
+        return max(0, len(plan.tasks) * plan.edits * plan.repeats - len(self.trials)) if plan.trials else 0
+
     # candidates
 
     def _arrived(self, task: Task, edits: list[Edit]) -> None:

@@ -28,6 +28,7 @@ class TrialPool(Protocol):
     def submit(self, attempts: Iterable[Attempt]) -> None: ...
     def poll(self, timeout: float) -> list[Trial]: ...
     def room(self) -> int: ...
+    def expect(self, count: int) -> None: ...
     def flush(self) -> None: ...
 
 
@@ -57,6 +58,7 @@ def carry_on(session: Session, exploration: Exploration) -> None:
 
 def _on_machines(session: Session, exploration: Exploration, phases: Phases) -> None:
     crew, version = session.crew, exploration.plan.version
+    crew.plan_anew()
     adapter = session.adapter(version)
     if crew.overlap or exploration.sampled:
         samplers = None if exploration.sampled else crew.samplers(version, adapter)
@@ -83,6 +85,8 @@ def drive(
             waiting.discard(chunk_id)
             exploration.took(edits)
         if pool:
+            if waiting:
+                pool.expect(exploration.to_come)  # workers start while samplers still write
             pool.submit(exploration.attempts(pool.room()))
             if not waiting and not exploration.queued and not flushed:
                 pool.flush()

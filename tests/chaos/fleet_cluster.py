@@ -22,7 +22,7 @@ from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.fleet.pool import Pool
-from seal_ray.fleet.resources_held import Leases
+from seal_ray.fleet.resources_held import ResourcesHeld
 from seal_ray.fleet.wave_messages import WaveLease
 from seal_ray.fleet.worker import answering_class, sign, stacks
 from seal_ray.records import Attempt, Candidate, Example, Likelihood, Recipe, Trial, Version
@@ -127,17 +127,23 @@ class Fleet:
         self.section = PlacementSection(**{**base, **changes})
         self.events: list[Event] = []
         placement = plan_placement(self.section, cluster.resources())
-        self.leases = Leases(placement, self.events.append)
+        self.held = ResourcesHeld(placement, self.events.append)
         made = answering_class(SleepingWorker)
-        self.actors = RayActors("worker", self.leases, lambda name, o: made.options(**o).remote(name))
+        self.actors = RayActors("worker", self.held, lambda name, o: made.options(**o).remote(name))
         self.pool = Pool(self.actors, self.section, self.events.append, wave=4)
         self.pool.version(VERSION)
+
+    def begin(self, work: list[Attempt]) -> None:
+        self.pool.submit(work)
+        self.pool.flush()
+
+    def alive(self) -> int:
+        return sum(m.health.state == "healthy" for m in self.pool._group.members.values())
 
     def run(self, work: list[Attempt], *, limit: float, often: Callable[[int], None] = lambda n: None) -> Any:
         """All trials; `often` is called between polls with the number of those that are there."""
         began = time.monotonic()
-        self.pool.submit(work)
-        self.pool.flush()
+        self.begin(work)
         done: dict[str, Trial] = {}
         while self.pool.pending():
             assert time.monotonic() - began < limit, f"{self.pool.pending()} are still pending after {limit} s"
@@ -160,4 +166,4 @@ class Fleet:
 
     def close(self) -> None:
         self.pool.close()
-        self.leases.close()
+        self.held.close()

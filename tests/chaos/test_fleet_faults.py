@@ -10,7 +10,7 @@ import pytest
 from fleet_cluster import Fleet, attempts, nodes
 
 from seal_ray.events import Warned
-from seal_ray.fleet.resources_held import processes_of
+from seal_ray.fleet.marked_processes import processes_of
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_candidates_that_kill_hang_or_run_out_of_memory_end_with_their_kind(benc
 def test_nothing_of_the_workers_is_left_after_release(bench: Any) -> None:
     fleet = Fleet()
     fleet.run(attempts(2, 3), limit=60)
-    mark = fleet.leases.mark("worker")
+    mark = fleet.held.mark("worker")
     assert processes_of(mark, False), "the workers do not carry the mark of their lease"
     fleet.close()
     assert not processes_of(mark, False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seal_ray.fleet.resources_held import MARK
+from seal_ray.fleet.marked_processes import MARK
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ samplers, pool = crew.samplers(version, None), crew.pool(version, None)
 while True:
     samplers.poll(0.1), pool.poll(0.1)
     if samplers._group.idle() and pool._group.idle():
-        print("ready", crew.leases._token, flush=True)
+        print("ready", crew.held.reservations.run, flush=True)
         break
 while True:
     samplers.poll(0.5), pool.poll(0.5)

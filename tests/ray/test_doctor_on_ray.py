@@ -96,7 +96,7 @@ def test_a_node_that_does_not_answer_is_named_and_its_question_taken_back(setup:
 
 
 def test_what_ends_an_actor_that_is_alive_is_not_an_orphan(setup: doctor.Setup) -> None:
-    from seal_ray.fleet.resources_held import MARK
+    from seal_ray.fleet.marked_processes import MARK
 
     class Marked:
         def pid(self) -> int:

@@ -21,8 +21,11 @@ from seal_ray.events import ActorChanged, Event, LeaseChanged, WaitingFor
 from seal_ray.fleet import cluster
 from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.crew import Crew
-from seal_ray.fleet.placement import plan_placement, preflight
-from seal_ray.fleet.resources_held import MARK, Leases, processes_of
+from seal_ray.fleet.marked_processes import MARK, processes_of
+from seal_ray.fleet.placement import plan_placement
+from seal_ray.fleet.preflight import preflight
+from seal_ray.fleet.reservations import Reservations
+from seal_ray.fleet.resources_held import ResourcesHeld
 from seal_ray.models.shared import materialise, share
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt
@@ -120,7 +123,7 @@ def test_a_crew_samples_and_tries_and_a_new_version_needs_no_new_actor(
 def test_released_roles_leave_no_process_and_give_their_share_back(crew: tuple[Crew, list[Event]], folder: str) -> None:
     made, events = crew
     run(made, BASE, None, attempts(folder, 1))
-    mark = made.leases.mark("worker")
+    mark = made.held.mark("worker")
     assert processes_of(mark, False)
     made.release("sampler", "worker")
     assert not processes_of(mark, False)
@@ -132,6 +135,14 @@ def test_released_roles_leave_no_process_and_give_their_share_back(crew: tuple[C
     assert [e.state for e in events if isinstance(e, LeaseChanged) and e.role == "worker"][-1] == "released"
 
 
+def granted(actors: RayActors) -> None:
+    """Wait until Ray lets one be started."""
+    until = time.monotonic() + 30
+    while not actors.want(1):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 class Parent:
     """An actor with a child that does not end with it."""
 
@@ -141,17 +152,18 @@ class Parent:
 
 def test_a_process_that_outlives_its_actor_is_found_and_ended() -> None:
     placement = plan_placement(PlacementSection(device="cpu", mode="colocated"), cluster.resources())
-    leases = Leases(placement, lambda e: None)
+    held = ResourcesHeld(placement, lambda e: None)
     remote: Any = ray.remote
-    actors = RayActors("worker", leases, lambda name, o: remote(Parent).options(**o).remote())
+    actors = RayActors("worker", held, lambda name, o: remote(Parent).options(**o).remote())
+    granted(actors)
     actors.start("worker-1")
     ticket = actors.call("worker-1", "spawn")
     reply = next(r for r in iter(lambda: (actors.replies(30) or [None])[0], None))
     assert reply.ticket == ticket and reply.error is None, reply.error
     child: int = reply.value
     actors.placed("worker-1", cluster.resources()[0].id)
-    assert f"{MARK}={leases.mark('worker')}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-    leases.release("worker", deadline=30)
+    assert f"{MARK}={held.mark('worker')}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    held.release("worker", deadline=30)
     gone = not os.path.exists(f"/proc/{child}") or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
     assert gone, "the child is still alive"
 
@@ -168,13 +180,14 @@ def test_who_computes_keeps_its_memory_and_lets_others_have_the_cores(monkeypatc
     assert "MALLOC_TRIM_THRESHOLD_" not in cluster.environment()
     monkeypatch.undo()
     placement = plan_placement(PlacementSection(device="cpu", mode="colocated"), cluster.resources())
-    leases = Leases(placement, lambda e: None)
+    held = ResourcesHeld(placement, lambda e: None)
     remote: Any = ray.remote
-    actors = RayActors("worker", leases, lambda name, o: remote(Shown).options(**o).remote())
+    actors = RayActors("worker", held, lambda name, o: remote(Shown).options(**o).remote())
+    granted(actors)
     actors.start("worker-1")
     actors.call("worker-1", "environment")
     reply = next(r for r in iter(lambda: (actors.replies(30) or [None])[0], None))
-    leases.release("worker", deadline=30)
+    held.release("worker", deadline=30)
     assert reply.error is None, reply.error
     there: dict[str, str] = reply.value
     assert there["MALLOC_ARENA_MAX"] == "1" and int(there["MALLOC_TRIM_THRESHOLD_"]) > 2**30
@@ -187,7 +200,7 @@ def test_a_cluster_without_gpus_is_a_clear_error_within_the_deadline(role: str) 
     events: list[Event] = []
     began = time.monotonic()
     with pytest.raises(PlacementError, match=f"3 {role.removeprefix('min_')} of 1 GPU.*with no GPU and"):
-        preflight(plan_placement(section, cluster.resources()), 2.0, events.append)
+        preflight(plan_placement(section, cluster.resources()), Reservations(), 2.0, events.append)
     assert time.monotonic() - began < 10
     assert {type(e) for e in events} == {WaitingFor}  # told again when what is free changes
 

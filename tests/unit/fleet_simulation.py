@@ -46,6 +46,8 @@ class Simulation:
         self.players: dict[str, Player] = {}
         self.tried: list[tuple[float, str, tuple[str, ...]]] = []
         self.gone: dict[str, str] = {}
+        self.wanted: list[int] = []  # how many were asked for, look after look
+        self.others_wait = 0  # how many places other runs wait for
         self._events: list[tuple[float, int, Callable[[], ActorReply | None]]] = []
         self._order = itertools.count()
         self._tickets = itertools.count(1)
@@ -60,9 +62,14 @@ class Simulation:
 
     # what the pool calls
 
-    def room(self) -> int:
+    def want(self, count: int) -> int:
+        self.wanted.append(count)
         used = [p.node for p in self.players.values() if not p.dead]
-        return sum(max(0, n - used.count(node)) for node, n in self.nodes.items())
+        free = sum(max(0, n - used.count(node)) for node, n in self.nodes.items())
+        return max(0, min(count - len(used), free))
+
+    def too_many(self) -> int:
+        return self.others_wait
 
     def missing(self) -> str:
         return "1 worker of 1 GPU more"
@@ -149,7 +156,7 @@ class Simulation:
         if player:
             player.dead = True
 
-    def placed(self, name: str, node: str) -> None:
+    def placed(self, name: str, node: str, gpus: tuple[str, ...] = ()) -> None:
         return None
 
     def leaving(self) -> dict[str, str]:

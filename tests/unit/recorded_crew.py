@@ -52,6 +52,8 @@ class RecordedCrew:
         self.roles.append("trainer")
         return {}
 
+    def plan_anew(self) -> None: ...
+
     def release(self, *roles: str) -> None: ...
 
     def close(self) -> None: ...
@@ -110,5 +112,7 @@ class _Pool:
 
     def room(self) -> int:
         return max(0, 8 - len(self._waiting))
+
+    def expect(self, count: int) -> None: ...
 
     def flush(self) -> None: ...

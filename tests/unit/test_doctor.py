@@ -16,8 +16,8 @@ from seal_ray.config import Config
 from seal_ray.errors import InfraError
 from seal_ray.fleet import node_facts
 from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.marked_processes import MARK
 from seal_ray.fleet.node_survey import Told
-from seal_ray.fleet.resources_held import MARK
 from seal_ray.software import astray, software, unlike
 from seal_ray.storage.local_files import LocalFiles
 

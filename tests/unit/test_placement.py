@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from cluster_table import ClusterTable
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,9 @@ from seal_ray.config import PlacementSection
 from seal_ray.errors import PlacementError
 from seal_ray.events import WaitingFor
 from seal_ray.fleet.cluster import Node
-from seal_ray.fleet.placement import ROLES, Placement, how_many, plan_placement, preflight, wait_for
+from seal_ray.fleet.placement import ROLES, Placement, plan_placement, that_fit
+from seal_ray.fleet.preflight import preflight, room_for_trainers
+from seal_ray.fleet.reservations import Reservations
 
 
 def gpu_nodes(*gpus: int, kind: str = "H100", cpus: float = 32) -> tuple[Node, ...]:
@@ -23,6 +26,12 @@ def cpu_nodes(*cpus: float, memory: float = 16e9) -> tuple[Node, ...]:
 
 def plan(nodes: tuple[Node, ...], **section: Any) -> Placement:
     return plan_placement(PlacementSection(**section), nodes)
+
+
+def missing(placement: Placement, nodes: tuple[Node, ...]) -> list[str]:
+    """What the least of each phase lacks."""
+    texts = [placement.lacks(phase, nodes) for phase in placement.phases()]
+    return [text for text in texts if "find no place" in text]
 
 
 def counts(placement: Placement) -> tuple[int, int, int]:
@@ -56,7 +65,7 @@ def test_a_plan_follows_from_the_nodes(
 ) -> None:
     placement = plan(nodes, **section)
     assert (placement.mode, counts(placement)) == (mode, expected)
-    assert not placement.missing(nodes)
+    assert not missing(placement, nodes)
 
 
 def test_on_one_gpu_the_roles_alternate() -> None:
@@ -93,7 +102,7 @@ def test_with_mixed_gpus_samplers_take_the_rare_type_and_trainers_the_frequent_o
     placement = plan(nodes)
     assert placement.sampler.gpu_type == "A10" and placement.trainer.gpu_type == "H100"
     assert placement.trainer.count == 8
-    assert not placement.missing(nodes)
+    assert not missing(placement, nodes)
 
 
 def test_trainers_are_no_more_than_have_something_to_do() -> None:
@@ -102,19 +111,19 @@ def test_trainers_are_no_more_than_have_something_to_do() -> None:
 
 def test_tensor_parallel_over_nodes_must_be_asked_for() -> None:
     nodes = gpu_nodes(4, 4)
-    missing = plan(nodes, tensor_parallel=8, mode="colocated").missing(nodes)
-    assert "across_nodes: true" in missing[0] and "tensor_parallel 8 is over the 4 GPUs" in missing[0]
+    lacking = missing(plan(nodes, tensor_parallel=8, mode="colocated"), nodes)
+    assert "across_nodes: true" in lacking[0] and "tensor_parallel 8 is over the 4 GPUs" in lacking[0]
     across = plan(nodes, tensor_parallel=8, mode="colocated", across_nodes=True)
-    assert not across.missing(nodes)
+    assert not missing(across, nodes)
     assert len(across.sampler.bundles(1)) == 8
 
 
 def test_more_workers_than_gpus_is_refused_with_the_arithmetic() -> None:
     nodes = gpu_nodes(2)
-    missing = plan(nodes, min_workers=4).missing(nodes)
-    assert "4 workers of 1 GPU and 1 CPU need 4 GPUs and 4 CPUs at once" in missing[0]
-    assert "2 of these pieces (1 GPUs and 1 CPUs on one node) find no place" in missing[0]
-    assert "the cluster has 1 node with 2 H100 GPUs and 32 CPUs (free: 2 GPUs, 32 CPUs)" in missing[0]
+    lacking = missing(plan(nodes, min_workers=4), nodes)
+    assert "4 workers of 1 GPU and 1 CPU need 4 GPUs and 4 CPUs at once" in lacking[0]
+    assert "2 of these pieces (1 GPUs and 1 CPUs on one node) find no place" in lacking[0]
+    assert "the cluster has 1 node with 2 H100 GPUs and 32 CPUs (free: 2 GPUs, 32 CPUs)" in lacking[0]
 
 
 @pytest.mark.parametrize(
@@ -129,12 +138,12 @@ def test_more_workers_than_gpus_is_refused_with_the_arithmetic() -> None:
 )
 def test_what_is_missing_is_named_for_each_role(section: dict[str, Any], lacking: str) -> None:
     nodes = cpu_nodes(4)
-    assert any(lacking in text for text in plan(nodes, **section).missing(nodes))
+    assert any(lacking in text for text in missing(plan(nodes, **section), nodes))
 
 
 def test_what_others_hold_is_not_counted_as_free() -> None:
     busy = (Node("a", "a", 8, 2, "A10", 64e9, free_cpus=8, free_gpus=0),)
-    assert "free: 0 GPUs" in plan(busy).missing(busy)[0]
+    assert "free: 0 GPUs" in missing(plan(busy), busy)[0]
 
 
 class Clock:
@@ -148,36 +157,44 @@ class Clock:
         self.now += seconds
 
 
-def test_preflight_asks_the_autoscaler_waits_and_plans_for_what_came() -> None:
-    clock, asked, events = Clock(), [], list[Any]()
-    found = preflight(
-        plan((), device="gpu"),
-        60,
-        events.append,
-        nodes=lambda: gpu_nodes(4) if clock.now > 20 else (),
-        ask=asked.append,
-        clock=clock,
-        sleep=clock.sleep,
-    )
-    assert counts(found) == (1, 3, 4) and found.overlap
-    assert asked[0] and asked[-1] == [], "the wish is not taken back"
-    assert [type(e) for e in events] == [WaitingFor] and "the cluster has no node" in events[0].missing
+def test_preflight_asks_for_the_least_waits_and_plans_for_what_came() -> None:
+    clock, events, table = Clock(), list[Any](), ClusterTable([])
+
+    def nodes() -> tuple[Node, ...]:
+        table.nodes = [{"CPU": 32, "GPU": 4}] if clock.now > 20 else []
+        return gpu_nodes(4) if clock.now > 20 else ()
+
+    asked = Reservations(table, clock=clock)
+    placement = preflight(plan((), device="gpu"), asked, 60, events.append, nodes=nodes, clock=clock, sleep=clock.sleep)
+    assert counts(placement) == (1, 3, 4) and placement.overlap
+    assert asked.reserved() and len(table.groups) == 1, "the least is not kept for the first phase"
+    assert {type(e) for e in events} == {WaitingFor} and "the cluster has no node" in events[0].missing
 
 
-def test_preflight_fails_within_its_deadline() -> None:
-    clock = Clock()
+def test_preflight_fails_within_its_deadline_and_asks_for_nothing_any_more() -> None:
+    clock, table = Clock(), ClusterTable([{"CPU": 4}])
     nodes = cpu_nodes(4)
     with pytest.raises(PlacementError, match=r"after 30 s the cluster still lacks.*1 node with no GPU and 4 CPUs"):
         preflight(
             plan(nodes, device="gpu"),
+            Reservations(table, clock=clock),
             30,
             lambda e: None,
             nodes=lambda: nodes,
-            ask=lambda b: None,
             clock=clock,
             sleep=clock.sleep,
         )
-    assert clock.now < 32
+    assert clock.now < 32 and not table.groups
+
+
+def test_what_others_wait_for_as_well_is_said() -> None:
+    clock, table = Clock(), ClusterTable([{"CPU": 32, "GPU": 1}])
+    Reservations(table).want(plan(gpu_nodes(1)).worker, 1)
+    table.states()
+    with pytest.raises(PlacementError, match=r"1 sampler of 1 GPU and 1 CPU need 1 GPUs.*others wait for as well"):
+        nodes = gpu_nodes(1)
+        asked = Reservations(table, clock=clock)
+        preflight(plan(nodes), asked, 9, lambda e: None, nodes=lambda: nodes, clock=clock, sleep=clock.sleep)
 
 
 nodes_strategy = st.lists(
@@ -198,7 +215,7 @@ def test_no_plan_promises_what_the_cluster_can_not_hold(
     """If nothing is missing, the least of each phase really fits; and nobody gets more GPUs than there are."""
     nodes = tuple(Node(str(i), str(i), c, g, k if g else "", 64e9, c, g) for i, (g, c, k) in enumerate(raw))
     placement = plan(nodes, mode=mode, min_workers=workers, worker_gpus=share, tensor_parallel=parallel)
-    if placement.missing(nodes):
+    if missing(placement, nodes):
         return
     total = sum(n.gpus for n in nodes)
     for phase in placement.phases():
@@ -206,22 +223,32 @@ def test_no_plan_promises_what_the_cluster_can_not_hold(
         assert sum(r.cpus * r.least for r in phase) <= sum(n.cpus for n in nodes) + 1e-6
     for name in ROLES:
         role = placement.role(name)
-        assert how_many(role, nodes) >= role.least
+        if role.gpus <= max(n.gpus for n in nodes):
+            assert that_fit(role, nodes) >= role.least
 
 
-def test_waiting_for_a_role_takes_what_fits_and_fails_with_the_arithmetic() -> None:
-    clock, asked = Clock(), list[list[dict[str, float]]]()
-    role = plan(gpu_nodes(8)).trainer
-    wait: dict[str, Any] = {"ask": asked.append, "clock": clock, "sleep": clock.sleep}
-    assert wait_for(role, 30, lambda e: None, nodes=lambda: gpu_nodes(6), **wait) == 6
-    assert not asked
-    fixed = plan(gpu_nodes(8), trainers=8).trainer
+def test_trainers_take_what_is_granted_soon_and_the_least_is_waited_for() -> None:
+    def room(section: dict[str, Any], table: ClusterTable, clock: Clock) -> int:
+        def nodes() -> tuple[Node, ...]:
+            if clock.now > 20:
+                table.nodes = [{"CPU": 32, "GPU": 8}]
+            return gpu_nodes(int(table.nodes[0]["GPU"]))
 
-    def late() -> tuple[Node, ...]:
-        return gpu_nodes(8) if clock.now > 10 else gpu_nodes(4)
+        placement = plan(gpu_nodes(8), **section)
+        asked = Reservations(table, clock=clock)
+        return room_for_trainers(placement, asked, lambda e: None, nodes=nodes, clock=clock, sleep=clock.sleep)
 
-    assert wait_for(fixed, 30, lambda e: None, nodes=late, **wait) == 8
-    assert asked == [fixed.bundles(8), []]
-    with pytest.raises(PlacementError, match="8 trainers of 1 GPU and 1 CPU are needed and 4 find a place"):
-        wait_for(fixed, 30, lambda e: None, nodes=lambda: gpu_nodes(4), **wait)
-    assert asked[-1] == []
+    six = ClusterTable([{"CPU": 32, "GPU": 6}])
+    assert room({}, six, Clock()) == 6 and not six.groups
+    assert room({"trainers": 8, "deadline": 30}, ClusterTable([{"CPU": 32, "GPU": 4}]), Clock()) == 8
+    late = Clock()
+    with pytest.raises(PlacementError, match="8 trainers of 1 GPU and 1 CPU need 8 GPUs"):
+        room({"trainers": 8, "deadline": 10}, ClusterTable([{"CPU": 32, "GPU": 4}]), late)
+    assert late.now < 20
+
+
+def test_a_plan_that_changes_who_stands_where_is_another_layout() -> None:
+    two = plan(cpu_nodes(1, 1))
+    assert two.layout() == plan(cpu_nodes(1, 1)).layout()
+    assert two.layout() != plan(cpu_nodes(1)).layout(), "what two nodes hold side by side one may not"
+    assert plan(gpu_nodes(2)).layout() != plan(gpu_nodes(1)).layout()

@@ -332,6 +332,10 @@ def test_a_worker_whose_waves_fail_by_its_own_account_is_replaced() -> None:
 def test_room_shrinks_as_candidates_wait_and_grows_with_the_workers() -> None:
     simulation = Simulation(nodes={"a": 4})
     table = Table(simulation, section(), wave=4)
+    assert table.pool.room() == 2 * 4, "the least is there at once"
+    table.pool.expect(1000)
+    while simulation.now < 3:
+        table.pool.poll(0.5)
     before = table.pool.room()
     assert before == 2 * 4 * 4
     table.pool.submit(many(tasks=2))
@@ -341,7 +345,7 @@ def test_room_shrinks_as_candidates_wait_and_grows_with_the_workers() -> None:
 
 
 def test_submitting_a_candidate_that_is_pending_changes_nothing() -> None:
-    simulation = Simulation()
+    simulation = Simulation(nodes={"a": 1})
     table = Table(simulation, section())
     table.pool.submit(many(tasks=1))
     table.run(many(tasks=1))
@@ -454,6 +458,7 @@ def test_a_candidate_whose_nodes_die_under_it_is_not_taken_for_a_killer() -> Non
 def test_towards_the_end_waves_shrink_so_that_all_workers_have_work() -> None:
     simulation = Simulation(nodes={"a": 4})
     table = Table(simulation, section(), wave=8)
+    table.pool.expect(32)
     while len(table.pool._group.idle()) < 4:
         table.pool.poll(0.1)
     table.run([attempt(0, s) for s in range(8)])
@@ -483,7 +488,7 @@ def test_trials_that_come_with_bad_news_are_handed_out_first() -> None:
             else:
                 super()._load_version(player, ticket, version, adapter)
 
-    simulation = Late(nodes={"a": 2})
+    simulation = Late(nodes={"a": 2}, seconds=lambda a: 3.0)
     table = Table(simulation, section(), wave=1)
     table.pool.submit([attempt(0, 0), attempt(0, 1)])
     table.pool.flush()
@@ -492,3 +497,70 @@ def test_trials_that_come_with_bad_news_are_handed_out_first() -> None:
         while simulation.now < 50:
             found += table.pool.poll(50.0)
     assert [t.candidate for t in found] == ["t000-s0-r0"]
+
+
+def test_as_many_workers_are_asked_for_as_there_is_work_for() -> None:
+    simulation = Simulation(nodes={"a": 0})
+    table = Table(simulation, section(worker_grace=1000.0), wave=4)
+    table.pool.submit([attempt(t, 0) for t in range(10)])
+    table.pool.poll(5.0)
+    assert simulation.wanted[-1] == 3 and not simulation.players
+    table.pool.submit([attempt(t, 1) for t in range(10)])
+    table.pool.poll(5.0)
+    assert simulation.wanted[-1] == 5
+    simulation.nodes["a"] = 4
+    table.pool.flush()
+    while table.pool.pending():
+        table.pool.poll(1.0)
+    table.pool.poll(5.0)
+    assert len(simulation.players) == 4 and simulation.wanted[-1] <= 4, "more is asked for than there is work for"
+
+
+def test_no_more_workers_are_asked_for_than_the_configuration_allows() -> None:
+    simulation = Simulation(nodes={"a": 0})
+    table = Table(simulation, section(max_workers=2, worker_grace=1000.0), wave=1)
+    table.pool.submit(many())
+    table.pool.poll(5.0)
+    assert max(simulation.wanted) == 2
+
+
+def test_the_last_worker_that_is_lost_is_asked_for_again() -> None:
+    simulation = Simulation(nodes={"a": 1})
+    table = Table(simulation, section(worker_grace=500.0), wave=1)
+    simulation.at(5.5, lambda: simulation.remove_node("a"))
+    simulation.at(100, lambda: simulation.nodes.update(b=1))
+    done = table.run(many(tasks=2))
+    assert len(done) == 10 and not any(t.failure for t in done.values())
+    assert simulation.players["worker-2"].node == "b" and min(simulation.wanted) >= 1
+
+
+def test_workers_without_work_are_given_back_down_to_the_least() -> None:
+    simulation = Simulation(nodes={"a": 4})
+    table = Table(simulation, section(), wave=1)
+    table.run(many())
+    while simulation.now < 200:
+        table.pool.poll(5.0)
+    assert sum(not p.dead for p in simulation.players.values()) == 1
+    assert {e.reason for e in table.kinds(ActorChanged) if e.state == "leaving"} == {"there is no work for it"}
+    before = simulation.now
+    done = table.run(many(tasks=12, slots=6))
+    assert len(done) == 84 and sum(not p.dead for p in simulation.players.values()) > 1
+    assert simulation.now > before
+
+
+def test_places_that_others_wait_for_are_given_up_between_two_waves() -> None:
+    simulation = Simulation(nodes={"a": 4})
+    table = Table(simulation, section(), wave=2)
+
+    def claim() -> None:
+        simulation.others_wait = 2
+        simulation.nodes["a"] = 2
+
+    simulation.at(6, claim)
+    simulation.at(30, lambda: setattr(simulation, "others_wait", 0))
+    done = table.run(many(tasks=12))
+    assert not any(t.failure for t in done.values())
+    tried = [i for _, _, ids in simulation.tried for i in ids]
+    assert len(tried) == len(set(tried)), "a wave was given up half done"
+    gone = [e.worker for e in table.kinds(ActorChanged) if e.reason == "gives its place to another run"]
+    assert len(gone) >= 2

@@ -1,15 +1,11 @@
 """The worker without Ray: its base stays in memory from version to version, and whatever goes wrong has its kind."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "ray"))
-
-from adapters import write_adapter  # pyright: ignore[reportMissingImports]
+from adapters import write_adapter
 
 from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
