@@ -35,7 +35,7 @@ def config(most: int, each: dict[str, float], idle_seconds: float) -> dict[str, 
         "max_workers": most,
         "upscaling_speed": 100,
         "idle_timeout_minutes": idle_seconds / 60,
-        "provider": {"type": "fake_multinode"},
+        "provider": {"type": "fake_multinode", "disable_node_updaters": True, "disable_launch_config_check": True},
         "head_node_type": "ray.head.default",
         "available_node_types": {
             "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},

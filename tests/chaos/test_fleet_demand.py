@@ -16,7 +16,7 @@ from seal_ray.events import WaveDone
 
 pytestmark = pytest.mark.slow
 
-NODE = {"CPU": 1}
+NODE = {"CPU": 1.0}
 WANTED = {"max_workers": 4, "worker_grace": 90.0, "deadline": 90.0}
 
 

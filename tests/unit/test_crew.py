@@ -1,0 +1,123 @@
+"""Who has which reservation from phase to phase, on a table of nodes and with actors that only answer."""
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from cluster_table import ClusterTable
+
+from seal_ray.config import Config
+from seal_ray.errors import PlacementError
+from seal_ray.fleet import cluster, crew, preflight, resources_held
+from seal_ray.fleet.actor_health import Sign
+from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.crew import Crew
+from seal_ray.fleet.reservations import Reservations
+from seal_ray.records import Version
+
+BASE = Version(0, "v0", "base")
+
+
+class Answers:
+    """An actor that has loaded what it was told to load."""
+
+    def __getattr__(self, method: str) -> Any:
+        class Bound:
+            @staticmethod
+            def remote(*args: Any) -> Any:
+                value: Any = args[0].digest if method == "load_version" else Sign("v0", None, node="n0", host="n0")
+
+                class Reference:
+                    @staticmethod
+                    def future() -> Future[Any]:
+                        future: Future[Any] = Future()
+                        future.set_result(value)
+                        return future
+
+                return Reference
+
+        return Bound
+
+
+class Machines:
+    """A cluster that is a table: its nodes, what is reserved there, and a crew that works on it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *nodes: tuple[float, float], **placement: Any) -> None:
+        self.table = ClusterTable([{"CPU": cpus, "GPU": gpus} for cpus, gpus in nodes])
+        patch.setattr(cluster, "connect", lambda *_, **__: "")
+        for module in (cluster, preflight):
+            patch.setattr(module, "resources", self.nodes)
+        for function in (preflight.preflight, preflight.wait_for_least, preflight.room_for_trainers):
+            assert function.__kwdefaults__
+            patch.setitem(function.__kwdefaults__, "nodes", self.nodes)
+        patch.setattr(cluster, "leaving_nodes", dict)
+        patch.setattr(ray, "kill", lambda actor, no_restart: None)
+        patch.setattr(resources_held, "prove_gone", lambda *_: None)
+        patch.setattr(crew, "Reservations", lambda **more: Reservations(self.table, **more))
+        patch.setattr(Crew, "_make_sampler", lambda *_: Answers())
+        patch.setattr(Crew, "_make_worker", lambda *_: Answers())
+        config = Config.model_validate({"placement": {"deadline": 1, **placement}})
+        self.crew = Crew(config, str(Path(__file__).parent), lambda event: None)
+
+    def nodes(self) -> tuple[Node, ...]:
+        def node(number: int, has: dict[str, float]) -> Node:
+            return Node(f"n{number}", f"n{number}", has["CPU"], has["GPU"], "H100" if has["GPU"] else "", 64e9)
+
+        return tuple(node(number, has) for number, has in enumerate(self.table.nodes) if has)
+
+    def start(self, role: str) -> set[str]:
+        """The actors of a role that run once it was asked for and looked after."""
+        actors: Any = self.crew.samplers(BASE, None) if role == "sampler" else self.crew.pool(BASE, None)
+        actors.poll(0.2)
+        return set(actors._group.members)
+
+    def held(self) -> list[float]:
+        """What each placement group holds: GPUs, or CPUs where it has none."""
+        return [
+            round(sum(b.get("GPU", 0) or b["CPU"] for b in g.bundles), 2)
+            for g in self.table.groups
+            if g.places is not None
+        ]
+
+
+def test_on_one_gpu_the_roles_take_turns_in_one_reservation_and_trainers_reserve_for_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machines = Machines(monkeypatch, (8, 1))
+    made = len(machines.table.made)
+    assert machines.start("sampler") == {"sampler-1"}
+    assert machines.start("worker") == {"worker-1"}
+    assert machines.held() == [1] and len(machines.table.made) == made, "the GPU was out of hand between two phases"
+    told = machines.crew.trainers()
+    assert told["num_workers"] == 1 and told["use_gpu"] and machines.held() == []
+    assert machines.start("sampler") == {"sampler-1"} and machines.held() == [1]
+    machines.crew.close()
+    assert not machines.table.groups
+
+
+def test_side_by_side_all_stay_while_trainers_train_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, (2, 0))
+    assert machines.crew.overlap
+    assert machines.start("sampler") == {"sampler-1"} and machines.start("worker") == {"worker-1"}
+    before = list(machines.table.groups)
+    assert machines.crew.trainers()["num_workers"] == 1
+    assert machines.table.groups == before, "what will be needed again was given back"
+    assert machines.start("worker") == {"worker-1"}
+
+
+def test_after_a_lost_node_the_plan_is_made_anew_before_room_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, (1, 0), (1, 0), trainer_cpus=1, min_workers=1)
+    machines.start("sampler")
+    machines.start("worker")
+    before = machines.crew.placement
+    machines.table.lose(1)
+    told = machines.crew.trainers()  # waits for nothing that its own sampler and worker hold
+    after = machines.crew.placement
+    assert after.layout() != before.layout() and told["cpus_per_worker"] == after.trainer.cpus < before.trainer.cpus
+
+
+def test_what_does_not_fit_is_said_and_nothing_stays_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PlacementError, match="2 workers of 1 GPU"):
+        Machines(monkeypatch, (8, 1), min_workers=2)
