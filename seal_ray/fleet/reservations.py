@@ -105,13 +105,12 @@ class Reservations:
         if self._least and all(sum(s.serves(r) for s in self._least.slots) >= n for r, n in fixed):
             return
         self.let_go()
-        wanted: list[tuple[RoleName | None, Bundle]] = []
+        slots: list[Slot] = []
         for role, count in fixed:
-            taker = None if shared else role.name
-            wanted += [(taker, bundle) for bundle in role.bundles(count)]
-        if wanted:
-            slots = [Slot(name, bundle, index) for index, (name, bundle) in enumerate(wanted)]
-            self._least = self._create([bundle for _, bundle in wanted], slots)
+            for bundle in role.bundles(count):
+                slots.append(Slot(None if shared else role.name, bundle, len(slots)))
+        if slots:
+            self._least = self._create([slot.bundle for slot in slots], slots)
 
     def reserved(self) -> bool:
         """Whether the least that was asked for is ours."""
