@@ -65,7 +65,7 @@ def test_wrong_data_is_refused_by_validate_and_by_run(tmp_path: Path, content: o
 
 
 def test_a_gpu_that_is_not_there_is_named_before_the_deadline(tmp_path: Path) -> None:
-    message = refused(tmp_path, "placement.device=gpu", "placement.deadline=2", expect=3)
+    message = refused(tmp_path, "placement.device=gpu", "placement.deadline=2", "model.dtype=auto", expect=3)
     assert "GPU" in message
 
 
