@@ -40,7 +40,7 @@ EVENTS = [
     make(TrialDone, 1, 4.0, arm="edit", seconds=2.0, likelihood=-2.0),
     make(TrialFailed, 1, 5.0, failure="nan_loss", message="", blame="data"),
     make(WaveDone, 1, 5.0, worker="w0", candidates=2, seconds=4.0, occupied=0.5),
-    make(Graded, 1, 5.5, grader="lexical", verdicts=5, failed=1),
+    make(Graded, 1, 5.5, grader="lexical", verdicts=5, failed=1, calls=2, cost=0.5),
     make(PhaseEnded, 1, 6.0, phase="trials", seconds=7.5),
     make(RewardsMade, 1, 7.0, arms={"base": ARM}, reliability={"accuracy": 0.4}, coverage=0.9),
     make(EditsSelected, 1, 7.5, choices=1, kept=ARM),
@@ -104,6 +104,8 @@ def test_every_metric_is_on_the_endpoint_with_its_value(page: dict[str, list[tup
     assert value(page, "ray_seal_trial_seconds_sum", kind="edit") == 2
     assert value(page, "ray_seal_edits_total", outcome="failed") == 1
     assert value(page, "ray_seal_verdicts_total", grader="lexical", outcome="ok") == 4
+    assert value(page, "ray_seal_judge_calls_total", grader="lexical") == 2
+    assert value(page, "ray_seal_judge_dollars_total", grader="lexical") == 0.5
     assert value(page, "ray_seal_phase_seconds_total", phase="trials") == 7.5
     assert value(page, "ray_seal_occupied_share", worker="w0") == 0.5
     assert value(page, "ray_seal_workers") == 1
