@@ -200,7 +200,7 @@ def test_a_cluster_without_gpus_is_a_clear_error_within_the_deadline(role: str) 
     section = PlacementSection.model_validate({"device": "gpu", role: 3})
     events: list[Event] = []
     began = time.monotonic()
-    with pytest.raises(PlacementError, match="of 1 GPU.*with no GPU and"):
+    with pytest.raises(PlacementError, match=r"of 1 GPU.*with no GPU and"):
         preflight(plan_placement(section, cluster.resources()), Reservations(), 2.0, events.append)
     assert time.monotonic() - began < 10
     assert {type(e) for e in events} == {WaitingFor}  # told again when what is free changes

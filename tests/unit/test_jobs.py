@@ -1,6 +1,7 @@
 """What is in jobs/ can be submitted: valid with its data, explained, listed, and fitting the machines it is for."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from seal_ray.config import ArcDomain, Config, KnowledgeDomain
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.crew import engine_rank
-from seal_ray.fleet.placement import plan_placement
+from seal_ray.fleet.placement import Placement, plan_placement
 from seal_ray.records import PAPER_RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,10 @@ def nodes(count: int, cpus: float, gpus: float = 0) -> list[Node]:
     return [Node(f"n{i}", f"n{i}", cpus, gpus, "H100" if gpus else "", 2e12, cpus, gpus) for i in range(count)]
 
 
+def lacking(plan: Placement, machine: Sequence[Node]) -> list[str]:
+    return [text for phase in plan.phases() if "find no place" in (text := plan.lacks(phase, machine))]
+
+
 @pytest.mark.parametrize(
     ("name", "machine", "workers", "trainers"),
     [
@@ -95,11 +100,11 @@ def test_a_configuration_fits_the_machines_that_it_is_for(
 ) -> None:
     config = load(name)
     plan = plan_placement(config.placement, machine, most_trainers=config.policy.global_batch)
-    assert not any("find no place" in plan.lacks(phase, machine) for phase in plan.phases())
+    assert not lacking(plan, machine)
     assert (plan.worker.count, plan.trainer.count) == (workers, trainers)
     if machine[0].gpus:
         fewer = [n for n in machine if n.id != "n0"] or nodes(1, 16)
-        assert name == "4-nodes-of-8.yaml" or any("find no place" in plan.lacks(phase, fewer) for phase in plan.phases())
+        assert name == "4-nodes-of-8.yaml" or lacking(plan, fewer)
 
 
 def test_the_papers_recipe_is_what_it_says_it_is() -> None:
