@@ -103,6 +103,10 @@ class Placement:
         """The phases, the one whose least asks for most at the end."""
         return sorted(self.phases(), key=lambda phase: _size([b for r in phase for b in r.bundles(r.least)]))
 
+    def fits(self, roles: Sequence[Role], nodes: Sequence[Node]) -> bool:
+        """Whether what is free on the nodes holds the least of these roles."""
+        return not _unplaced([b for role in roles for b in role.bundles(role.least)], nodes, free=True)
+
     def lacks(self, roles: Sequence[Role], nodes: Sequence[Node]) -> str:
         """Why the least of these roles is not there yet."""
         return _lack(roles, nodes, self.section)

@@ -31,7 +31,13 @@ def preflight(
     until = clock() + deadline
     for phase in placement.phases_by_size():
         left = max(0.0, until - clock())
-        wait_for_least(placement, phase, reservations, left, sink, nodes=nodes, clock=clock, sleep=sleep)
+        try:
+            wait_for_least(placement, phase, reservations, left, sink, nodes=nodes, clock=clock, sleep=sleep)
+        except PlacementError as error:
+            others = [
+                placement.lacks(p, nodes()) for p in placement.phases() if p != phase and not placement.fits(p, nodes())
+            ]
+            raise PlacementError("; ".join([error.message, *others]), hint=error.hint) from None
     return placement.again(nodes())
 
 

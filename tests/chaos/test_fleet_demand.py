@@ -57,8 +57,8 @@ def test_from_no_node_to_as_many_as_there_is_work_for_and_back(cluster: str) -> 
         if not seen or seen[-1][1:] != now:
             seen.append((round(time.monotonic() - began, 1), *now))
 
-    work = attempts(40, 10)
-    done = fleet.run(work, limit=200, often=often)
+    work = attempts(120, 10)  # enough to last until slow machines have started all nodes
+    done = fleet.run(work, limit=280, often=often)
     print("seconds, nodes, groups:", seen)
     assert len(done) == len(work) and not any(t.failure for t in done.values())
     assert max(n for _, n, _ in seen) == 4 and len(workers(fleet)) >= 4

@@ -252,3 +252,13 @@ def test_a_plan_that_changes_who_stands_where_is_another_layout() -> None:
     assert two.layout() == plan(cpu_nodes(1, 1)).layout()
     assert two.layout() != plan(cpu_nodes(1)).layout(), "what two nodes hold side by side one may not"
     assert plan(gpu_nodes(2)).layout() != plan(gpu_nodes(1)).layout()
+
+
+def test_everything_that_the_cluster_lacks_is_said_at_once() -> None:
+    nodes, clock, table = cpu_nodes(4), Clock(), ClusterTable([{"CPU": 4}])
+    asked = Reservations(table, clock=clock)
+    placement = plan(nodes, device="gpu", samplers=3, trainers=5)
+    with pytest.raises(
+        PlacementError, match=r"(?s)(?=.*3 samplers of 1 GPU)(?=.*5 trainers of 1 GPU).*1 worker of 1 GPU"
+    ):
+        preflight(placement, asked, 3, lambda e: None, nodes=lambda: nodes, clock=clock, sleep=clock.sleep)
