@@ -30,14 +30,6 @@ def lesson_text(prompt_ids: Sequence[int], ids: Sequence[int], logprobs: Sequenc
     return LessonText(tuple(prompt_ids), tuple(ids), tuple(logprobs))
 
 
-def probe_of(prompts: Sequence[Sequence[int]], limit: int) -> tuple[LessonText, ...]:
-    """Prompts of tasks that nothing was learned from, as what drift is measured on: at each token but the first.
-
-    `limit` are the tokens that a row of the update holds.
-    """
-    return tuple(lesson_text((), ids[:limit]) for ids in prompts if len(ids[:limit]) > 1)
-
-
 @dataclass(frozen=True)
 class Lesson:
     """One example of a policy update: a text to learn, or to prefer to another."""

@@ -10,7 +10,7 @@ from tiny_policy import SECTION, engine, everything, lessons_of, rise
 from seal_ray.config import PolicySection
 from seal_ray.errors import DataError
 from seal_ray.policy.learner import pack
-from seal_ray.policy.lessons import Lesson, LessonText, lesson_text, probe_of
+from seal_ray.policy.lessons import Lesson, LessonText, lesson_text
 from seal_ray.policy.losses import Size, loss, policy_gradient, preference, size
 from seal_ray.policy.training import Training, learning_rate
 
@@ -124,7 +124,7 @@ def test_a_text_without_a_prompt_is_learned_from_its_second_token_on() -> None:
 
 
 def test_a_probe_of_prompts_measures_drift_where_nothing_was_learned() -> None:
-    probe = probe_of([range(100, 120), [7], range(300, 340)], limit=16)
+    probe = [lesson_text((), range(start, start + 16)) for start in (100, 300)]
     assert [t.tokens for t in probe] == [16, 16]
     training = Training(engine(), SECTION, lessons_of("rest_em"), (), seed=1)
     training.reference = training.scan(training.lessons, lambda: None).logprobs
