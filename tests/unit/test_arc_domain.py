@@ -1,7 +1,6 @@
 """The few-shot domain as the rest of the house sees it: found by name, asked for edits, checked against the rest."""
 
 import json
-from importlib.metadata import entry_points
 
 import jsonschema
 import pytest
@@ -9,6 +8,7 @@ from arc_data import domain
 
 from seal_ray.commands.terminal import show_inspection
 from seal_ray.config import AnsweringSection, ArcDomain
+from seal_ray.domains import load_domain
 from seal_ray.domains.arc import build
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models import render, tokenizer
@@ -47,8 +47,15 @@ def build_with(recipe=None, max_tokens=3000, **section):
 
 
 def test_the_domain_is_found_under_its_name():
-    (found,) = entry_points(group="seal_ray.domains", name="arc")
-    assert found.load() is build
+    made = load_domain(
+        ArcDomain(data="c.json"),
+        recipe=Recipe(epochs=2),
+        answering=AnsweringSection(max_tokens=3000),
+        chat=False,
+        seed=0,
+        read={"c.json": FILE}.__getitem__,
+    )
+    assert isinstance(made, type(build_with()))
 
 
 def test_an_edit_request_shows_the_puzzle_without_its_answer_and_names_what_is_offered():
