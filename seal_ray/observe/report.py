@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from seal_ray.observe.arms import TITLES
 from seal_ray.records import Json
 
 MOST_BYTES = 16_000_000  # of the pages of tasks, together
@@ -48,6 +49,7 @@ def compose(overview: Mapping[str, Json], pages: Iterable[Page], most: int = MOS
         if sum(map(len, bodies)) <= most:
             break
     data = dict(overview) | {
+        "arms": list(TITLES.items()),
         "tasks": [dict(p.task) for p in kept],
         "edits": [dict(e) | {"page": number} for number, p in enumerate(kept) for e in p.edits],
         "left_out": left_out,

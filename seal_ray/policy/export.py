@@ -4,11 +4,12 @@ Merging goes through the base's files tensor by tensor, so it takes the memory o
 then loaded and compared with the version itself by log-probabilities on a probe.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,14 +53,10 @@ def export(
 
     `probe` are texts as token ids; without it, some random ones.
     """
-    if os.path.exists(to):
-        raise DataError(f"{to}: already there", hint="export to another folder")
     if kind not in ("merged", "adapter"):
         raise ConfigError(f"export as {kind!r} is not known", hint="use merged or adapter")
-    changes = _changes(base, adapter)
-    part = f"{to.rstrip('/')}.{uuid.uuid4().hex}.part"  # whatever is called TARGET.part is somebody else's
-    os.makedirs(part)
-    try:
+    with _whole_or_not_at_all(to) as part:
+        changes = _changes(base, adapter)
         if kind == "adapter":
             for name in (ADAPTER, ADAPTER_CONFIG):
                 shutil.copyfile(os.path.join(adapter, name), os.path.join(part, name))
@@ -67,27 +64,31 @@ def export(
             merge(base, adapter, part)
         texts = [list(text) for text in probe] if probe is not None else _random_probe(base)
         difference, effect, tokens = _compare(base, adapter, part, kind, texts)
-        os.rename(part, to)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Exported(to, kind, files_digest(to), len(changes), tokens, difference, effect)
 
 
 def export_full(base: str, weights: str, to: str, *, probe: Sequence[Sequence[int]] | None = None) -> Exported:
     """Write a version of full weights, which is a model already, to the new folder `to`."""
-    if os.path.exists(to):
-        raise DataError(f"{to}: already there", hint="export to another folder")
-    part = f"{to.rstrip('/')}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        shutil.copytree(weights, part)
+    with _whole_or_not_at_all(to) as part:
+        shutil.copytree(weights, part, dirs_exist_ok=True)
         texts = [list(text) for text in probe] if probe is not None else _random_probe(base)
         effect, tokens = _apart(base, part, texts)
+    layers = sum(n != "__metadata__" for path in Path(to).glob("*.safetensors") for n in models.header_of(path))
+    return Exported(to, "merged", files_digest(to), layers, tokens, 0.0, effect)
+
+
+@contextlib.contextmanager
+def _whole_or_not_at_all(to: str) -> Iterator[str]:
+    """A folder to write in: the new folder `to` where all goes well, gone where something does not."""
+    if os.path.exists(to):
+        raise DataError(f"{to}: already there", hint="export to another folder")
+    part = f"{to.rstrip('/')}.{uuid.uuid4().hex}.part"  # whatever is called TARGET.part is somebody else's
+    os.makedirs(part)
+    try:
+        yield part
         os.rename(part, to)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    layers = sum(n != "__metadata__" for path in Path(to).glob("*.safetensors") for n in models.header_of(path))
-    return Exported(to, "merged", files_digest(to), layers, tokens, 0.0, effect)
 
 
 def merge(base: str, adapter: str, to: str) -> None:

@@ -13,7 +13,7 @@ from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.errors import DataError
 from seal_ray.policy import learner, versions
-from seal_ray.policy.export import export
+from seal_ray.policy.export import export, export_full
 from seal_ray.policy.job import LearnedEdit, UpdateResult
 from seal_ray.policy.learner import pack, token_scores
 from seal_ray.policy.lessons import LessonText
@@ -76,6 +76,19 @@ def test_an_exported_adapter_says_in_peft_what_the_version_says(adapter: str, tm
     version = scores(models.load(base_folder(), dtype="float32", adapter=adapter))
     assert torch.allclose(scores(model), version, atol=1e-5)
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_folder_of_the_users_beside_the_target_stays(full: bool, adapter: str, tmp_path: Path) -> None:
+    beside = tmp_path / "out.part"
+    beside.mkdir()
+    (beside / "thesis.txt").write_text("mine")
+    if full:
+        export_full(base_folder(), base_folder(), str(tmp_path / "out"), probe=PROBE)
+    else:
+        export(base_folder(), adapter, str(tmp_path / "out"), probe=PROBE)
+    assert (beside / "thesis.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir() and p.name.startswith("out")) == ["out", "out.part"]
 
 
 def test_a_version_in_bfloat16_is_merged_within_its_precision(adapter: str, tmp_path: Path) -> None:

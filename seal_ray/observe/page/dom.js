@@ -52,7 +52,7 @@ function estimate(value, form = plain) {
 
 // small parts that every view has
 
-const ARMS = [["base", "base"], ["context", "context alone"], ["edit", "mean edit"], ["kept", "kept edit"]];
+const ARMS = data.arms; // pairs of an arm and its title
 const badge = (kind, ...text) => el("span", { class: `badge ${kind}` }, ...text);
 const note = (...text) => el("p", { class: "quiet" }, ...text);
 const link = (where, ...text) => el("a", { href: address(where) }, ...text);
