@@ -19,6 +19,9 @@ from seal_ray.redaction import redact
 from seal_ray.text import storable
 
 Split = Literal["train", "validation", "test"]
+# what an inner loop learns: texts, answers to questions, or what the model expects with the context before its eyes, at
+# answers that were written down or at those that it gives itself
+Objective = Literal["text", "answers", "distill", "distill_on_policy"]
 Blame = Literal["data", "infra"]  # data: trying again gives the same; infra: it may work elsewhere
 
 
@@ -100,13 +103,23 @@ class Description:
 
 @dataclass(frozen=True)
 class Example:
-    """One training text: token ids, and for each whether it carries loss (as a label)."""
+    """One training text: token ids, and for each whether it carries loss (as a label).
+
+    With a `teacher`, what is learned is not the text but what the model itself expects where it has read more: the
+    teacher reads these tokens in place of all that come before the first label, then the same labels.
+    """
 
     ids: tuple[int, ...]
     mask: tuple[bool, ...]
+    teacher: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.ids) == len(self.mask), "an example has one mask value for each token"
+
+    @property
+    def first(self) -> int:
+        """The first token that carries loss; a text's own first token is predicted from nothing and never does."""
+        return next((i for i, labelled in enumerate(self.mask) if i and labelled), len(self.ids))
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,10 @@ class Recipe:
     max_length: int = 2048  # a longer text fails the candidate
     pad_to: int = 0  # 0 is no padding; the paper's code pads to 2048 and trains on the padding
     shuffle: bool = True  # a new order each epoch, from the seed; False keeps the order given
+    objective: Objective = "text"
+    distill_temperature: float = 2.0  # of teacher and student, for examples that have a teacher
+    answer_tokens: int = 32  # with distill_on_policy: tokens of an answer that is written while training, at most
+    last_layers: int = 0  # adapters on so many of the model's last blocks only; 0 is all
 
     def steps(self, examples: int) -> int:
         """Optimiser steps for that many examples (a short last batch or accumulation still makes a step)."""
@@ -247,6 +264,8 @@ class Cost:
     answer_seconds: float = 0.0
     tokens: int = 0
     steps: int = 0
+    taught: int = 0  # tokens that a teacher read for it
+    written: int = 0  # tokens that it wrote itself while it was trained
 
 
 @dataclass(frozen=True)
