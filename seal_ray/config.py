@@ -408,6 +408,11 @@ class SelectSection(Section):
     top_k: int = Field(default=1, ge=1, description="with rule: top_k")
     margin: float = Field(default=0, ge=0, description="standard errors by which an edit must beat its baseline")
     threshold: float = Field(default=0, description="with rule: threshold, the lower bound that an edit must pass")
+    control: Literal["none", "shuffled"] = Field(
+        default="none",
+        description="shuffled: an experiment's control, in which the rewards of a task are dealt out anew among its "
+        "edits by a seed, so that nothing can be learned from them",
+    )
 
 
 class PolicySection(Section):
@@ -485,6 +490,15 @@ class GateSection(Section):
         default=1.0, ge=0, description="nats per token by which the new version may drift from the base on a probe"
     )
     fail_on_reject: bool = Field(default=False, description="exit 4 when the gate rejects")
+
+
+class EvaluationSection(Section):
+    """The learning curve: how the current version's edits do on held-out tasks, those of `domain.test`."""
+
+    every: int = Field(default=0, ge=0, description="rounds between two looks at held-out tasks; 0: never")
+    tasks: int = Field(default=20, ge=2, description="held-out tasks, the same ones every time")
+    edits: int = Field(default=2, ge=1, description="edits per held-out task")
+    repeats: int = Field(default=1, ge=1, description="training seeds for each of these edits")
 
 
 class PlacementSection(Section):
@@ -581,6 +595,7 @@ class Config(Section):
     select: SelectSection = SelectSection()
     policy: PolicySection = PolicySection()
     gate: GateSection = GateSection()
+    evaluation: EvaluationSection = EvaluationSection()
     placement: PlacementSection = PlacementSection()
     storage: StorageSection = StorageSection()
     observe: ObserveSection = ObserveSection()

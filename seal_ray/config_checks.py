@@ -5,7 +5,7 @@ They are looked at before a run begins and never when one is read or resumed: wh
 
 from dataclasses import dataclass
 
-from seal_ray.config import ArcDomain, Config, KnowledgeDomain
+from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain
 from seal_ray.errors import ConfigError
 
 THOUGHT_TOKENS = 128  # an answer that thinks aloud hardly comes to its end in less
@@ -32,7 +32,19 @@ def check(config: Config) -> list[Contradiction]:
 
 
 def contradictions(config: Config) -> list[Contradiction]:
-    return [*_sampling(config), *_answering(config), *_grading(config), *_policy(config), *_devices(config)]
+    looks = (_sampling, _answering, _grading, _policy, _devices, _learning)
+    return [one for look in looks for one in look(config)]
+
+
+def _learning(config: Config) -> list[Contradiction]:
+    found = list[Contradiction]()
+    if config.evaluation.every and not isinstance(config.domain, PluginDomain) and not config.domain.test:
+        message = f"{config.evaluation.every} looks at held-out tasks, and domain.test keeps none"
+        found.append(Contradiction("evaluation.every", message, "raise domain.test, or set it to 0", True))
+    if config.select.control != "none":
+        message = "rewards are shuffled within each task, so this run is a control and its versions learn nothing"
+        found.append(Contradiction("select.control", message, "leave it out for a run that is to learn"))
+    return found
 
 
 def _devices(config: Config) -> list[Contradiction]:

@@ -17,7 +17,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from seal_ray.records import Blame, CandidateKind, Json, decode
 
-Phase = Literal["sampling", "trials", "grading", "update", "gate"]
+Phase = Literal["sampling", "trials", "grading", "update", "gate", "evaluation"]
+# phases that try edits of their own: what comes in while one is on does not belong to the round
+ASIDE: frozenset[Phase] = frozenset({"gate", "evaluation"})
 RoleName = Literal["sampler", "worker", "trainer"]
 # released: let go of on purpose; dead: lost
 ActorState = Literal["starting", "healthy", "suspect", "leaving", "dead", "released"]
@@ -214,6 +216,17 @@ class GateDecided(Event):
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class HeldOutScored(Event):
+    """How a version's edits do on tasks that no round learns from."""
+
+    version: int
+    arms: Mapping[str, Json]  # base, edit -> measure -> estimate
+    gain: Mapping[str, Json] | None  # the mean edit's over its baseline, as an estimate
+    tried: int  # edits that have a reward
+    written: int
+
+
 # machines, storage, and what people should know
 
 
@@ -314,6 +327,7 @@ KINDS: dict[str, type[Event]] = {
     "update_validated": UpdateValidated,
     "update": UpdateDone,
     "gate": GateDecided,
+    "held_out": HeldOutScored,
     "wave": WaveDone,
     "worker": ActorChanged,
     "lease": LeaseChanged,

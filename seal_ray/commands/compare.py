@@ -17,7 +17,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Json]:
     if len(runs) < 2:
         raise ConfigError("compare wants two runs at least", hint="name another URI")
     return {
-        "runs": [{"uri": run.uri, "rounds": run.table()} for run in runs],
+        "runs": [{"uri": run.uri, "rounds": run.table(), "curve": run.curve()} for run in runs],
         "differ": differing([run.ledger.run()["config"] for run in runs]),
     }
 
@@ -50,11 +50,31 @@ def show(compared: dict[str, Any]) -> str:
             for name, rows in zip(names, by_round, strict=True):
                 cells = [_cell(rows.get(n), arm, measure, form) for n in rounds]
                 lines.append(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
+    lines += _curves(names, [run["curve"] for run in runs])
     lines += [
         "",
         "±: standard error over tasks; kept edits were chosen by these very trials, so their rows flatter them",
     ]
     return "\n".join(lines)
+
+
+def _curves(names: Sequence[str], curves: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
+    """The learning curves, where a run looked at held-out tasks."""
+    columns = sorted({point["after"] for curve in curves for point in curve})
+    if not columns:
+        return []
+    width, lines = max(map(len, names)), list[str]()
+    looks = [{point["after"]: point for point in curve} for curve in curves]
+    for title, of, form in (
+        ("gain of the mean edit", lambda p: p["gain"], "{:+.3f}"),
+        ("mean edit, accuracy", lambda p: p["arms"]["edit"].get("accuracy"), "{:.1%}"),
+        ("mean edit, likelihood", lambda p: p["arms"]["edit"].get("likelihood"), "{:.3f}"),
+    ):
+        lines += ["", f"held-out tasks: {title}", " " * width + "".join(f"{f'after {n}':>18}" for n in columns)]
+        for name, points in zip(names, looks, strict=True):
+            cells = [_estimate(of(points[n]), form) if n in points else "-" for n in columns]
+            lines.append(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
+    return lines
 
 
 def _settings(differ: dict[str, list[Json]], count: int) -> list[str]:
@@ -71,7 +91,11 @@ def _settings(differ: dict[str, list[Json]], count: int) -> list[str]:
 
 def _cell(row: dict[str, Any] | None, arm: str, measure: str, form: str) -> str:
     value = ((row or {}).get("arms", {}).get(arm) or {}).get(measure)
-    return f"{form.format(value['mean'])} ±{form.format(value['error'])}" if value else "-"
+    return _estimate(value, form)
+
+
+def _estimate(value: dict[str, float] | None, form: str) -> str:
+    return f"{form.format(value['mean'])} ±{form.replace('+', '').format(value['error'])}" if value else "-"
 
 
 def _short(text: str, limit: int = LONGEST) -> str:

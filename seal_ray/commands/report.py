@@ -12,7 +12,7 @@ from seal_ray.commands.terminal import last_end
 from seal_ray.domains import Teller
 from seal_ray.errors import ConfigError
 from seal_ray.events import Event, Graded, RunEnded, StoreRetried, TrialFailed, Warned
-from seal_ray.loops.history import Round, Run
+from seal_ray.loops.history import Round, Run, curve
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
 from seal_ray.records import Failure, Json
@@ -71,6 +71,7 @@ def overview(run: Run) -> dict[str, Json]:
         "committed": run.latest,
         "held": run.held(),
         "rounds": [_figures(run, round_, gone) for round_, gone in zip(rounds, _deleted(run, rounds), strict=True)],
+        "curve": run.curve(),
         "time": timeline(events),
         "grading": _grading(events),
         "failures": [line for round_ in rounds for line in _failures(round_)] + _lost(events),
@@ -93,6 +94,7 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
     selection = part.get("selection.json") or {}
     worth: dict[str, Any] = round_.rewards or {}
     own = {t.id for t in round_.tasks}
+    held_out = {task for point in curve(part) for task in point["by_task"]}
     edits = [e for e in round_.edits if e.task in own]
     taught = {c.edit for c in round_.choices if c.weight > 0}
     tried = {t.candidate for t in round_.trials}
@@ -119,7 +121,7 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
         "gate": round_.gate,
         "word": part.get("decision.json"),
         "rollback": part.get("rollback.json"),
-        "cost": _cost(round_, own),
+        "cost": _cost(round_, own, held_out),
     }
 
 
@@ -131,13 +133,14 @@ def _update(update: dict[str, Any] | None) -> dict[str, Json] | None:
     return {"version": update["version"]["number"], "edits": lessons} | {k: update.get(k) for k in names}
 
 
-def _cost(round_: Round, own: set[str]) -> dict[str, dict[str, float]]:
-    """Seconds, tokens and steps of the trials by arm; the gate's tasks are an arm of their own."""
+def _cost(round_: Round, own: set[str], held_out: set[str]) -> dict[str, dict[str, float]]:
+    """Seconds, tokens and steps of the trials by arm; the gate's tasks and held-out ones are arms of their own."""
     about = {c.id: c for c in round_.candidates}
     sums: dict[str, dict[str, float]] = {}
     for trial in round_.trials:
         candidate = about.get(trial.candidate)
-        arm = "gate" if trial.task not in own else candidate.kind if candidate else "edit"
+        aside = "evaluation" if trial.task in held_out else "gate"
+        arm = aside if trial.task not in own else candidate.kind if candidate else "edit"
         total = sums.setdefault(arm, dict.fromkeys(("trials", "seconds", "fit", "answer", "tokens", "steps"), 0.0))
         cost = trial.cost
         spent = (1, cost.seconds, cost.fit_seconds, cost.answer_seconds, cost.tokens, cost.steps)

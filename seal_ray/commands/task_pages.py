@@ -8,7 +8,7 @@ from typing import Any
 
 from seal_ray.domains import Teller
 from seal_ray.grading.measure import RUBRIC, measure, question_likelihoods
-from seal_ray.loops.history import Round
+from seal_ray.loops.history import Round, curve
 from seal_ray.observe.report import Page
 from seal_ray.records import Candidate, Choice, Edit, Json, Reward, Task, Trial, Verdict, decode, encode
 from seal_ray.storage.ledger import RoundLedger
@@ -51,6 +51,7 @@ class Reader:
             self.of[edit.task].edits.append(edit)
         for candidate in round_.candidates:
             self.of[candidate.task].candidates.append(candidate)
+        self.held_out = {task for point in curve(part) for task in point["by_task"]}
         # as the rewards were made
         own = [c for c in round_.candidates if c.task in self.tasks]
         measured = measure(own, round_.trials, round_.verdicts, self.grader)
@@ -71,7 +72,8 @@ class Reader:
         told = [self._edit(e, task, by_edit[e.id], asked) for e in edits]
         alone = [self._candidate(c, asked) for c in by_edit[None]]
         alone.sort(key=lambda c: c["kind"])  # the baseline first
-        if not task:  # the old version was asked before the new one
+        part = "train" if task else "held out" if task_id in self.held_out else "gate"
+        if part == "gate":  # the old version was asked before the new one
             for version, told_alone in zip(self._compared(), alone, strict=False):
                 told_alone["version"] = version
         worth = [self.rewards[e.id].value.mean for e in edits if e.id in self.rewards]
@@ -82,7 +84,7 @@ class Reader:
             "round": self.round.number,
             "id": task_id,
             "title": title,
-            "part": "train" if task else "gate",
+            "part": part,
             "edits": len(edits),
             "failed": sum(e.failure is not None for e in edits),
             "trials_failed": sum(c.id in failed for c in mine.candidates),
@@ -96,7 +98,7 @@ class Reader:
         }
         rows = [
             {k: v for k, v in e.items() if k not in BODY}
-            | {"round": self.round.number, "task": task_id, "title": title, "part": line["part"]}
+            | {"round": self.round.number, "task": task_id, "title": title, "part": part}
             | _summary(e["candidates"])
             | {"head": " ".join(str(e["text"]).split())[:HEAD]}
             for e in told

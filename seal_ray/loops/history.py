@@ -11,6 +11,9 @@ from seal_ray.records import Candidate, Choice, Edit, Json, Task, Trial, Verdict
 from seal_ray.redaction import redacted
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
+BEFORE = "held_out_before.json"  # the learning curve's point of the version that the first round begins with
+AFTER = "held_out.json"  # and of the version that a round ends with
+
 
 @dataclass(frozen=True)
 class Round:
@@ -92,6 +95,10 @@ class Run:
                 rows.append({"round": n, "arms": arms, "reliability": rewards["reliability"], "decision": decision})
         return rows
 
+    def curve(self) -> list[dict[str, Json]]:
+        """How versions did on held-out tasks, by the number of rounds that they have learned from."""
+        return [point for n in self.ledger.rounds() for point in curve(self.ledger.round(n))]
+
     def lineage(self) -> list[dict[str, Json]]:
         """Every version with what it came from, as a forest."""
         updates, gates = {}, {}
@@ -114,6 +121,12 @@ class Run:
                     version = decode(Version, data)
                     found.setdefault(version.digest, version)
         return sorted(found.values(), key=lambda v: v.number)
+
+
+def curve(part: RoundLedger) -> list[dict[str, Json]]:
+    """What a round has of the learning curve. `after`: the number of rounds that the version has behind it."""
+    points = [(part.number - 1, part.get(BEFORE)), (part.number, part.get(AFTER))]
+    return [{"after": after, **known} for after, known in points if known]
 
 
 def read_round(part: RoundLedger, manifest: dict[str, Json] | None, number: int) -> Round:

@@ -39,6 +39,18 @@ def reward(session: Session, exploration: Exploration) -> RoundRewards:
     )
 
 
+def covered(session: Session, exploration: Exploration) -> float:
+    """The share of the candidates that have a verdict; raises where it is too small to go on."""
+    coverage, run = exploration.coverage(), session.config.run
+    if coverage < run.coverage:
+        raise CoverageError(
+            f"round {exploration.ledger.number}: only {coverage:.0%} of the candidates have a verdict, "
+            f"run.coverage wants {run.coverage:.0%}",
+            hint=f"`seal-ray status {run.uri}` says what failed; the same command tries again",
+        )
+    return coverage
+
+
 def _rate(session: Session, exploration: Exploration) -> None:
     """A judge's opinion of the edits themselves, in place of trials."""
     assert session.rubric, "a plan without trials comes with reward: rubric"
@@ -63,13 +75,7 @@ def _computed(session: Session, exploration: Exploration) -> Json:
         exploration.more(requests)
         carry_on(session, exploration)
         rewarded = reward(session, exploration)
-    coverage = exploration.coverage()
-    if coverage < config.run.coverage:
-        raise CoverageError(
-            f"round {exploration.ledger.number}: only {coverage:.0%} of the candidates have a verdict, "
-            f"run.coverage wants {config.run.coverage:.0%}",
-            hint=f"`seal-ray status {config.run.uri}` says what failed; the same command tries again",
-        )
+    coverage = covered(session, exploration)
     reliability, arms = encode(rewarded.reliability), encode(rewarded.arms)
     session.tell(RewardsMade(reliability, arms, rewarded.diversity, coverage))
     for note in rewarded.notes:

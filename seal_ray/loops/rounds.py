@@ -15,13 +15,13 @@ from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops import gate_trials
+from seal_ray.loops import gate_trials, held_out
 from seal_ray.loops.exploration import Exploration, Plan
 from seal_ray.loops.explore import explore
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import AFTER, BEFORE, Run
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
-from seal_ray.policy import select, versions
+from seal_ray.policy import control, select, versions
 from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, LessonText, lessons
 from seal_ray.policy.update import update
@@ -62,6 +62,8 @@ def run_round(session: Session, number: int) -> bool:
     began = time.monotonic()
     part = session.open_round(number)
     tasks, version = begin(session, part)
+    if number == 1:
+        held_out.look(session, part, version, BEFORE)
     exploration = try_edits(session, part, tasks, version)
     rewarded = settle(session, part, exploration)
     chosen = choose(session, part, exploration, rewarded)
@@ -70,6 +72,7 @@ def run_round(session: Session, number: int) -> bool:
     if decision == "hold":
         return False
     current = new if new and decision == "accept" else version
+    held_out.look(session, part, current, AFTER)
     manifest = part.commit({"version": encode(current), "decision": decision})
     session.tell(RoundCommitted(manifest, current.number, decision, round(time.monotonic() - began, 1)))
     return True
@@ -143,11 +146,15 @@ def choose(session: Session, part: RoundLedger, exploration: Exploration, reward
     section = session.config.select
 
     def selected() -> Json:
-        picked = select.choose(rewarded.rewards, section)
+        looked_at = rewarded.rewards
+        if section.control == "shuffled":
+            looked_at = control.shuffled(looked_at, derive_seed(session.config.run.seed, part.number, "control"))
+        picked = select.choose(looked_at, section)
         return {
             "choices": [encode(c) for c in picked],
-            "kept": encode(select.kept(rewarded.rewards, picked)),
-            "abstained": select.abstentions(rewarded.rewards, section),
+            "kept": encode(select.kept(rewarded.rewards, picked)),  # by what they are, whatever they were chosen by
+            "abstained": select.abstentions(looked_at, section),
+            **control.told(rewarded.rewards, looked_at),
         }
 
     known = once(part, "selection.json", selected)

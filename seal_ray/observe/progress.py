@@ -5,6 +5,7 @@ from typing import Any, TextIO
 
 from seal_ray.config import Config
 from seal_ray.events import (
+    ASIDE,
     ActorChanged,
     BudgetReached,
     EditsSampled,
@@ -12,6 +13,7 @@ from seal_ray.events import (
     Event,
     GateDecided,
     Graded,
+    HeldOutScored,
     Phase,
     PhaseEnded,
     RewardsMade,
@@ -83,7 +85,7 @@ class Lines:
         self._tally.take(event)
         line = told(event)
         if isinstance(event, PhaseEnded):
-            if event.phase == "gate" or not self._tally.gating:  # what a gate asks for is part of it
+            if event.phase in ASIDE or not self._tally.aside:  # what a gate asks for is part of it
                 self._say(event, line + reached(self._tally, event.phase))
         elif line:
             self._say(event, line)
@@ -119,7 +121,7 @@ class Bars:
             self._started = True
         self._tally.take(event)
         line = told(event)
-        if line and not (isinstance(event, PhaseEnded) and event.phase != "gate" and self._tally.gating):
+        if line and not (isinstance(event, PhaseEnded) and event.phase not in ASIDE and self._tally.aside):
             from rich.text import Text
 
             self._console.print(Text(one_line(line), style="yellow" if isinstance(event, Warned) else ""))
@@ -182,6 +184,8 @@ def told(event: Event) -> str:
             return f"round {event.round}: {event.choices} edits kept, {event.abstained} tasks without one"
         case GateDecided():
             return f"gate: {event.decision}; {'; '.join(event.reasons)}"
+        case HeldOutScored():
+            return f"held-out tasks, version {event.version}: {_held_out(event)}"
         case RoundCommitted():
             return f"round {event.round} committed: {event.decision}, version {event.version}, {_time(event.seconds)}"
         case ActorChanged() if event.state == "dead":
@@ -197,6 +201,13 @@ def told(event: Event) -> str:
         case Warned():
             return f"warning: {event.message}"
     return ""
+
+
+def _held_out(event: HeldOutScored) -> str:
+    gain = event.gain
+    figures = [f"mean edit's gain {gain['mean']:+.3f} ±{gain['error']:.3f}"] if gain else []
+    figures += [f"{name} {_measure(name, made)}" for name, made in event.arms.get("edit", {}).items() if made]
+    return ", ".join([*figures, f"{event.tried} of {event.written} edits tried"])
 
 
 def reached(tally: Tally, phase: Phase) -> str:

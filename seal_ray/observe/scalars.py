@@ -7,6 +7,7 @@ from seal_ray.events import (
     EditsSelected,
     Event,
     GateDecided,
+    HeldOutScored,
     PhaseEnded,
     RewardsMade,
     RoundCommitted,
@@ -65,6 +66,9 @@ def scalars(event: Event) -> list[Scalar]:
             }
         case GateDecided():
             told = {"gate": {"accepted": float(event.decision == "accept"), **event.figures}}
+        case HeldOutScored():
+            tried = {"tried": event.tried, "written": event.written}
+            told = {"held_out": {"version": event.version, **tried, "gain": event.gain or {}, "arms": event.arms}}
         case RoundCommitted():
             told = {"round": {"version": event.version, "seconds": event.seconds}}
         case _:

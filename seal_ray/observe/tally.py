@@ -4,11 +4,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from seal_ray.events import (
+    ASIDE,
     ActorChanged,
     EditsSampled,
     EditsSelected,
     Event,
     Graded,
+    Phase,
     PhaseEnded,
     PhaseStarted,
     RepeatsAsked,
@@ -24,7 +26,7 @@ from seal_ray.events import (
 from seal_ray.observe.arms import OF_KIND
 from seal_ray.records import Json
 
-PHASES = ("sampling", "trials", "grading", "update", "gate")
+PHASES = ("sampling", "trials", "grading", "update", "gate", "evaluation")
 OF_A_ROUND = (EditsSampled, TrialDone, TrialFailed, Graded, RoundResumed)  # or of its gate
 PROGRESS = (EditsSampled, TrialDone, UpdateStep, PhaseEnded)  # whatever was missing is there
 
@@ -93,7 +95,7 @@ class Tally:
     arms: dict[str, Json] = field(default_factory=dict)  # from the round's rewards
     workers: dict[str, str] = field(default_factory=dict)  # their states
     waiting: str = ""
-    gating: bool = False  # what comes in belongs to the gate's comparison and not to the round's own trials
+    aside: Phase | None = None  # what comes in belongs to this phase and not to the round's own trials
 
     @property
     def alive(self) -> int:
@@ -108,7 +110,7 @@ class Tally:
     def take(self, event: Event) -> None:
         if isinstance(event, PROGRESS):
             self.waiting = ""
-        if self.gating and self._of_gate(event):
+        if self.aside and self._of_aside(event, self.aside):
             return
         match event:
             case RunStarted():
@@ -122,11 +124,11 @@ class Tally:
                 count = self.counts[event.phase]
                 count.begin(event.time)
                 count.total = event.total or count.total
-                self.gating = event.phase == "gate"
+                self.aside = event.phase if event.phase in ASIDE else None
             case PhaseEnded():
                 count = self.counts[event.phase]
                 count.done = count.total = max(count.done, count.total)
-                self.gating = self.gating and event.phase != "gate"
+                self.aside = None if event.phase == self.aside else self.aside
             case ActorChanged():
                 self.workers[event.worker] = event.state
             case WaitingFor():
@@ -134,16 +136,16 @@ class Tally:
             case _:
                 self._count(event)
 
-    def _of_gate(self, event: Event) -> bool:
+    def _of_aside(self, event: Event, phase: Phase) -> bool:
         if isinstance(event, (TrialDone, TrialFailed)):
-            self.counts["gate"].step(event.time)
+            self.counts[phase].step(event.time)
         own = isinstance(event, (PhaseStarted, PhaseEnded)) and event.phase in {"sampling", "trials", "grading"}
         return own or isinstance(event, OF_A_ROUND)
 
     def _begin_round(self, event: RoundStarted) -> None:
         self.round, self.version, self.tasks, self.edits = event.round, event.version, event.tasks, event.edits
         self.counts = {p: Count() for p in PHASES}
-        self.gating = False
+        self.aside = None
         self.failures = Counter()
         self.likelihood = {arm: Mean() for arm in OF_KIND.values()}
         self.arms = {}

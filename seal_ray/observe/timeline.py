@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seal_ray.events import (
+    ASIDE,
     ActorChanged,
     EditsSampled,
     Event,
@@ -82,7 +83,7 @@ class Timeline:
         match event:
             case PhaseStarted():
                 self._open.setdefault(event.phase, [self._at(event.time)] * 2)
-            case PhaseEnded() if event.phase in ("update", "gate"):
+            case PhaseEnded() if event.phase == "update" or event.phase in ASIDE:
                 self._reach(event.phase, event.time)
                 self._close(event.phase)
             case UpdateStep():
@@ -98,7 +99,7 @@ class Timeline:
             case RunEnded():
                 sitting.outcome = event.outcome
                 self._end_sitting()
-            case _ if "gate" in self._open:
+            case _ if self._aside():
                 pass  # what it asks for is its own time
             case EditsSampled():
                 self._reach("sampling", event.time)
@@ -149,6 +150,10 @@ class Timeline:
     def _length(self, sitting: _Sitting) -> float:
         return sitting.last - sitting.began
 
+    def _aside(self) -> str | None:
+        """The phase that tries edits of its own, if one is on."""
+        return next((phase for phase in self._open if phase in ASIDE), None)
+
     def _at(self, time: float) -> float:
         sitting = self._sittings[-1]
         return sitting.offset + max(0.0, time - sitting.began)
@@ -185,11 +190,10 @@ class Timeline:
 
     def _wave(self, event: WaveDone) -> None:
         ended = event.started + event.seconds
-        if "gate" not in self._open:
+        aside = self._aside()
+        if not aside:
             self._reach("trials", event.started)
-            self._reach("trials", ended)
-        else:
-            self._reach("gate", ended)
+        self._reach(aside or "trials", ended)
         actor = self._actor(event.worker, "worker", event.time)
         actor.node = event.node or actor.node
         actor.born = min(actor.born, event.started)

@@ -32,6 +32,7 @@ LINES = (ROOT / "tests" / "recorded" / "events.jsonl").read_text(encoding="utf-8
 # what one small round does not show; the tests that are named see it
 ELSEWHERE = {
     "trial_again": "test_pool.py: a late trial is an event and not a second trial",
+    "held_out": "test_held_out.py: looks at held-out tasks are a setting, off unless asked for",
 }
 # fields that are as they would be left out in the whole recording
 EMPTY = {
@@ -176,6 +177,7 @@ def test_every_field_is_read_by_name_or_is_a_detail(
     end = told[-1].time
     lacking: list[Event] = [make(events.TrialFailed, 1, end, failure="lost", blame="infra")]
     lacking.append(make(events.TrialAgain, 1, end))
+    lacking.append(make(events.HeldOutScored, 1, end, arms={"edit": {"accuracy": {"mean": 0.5, "error": 0.1}}}))
     metrics = read_all([*told, *lacking], monkeypatch, tmp_path)
     marked = {(kind, n) for kind in KINDS for n in details(kind)}
     unread = {(kind, n) for kind in KINDS for n in own_fields(kind)} - read - marked

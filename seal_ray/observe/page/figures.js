@@ -23,7 +23,7 @@ function overview() {
   if (!data.rounds.length) {
     out.push(section("Nothing to show yet", "The run has been set up, and no round has begun. Make the report again later."));
   } else {
-    out.push(closedBook(), rewards(), trust(), updates(), gates());
+    out.push(control(), learning(), closedBook(), rewards(), trust(), updates(), gates());
   }
   return [...out, costs(), failures(), settings()];
 }
@@ -42,6 +42,31 @@ function headline() {
     kept && tile("kept edit over base", signed(kept.arms.kept.likelihood.mean - kept.arms.base.likelihood.mean, 2), `likelihood, round ${kept.round}`),
     tile("at work", lasting(data.time.seconds), plural(data.time.sittings.length, "sitting")),
   );
+}
+
+// learning
+
+/** An experiment's control says so before any figure. */
+function control() {
+  const kind = data.config.select?.control;
+  return kind && kind !== "none" && note(badge("wait", `control: ${kind} rewards`), " What was learned from was chosen by rewards that were dealt out anew within each task, so this run has nothing to learn from.");
+}
+
+function learning() {
+  const points = data.curve || [];
+  if (!points.length) return null;
+  const series = (pick) => [["base", "base", (p) => pick(p, "base")], ["edit", "mean edit", (p) => pick(p, "edit")]].map(([arm, name, of]) => ({
+    arm, name, points: points.map((p) => [p.after, of(p)]).filter(([, v]) => v).map(([r, v]) => [r, v.mean, v.error]),
+  })).filter((s) => s.points.length);
+  const measured = (measure) => series((p, arm) => p.arms[arm]?.[measure]);
+  return section("Learning curve: held-out tasks",
+    "How the edits of the version after so many rounds do on the same tasks of domain.test, from which no round learns; ± standard error over tasks. Base: that version without training on anything. Gain: the mean edit's over its own baseline, in the measure of the rewards.",
+    legend([["base", "base"], ["edit", "mean edit"]]),
+    el("div", { class: "two" },
+      card("Accuracy", overRounds("held-out accuracy by round", measured("accuracy"), { form: percent, percentages: true })),
+      card("Likelihood", overRounds("held-out likelihood by round", measured("likelihood"), { form: plain }))),
+    table(["after round", "version", "gain of the mean edit", "accuracy", "likelihood", "edits tried", "tasks"],
+      points.map((p) => [p.after, p.version, estimate(p.gain, signed), estimate(p.arms.edit?.accuracy, percent), estimate(p.arms.edit?.likelihood, plain), `${whole(p.tried)} of ${whole(p.written)}`, whole(p.tasks)]), [0, 1, 2, 3, 4, 6]));
 }
 
 // closed book

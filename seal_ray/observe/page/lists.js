@@ -27,7 +27,7 @@ const state = (row) =>
   : row.weight < 0 ? badge("bad", "taught away from")
   : row.trials === 0 && row.trials_failed ? badge("bad", `trials failed: ${row.trial_failure}`)
   : row.trials === 0 && row.untried ? badge("wait", "not tried")
-  : row.part === "gate" ? badge("", "gate")
+  : row.part !== "train" ? badge("", row.part)
   : known(row.failed) && row.failed ? badge("wait", `${plural(row.failed, "edit")} failed`)
   : row.trials_failed ? badge("wait", `${plural(row.trials_failed, "trial")} failed`) : null;
 
@@ -36,7 +36,7 @@ const LISTS = {
     title: "Edits", kind: "edit", first: "reward",
     about: "Every edit with its reward. The search looks through texts, tasks, styles and reasons.",
     rows: () => data.edits,
-    shows: { all: () => true, kept: (e) => e.weight > 0, failed: (e) => e.failure || e.trials_failed, gate: (e) => e.part === "gate" },
+    shows: { all: () => true, kept: (e) => e.weight > 0, failed: (e) => e.failure || e.trials_failed, gate: (e) => e.part === "gate", "held out": (e) => e.part === "held out" },
     columns: [
       { key: "reward", name: "reward", value: (e) => e.reward?.[0], cell: (e) => e.reward ? [signed(e.reward[0]), el("span", { class: "quiet aside" }, estimate(e.reward, signed).slice(signed(e.reward[0]).length))] : "–", number: true },
       { key: "task", name: "edit", value: (e) => `${e.title} ${String(e.slot).padStart(4, "0")}`, wide: true,
@@ -51,16 +51,16 @@ const LISTS = {
   },
   tasks: {
     title: "Tasks", kind: "task", first: "best",
-    about: "Every task of every round; those that a gate asked are marked. The search looks through passages, questions and edits.",
+    about: "Every task of every round; those that a gate asked and held-out ones are marked. The search looks through passages, questions and edits.",
     rows: () => [
       ...data.tasks.map((t, page) => ({ ...t, page })),
       ...data.rounds.flatMap((r) => r.deleted.map((digest) => ({ round: r.round, id: digest, title: `a deleted task (${digest.slice(0, 12)})`, part: "train", deleted: true }))),
     ],
-    shows: { all: () => true, kept: (t) => t.kept, failed: (t) => t.failed || t.trials_failed, gate: (t) => t.part === "gate", deleted: (t) => t.deleted },
+    shows: { all: () => true, kept: (t) => t.kept, failed: (t) => t.failed || t.trials_failed, gate: (t) => t.part === "gate", "held out": (t) => t.part === "held out", deleted: (t) => t.deleted },
     columns: [
       { key: "best", name: "best reward", value: (t) => t.best, cell: (t) => signed(t.best), number: true },
       { key: "task", name: "task", value: (t) => t.title, wide: true,
-        cell: (t) => [t.deleted ? el("em", {}, t.title) : link(opened(t), t.title), " ", state(t), el("div", { class: "head" }, t.deleted ? "its texts were taken out of the run" : t.abstained ? `nothing kept: ${t.abstained}` : t.part === "gate" ? "of the validation split" : t.id)] },
+        cell: (t) => [t.deleted ? el("em", {}, t.title) : link(opened(t), t.title), " ", state(t), el("div", { class: "head" }, t.deleted ? "its texts were taken out of the run" : t.abstained ? `nothing kept: ${t.abstained}` : t.part === "gate" ? "of the validation split" : t.part === "held out" ? "of the test split" : t.id)] },
       { key: "mean", name: "mean reward", value: (t) => t.mean, cell: (t) => signed(t.mean), number: true, aside: true },
       { key: "accuracy", name: "base accuracy", value: (t) => t.base_accuracy, cell: (t) => percent(t.base_accuracy), number: true, aside: true },
       { key: "likelihood", name: "base likelihood", value: (t) => t.base_likelihood, cell: (t) => plain(t.base_likelihood), number: true, aside: true },

@@ -12,7 +12,7 @@ function taskPage(where) {
     return other && link(opened(other), step < 0 ? "← previous" : "next →");
   };
   const kept = body.edits.filter((e) => e.weight > 0).length;
-  const said = task.part === "gate" ? "asked by the gate"
+  const said = task.part === "gate" ? "asked by the gate" : task.part === "held out" ? "held out: a point of the learning curve"
     : kept ? `${kept} of ${plural(body.edits.length, "edit")} kept` : task.abstained ? `nothing kept: ${task.abstained}` : plural(body.edits.length, "edit");
   const cards = el("div", { class: "side-by-side" });
   const arrange = (order) => {
@@ -42,7 +42,7 @@ function taskPage(where) {
 // what is to be learned
 
 function subject(task, body) {
-  if (!body.data) return section("What it is", "A gate's tasks come from the validation split: the run keeps their edits and trials, not their texts.");
+  if (!body.data) return section("What it is", "A gate's tasks come from the validation split, held-out ones from the test split: the run keeps their edits and trials, not their texts.");
   const { title, questions: asked, train, test, ...rest } = body.data;
   const parts = [];
   for (const [name, value] of Object.entries(rest)) {
@@ -80,9 +80,9 @@ function editCard(e, task) {
   const state = e.failure ? badge("bad", `failed: ${e.failure.kind}`) : e.weight > 0 ? badge("good", "kept") : e.weight < 0 ? badge("bad", "taught away from") : e.against ? badge("bad", "preferred against") : null;
   const curves = e.candidates.filter((c) => c.losses?.length).map((c) => ({ points: c.losses, width: c.per_point, name: `repeat ${c.repeat}: ${plain(c.first_last[0], 2)} → ${plain(c.first_last[1], 2)}` }));
   return el("article", { class: e.weight > 0 ? "edit-card kept" : "edit-card", "data-slot": e.slot },
-    el("header", {}, el("h3", {}, `Edit ${e.slot}`), e.style && el("span", { class: "quiet" }, e.style), task.part === "gate" && known(e.version) && badge("", `version ${e.version}`), state),
+    el("header", {}, el("h3", {}, `Edit ${e.slot}`), e.style && el("span", { class: "quiet" }, e.style), task.part !== "train" && known(e.version) && badge("", `version ${e.version}`), state),
     e.reward ? el("div", { class: "worth" }, el("strong", {}, signed(e.reward[0])), estimate(e.reward, signed).slice(signed(e.reward[0]).length), el("span", { class: "quiet" }, ` raw ${signed(e.raw[0])}, ${plural(e.reward[2], "repeat")}`))
-      : task.part === "gate" ? null : el("div", { class: "worth quiet" }, "no reward"),
+      : task.part !== "train" ? null : el("div", { class: "worth quiet" }, "no reward"),
     e.reward && note(`accuracy ${estimate(e.accuracy, percent)} · likelihood ${estimate(e.likelihood)}`),
     e.why && note(known(e.weight) && e.weight !== 1 ? `weight ${plain(e.weight, 2)}: ${e.why}` : e.why), e.against && note(e.against),
     e.failure && el("p", { class: "bad-text" }, e.failure.message),

@@ -1,0 +1,96 @@
+"""The learning curve: how a version's edits do on tasks that no round learns from.
+
+The same tasks, seeds and recipe every time, so that two looks differ by the version alone.
+"""
+
+import random
+import statistics
+from typing import Any
+
+from seal_ray.config import EvaluationSection
+from seal_ray.errors import ConfigError
+from seal_ray.events import HeldOutScored
+from seal_ray.grading.reward import RoundRewards
+from seal_ray.grading.variance import mean_and_error
+from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.explore import explore
+from seal_ray.loops.history import AFTER, curve
+from seal_ray.loops.rewarding import covered, reward
+from seal_ray.loops.session import Session, once
+from seal_ray.records import Estimate, Json, Task, Version, derive_seed, encode
+from seal_ray.storage.ledger import RoundLedger
+
+SALT = 0  # no round has this number: its edits and seeds are nobody else's
+
+
+def look(session: Session, part: RoundLedger, version: Version, name: str) -> None:
+    """Score the version on the held-out tasks, where that is due."""
+    section = session.config.evaluation
+    if not section.every or (name == AFTER and part.number % section.every and part.number < session.config.run.rounds):
+        return
+
+    def scored() -> Json:
+        earlier = _earlier(session, part.number, version)
+        if earlier:  # the version has not changed, and the same seeds would give the same again
+            return earlier
+        tasks = _draw(session, section)
+        with session.phase("evaluation", len(tasks) * (1 + section.edits * section.repeats)):
+            plan = Plan(tasks, version, section.edits, section.repeats, context_arm=False, salt=SALT)
+            exploration = explore(session, part, plan)
+            covered(session, exploration)
+        return _figures(version, exploration, reward(session, exploration))
+
+    known = once(part, name, scored)
+    session.tell(HeldOutScored(version.number, known["arms"], known["gain"], known["tried"], known["written"]))
+
+
+def _earlier(session: Session, number: int, version: Version) -> dict[str, Json] | None:
+    for before in range(number, 0, -1):
+        for point in reversed(curve(session.ledger.round(before))):
+            if point["digest"] == version.digest:
+                return {k: v for k, v in point.items() if k != "after"}
+    return None
+
+
+def _draw(session: Session, section: EvaluationSection) -> tuple[Task, ...]:
+    tasks = sorted(session.domain.tasks("test"), key=lambda t: t.id)
+    if len(tasks) < 2:
+        raise ConfigError(
+            f"evaluation.every: {section.every} needs held-out tasks, and the split test has {len(tasks)}",
+            hint="raise domain.test, or set evaluation.every: 0",
+        )
+    random.Random(derive_seed(session.config.run.seed, "held-out")).shuffle(tasks)
+    return tuple(tasks[: section.tasks])
+
+
+def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards) -> dict[str, Any]:
+    edits = [e for own in exploration.edits.values() for e in own]
+    by_task = _by_task(rewarded)
+    gains = [own["gain"] for own in by_task.values()]
+    return {
+        "version": version.number,
+        "digest": version.digest,
+        "tasks": len(exploration.plan.tasks),
+        "written": len(edits),
+        "tried": len(rewarded.rewards),
+        "measure": rewarded.measure,
+        "arms": {arm: encode(rewarded.arms[arm]) for arm in ("base", "edit")},
+        "gain": encode(Estimate(*mean_and_error(gains), len(gains))) if gains else None,
+        "diversity": rewarded.diversity,
+        "by_task": by_task,
+    }
+
+
+def _by_task(rewarded: RoundRewards) -> dict[str, dict[str, float]]:
+    """The mean edit of each task: what pairs two versions, task by task."""
+    groups: dict[str, list[Any]] = {}
+    for one in rewarded.rewards:
+        groups.setdefault(one.task, []).append(one)
+    means = {}
+    for task, own in sorted(groups.items()):
+        means[task] = {"gain": statistics.fmean(r.raw.mean for r in own), "edits": len(own)}
+        for measure in ("accuracy", "likelihood"):
+            known = [getattr(r, measure).mean for r in own if getattr(r, measure)]
+            if known:
+                means[task][measure] = statistics.fmean(known)
+    return means

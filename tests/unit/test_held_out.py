@@ -1,0 +1,217 @@
+"""Held-out tasks and controls: what a run measures beside its rounds, and what it learns from when it must not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_crew import MadeCrew
+from typer.testing import CliRunner
+
+from seal_ray import config_file
+from seal_ray.cli import app
+from seal_ray.commands import report
+from seal_ray.commands.compare import compare, show
+from seal_ray.config import Config
+from seal_ray.config_checks import check, contradictions
+from seal_ray.errors import ConfigError
+from seal_ray.events import HeldOutScored, Warned, decode_event, encode_event
+from seal_ray.loops import rounds
+from seal_ray.loops.history import Run
+from seal_ray.loops.rounds import run_rounds
+from seal_ray.loops.session import Session
+from seal_ray.observe.progress import told
+from seal_ray.observe.scalars import scalars
+from seal_ray.policy import control
+from seal_ray.records import Estimate, Reward, derive_seed
+
+ROOT = Path(__file__).parents[2]
+RECORDED = ROOT / "tests/recorded/v0.1.0"
+VERSION = next(p for p in (RECORDED / "run/rounds/0001/version").iterdir() if p.is_dir())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "passages.json"
+    rows = [
+        {
+            "title": f"Town {n}",
+            "context": f"Town {n} has a harbour that was built in {1800 + n}.",
+            "questions": [{"question": "When was the harbour built?", "answer": str(1800 + n)}],
+        }
+        for n in range(12)
+    ]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def configured(data: Path, uri: Path, **changes: Any) -> Config:
+    own = {
+        "run.uri": uri, "run.rounds": 3, "domain.data": data, "domain.test": 0.4, "domain.validation": 0.2,
+        "evaluation.every": 1, "evaluation.tasks": 3, "observe.progress": "quiet", "observe.ray_metrics": "false",
+        "storage.stop_within": 100,
+    }  # fmt: skip
+    return config_file.load(RECORDED / "job.yaml", [f"{k}={v}" for k, v in {**own, **changes}.items()])
+
+
+def go(config: Config, monkeypatch: pytest.MonkeyPatch, *, break_after: int = -1) -> tuple[Run, MadeCrew, list[Any]]:
+    crew, heard = MadeCrew(VERSION), list[Any]()
+    crew.break_after = break_after
+    monkeypatch.setattr(rounds, "update", crew.update)
+    with Session(config, hire=lambda *_: crew, listeners=[heard.append]) as session:  # type: ignore[arg-type]
+        run_rounds(session)
+    return Run(config.run.uri), crew, heard
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, MadeCrew, list[Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        return go(configured(data, tmp_path_factory.mktemp("whole") / "run"), patch)
+
+
+def test_every_version_is_tried_on_the_same_tasks_that_no_round_has_seen(
+    whole: tuple[Run, MadeCrew, list[Any]],
+) -> None:
+    run, _, heard = whole
+    curve = run.curve()
+    assert [(p["after"], p["version"]) for p in curve] == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    held_out = {task for p in curve for task in p["by_task"]}
+    assert len(held_out) == 3 and all(set(p["by_task"]) == held_out for p in curve)
+    assert not held_out & {t.id for r in run.rounds() for t in r.tasks}
+    told_of = [e for e in heard if isinstance(e, HeldOutScored)]
+    assert [e.version for e in told_of] == [0, 1, 2, 3] and all(e.written == 6 for e in told_of)
+
+
+def test_held_out_trials_count_neither_for_rewards_nor_for_what_is_learned_from(
+    whole: tuple[Run, MadeCrew, list[Any]],
+) -> None:
+    run, crew, _ = whole
+    for found in run.rounds():
+        own = {t.id for t in found.tasks}
+        assert {r["task"] for r in (found.rewards or {})["rewards"]} == own
+        assert {c.task for c in found.choices} <= own
+    assert all(lesson.task not in run.curve()[0]["by_task"] for job in crew.jobs for lesson in job.lessons)
+
+
+def test_a_run_that_is_broken_off_comes_to_the_same_curve(
+    whole: tuple[Run, MadeCrew, list[Any]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, crew, _ = whole
+    config = configured(data, tmp_path / "run")
+    for after in (5, 12, 30):  # among the first look, among a round's own trials, among a later look
+        with pytest.raises(RuntimeError, match="broken off"):
+            go(config, monkeypatch, break_after=after)
+    resumed, last, _ = go(config, monkeypatch)
+    assert resumed.curve() == run.curve()
+    assert len(last.tried) < len(crew.tried), "what was tried before is not tried again"
+
+
+def test_a_version_that_did_not_change_is_not_tried_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(data, tmp_path / "run", **{"run.rounds": 2, "select.margin": 1e6})
+    run, crew, _ = go(config, monkeypatch)
+    first, *later = run.curve()
+    assert [p["after"] for p in later] == [1, 2]
+    assert all({**p, "after": 0} == first for p in later) and not crew.jobs
+    tried = [a for a in crew.tried if a.candidate.task in first["by_task"]]
+    assert len(tried) == 3 * (1 + 2)
+
+
+def test_every_second_round_and_the_last_are_looked_at(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _, _ = go(configured(data, tmp_path / "run", **{"evaluation.every": 2}), monkeypatch)
+    assert [p["after"] for p in run.curve()] == [0, 2, 3]
+    never, crew, _ = go(configured(data, tmp_path / "never", **{"evaluation.every": 0}), monkeypatch)
+    assert never.curve() == []
+    assert not {a.candidate.task for a in crew.tried} & set(run.curve()[0]["by_task"])
+
+
+def test_a_domain_that_keeps_no_held_out_tasks_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.every: .*domain\.test keeps none"):
+        check(configured(data, tmp_path / "run", **{"domain.test": 0}))
+    with pytest.raises(ConfigError, match=r"evaluation\.every: 1 needs held-out tasks, and the split test has [01]"):
+        go(configured(data, tmp_path / "run", **{"domain.test": 0.01}), monkeypatch)
+
+
+def test_the_curve_is_told_drawn_and_compared(whole: tuple[Run, MadeCrew, list[Any]], tmp_path: Path) -> None:
+    run, _, heard = whole
+    event = next(e for e in heard if isinstance(e, HeldOutScored))
+    assert decode_event(encode_event(event)) == event
+    assert "held-out tasks, version 0: mean edit's gain" in told(event)
+    assert {s.name for s in scalars(event)} >= {"held_out/gain", "held_out/gain_error", "held_out/arms/edit/accuracy"}
+    shown: Any = report.overview(run)
+    assert [p["after"] for p in shown["curve"]] == [0, 1, 2, 3]
+    assert {s["phase"] for s in shown["time"]["spans"]} >= {"evaluation"}
+    assert shown["rounds"][0]["cost"]["evaluation"]["trials"] == 2 * 3 * (1 + 2)
+    parts = {str(p.task["part"]) for p in report.pages(run)}
+    assert parts == {"train", "held out"}
+    lines = show(compare([run, run])).splitlines()
+    start = lines.index("held-out tasks: gain of the mean edit")
+    assert lines[start + 1].split() == ["after", "0", "after", "1", "after", "2", "after", "3"]
+    gain = run.curve()[0]["gain"]
+    assert f"{gain['mean']:+.3f} ±{gain['error']:.3f}" in lines[start + 2]
+    done = CliRunner().invoke(app, ["report", run.uri, "--to", str(tmp_path / "report.html")])
+    assert done.exit_code == 0 and '"curve":[{"after":0' in (tmp_path / "report.html").read_text()
+
+
+# a control
+
+
+def rewards(values: dict[str, float], task: str = "t") -> list[Reward]:
+    return [
+        Reward(e, task, n, Estimate(v, 0.1), Estimate(v, 0.1), Estimate(v, 0.0), Estimate(-v, 0.0))
+        for n, (e, v) in enumerate(values.items())
+    ]
+
+
+def test_shuffled_rewards_stay_within_their_task_and_depend_on_the_seed_alone() -> None:
+    own = [*rewards({f"a{n}": n for n in range(6)}, "a"), *rewards({f"b{n}": 10 + n for n in range(6)}, "b")]
+    dealt = control.shuffled(own, 1)
+    assert {(r.edit, r.task, r.slot) for r in dealt} == {(r.edit, r.task, r.slot) for r in own}
+    for task in "ab":
+        assert sorted(r.value.mean for r in dealt if r.task == task) == [r.value.mean for r in own if r.task == task]
+    assert all(r.raw == r.value and r.likelihood == Estimate(-r.value.mean, 0.0) for r in dealt), "dealt out as a whole"
+    assert dealt == control.shuffled(own[::-1], 1) != control.shuffled(own, 2)
+
+
+def test_over_many_seeds_every_edit_is_as_often_the_best() -> None:
+    own = rewards({f"e{n}": n for n in range(4)})
+    best = [max(control.shuffled(own, seed), key=lambda r: r.value.mean).edit for seed in range(400)]
+    assert all(60 < best.count(r.edit) < 140 for r in own)
+
+
+def test_a_control_chooses_by_shuffled_rewards_and_says_so_in_its_ledger(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(data, tmp_path / "run", **{"select.control": "shuffled", "sampling.edits": 4})
+    run, _, heard = go(config, monkeypatch)
+    assert any(isinstance(e, Warned) and "this run is a control" in e.message for e in heard)
+    picked = []
+    for found in run.rounds():
+        selection = run.ledger.round(found.number).get("selection.json") or {}
+        dealt = selection["control"]["values"]
+        own = {r["edit"]: r for r in (found.rewards or {})["rewards"]}
+        assert selection["control"]["kind"] == "shuffled" and dealt.keys() == own.keys()
+        seed = derive_seed(config.run.seed, found.number, "control")
+        for choice in found.choices:
+            of_task = [e for e, r in own.items() if r["task"] == choice.task]
+            assert dealt[choice.edit] == max(dealt[e] for e in of_task)
+            picked.append(own[choice.edit]["value"]["mean"] == max(own[e]["value"]["mean"] for e in of_task))
+        assert seed != config.run.seed
+        told_kept = [own[c.edit]["likelihood"]["mean"] for c in found.choices]
+        assert selection["kept"]["likelihood"]["mean"] == pytest.approx(sum(told_kept) / len(told_kept))
+    assert not all(picked), "the best edits were chosen all the same"
+
+
+def test_a_control_is_never_turned_on_in_a_run_that_was_begun_without(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(configured(data, tmp_path / "run", **{"run.rounds": 1}), monkeypatch)
+    with pytest.raises(ConfigError, match=r"select\.control was 'none' and is 'shuffled'"):
+        go(configured(data, tmp_path / "run", **{"select.control": "shuffled"}), monkeypatch)
+    assert Config().select.control == "none"
+    assert [c.key for c in contradictions(Config())] == []
