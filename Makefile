@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 export RAY_AUTH_MODE ?= token
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help setup quickstart test test-all lint locks format clean
+.PHONY: help setup quickstart test test-all coverage lint locks format clean
 
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ test: $(READY) ## everything but the long tests (15 minutes at most, the install
 
 test-all: $(READY) ## all tests, the long and the chaotic ones too (60 minutes at most)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests
+
+coverage: $(READY) ## the quick tests of one process, and which lines of the package they run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -m "not slow" --cov --cov-report=term:skip-covered tests/unit tests/attack
 
 lint: $(READY) ## ruff and pyright
 	@$(BIN)/ruff check .
