@@ -16,6 +16,8 @@ from seal_ray.errors import InfraError
 from seal_ray.fleet.marked_processes import MARK
 
 SMI_SECONDS = 30
+# the oldest branch of NVIDIA's driver for a major version of CUDA (its release notes: minor version compatibility)
+OLDEST_DRIVER = {"11": 450, "12": 525, "13": 580}
 
 
 @dataclass(frozen=True)
@@ -25,23 +27,40 @@ class Gpu:
     name: str
     free: float
     total: float
+    driver: str = ""
+
+    @property
+    def outdated(self) -> str:
+        """Why this node's torch can't use the GPU's driver; nothing where it can, or where that isn't known."""
+        import torch
+
+        cuda = (torch.version.cuda or "").partition(".")[0]
+        least = OLDEST_DRIVER.get(cuda, 0)
+        branch = self.driver.partition(".")[0]
+        if branch.isdigit() and int(branch) < least:
+            return f"driver {self.driver} is too old for CUDA {cuda}, which needs {least} or newer"
+        return ""
 
 
 def gpus() -> list[Gpu]:
     """This node's GPUs; raises where nothing can be asked about them."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=name,memory.free,memory.total,driver_version", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
     except FileNotFoundError:
         raise InfraError("nvidia-smi is not there", hint="start containers with NVIDIA's runtime") from None
     except (subprocess.SubprocessError, OSError) as error:
-        raise InfraError(f"nvidia-smi fails ({error})", hint="restart the node, or hint its GPU driver") from None
-    return [read_gpu(line) for line in done.stdout.splitlines() if line.strip()]
+        raise InfraError(f"nvidia-smi fails ({error})", hint="restart the node, or renew its GPU driver") from None
+    cards = [read_gpu(line) for line in done.stdout.splitlines() if line.strip()]
+    for card in cards:
+        if card.outdated:
+            raise InfraError(card.outdated, hint="install a newer driver there, or use an image with an older CUDA")
+    return cards
 
 
 def read_gpu(line: str) -> Gpu:
-    name, free, total = (part.strip() for part in line.rsplit(",", 2))
-    return Gpu(name, float(free) * 2**20, float(total) * 2**20)
+    name, free, total, driver = (part.strip() for part in line.rsplit(",", 3))
+    return Gpu(name, float(free) * 2**20, float(total) * 2**20, driver)
 
 
 # leftovers

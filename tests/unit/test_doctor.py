@@ -115,7 +115,7 @@ def test_what_is_missing_from_a_stack_is_named() -> None:
 
 
 def test_a_full_or_missing_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = node_facts.read_gpu("NVIDIA H100, 80 GB, 80000, 81559")
+    card = node_facts.read_gpu("NVIDIA H100, 80 GB, 80000, 81559, 580.95.05")
     assert card.name == "NVIDIA H100, 80 GB" and card.free < card.total
     answers(monkeypatch, [card, card])
     assert look(doctor.gpus, CPU, GPU).state == "green"
@@ -133,9 +133,12 @@ def test_a_node_whose_gpu_driver_does_not_answer_says_so(tmp_path: Path, monkeyp
     with pytest.raises(InfraError, match="not there"):
         node_facts.gpus()
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'Tesla T4, 15000, 15360'\n")
+    tool.write_text("#!/bin/sh\necho 'Tesla T4, 15000, 15360, 535.129.03'\n")
     tool.chmod(0o755)
-    assert node_facts.gpus() == [node_facts.Gpu("Tesla T4", 15000 * 2**20, 15360 * 2**20)]
+    assert node_facts.gpus() == [node_facts.Gpu("Tesla T4", 15000 * 2**20, 15360 * 2**20, "535.129.03")]
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    with pytest.raises(InfraError, match=r"driver 535\.129\.03 is too old for CUDA 13, which needs 580 or newer"):
+        node_facts.gpus()
     tool.write_text("#!/bin/sh\nexit 9\n")
     with pytest.raises(InfraError, match="nvidia-smi fails"):
         node_facts.gpus()
