@@ -40,6 +40,10 @@ class InfraError(SealError):
     """The cluster, a node, a device, the network: the same work may succeed elsewhere or later."""
 
 
+class NoIsolation(InfraError):
+    """A program of a model can't be kept apart on this machine, so it is not run."""
+
+
 class PlacementError(InfraError):
     """What the run needs is not there: names the demand, what was found and how long it waited."""
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"trials"},
     {"sampling", "inner", "grading", "domains"},
     {"models"},
-    {"storage", "software"},
+    {"storage", "software", "sandbox"},
     {"config_file", "config_checks"},
     {"config", "yaml_text"},
     {"events"},
