@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from seal_ray.records import Json, Recipe, digest, identity
+from seal_ray.records import Json, Objective, Recipe, digest, identity
 from seal_ray.redaction import credential_in
 from seal_ray.text import lone_surrogate
 
@@ -298,6 +298,19 @@ class SamplingSection(Section):
 class InnerSection(Section):
     """How a candidate's adapter is trained."""
 
+    objective: Objective = Field(
+        default="text",
+        description="what is learned: an edit's texts; answers to its questions; or, with distill, what the model itself "
+        "expects with the passage before its eyes, at written answers (or texts) or at its own (distill_on_policy)",
+    )
+    distill_temperature: float = Field(default=2.0, gt=0, le=100, description="with distill, of teacher and student")
+    answer_tokens: int = Field(
+        default=32,
+        ge=1,
+        le=4096,
+        description="with distill_on_policy, tokens of an answer written in training, at most",
+    )
+    last_layers: int = Field(default=0, ge=0, description="adapters on so many of the last blocks only; 0 is all")
     rank: int = Field(default=32, ge=1, le=512, description="of a candidate's adapter")
     alpha: float = Field(default=64, gt=0, description="scale of a candidate's adapter (alpha / rank)")
     targets: tuple[Word, ...] = Field(

@@ -91,7 +91,13 @@ class Continuation:
 
 @torch.no_grad()
 def generate(bank: "Bank", prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[Sample]]]:
-    """Continues every prompt of every adapter, as many at once as the bank's limit of tokens allows."""
+    """Continues every prompt of every adapter."""
+    with bank.attached():
+        return continuations(bank, prompts, sampling)
+
+
+def continuations(bank: "Bank", prompts: Sequence[Sequence[Ids]], sampling: Sampling) -> list[list[list[Sample]]]:
+    """The same while the bank is attached, as many at once as its limit of tokens allows."""
     out: list[list[list[Sample]]] = [[[] for _ in own] for own in prompts]
     todo: list[tuple[int, int]] = [(i, j) for i, own in enumerate(prompts) for j in range(len(own))]
     for i, j in todo:
@@ -102,17 +108,16 @@ def generate(bank: "Bank", prompts: Sequence[Sequence[Ids]], sampling: Sampling)
                 f"prompt {j} of adapter {i} has {len(prompts[i][j])} tokens; with {sampling.max_tokens} for the answer"
                 f" it is over the model's context of {bank.frozen.context}"
             )
-    with bank.attached():
-        while todo:
-            group, size = [], 0
-            while todo and (not group or size + len(prompts[todo[0][0]][todo[0][1]]) * sampling.samples <= bank.room):
-                if len({i for i, _ in group} | {todo[0][0]}) > bank.together:
-                    break
-                i, j = todo.pop(0)
-                size += (len(prompts[i][j]) + sampling.max_tokens) * sampling.samples
-                group.append((i, j))
-            for row in _continue(bank, prompts, group, sampling):
-                out[row.adapter][row.prompt].append(Sample(tuple(row.ids), tuple(row.logprobs), row.finish))
+    while todo:
+        group, size = [], 0
+        while todo and (not group or size + len(prompts[todo[0][0]][todo[0][1]]) * sampling.samples <= bank.room):
+            if len({i for i, _ in group} | {todo[0][0]}) > bank.together:
+                break
+            i, j = todo.pop(0)
+            size += (len(prompts[i][j]) + sampling.max_tokens) * sampling.samples
+            group.append((i, j))
+        for row in _continue(bank, prompts, group, sampling):
+            out[row.adapter][row.prompt].append(Sample(tuple(row.ids), tuple(row.logprobs), row.finish))
     return out
 
 
@@ -120,7 +125,7 @@ def _continue(
     bank: "Bank", prompts: Sequence[Sequence[Ids]], group: list[tuple[int, int]], sampling: Sampling
 ) -> list[Continuation]:
     rows = [
-        Continuation(i, j, s, _draws(bank.seeds[i], j, s, sampling)) for i, j in group for s in range(sampling.samples)
+        Continuation(i, j, s, draws(bank.seeds[i], j, s, sampling)) for i, j in group for s in range(sampling.samples)
     ]
     cache, hidden, filled = _prefill(bank, prompts, group)
     at = {pair: number for number, pair in enumerate(filled)}
@@ -207,7 +212,8 @@ def _arrange(
     return rows, index, blocks, bank.adapters(owners)
 
 
-def _draws(seed: int, prompt: int, sample: int, sampling: Sampling) -> list[float]:
+def draws(seed: int, prompt: int, sample: int, sampling: Sampling) -> list[float]:
+    """The uniform numbers by which one answer's tokens are drawn."""
     if sampling.temperature == 0:
         return []
     generator = torch.Generator().manual_seed(derive_seed(sampling.seed, seed, prompt, sample))

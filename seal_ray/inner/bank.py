@@ -32,6 +32,8 @@ class Bank:
         self.frozen, self.stack, self.tokens_limit = frozen, stack, tokens_limit
         self.failures, self.seeds, self.recipes, self.wanted = failures, seeds, recipes, wanted
         self.losses: list[list[float]] = [[] for _ in recipes]
+        self.taught = [0] * len(recipes)  # tokens that a teacher read for each
+        self.written = [0] * len(recipes)  # tokens that each wrote while it was trained
         self.steps = 0  # optimiser steps of all adapters
         self.slots = 0  # adapters in training at once, at most
         self.occupied = 1.0  # share of slots x steps in which an adapter was training

@@ -37,12 +37,16 @@ class TopTokens:
 
 
 @torch.no_grad()
-def top_tokens(logits: Tensor, temperature: float = TEMPERATURE, top: int = TOP) -> TopTokens:
-    """The likeliest tokens of each row of a teacher's logits `[position, vocabulary]`."""
-    shares = (logits.float() / temperature).softmax(-1)
+def top_tokens(logits: Tensor, temperature: float | Tensor = TEMPERATURE, top: int = TOP) -> TopTokens:
+    """The likeliest tokens of each row of a teacher's logits `[position, vocabulary]`.
+
+    The temperature is one for all rows, or one for each.
+    """
+    degrees = torch.as_tensor(temperature, dtype=torch.float32, device=logits.device).expand(len(logits))
+    shares = (logits.float() / degrees[:, None]).softmax(-1)
     kept, ids = shares.topk(min(top, shares.shape[-1]))
     rest = shares.scatter_(1, ids, 0.0).sum(-1)
-    return TopTokens(ids, kept, rest, torch.full_like(rest, temperature))
+    return TopTokens(ids, kept, rest, degrees)
 
 
 def top_kl(logits: Tensor, teacher: TopTokens) -> Tensor:

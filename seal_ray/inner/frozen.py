@@ -96,6 +96,12 @@ class Frozen:
         found = found[0] if isinstance(found, list) else found
         return int(found) if found is not None and 0 <= found < self.vocabulary else 0
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens by which the model itself ends a text."""
+        named = (getattr(self.base, "generation_config", None), self.base.config.get_text_config())
+        return tuple(sorted({t for config in named for t in _listed(getattr(config, "eos_token_id", None))}))
+
     @contextmanager
     def attached(self, names: Sequence[str]) -> Iterator[None]:
         """Puts the bank's adapters on the named layers and its attention into the model, and takes both off again."""
@@ -187,6 +193,10 @@ class Frozen:
     def _row(self, values: Sequence[int] | Tensor) -> Tensor:
         row = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.long)
         return row.to(self.device, non_blocking=True).unsqueeze(0)
+
+
+def _listed(value: Any) -> list[int]:
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
 def _normalised(norm: Any, eps: float, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seal_ray.inner.distill import TopTokens, top_kl_to_gradient
 from seal_ray.inner.memory import LOGITS
 
 PIECE = 16  # rows whose float32 shares stay in a processor's cache
@@ -17,19 +18,33 @@ def chunks(rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
         yield slice(start, min(start + size, rows))
 
 
-def loss_and_gradient(head: nn.Linear, hidden: Tensor, targets: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each row, and the gradient by `hidden` of their sum weighted by `shares`."""
-    losses = torch.empty(len(targets), device=hidden.device)
+def loss_and_gradient(
+    head: nn.Linear, hidden: Tensor, targets: Tensor, teacher: TopTokens | None, shares: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The loss of each row, and the gradient by `hidden` of their sum weighted by `shares`.
+
+    The first rows have targets and their cross-entropy; the rest are held to what a teacher expects.
+    """
+    losses = torch.empty(len(hidden), device=hidden.device)
     gradient = torch.empty_like(hidden)
-    for at in chunks(len(targets), head.weight.shape[0], hidden.device):
+    for at in chunks(len(hidden), head.weight.shape[0], hidden.device):
         logits = F.linear(hidden[at], head.weight, head.bias)
         size = PIECE if hidden.device.type == "cpu" else len(logits)
-        for row in range(0, len(logits), size):
-            piece = logits[row : row + size]
-            picked = targets[at][row : row + size, None]
-            losses[at][row : row + size] = _to_gradient(piece, picked)
+        for start in range(at.start, at.stop, size):
+            stop = min(start + size, at.stop)
+            losses[start:stop] = _piece(logits[start - at.start : stop - at.start], start, targets, teacher)
         gradient[at] = (logits @ head.weight).mul_(shares[at, None])
     return losses, gradient
+
+
+def _piece(logits: Tensor, start: int, targets: Tensor, teacher: TopTokens | None) -> Tensor:
+    """The losses of the rows from `start` on, whose logits become their gradient."""
+    if teacher is None or start + len(logits) <= len(targets):
+        return _to_gradient(logits, targets[start : start + len(logits), None])
+    own = max(0, len(targets) - start)  # rows that have targets
+    taught = teacher.at(slice(start + own - len(targets), start + len(logits) - len(targets)))
+    parts = [_to_gradient(logits[:own], targets[start:, None])] if own else []
+    return torch.cat([*parts, top_kl_to_gradient(logits[own:], taught)])
 
 
 def _to_gradient(logits: Tensor, picked: Tensor) -> Tensor:

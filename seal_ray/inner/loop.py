@@ -1,6 +1,6 @@
 """`fit`: candidates' texts and recipes become a bank of trained adapters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -8,9 +8,11 @@ from seal_ray.inner.bank import Bank
 from seal_ray.inner.capacity import fitting_slots
 from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.memory import TOKENS_LIMIT
-from seal_ray.inner.recipe import check_examples, check_recipe, padded, windows
+from seal_ray.inner.recipe import check_examples, check_recipe, padded, windows, writes
 from seal_ray.inner.stack import Stack
+from seal_ray.inner.teacher import Reading, expectations, uncovered
 from seal_ray.inner.training import Course, SlotTraining
+from seal_ray.inner.training_text import TrainingText
 from seal_ray.records import Example, Failure, Recipe
 from seal_ray.shapes import shape_of
 
@@ -47,25 +49,50 @@ def fit(
         if recipe is not None:
             wanted[i] = check_recipe(recipe, frozen.layers, frozen.head_name)
     failures: list[Failure | None] = [None] * len(recipes)
-    courses: list[Course] = []
+    sets: dict[int, tuple[Recipe, list[Example]]] = {}
     for i, (examples, recipe) in enumerate(zip(train_sets, recipes, strict=True)):
         if recipe is None:
             continue
         failures[i] = check_examples(examples, recipe, context=frozen.context, vocabulary=frozen.vocabulary)
         if failures[i] is None:
-            texts = [[t for batch in step for t in batch] for step in windows(len(examples), recipe, seeds[i])]
-            courses.append(Course(i, recipe, padded(examples, recipe, frozen.pad_id), texts))
-    names = {n for c in courses for n in wanted[c.number]}
+            sets[i] = recipe, padded(examples, recipe, frozen.pad_id)
+    names = {n for i in sets for n in wanted[i]}
     targets = [n for n in frozen.layers if n in names]
-    stack = Stack.of(frozen.layers, targets, max((c.recipe.rank for c in courses), default=1))
+    stack = Stack.of(frozen.layers, targets, max((recipe.rank for recipe, _ in sets.values()), default=1))
     bank = Bank(frozen, stack, failures, list(seeds), recipes, wanted, tokens_limit)
-    if courses:
+    if sets:
         with frozen.attached(targets):
-            SlotTraining(bank, courses, slots or _fitting(frozen, courses, tokens_limit), dropped).run()
+            courses = _courses(bank, sets)
+            if courses:
+                SlotTraining(bank, courses, slots or _fitting(frozen, sets, tokens_limit), dropped).run()
     return bank
 
 
-def _fitting(frozen: Frozen, courses: Sequence[Course], tokens_limit: int) -> int:
+def _courses(bank: Bank, sets: Mapping[int, tuple[Recipe, list[Example]]]) -> list[Course]:
+    """What each adapter is taken through. What is to be taught at given answers is asked of the teacher here, once."""
+    readings = [
+        (i, t, Reading.of(example, recipe.distill_temperature))
+        for i, (recipe, examples) in sets.items()
+        for t, example in enumerate(examples)
+        if example.teacher and not writes(recipe, example)
+    ]
+    expected = expectations(bank.frozen, [reading for *_, reading in readings], bank.tokens_limit)
+    teachers = {(i, t): teacher for (i, t, _), teacher in zip(readings, expected, strict=True)}
+    for i, _, reading in readings:
+        bank.taught[i] += len(reading.ids)
+    courses = []
+    for i, (recipe, examples) in sets.items():
+        own = [teachers.get((i, t)) for t in range(len(examples))]
+        bank.failures[i] = uncovered(examples, own)
+        if bank.failures[i] is None:
+            texts = [TrainingText.of(example, teacher) for example, teacher in zip(examples, own, strict=True)]
+            steps = [[t for batch in step for t in batch] for step in windows(len(texts), recipe, bank.seeds[i])]
+            asked = {t: example for t, example in enumerate(examples) if writes(recipe, example)}
+            courses.append(Course(i, recipe, texts, steps, asked))
+    return courses
+
+
+def _fitting(frozen: Frozen, sets: Mapping[int, tuple[Recipe, list[Example]]], tokens_limit: int) -> int:
     try:
         shape = shape_of(frozen.base.config.get_text_config().to_dict())
     except ValueError:
@@ -73,8 +100,8 @@ def _fitting(frozen: Frozen, courses: Sequence[Course], tokens_limit: int) -> in
     return fitting_slots(
         frozen.device,
         shape,
-        [c.examples for c in courses],
-        [c.recipe for c in courses],
+        [examples for _, examples in sets.values()],
+        [recipe for recipe, _ in sets.values()],
         dtype_bytes=frozen.dtype.itemsize,
         tokens_limit=tokens_limit,
     )

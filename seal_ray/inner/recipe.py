@@ -1,6 +1,7 @@
 """What a recipe means, said once for the bank and its oracle: layers, first weights, order of texts, learning rate."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from seal_ray.records import Example, Failure, Recipe, derive_seed
 
 MAX_RANK = 512
+BLOCK = re.compile(r"(?:^|\.)(\d+)\.")  # the number of its block in a layer's name
 
 
 def check_recipe(recipe: Recipe, layers: Mapping[str, Any], head: str | None) -> list[str]:
@@ -23,6 +25,12 @@ def check_recipe(recipe: Recipe, layers: Mapping[str, Any], head: str | None) ->
         raise ValueError(f"learning rate {recipe.lr} trains nothing; use a number above 0")
     if recipe.schedule not in ("linear", "cosine", "constant"):
         raise ValueError(f"schedule {recipe.schedule!r} is unknown; use linear, cosine or constant")
+    if not (math.isfinite(recipe.distill_temperature) and recipe.distill_temperature > 0):
+        raise ValueError(f"distillation at temperature {recipe.distill_temperature}; use a number above 0")
+    if recipe.answer_tokens < 1:
+        raise ValueError(f"answers of {recipe.answer_tokens} tokens teach nothing; use 1 or more")
+    if recipe.pad_to and recipe.objective.startswith("distill"):
+        raise ValueError("a teacher says nothing about padding; leave pad_to out with an objective that distils")
     names: set[str] = set()
     for target in recipe.targets:
         if target == "all-linear":
@@ -33,12 +41,23 @@ def check_recipe(recipe: Recipe, layers: Mapping[str, Any], head: str | None) ->
             known = sorted({n.rsplit(".", 1)[-1] for n in layers})
             raise ValueError(f"target {target!r} is no linear layer of this model; it has {', '.join(known)}")
         names.update(found)
-    chosen = [n for n in layers if n in names]
+    chosen = [n for n in layers if n in names and n in _last(layers, recipe.last_layers)]
+    if not chosen:
+        raise ValueError(f"targets {', '.join(recipe.targets)} are not in the last {recipe.last_layers} blocks")
     for name in chosen:
         width = layers[name].in_features
         if recipe.rank > width:
             raise ValueError(f"rank {recipe.rank} is over the width {width} of layer {name}; use {width} or less")
     return chosen
+
+
+def _last(layers: Mapping[str, Any], count: int) -> set[str]:
+    """The layers of the last `count` blocks, and those outside of any; all where it is 0."""
+    blocks = {n: int(m.group(1)) for n in layers if (m := BLOCK.search(n))}
+    first = max(blocks.values(), default=-1) + 1 - count
+    if first < 0 or count < 0:
+        raise ValueError(f"last_layers {count} is none of this model's {first + count} blocks; use fewer, or 0 for all")
+    return {n for n in layers if not count or blocks.get(n, first) >= first}
 
 
 def check_examples(examples: Sequence[Example], recipe: Recipe, *, context: int, vocabulary: int) -> Failure | None:
@@ -55,16 +74,39 @@ def check_examples(examples: Sequence[Example], recipe: Recipe, *, context: int,
             )
         if not any(example.mask[1:]):
             return Failure("no_text", f"text {number} has no token that carries loss")
-        if min(example.ids) < 0 or max(example.ids) >= vocabulary:
+        if min(all_ids := (*example.ids, *example.teacher)) < 0 or max(all_ids) >= vocabulary:
             return Failure("bad_token", f"text {number} has a token id outside the vocabulary of {vocabulary}")
+        if example.teacher and (failure := _check_teacher(example, number, recipe, limit)):
+            return failure
     return None
+
+
+def _check_teacher(example: Example, number: int, recipe: Recipe, limit: int) -> Failure | None:
+    asked, answer = example.first, len(example.ids) - example.first
+    if writes(recipe, example):
+        answer = recipe.answer_tokens
+    if asked + answer > limit:
+        return Failure(
+            "too_long", f"text {number} has up to {asked + answer} tokens; at most {limit} can be trained on"
+        )
+    if (read := len(example.teacher) + answer) > limit:
+        message = (
+            f"the teacher of text {number} reads up to {read} tokens, its context and the text; it can read {limit}"
+        )
+        return Failure("teacher_too_long", message)
+    return None
+
+
+def writes(recipe: Recipe, example: Example) -> bool:
+    """Whether the student answers for itself, and is taught at its own answer."""
+    return recipe.objective == "distill_on_policy" and bool(example.teacher)
 
 
 def padded(examples: Sequence[Example], recipe: Recipe, pad_id: int) -> list[Example]:
     """The examples as they are trained on: with `pad_to`, filled up with labelled padding as the paper's code does."""
     more = [max(0, recipe.pad_to - len(e.ids)) for e in examples]
     return [
-        Example(tuple(e.ids) + (pad_id,) * m, tuple(e.mask) + (True,) * m) if m else e
+        Example(tuple(e.ids) + (pad_id,) * m, tuple(e.mask) + (True,) * m, e.teacher) if m else e
         for e, m in zip(examples, more, strict=True)
     ]
 
@@ -92,6 +134,11 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "cosine":
         return recipe.lr * max(0.0, 0.5 * (1 + math.cos(math.pi * done)))
     return recipe.lr
+
+
+def writing_seed(seed: int, epoch: int) -> int:
+    """What the answers that an adapter writes before an epoch of its training are drawn with."""
+    return derive_seed(seed, "writing", epoch)
 
 
 def first_a(layer: str, rank: int, width: int, seed: int, device: torch.device) -> Tensor:

@@ -4,17 +4,30 @@ It shares with the bank what a recipe means (first weights, order of texts, lear
 computed. Tests hold the bank to it, and the benchmark's `peft` arm is timed with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seal_ray.inner.answer import Sampling, draws
+from seal_ray.inner.distill import TOP
 from seal_ray.inner.frozen import Frozen
-from seal_ray.inner.recipe import check_examples, check_recipe, first_a, learning_rate, padded, windows
+from seal_ray.inner.recipe import (
+    check_examples,
+    check_recipe,
+    first_a,
+    learning_rate,
+    padded,
+    windows,
+    writes,
+    writing_seed,
+)
 from seal_ray.records import Example, Recipe
 
 NAME = "candidate"
@@ -27,6 +40,17 @@ class Reference:
     model: Any  # the PeftModel, with the candidate's adapter (and the policy's, if any) active
     losses: list[float] = field(default_factory=list)
     policy: list[str] | None = None  # the adapters that were active before
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The model without the candidate's adapter, and with the policy's."""
+        layers = [m for m in self.model.modules() if isinstance(m, LoraLayer) and NAME in m.scaling]
+        scales = [layer.scaling[NAME] for layer in layers]
+        for layer in layers:
+            layer.scaling[NAME] = 0.0
+        yield
+        for layer, scale in zip(layers, scales, strict=True):
+            layer.scaling[NAME] = scale
 
     def close(self) -> None:
         if self.policy is None:
@@ -85,16 +109,31 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
         parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay, fused=True
     )
     steps = windows(len(texts), recipe, seed)
+    given = list(texts)
+    expected = {t: _expected(result, e, recipe) for t, e in enumerate(given) if e.teacher and not writes(recipe, e)}
     for step, batches in enumerate(steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step, len(steps))
+        if step * recipe.epochs % len(steps) == 0:
+            asked = [t for t, e in enumerate(given) if writes(recipe, e)]
+            for number, t in enumerate(asked):
+                draw = draws(writing_seed(seed, step * recipe.epochs // len(steps)), number, 0, _speech(recipe))
+                texts[t] = _answered(result, given[t], draw, frozen.end_ids)
+            expected |= {t: _expected(result, texts[t], recipe) for t in asked}
         # the stock trainer's mean: over the labelled tokens of all micro-batches of the step
         count = sum(sum(texts[t].mask[1:]) for batch in batches for t in batch)
         total = 0.0
         for batch in batches:
             ids, labels, seen = _batch([texts[t] for t in batch], device)
             logits = peft(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()
-            loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum") / count
+            losses = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="none").view(
+                len(batch), -1
+            )
+            loss = sum(
+                _divergence(logits[row], texts[t], expected[t], recipe) if t in expected else losses[row].sum()
+                for row, t in enumerate(batch)
+            )
+            loss = loss / count
             loss.backward()
             total += loss.item()
         if recipe.clip:
@@ -103,6 +142,45 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
         optimiser.zero_grad()
         result.losses.append(total)
     return result
+
+
+def _speech(recipe: Recipe) -> Sampling:
+    return Sampling(recipe.answer_tokens, temperature=1.0)
+
+
+@torch.no_grad()
+def _expected(result: Reference, example: Example, recipe: Recipe) -> Tensor:
+    """The teacher's whole distribution at each labelled token, at the recipe's temperature."""
+    first, before = example.first, len(example.teacher)
+    ids = torch.tensor([[*example.teacher, *example.ids[first:]]])
+    with result.off():
+        logits = result.model(input_ids=ids.to(result.model.device), use_cache=False).logits[0].float()
+    labelled = [before + i - first - 1 for i in range(first, len(example.ids)) if example.mask[i]]
+    return (logits[labelled] / recipe.distill_temperature).softmax(-1)
+
+
+def _divergence(logits: Tensor, example: Example, expected: Tensor, recipe: Recipe) -> Tensor:
+    """KL from the teacher, with all but its likeliest tokens as one, summed over the labelled tokens."""
+    labelled = [i - 1 for i in range(1, len(example.ids)) if example.mask[i]]
+    own = (logits[labelled] / recipe.distill_temperature).softmax(-1)
+    _, top = expected.topk(min(TOP, expected.shape[-1]))
+    p, q = expected.gather(1, top), own.gather(1, top)
+    p, q = (torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], dim=-1) for kept in (p, q))
+    return (p * (p.log() - q.log())).sum()
+
+
+@torch.no_grad()
+def _answered(result: Reference, example: Example, draw: Sequence[float], end_ids: Sequence[int]) -> Example:
+    """The example with the answer that the candidate gives now, a token at a time."""
+    ids, prompt = list(example.ids[: example.first]), example.first
+    for number in draw:
+        inputs = torch.tensor([ids], device=result.model.device)
+        logits = result.model(input_ids=inputs, use_cache=False).logits[0, -1].float()
+        total = logits.log_softmax(-1).double().exp().cumsum(-1)
+        ids.append(min(int(torch.searchsorted(total, number * total[-1], right=True)), len(total) - 1))
+        if ids[-1] in end_ids:
+            break
+    return Example(tuple(ids), (False,) * prompt + (True,) * (len(ids) - prompt), example.teacher)
 
 
 def _batch(texts: Sequence[Example], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

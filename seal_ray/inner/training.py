@@ -8,7 +8,7 @@ import gc
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import torch
@@ -18,12 +18,16 @@ from torch.nn import functional as F
 from seal_ray.inner.adam import Adam
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.capacity import out_of_memory
+from seal_ray.inner.distill import TopTokens, top_kl
 from seal_ray.inner.frozen import Frozen, RaggedTexts
 from seal_ray.inner.head import loss_and_gradient
 from seal_ray.inner.layout import Layout, Text, order, pack, pack_ragged
 from seal_ray.inner.products import Adapters, RaggedRows, ragged_suits
 from seal_ray.inner.recipe import learning_rate
 from seal_ray.inner.staging import staged
+from seal_ray.inner.teacher import Reading, expectations
+from seal_ray.inner.training_text import TrainingText
+from seal_ray.inner.writing import Speaker, written
 from seal_ray.records import Example, Failure, Recipe
 
 LOOK_EVERY = 16  # steps between looks at what an accelerator has computed; a look waits for it
@@ -35,12 +39,13 @@ class Course:
 
     number: int  # as the caller counts
     recipe: Recipe
-    examples: list[Example]
+    texts: Sequence[TrainingText]
     steps: list[list[int]]  # the texts of each optimiser step
+    asked: Mapping[int, Example] = field(default_factory=dict)  # texts whose answers are written while training
 
     @property
     def tokens(self) -> int:
-        return sum(len(self.examples[t].ids) for step in self.steps for t in step)
+        return sum(len(self.texts[t].ids) for step in self.steps for t in step)
 
 
 @dataclass
@@ -49,10 +54,20 @@ class Occupant:
 
     course: Course
     done: int = 0
+    answered: dict[int, TrainingText] = field(default_factory=dict)  # with its own answers of this epoch
 
     @property
-    def texts(self) -> list[int]:
-        return self.course.steps[self.done]
+    def texts(self) -> list[TrainingText]:
+        return [self.answered.get(t) or self.course.texts[t] for t in self.course.steps[self.done]]
+
+    @property
+    def epoch(self) -> int:
+        return self.done * self.course.recipe.epochs // len(self.course.steps)
+
+    @property
+    def writes(self) -> bool:
+        """Whether answers of its own are wanted now: it stands before an epoch."""
+        return bool(self.course.asked) and self.done % (len(self.course.steps) // self.course.recipe.epochs) == 0
 
     @property
     def rate(self) -> float:
@@ -97,7 +112,9 @@ class SlotTraining:
 
     def run(self) -> None:
         while self._refill():
-            self._step()
+            self._write()
+            if self.running:
+                self._step()
             if self.bank.frozen.device.type == "cpu" or len(self.told) == LOOK_EVERY:
                 self._look()
         self._look()
@@ -131,10 +148,41 @@ class SlotTraining:
         message = f"dropped after {done} of {len(course.steps)} optimiser steps"
         self.bank.failures[course.number] = self.bank.failures[course.number] or Failure("dropped", message)
 
+    def _write(self) -> None:
+        """Answers of those that are taught at their own and stand before an epoch, and the teacher's word on them."""
+        bank = self.bank
+        slots = [s for s, running in self.running.items() if running.writes]
+        if not slots:
+            return
+        numbers = [self.running[s].course.number for s in slots]
+        asked = [self.running[s].course.asked for s in slots]
+        answers = written(bank, [
+            Speaker(self.running[s].course.recipe, bank.wanted[n], self.master[s].to(bank.frozen.dtype),
+                   bank.seeds[n], self.running[s].epoch, list(own.values()))
+            for s, n, own in zip(slots, numbers, asked, strict=True)
+        ])  # fmt: skip
+        readings = []
+        for slot, number, own, samples in zip(slots, numbers, asked, answers, strict=True):
+            if any(sample.finish == "nan" for sample in samples):
+                bank.failures[number] = Failure("nan_answer", "an answer that it wrote while training has no numbers")
+                del self.running[slot]
+                continue
+            degrees = self.running[slot].course.recipe.distill_temperature
+            readings += [(slot, t, s.ids, Reading.before(e.teacher, s.ids, degrees))
+                         for (t, e), s in zip(own.items(), samples, strict=True)]  # fmt: skip
+        teachers = expectations(bank.frozen, [reading for *_, reading in readings], self.limit)
+        for (slot, t, ids, reading), teacher in zip(readings, teachers, strict=True):
+            running = self.running[slot]
+            prompt = running.course.asked[t].ids[: running.course.asked[t].first]
+            labelled = range(len(prompt), len(prompt) + len(ids))
+            running.answered[t] = TrainingText((*prompt, *ids), labelled, teacher)
+            bank.written[running.course.number] += len(ids)
+            bank.taught[running.course.number] += len(reading.ids)
+
     def _step(self) -> None:
         """One optimiser step of everybody in a slot."""
         stack, frozen = self.bank.stack, self.bank.frozen
-        texts = {s: [Text(t, r.course.examples[t].ids) for t in r.texts] for s, r in self.running.items()}
+        texts = {s: [Text(n, t.ids) for n, t in enumerate(r.texts)] for s, r in self.running.items()}
         standing = list(self.running)
         # blocks want like lengths beside each other; ragged rows take any order
         slots = sorted(standing) if self.ragged else [standing[i] for i in order(list(texts.values()))]
@@ -142,7 +190,7 @@ class SlotTraining:
         scales = [r.course.recipe.alpha / r.course.recipe.rank for r in batch]
         index, scale = staged(frozen.device, [slots], [scales])
         adapters = stack.trained(self.master, index, scale, frozen.dtype, self.grads)
-        losses = self._within_memory(adapters, [(r.course, r.texts) for r in batch])
+        losses = self._within_memory(adapters, [r.texts for r in batch])
         stack.unscaled(self.grads[: len(slots)], scale)
         norms = self.adam.step(slots, index, self.grads, [r.rate for r in batch])
         self.told.append(StepResult([(r.course.number, r.done) for r in batch], losses, norms))
@@ -162,13 +210,13 @@ class SlotTraining:
         # nobody waits for this copy here; it is complete once the last losses have been looked at
         return torch.empty_like(weights, device="cpu", pin_memory=True).copy_(weights, non_blocking=True)
 
-    def _within_memory(self, adapters: Mapping[str, Adapters], batch: list[tuple[Course, list[int]]]) -> Tensor:
+    def _within_memory(self, adapters: Mapping[str, Adapters], batch: list[list[TrainingText]]) -> Tensor:
         """The gradients of a step. Where memory does not hold them: in smaller forwards, at last with checkpointing.
 
         No weight has moved yet when memory runs out here, so the step is simply taken again and nobody loses anything.
         """
         frozen = self.bank.frozen
-        lengths = [len(course.examples[t].ids) for course, texts in batch for t in texts]
+        lengths = [len(text.ids) for texts in batch for text in texts]
         while True:
             try:
                 if self.ragged:
@@ -205,17 +253,17 @@ class SlotTraining:
 
 
 def gradients(
-    frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[tuple[Course, list[int]]], limit: int, ragged: bool
+    frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[list[TrainingText]], limit: int, ragged: bool
 ) -> Tensor:
     """The gradient of every position's mean loss, written (ragged: added) to the adapters'; returns these losses."""
-    counts = [sum(sum(c.examples[t].mask[1:]) for t in texts) for c, texts in batch]
-    keys = [(c, position, t) for position, (c, texts) in enumerate(batch) for t in texts]
+    counts = [sum(len(text.labelled) for text in texts) for texts in batch]
+    keys = [(position, text) for position, texts in enumerate(batch) for text in texts]
     key = iter(range(len(keys)))
-    texts = [[Text(next(key), c.examples[t].ids) for t in own] for c, own in batch]
+    texts = [[Text(next(key), text.ids) for text in own] for own in batch]
     losses = torch.zeros(len(batch), device=frozen.device)
     layouts = pack_ragged(texts, limit=limit) if ragged else pack(texts, limit=limit, cost=frozen.block_cost)
     for layout in layouts:
-        integers, shares = _numbers(layout, keys, counts)
+        integers, shares, teacher = _numbers(layout, keys, counts)
         if ragged:
             integers += _bounds(layout)
         at, wanted, owner, ids, places, *more, weight = staged(frozen.device, integers, [shares])
@@ -223,14 +271,19 @@ def gradients(
             ids, places, layout.blocks, adapters, ragged=_ragged_texts(layout, *more) if more else None
         )
         if frozen.head_name in adapters:  # a head with adapters of its own needs every row of the blocks
-            token_losses = F.cross_entropy(frozen.head(hidden)[at].float(), wanted, reduction="none")
+            token_losses = _token_losses(frozen.head(hidden)[at].float(), wanted, teacher)
             (token_losses * weight).sum().backward()
             token_losses = token_losses.detach()
         else:
-            token_losses, gradient = loss_and_gradient(frozen.head, hidden.detach()[at], wanted, weight)
+            token_losses, gradient = loss_and_gradient(frozen.head, hidden.detach()[at], wanted, teacher, weight)
             hidden.backward(torch.zeros_like(hidden).index_copy_(0, at, gradient))
         losses.index_add_(0, owner, token_losses * weight)
     return losses
+
+
+def _token_losses(logits: Tensor, wanted: Tensor, teacher: TopTokens | None) -> Tensor:
+    token_losses = F.cross_entropy(logits[: len(wanted)], wanted, reduction="none")
+    return token_losses if teacher is None else torch.cat([token_losses, top_kl(logits[len(wanted) :], teacher)])
 
 
 def _bounds(layout: Layout) -> list[list[int]]:
@@ -246,17 +299,22 @@ def _ragged_texts(layout: Layout, bounds: Tensor, ends: Tensor) -> RaggedTexts:
 
 
 def _numbers(
-    layout: Layout, keys: list[tuple[Course, int, int]], counts: list[int]
-) -> tuple[list[list[int]], list[float]]:
+    layout: Layout, keys: list[tuple[int, TrainingText]], counts: list[int]
+) -> tuple[list[list[int]], list[float], TopTokens | None]:
     """The rows from which a labelled token is predicted, that token, its adapter's position and its share of the mean;
-    besides them the ids and positions of all rows."""
-    rows, targets, shares, owners = [], [], [], []
+    besides them the ids and positions of all rows. Rows that a teacher speaks about come last, and name no token."""
+    plain: list[tuple[int, int, int]] = []  # row, position, token
+    taught: list[tuple[int, int]] = []
+    teachers = []
     for text, start in zip(layout.texts, layout.starts, strict=True):
-        course, position, number = keys[text.key]
-        for i, labelled in enumerate(course.examples[number].mask[1:]):
-            if labelled:
-                rows.append(start + i)
-                targets.append(text.ids[i + 1])
-                shares.append(1 / counts[position])
-                owners.append(position)
-    return [rows, targets, owners, layout.token_ids(), layout.positions()], shares
+        position, own = keys[text.key]
+        if own.teacher is None:
+            plain += [(start + i - 1, position, own.ids[i]) for i in own.labelled]
+        else:
+            taught += [(start + i - 1, position) for i in own.labelled]
+            teachers.append(own.teacher)
+    both = [*(pair[:2] for pair in plain), *taught]
+    rows, owners = [row for row, _ in both], [position for _, position in both]
+    shares = [1 / counts[position] for position in owners]
+    integers = [rows, [token for *_, token in plain], owners, layout.token_ids(), layout.positions()]
+    return integers, shares, TopTokens.joined(teachers) if teachers else None

@@ -141,6 +141,8 @@ class WaveRun:
                 answer_seconds=answer_shares[i],
                 tokens=_trained_tokens(attempt),
                 steps=len(bank.losses[i]),
+                taught=bank.taught[i],
+                written=bank.written[i],
             )
             trials.append(self._trial(attempt, one, cost, tuple(bank.losses[i])))
         return trials
@@ -263,14 +265,8 @@ def stopper(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[Sequence[int]], 
 
 def end_ids(frozen: Frozen, tokenizer: Any) -> tuple[int, ...]:
     """Every token by which the model may end a text."""
-    ids: set[int] = set()
-    for value in (
-        getattr(getattr(frozen.base, "generation_config", None), "eos_token_id", None),
-        frozen.base.config.get_text_config().eos_token_id,
-        tokenizer.eos_token_id,
-    ):
-        ids.update(value if isinstance(value, (list, tuple)) else [value] if value is not None else [])
-    return tuple(sorted(ids))
+    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return tuple(sorted({*frozen.end_ids, *own}))
 
 
 def _trained_tokens(attempt: Attempt) -> int:

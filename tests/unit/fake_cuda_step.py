@@ -23,7 +23,8 @@ from seal_ray.inner import training
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.stack import Stack
-from seal_ray.records import Example, Recipe
+from seal_ray.inner.training_text import TrainingText
+from seal_ray.records import Recipe
 from seal_ray.shapes import KNOWN_CONFIGS
 
 SLOTS = 32
@@ -73,7 +74,7 @@ def main(kind: str, layers: int) -> dict[str, Any]:
             frozen, stack, [None] * SLOTS, [0] * SLOTS, [recipe] * SLOTS, dict.fromkeys(range(SLOTS), names), 2048
         )
         courses = [
-            training.Course(i, recipe, [Example((5,) * n, (True,) * n)], [[0], [0]]) for i, n in enumerate(lengths)
+            training.Course(i, recipe, [TrainingText((5,) * n, range(1, n))], [[0], [0]]) for i, n in enumerate(lengths)
         ]
         with frozen.attached(names):
             trained = training.SlotTraining(bank, courses, SLOTS)
