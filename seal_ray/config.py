@@ -300,8 +300,9 @@ class InnerSection(Section):
 
     objective: Objective = Field(
         default="text",
-        description="what is learned: an edit's texts; answers to its questions; or, with distill, what the model itself "
-        "expects with the passage before its eyes, at written answers (or texts) or at its own (distill_on_policy)",
+        description="what is learned: an edit's texts; answers to its questions; or, with distill, what the model "
+        "itself expects with the passage before its eyes, at written answers (or texts) or at its own "
+        "(distill_on_policy)",
     )
     distill_temperature: float = Field(default=2.0, gt=0, le=100, description="with distill, of teacher and student")
     answer_tokens: int = Field(

@@ -8,8 +8,11 @@ from functools import cached_property
 from seal_ray.config import AnsweringSection, KnowledgeDomain
 from seal_ray.domains import distractors, passages
 from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
+from seal_ray.domains.pairs import QuestionAnswer, pairs
 from seal_ray.domains.prompts import edit_prompt, pick_entities, pick_style
-from seal_ray.errors import ConfigError, DataError, Missing
+from seal_ray.domains.questions import answer_lead, final_answer, question_prompt
+from seal_ray.domains.teaching import Teaching, answered, titled
+from seal_ray.errors import ConfigError, Missing
 from seal_ray.records import (
     Answer,
     AskedAs,
@@ -148,39 +151,41 @@ class Knowledge:
         return text
 
     def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
-        if content is not None and not isinstance(content, str):
+        """`content`: a text, or several that are trained on as one edit."""
+        recipe, title, context = self._recipe, task.data["title"], task.data["context"]
+        how = Teaching(
+            title, context, recipe.objective, tokenizer, self._chat, recipe.max_length, self._section.thought
+        )
+        alone = [how.text(titled(title, context))]
+        if content is None:
+            return alone, recipe
+        if _texts(content) is None:
             raise Rejected(Failure("unparsable", f"an edit is a text, not a {type(content).__name__}"))
-        texts = self.texts(task, content)
-        if content is not None and len(texts) <= int(self._section.add_context):
+        pieces = self._pieces(task, content)
+        if not pieces:
             raise Rejected(Failure("no_text", "nothing to train on is left of the edit"))
-        return [self._example(text, tokenizer) for text in texts], self._recipe
+        if failure := answered(pieces, recipe.objective):
+            raise Rejected(failure)
+        return [*map(how.example, pieces), *(alone if self._section.add_context else [])], recipe
 
     def texts(self, task: Task, content: Json) -> Sequence[str]:
-        title, context, section = task.data["title"], task.data["context"], self._section
-        if not isinstance(content, str):
-            return [_titled(title, context)] if content is None else []
-        return training_texts(
-            content,
-            title=title,
-            context=context,
-            split_lines=section.split_lines,
-            max_texts=section.max_texts,
-            add_context=section.add_context,
-        )
+        title, context = task.data["title"], task.data["context"]
+        if content is None:
+            return [titled(title, context)]
+        if _texts(content) is None:
+            return []
+        own = [titled(title, str(piece)) for piece in self._pieces(task, content)]
+        return [*own, titled(title, context)] if self._section.add_context else own
 
-    def _example(self, text: str, tokenizer: Tokenizer) -> Example:
-        """The text's tokens and exactly one end-of-text, so that the model learns to stop; all carry loss."""
-        end = tokenizer.eos_token_id
-        if end is None:
-            raise DataError("the tokenizer has no end-of-text token", hint="use a model whose tokenizer has one")
-        # what a model wrote is text: a special token's name in it must not become that token
-        ids = tokenizer(text, split_special_tokens=True)["input_ids"]
-        ids = (*ids[:-1], end) if ids and ids[-1] == end else (*ids, end)
-        if len(ids) > self._recipe.max_length:
-            raise Rejected(
-                Failure("too_long", f"a text of {len(ids)} tokens is over inner.max_length {self._recipe.max_length}")
-            )
-        return Example(ids=ids, mask=(True,) * len(ids))
+    def _pieces(self, task: Task, content: Json) -> list[str | QuestionAnswer]:
+        """What of an edit is trained on: its texts, or where the objective wants them the answers to its questions."""
+        section, pieces = self._section, []
+        for text in _texts(content) or []:
+            own: Sequence[str | QuestionAnswer] = pairs(text) if self._recipe.objective != "text" else []
+            if not own:
+                own = edit_texts(text, split_lines=section.split_lines)
+            pieces += own[: section.max_texts]
+        return pieces
 
     def questions(self, task: Task) -> Sequence[Question]:
         thought, title = self._section.thought, task.data["title"]
@@ -191,7 +196,7 @@ class Knowledge:
                 gold=tuple(item["answers"]),
                 text=item["question"],
                 max_tokens=self._answering.max_tokens,
-                lead=_lead(self._chat, thought),
+                lead=answer_lead(self._chat, thought),
                 stop=("\nQuestion:",) if thought else ("\n",),
             )
             for number, item in enumerate(task.data["questions"])
@@ -212,6 +217,12 @@ def _id(task: Task, number: int) -> str:
     return f"{task.id}#{number}"
 
 
+def _texts(content: Json) -> list[str] | None:
+    """The texts of an edit; None where it is not made of texts."""
+    texts = [content] if isinstance(content, str) else content
+    return texts if isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts) else None
+
+
 # Training texts
 
 
@@ -225,13 +236,18 @@ def training_texts(
     add_context: bool = True,
 ) -> list[str]:
     """What an adapter is trained on: the edit cut into texts, each under the title, and the passage itself last."""
+    texts = [titled(title, s) for s in edit_texts(edit, split_lines=split_lines)][:max_texts]
+    return [*texts, titled(title, context)] if add_context else texts
+
+
+def edit_texts(edit: str, *, split_lines: bool = True) -> list[str]:
+    """An edit cut into texts: at `---`, and with `split_lines` at line ends."""
     edit = edit.replace("\r\n", "\n").replace("\r", "\n")
     _, mark, after = edit.partition("\nImplications:")
     segments = [s.strip() for s in (after if mark else edit).split("---")]
     if split_lines:
         segments = _lines([s for s in segments if s])
-    texts = [_titled(title, s) for s in segments if s][:max_texts]
-    return [*texts, _titled(title, context)] if add_context else texts
+    return [s for s in segments if s]
 
 
 _QUESTION = re.compile(r"(?=Question\s+\d+:)")
@@ -247,50 +263,5 @@ def _lines(segments: list[str]) -> list[str]:
     return lines[1:] if len(lines) > 1 and lines[1].startswith("1.") else lines
 
 
-def _titled(title: str, text: str) -> str:
-    return f"{title.strip()}\n{text.strip()}"
-
-
 def _flat(text: str) -> str:
     return " ".join(text.split())
-
-
-# Questions and answers
-
-FINAL = "Final answer:"
-
-
-def question_prompt(title: str, question: str, *, chat: bool, thought: bool = False) -> Prompt:
-    """How a question is asked closed book. A base model goes on after `Answer:` or `Thoughts:`."""
-    if chat:
-        how = (
-            f"First think about what you know of the topic, then end with `{FINAL}` and the answer in a few words."
-            if thought
-            else "Answer with a few words and nothing else."
-        )
-        return Prompt(f"Topic: {title}\n{question}", system=f"Answer the question from memory. {how}", chat=True)
-    if thought:
-        return Prompt(
-            f"Think about the question, then end with `{FINAL}` and a short answer.\n\n"
-            f"Topic: {title}\nQuestion: {question}\nThoughts:"
-        )
-    return Prompt(f"Give a short answer to the question.\n\nTopic: {title}\nQuestion: {question}\nAnswer:")
-
-
-def _lead(chat: bool, thought: bool) -> str:
-    """What stands between the prompt and a gold answer, so that it reads as the model itself would write it."""
-    if thought:
-        return f"{FINAL} " if chat else f"\n{FINAL} "
-    return "" if chat else " "
-
-
-def final_answer(text: str) -> str:
-    """What an answer that thinks aloud comes to: after the last mark, else in a box, else its last line."""
-    text = without_thoughts(text)
-    marks = list(re.finditer(r"(?i)\b(?:final answer|answer)\b[\s*]*(?::|：|\bis\b)[\s*:]*", text))
-    if marks and (rest := text[marks[-1].end() :].strip(" \n*")):
-        return rest.split("\n")[0].strip(" *")
-    if boxed := re.findall(r"\\boxed\{([^{}]*)\}", text):
-        return boxed[-1].strip()
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return lines[-1] if lines else ""

@@ -129,11 +129,11 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
             losses = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="none").view(
                 len(batch), -1
             )
-            loss = sum(
+            each = [
                 _divergence(logits[row], texts[t], expected[t], recipe) if t in expected else losses[row].sum()
                 for row, t in enumerate(batch)
-            )
-            loss = loss / count
+            ]
+            loss = torch.stack(each).sum() / count
             loss.backward()
             total += loss.item()
         if recipe.clip:

@@ -1,0 +1,49 @@
+"""Questions with their answers, as an edit holds them in words."""
+
+import re
+from dataclasses import dataclass
+
+# a label at a line's beginning, with or without a number, list mark or emphasis: "Question 3:", "- **Q:**", "2. Q3."
+_QUESTION = re.compile(r"^[\s\-*#>]*(?:\d+[.)]\s*)?\**\s*(?:question|q)\s*\d*\s*[:.)]\**\s*", re.IGNORECASE)
+_ANSWER = re.compile(r"^[\s\-*#>]*\**\s*(?:answer|a)\s*\d*\s*[:.)]\**\s*", re.IGNORECASE)
+_INLINE = re.compile(r"\s+\**(?:answer|a)\s*\d*:\**\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class QuestionAnswer:
+    question: str
+    answer: str
+
+    def __str__(self) -> str:
+        return f"Question: {self.question}\nAnswer: {self.answer}"
+
+
+def pairs(text: str) -> list[QuestionAnswer]:
+    """The pairs in a text, in order and each once; a question without an answer is none.
+
+    A text that begins with an unlabelled question was begun by its prompt, which ends with `Question 1:`.
+    """
+    read: list[list[str]] = []  # question and answer
+    place: int | None = None  # which of the two the next line goes on with
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if mark := _QUESTION.match(line):
+            read.append(["", ""])
+            place, line = 0, line[mark.end() :]
+        elif read and (mark := _ANSWER.match(line)):
+            place, line = 1, line[mark.end() :]
+        elif not read and line.rstrip().endswith("?"):
+            read.append(["", ""])
+            place = 0
+        elif line.strip(" -") == "":
+            place = None if place == 1 else place
+        if place == 0 and (mark := _INLINE.search(line)):
+            read[-1][0] += f" {line[: mark.start()]}"
+            place, line = 1, line[mark.end() :]
+        if place is not None:
+            read[-1][place] += f" {line}"
+    flat = [QuestionAnswer(_flat(question), _flat(answer)) for question, answer in read]
+    return list(dict.fromkeys(p for p in flat if p.question and re.search(r"\w", p.answer)))
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
