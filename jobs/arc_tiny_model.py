@@ -8,13 +8,13 @@ demonstrations alone takes far longer to learn: that is what training on a task'
 writes random directives when it is asked for some.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from arc_tiny_tasks import RULES, SIDE, challenges, make_puzzle
+from tiny_model_files import Text, keep, make_tokenizer, padded
 from tiny_training import PEAKS, WARMUP, new_llama, train
 
 from seal_ray.config import AnsweringSection, ArcDomain
@@ -22,7 +22,6 @@ from seal_ray.domains.arc import build
 from seal_ray.domains.arc.augment import FAMILIES
 from seal_ray.domains.arc.formats import puzzle_text, write_grid
 from seal_ray.domains.arc.grids import Puzzle
-from seal_ray.models.cache import ModelCache
 from seal_ray.records import Recipe, derive_seed, digest
 
 LINK = Path(".cache/arc-tiny")
@@ -32,7 +31,6 @@ BATCH = 2400  # tokens of a batch, about
 NAMED, UNNAMED = (0, 0, 1, 2, 4), (2, 3, 4)  # demonstrations in a puzzle with or without its rule's name, drawn evenly
 SHARE_NAMED = 0.7  # of the batches with puzzles
 DIRECTIVES_EVERY = 16  # one batch in so many asks for directives
-SPECIALS = ("<pad>", "<start>", "<end>")
 VOCABULARY = 480
 CONTEXT = 1024
 SHAPE: dict[str, Any] = {
@@ -91,15 +89,15 @@ class Batches:
         """Ids and labels, [text, token]; labels are -100 where nothing is learned."""
         rng = np.random.default_rng(derive_seed(SEED, "batch", step))
         if step % DIRECTIVES_EVERY == DIRECTIVES_EVERY - 1:
-            return self._padded([self._directives(rng) for _ in range(BATCH // 240)])
+            return padded([self._directives(rng) for _ in range(BATCH // 240)])
         named = bool(rng.random() < SHARE_NAMED)
         shown = int(rng.choice(NAMED if named else UNNAMED))
-        return self._padded([self.text(*draw_puzzle(shown, rng), named) for _ in range(self._count(shown))])
+        return padded([self.text(*draw_puzzle(shown, rng), named) for _ in range(self._count(shown))])
 
     def _count(self, shown: int) -> int:
         return max(2, BATCH // (2 * (SIDE + 1) ** 2 * (shown + 1)))
 
-    def text(self, name: str, puzzle: Puzzle, named: bool = False) -> tuple[list[int], list[bool]]:
+    def text(self, name: str, puzzle: Puzzle, named: bool = False) -> Text:
         """A puzzle's ids, and which of them are learned: its outputs and what ends each."""
         assert puzzle.output is not None
         heading = f"Rule: {name}\n" if named else ""
@@ -111,55 +109,22 @@ class Batches:
             learned[at + 1 : at + 1 + grid] = [True] * grid
         return ids, learned
 
-    def _directives(self, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
+    def _directives(self, rng: np.random.Generator) -> Text:
         _, puzzle = draw_puzzle(max(UNNAMED), rng)
         prompt = self.tokenizer(self.before + puzzle_text(puzzle, "digits") + self.after)["input_ids"]
         chosen = [*self.tokenizer(directives(rng), add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
         return prompt + chosen, [False] * len(prompt) + [True] * len(chosen)
 
-    def _padded(self, texts: list[tuple[list[int], list[bool]]]) -> tuple[np.ndarray, np.ndarray]:
-        ids = np.zeros((len(texts), max(len(text) for text, _ in texts)), dtype=np.int64)
-        labels = np.full_like(ids, -100)
-        for row, (text, learned) in enumerate(texts):
-            ids[row, : len(text)] = text  # padding comes last, where no token looks back at it
-            labels[row, : len(text)] = np.where(learned, text, -100)
-        return ids, labels
-
 
 # the model
 
 
-def make_tokenizer(folder: Path) -> None:
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
+def write_tokenizer(folder: Path) -> None:
     before, after = edit_prompt()
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     rng = np.random.default_rng(SEED)
     names = "".join(f"Rule: {name}\n" for name in RULES)
     text = names + before + puzzle_text(draw_puzzle(2, rng)[1], "digits") + after + directives(rng)
-    tokenizer.train_from_iterator([text] * 4, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A", special_tokens=[("<start>", 1)])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **dict(zip(("pad_token", "bos_token", "eos_token"), SPECIALS, strict=True)),
-        "model_max_length": CONTEXT,
-        "clean_up_tokenization_spaces": False,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    make_tokenizer(folder, PIECES, [text], VOCABULARY, CONTEXT)
 
 
 def new_model(vocabulary: int) -> Any:
@@ -181,12 +146,9 @@ def make(folder: Path, steps: int, threads: int) -> None:
     from seal_ray import models
 
     torch.set_num_threads(threads)
-    make_tokenizer(folder)
+    write_tokenizer(folder)
     batches = Batches(models.tokenizer(folder))
     train(new_model(len(batches.tokenizer)), batches.batch, steps).save_pretrained(folder)
-
-
-# where it is kept
 
 
 def recipe_of(steps: int) -> str:
@@ -196,22 +158,7 @@ def recipe_of(steps: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="train the tiny model of arc-tiny.yaml, unless it is there")
-    parser.add_argument("--link", type=Path, default=LINK, help="what leads to the model, for model.name")
-    parser.add_argument("--cache", default="", help="folder of this node's models; empty: ~/.cache/seal-ray")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    if given.link.exists() and not given.link.is_symlink():
-        parser.error(f"--link: {given.link} is there and no link; move it away")
-    cache = ModelCache(given.cache)
-    folder = cache.take(
-        cache.key("arc-tiny", recipe_of(given.steps)), lambda made: make(made, given.steps, given.threads)
-    )
-    given.link.parent.mkdir(parents=True, exist_ok=True)
-    given.link.unlink(missing_ok=True)
-    given.link.symlink_to(folder)
-    print(f"{given.link} -> {folder}")
+    keep("arc-tiny", LINK, STEPS, recipe_of, make)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_the_tiny_model_learns_the_very_prompts_and_directives_that_the_job_uses
     assert text.startswith(before) and text.endswith(after)
     rng = np.random.default_rng(0)
     assert all(isinstance(read_directives(model.directives(rng), section), Directives) for _ in range(20))
-    model.make_tokenizer(tmp_path)
+    model.write_tokenizer(tmp_path)
     tokenizer = models.tokenizer(tmp_path)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == text
@@ -100,7 +100,7 @@ def test_the_tiny_model_learns_the_very_prompts_and_directives_that_the_job_uses
 
 def test_a_batch_is_learned_where_outputs_stand_and_nowhere_else(job, tmp_path):
     model = job("arc_tiny_model")
-    model.make_tokenizer(tmp_path)
+    model.write_tokenizer(tmp_path)
     tokenizer = models.tokenizer(tmp_path)
     batches = model.Batches(tokenizer)
     ids, labels = batches.batch(0)

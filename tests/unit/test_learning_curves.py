@@ -1,0 +1,80 @@
+"""Learning curves of the tiny worlds: which runs are made, and what is read and drawn from their ledgers."""
+
+import importlib
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from recorded_run import record
+
+from seal_ray import config_file
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.fixture
+def curves(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(JOBS))
+    return importlib.import_module("learning_curves")
+
+
+def test_every_arm_of_every_world_is_a_configuration_that_holds(curves: ModuleType) -> None:
+    for world in curves.WORLDS.values():
+        for changes in curves.ARMS.values():
+            config = config_file.load(JOBS / world.job, [*world.changes, *changes])
+            assert config.evaluation.every == 1 and config.run.rounds >= 5
+
+
+def test_runs_go_seed_by_seed_and_whole_ones_are_passed_over(
+    curves: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done: list[str] = []
+
+    class NoSession:
+        def __init__(self, config: Any, **_: Any) -> None:
+            done.append(f"{Path(config.run.uri).name} {config.select.control}")
+
+        __enter__ = __exit__ = lambda *_: None
+
+    monkeypatch.setattr(curves, "Session", NoSession)
+    monkeypatch.setattr(curves.rounds, "run_rounds", lambda session: None)
+    monkeypatch.setattr(curves.rounds, "update", None)
+    record(str(tmp_path / "knowledge/learning-2"), rounds=1)
+    assert curves.run(tmp_path, "knowledge", ["learning", "shuffled"], [1, 2], ["run.rounds=1"], 0)
+    assert done == ["learning-1 none", "shuffled-1 shuffled", "shuffled-2 shuffled"]
+
+
+def point(values: dict[str, float]) -> dict[str, Any]:
+    return {"by_task": {t: {"accuracy": v, "gain": v} for t, v in values.items()}}
+
+
+def test_a_rise_is_paired_by_task_and_its_interval_knows_seeds_and_tasks(curves: ModuleType) -> None:
+    points = [point({"a": 0.1, "b": 0.3, "lost": 0.9}), point({"a": 0.5, "b": 0.9})]
+    assert curves.rise(points, "accuracy") == pytest.approx({"a": 0.4, "b": 0.6})
+    same = [{"a": 0.5, "b": 0.5}] * 3
+    assert curves.interval(same) == (0.5, 0.5, 0.5)
+    mean, low, high = curves.interval([{"a": 0.0, "b": 0.2}, {"c": 0.6, "d": 0.8}])
+    assert mean == pytest.approx(0.4) and low <= 0.1 and high >= 0.7, "two runs that differ leave much open"
+
+
+def test_the_table_and_the_picture_hold_each_arm(curves: ModuleType) -> None:
+    def made(arm: str, last: float) -> dict[str, Any]:
+        return {
+            "arm": arm,
+            "seed": 1,
+            "points": [point({"a": 0.1, "b": 0.2}), point({"a": last, "b": last})],
+            "rounds": [],
+        }
+
+    runs = [made("learning", 0.8), made("shuffled", 0.15)]
+    lines = curves.table(runs)
+    assert lines[0] == "| arm | seeds | before | after 1 | rise | interval |"
+    assert lines[2].startswith("| learning | 1 | 0.150 | 0.800 | +0.650 |")
+    assert lines[3].startswith("| shuffled | 1 | 0.150 | 0.150 | +0.000 |")
+    drawn = curves.picture([curves.panel("a < b", runs, "accuracy")])
+    root = ElementTree.fromstring(drawn)
+    texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "a < b" in texts and "learning" in texts and "shuffled" in texts
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == 4
