@@ -108,7 +108,8 @@ def notes(person: Person, kind: str, rng: np.random.Generator, facts: int = 0) -
     """Notes of one kind about some of the facts, in the passage's order."""
     count = facts or int(rng.integers(LEAST, FACTS + 1))
     kept = sorted(rng.choice(len(person.facts), count, replace=False))
-    return "\n".join(line(kind, person.name, *person.facts[i], rng) for i in kept)
+    facts_kept = [person.facts[i] for i in kept]
+    return "\n".join(line(kind, person.name, relation, value, rng) for relation, value in facts_kept)
 
 
 def kind_of(text: str) -> str:

@@ -10,6 +10,7 @@ than a tiny world's whole round on a machine whose cores are busy.
 
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
@@ -192,7 +193,11 @@ def update(job: UpdateJob, *, sink: Sink, tick: Any = lambda: None) -> UpdateRes
     after = training.scan(learned, tick)
     part = Path(f"{job.output}.part")
     part.mkdir(parents=True)
-    engine.save(lambda name, path: (part / name).write_bytes(Path(path).read_bytes()))
+
+    def send(name: str, path: str) -> None:
+        shutil.copyfile(path, part / name)
+
+    engine.save(send)
     os.rename(part, job.output)
     return UpdateResult(
         folder=job.output,
