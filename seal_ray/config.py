@@ -228,6 +228,31 @@ class KnowledgeDomain(Section):
         return self
 
 
+class DocumentsDomain(KnowledgeDomain):
+    """Own documents: passages of a folder, with questions that people wrote, or that a probe writes."""
+
+    name: Literal["documents"] = "documents"  # pyright: ignore[reportIncompatibleVariableOverride]
+    data: str = Field(..., min_length=1, description="a file, folder, pattern or URI of Markdown, text, HTML and PDF")
+    questions: str = Field(
+        default="", description="questions that people wrote, as JSON: a list of {question, answer, document}"
+    )
+    validation: Share = Field(default=0, description="share of documents kept for validation; a gate needs some")
+    test: Share = Field(default=0, description="share of documents kept for the final test")
+    passage_tokens: int = Field(default=300, ge=20, le=100_000, description="of a passage, at most, by its length")
+    near_copies: float = Field(
+        default=0.85,
+        ge=0,
+        le=1,
+        description="a passage this similar to an earlier one is left out; 1: exact copies only",
+    )
+    instructions: Literal["strip", "keep"] = Field(
+        default="strip", description="sentences that speak to a model are taken out, or only reported"
+    )
+    max_file_mb: float = Field(default=20, gt=0, le=1000, description="a larger file is passed over, and said so")
+    max_files: int = Field(default=10_000, ge=1, description="more files than these are refused")
+    max_passages: int = Field(default=100_000, ge=1, description="more passages than these are refused")
+
+
 class ArcDomain(Section):
     """Grid puzzles: the edit is a set of directives for test-time training."""
 
@@ -265,11 +290,12 @@ class PluginDomain(Section):
 
 def _which_domain(value: Any) -> str:
     name = value.get("name", "knowledge") if isinstance(value, dict) else getattr(value, "name", "")
-    return name if isinstance(name, str) and name in {"knowledge", "arc"} else "plugin"
+    return name if isinstance(name, str) and name in {"knowledge", "documents", "arc"} else "plugin"
 
 
 DomainSection = Annotated[
     Annotated[KnowledgeDomain, Tag("knowledge")]
+    | Annotated[DocumentsDomain, Tag("documents")]
     | Annotated[ArcDomain, Tag("arc")]
     | Annotated[PluginDomain, Tag("plugin")],
     Discriminator(_which_domain),

@@ -11,12 +11,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain, Section
+from seal_ray.config import ArcDomain, Config, DocumentsDomain, KnowledgeDomain, PluginDomain, Section
 from seal_ray.errors import ConfigError
 from seal_ray.yaml_text import Key, YamlProblem, read_yaml
 
 AnySection = TypeVar("AnySection", bound=Section)
-DOMAINS: dict[str, type[Section]] = {"knowledge": KnowledgeDomain, "arc": ArcDomain, "plugin": PluginDomain}
+DOMAINS: dict[str, type[Section]] = {
+    "knowledge": KnowledgeDomain,
+    "documents": DocumentsDomain,
+    "arc": ArcDomain,
+    "plugin": PluginDomain,
+}
 MOST_PROBLEMS = 20  # that are told of one configuration
 LONGEST_VALUE = 100  # characters of a value that is shown
 QUICKSTART = "builtin:quickstart"  # the configuration that the package brings
@@ -114,7 +119,7 @@ def _explain(error: ErrorDetails, lines: Mapping[Key, str], name: str) -> str:
     dotted = ".".join(str(k) for k in key) or "configuration"
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden" and error["loc"][:2] == ("domain", "plugin"):
-        hint = "domain.name is neither knowledge nor arc, and another package's domain takes its keys under options"
+        hint = "domain.name is none of this package, and another package's domain takes its keys under options"
         return f"{dotted}: no such key ({where}); {hint}"
     if kind == "extra_forbidden":
         names = sorted(_section(error["loc"][:-1]).model_fields)
@@ -139,7 +144,7 @@ def _names_variable(key: Key) -> bool:
 
 def _real_key(loc: tuple[str | int, ...]) -> Key:
     """Where pydantic points, without the tag that it puts in after a section with several forms."""
-    if len(loc) > 1 and loc[0] == "domain" and loc[1] in {"knowledge", "arc", "plugin"}:
+    if len(loc) > 1 and loc[0] == "domain" and loc[1] in DOMAINS:
         return (loc[0], *loc[2:])
     return loc
 

@@ -10,10 +10,10 @@ from seal_ray.domains.base import Domain
 from seal_ray.domains.guarded import GuardedDomain
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.records import Description, Json, Recipe, Task
-from seal_ray.storage.input_files import read_document
+from seal_ray.storage.input_folders import InputReader
 
 GROUP = "seal_ray.domains"
-OWN = {"knowledge", "arc"}  # modules of this package; looking through all that is installed takes its time
+OWN = {"knowledge", "documents", "arc"}  # modules of this package; looking through all that is installed takes its time
 
 
 def load_domain(
@@ -62,7 +62,7 @@ def configured(config: Config, chat: bool = False) -> GuardedDomain:
         answering=config.answering,
         chat=chat,
         seed=config.run.seed,
-        read=lambda uri: read_document(uri, config.storage),
+        read=InputReader(config.storage),
     )
     return GuardedDomain(domain, config.run.domain_errors)
 

@@ -84,7 +84,7 @@ class Knowledge:
     @cached_property
     def _tasks(self) -> dict[Split, list[Task]]:
         section, _ = self._section, self._template  # what is missing is found before anything is sampled
-        loaded = passages.load(section.data, self._read, self._odd.append)
+        loaded = self._passages()
         into = passages.split_titles(
             (p.group for p in loaded), validation=section.validation, test=section.test, seed=self._seed
         )
@@ -92,6 +92,9 @@ class Knowledge:
         for passage in loaded:
             tasks[into[passage.group]].append(self._task(passage))
         return self._with_distractors(tasks) if section.distractors else tasks
+
+    def _passages(self) -> Sequence[passages.Passage]:
+        return passages.load(self._section.data, self._read, self._odd.append)
 
     def _with_distractors(self, tasks: dict[Split, list[Task]]) -> dict[Split, list[Task]]:
         asked = {t.id: [(q.id, q.gold) for q in self.questions(t)] for own in tasks.values() for t in own}

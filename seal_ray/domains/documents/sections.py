@@ -1,0 +1,129 @@
+"""One document's bytes become sections: the headings that stand above a text, and the text itself."""
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from seal_ray.domains.documents.html_text import html_sections
+from seal_ray.domains.documents.pdf_text import pdf_sections
+from seal_ray.domains.documents.unreadable import Unreadable
+
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*")
+FENCE = re.compile(r" {0,3}(```+|~~~+)")
+UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
+FRONT = re.compile(r"---[ \t]*\n(.*?\n)---[ \t]*\n", re.DOTALL)
+NAMED = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class DocumentSection:
+    """A text and the headings above it, the outermost first."""
+
+    headings: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    name: str
+    title: str
+    sections: tuple[DocumentSection, ...]
+
+
+def read_sections(name: str, data: bytes) -> Document:
+    """The document that these bytes are, by the ending of its name. Raises `Unreadable` where they are none."""
+    kind = PurePosixPath(name).suffix.lower()
+    if kind not in READERS:
+        raise Unreadable("unknown", f"{kind or 'a file without an ending'} is no kind of document that can be read")
+    title, sections = READERS[kind](data)
+    kept = tuple(s for s in sections if s.text.strip())
+    if not kept:
+        raise Unreadable("empty", "it holds no text")
+    return Document(name, title or PurePosixPath(name).stem.replace("_", " ").replace("-", " ").strip(), kept)
+
+
+def text_of(data: bytes) -> str:
+    """The text of these bytes: UTF-8, or whatever a mark at their beginning says."""
+    coding = next((name for mark, name in MARKS if data.startswith(mark)), "utf-8")
+    if coding == "utf-8" and b"\0" in data[:8192]:
+        raise Unreadable("binary", "it is a binary file")
+    try:
+        text = data.decode(coding)
+    except UnicodeDecodeError as error:
+        raise Unreadable("coding", f"it is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    return CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _plain(data: bytes) -> tuple[str, list[DocumentSection]]:
+    return "", [DocumentSection((), text_of(data))]
+
+
+def _html(data: bytes) -> tuple[str, list[DocumentSection]]:
+    title, sections = html_sections(text_of(data))
+    return title, [DocumentSection(headings, text) for headings, text in sections]
+
+
+def _pdf(data: bytes) -> tuple[str, list[DocumentSection]]:
+    title, pages = pdf_sections(data)
+    return title, [DocumentSection((), CONTROL.sub(" ", page)) for page in pages]
+
+
+def _markdown(data: bytes) -> tuple[str, list[DocumentSection]]:
+    """Cut at headings, of either form; what looks like one inside of a block of code is none."""
+    text, title = text_of(data), ""
+    if front := FRONT.match(text):
+        named = NAMED.search(front.group(1))
+        title, text = named.group(1).strip("'\" ") if named else "", text[front.end() :]
+    above: list[tuple[int, str]] = []
+    sections: list[DocumentSection] = []
+    lines: list[str] = []
+
+    def close() -> None:
+        sections.append(DocumentSection(tuple(words for _, words in above), "\n".join(lines)))
+        lines.clear()
+
+    for level, line in _with_levels(text.split("\n")):
+        if level:
+            close()
+            above[:] = [(n, words) for n, words in above if n < level] + [(level, line)]
+            title = title or line
+        else:
+            lines.append(line)
+    close()
+    return title, sections
+
+
+def _with_levels(lines: list[str]) -> Iterator[tuple[int, str]]:
+    """Each line with its level as a heading; 0 for all others."""
+    fence, at = "", 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if mark := FENCE.match(line):
+            fence = "" if fence and mark.group(1).startswith(fence) else fence or mark.group(1)
+        heading = None if fence else HEADING.fullmatch(line)
+        under = UNDERLINE.fullmatch(lines[at]) if at < len(lines) and line.strip() and not fence else None
+        if heading and heading.group(2):
+            yield len(heading.group(1)), heading.group(2)
+        elif under and len(under.group(1)) > 1 and not mark and (at < 2 or not lines[at - 2].strip()):
+            yield 1 if under.group(1)[0] == "=" else 2, line.strip()
+            at += 1
+        else:
+            yield 0, line
+
+
+READERS: dict[str, Callable[[bytes], tuple[str, list[DocumentSection]]]] = {
+    ".md": _markdown,
+    ".markdown": _markdown,
+    ".txt": _plain,
+    ".text": _plain,
+    ".rst": _plain,
+    ".html": _html,
+    ".htm": _html,
+    ".xhtml": _html,
+    ".pdf": _pdf,
+}

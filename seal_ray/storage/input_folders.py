@@ -1,0 +1,85 @@
+"""Many input files by one name: a file, a folder, a pattern or a URI, in an order that never changes."""
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from seal_ray.config import StorageSection
+from seal_ray.errors import DataError
+from seal_ray.storage.input_files import read_document
+
+PATTERN = "*?["  # a name that holds one of these is a pattern
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file that can be read: what to show, what to read, and how large it is."""
+
+    name: str  # relative to the folder that was asked for
+    uri: str
+    size: int
+
+
+class InputReader:
+    """Reads documents, and says which there are. What a domain is handed as `read`."""
+
+    def __init__(self, settings: StorageSection) -> None:
+        self._settings = settings
+
+    def __call__(self, uri: str) -> bytes:
+        return read_document(uri, self._settings)
+
+    def files(self, source: str) -> list[InputFile]:
+        """The files of a source. Hidden ones are passed over, and no link leads out of a folder."""
+        if "://" in source and not source.startswith("file://"):
+            return sorted(_remote(source, self._settings), key=lambda f: f.name)
+        path = os.path.expanduser(source.removeprefix("file://"))
+        if os.path.isfile(path):
+            return [InputFile(os.path.basename(path), path, os.path.getsize(path))]
+        if os.path.isdir(path):
+            return sorted(_below(path), key=lambda f: f.name)
+        if set(PATTERN) & set(path):
+            return sorted(_matching(path), key=lambda f: f.name)
+        if os.path.exists(path):
+            raise DataError(f"{source} is neither a file nor a folder", hint="give a file, a folder or a pattern")
+        raise DataError(f"there is no {source}", hint="check the path; it counts from where the command runs")
+
+
+def _below(folder: str) -> Iterator[InputFile]:
+    top = os.path.realpath(folder)
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in names:
+            path = os.path.join(base, name)
+            inside = os.path.realpath(path).startswith(top + os.sep)
+            if not name.startswith(".") and inside and os.path.isfile(path):
+                yield InputFile(os.path.relpath(path, folder).replace(os.sep, "/"), path, os.path.getsize(path))
+
+
+def _matching(pattern: str) -> Iterator[InputFile]:
+    fixed = pattern[: min(pattern.index(c) for c in PATTERN if c in pattern)]
+    top = os.path.dirname(fixed)
+    for path in glob.iglob(pattern, recursive=True):
+        if os.path.isfile(path):
+            yield InputFile(os.path.relpath(path, top or ".").replace(os.sep, "/"), path, os.path.getsize(path))
+
+
+def _remote(source: str, settings: StorageSection) -> Iterator[InputFile]:
+    from seal_ray.storage.store import Store  # its libraries cost half of a small command's time
+
+    fixed = source[: min((source.index(c) for c in PATTERN if c in source), default=len(source))]
+    is_pattern = fixed != source
+    folder = fixed.rpartition("/")[0] if is_pattern or Path(source).suffix else source.rstrip("/")
+    store = Store(folder, settings)
+    try:
+        for entry in store.list(""):
+            uri = f"{folder}/{entry.path}"
+            hidden = any(part.startswith(".") for part in entry.path.split("/"))
+            wanted = fnmatch(uri, source) if is_pattern else uri == source or folder == source.rstrip("/")
+            if wanted and not hidden:
+                yield InputFile(entry.path, uri, entry.size)
+    finally:
+        store.close()
