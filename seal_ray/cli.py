@@ -367,6 +367,35 @@ def submit(
     _show(job, text, as_json)
 
 
+# own documents
+
+
+@app.command()
+def probe(
+    source: Annotated[
+        str,
+        typer.Argument(help="a folder, file, pattern or URI, or a configuration", metavar="DOCS|CONFIG"),
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="file for the questions, in the form that a run takes as its data")
+    ] = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write questions about documents, check them, and say what the model does not know."""
+    from seal_ray.commands import probe as probing
+    from seal_ray.loops import probe as loop
+
+    found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json)
+    probing.check_target(to)
+    with _Signals(found.storage.stop_within, found.run.uri, Path(source)) as signals:
+        tests, known = loop.probe(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    if to:
+        probing.write(tests, known, to)
+    _show(probing.as_data(found, tests, known), probing.show(found, tests, known, to), as_json)
+
+
 # the record of a run
 
 

@@ -24,15 +24,16 @@ DOMAINS: dict[str, type[Section]] = {
 }
 MOST_PROBLEMS = 20  # that are told of one configuration
 LONGEST_VALUE = 100  # characters of a value that is shown
-QUICKSTART = "builtin:quickstart"  # the configuration that the package brings
+QUICKSTART, DOCUMENTS = "builtin:quickstart", "builtin:documents"
+BUILTIN = {QUICKSTART: "quickstart", DOCUMENTS: "documents"}  # configurations that the package brings
 LIMIT = 1_000_000  # bytes: a configuration is small, whatever else this file may be
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with overrides like `inner.rank=16` on top."""
-    if str(path) == QUICKSTART:
-        text = (resources.files("seal_ray") / "demo" / "quickstart.yaml").read_text(encoding="utf-8")
-        return parse(text, QUICKSTART, overrides)
+    if str(path) in BUILTIN:
+        text = (resources.files("seal_ray") / "demo" / f"{BUILTIN[str(path)]}.yaml").read_text(encoding="utf-8")
+        return parse(text, str(path), overrides)
     file = Path(path)
     try:
         if file.stat().st_size > LIMIT:

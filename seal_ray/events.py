@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from seal_ray.records import Blame, CandidateKind, Json, decode
 
-Phase = Literal["sampling", "trials", "grading", "update", "gate", "evaluation"]
+Phase = Literal["sampling", "trials", "grading", "update", "gate", "evaluation", "probe"]
 # phases that try edits of their own: what comes in while one is on does not belong to the round
 ASIDE: frozenset[Phase] = frozenset({"gate", "evaluation"})
 RoleName = Literal["sampler", "worker", "trainer"]
@@ -157,6 +157,15 @@ class RepeatsAsked(Event):
     edits: int
     repeats: int
     reason: Detail[str]
+
+
+@dataclass(frozen=True)
+class ProbeAsked(Event):
+    """Some of the requests that a probe makes for one purpose are answered."""
+
+    purpose: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -321,6 +330,7 @@ KINDS: dict[str, type[Event]] = {
     "trial_again": TrialAgain,
     "graded": Graded,
     "repeats": RepeatsAsked,
+    "probe_asked": ProbeAsked,
     "rewards": RewardsMade,
     "selected": EditsSelected,
     "update_step": UpdateStep,

@@ -37,6 +37,7 @@ class Task:
     group: str = ""  # tasks of one group (a title) are never split between training and validation
     # by question, wrong answers that its right one is told apart from; no part of what the task is
     distractors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    weight: float = 1.0  # of a round's draw; no part of what the task is either
 
     @property
     def digest(self) -> str:
@@ -383,6 +384,53 @@ class Version:
     kind: Literal["base", "adapter", "full"] = "base"
     rank: int = 0
     created_by: str = ""
+
+
+# What a version was asked (a probe)
+
+AskedFor = Literal["write", "vote", "alone", "changed", "unrelated", "closed book", "support"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a version said to one request of a probe, and what it was asked for."""
+
+    id: str
+    task: str
+    purpose: AskedFor
+    about: str  # the question, or the span that a question was written for
+    version: str
+    seed: int
+    text: str
+    logprob: float  # sum over its tokens
+    tokens: int
+    finish: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class ProbeQuestion:
+    """A question about a passage, as it was written and before it was checked."""
+
+    id: str
+    task: str
+    question: str
+    answers: tuple[str, ...]
+    origin: Literal["model", "person"]
+    span: tuple[int, int] = (0, 0)  # the sentence of the passage that it is about
+    style: str = ""  # number, name or phrase: what its answer is
+
+
+@dataclass(frozen=True)
+class ProbeCheck:
+    """One check of one question. `passed` None: it could not be made, and says nothing."""
+
+    id: str  # the question's, and the check's name
+    task: str
+    question: str
+    name: str
+    passed: bool | None
+    reason: str = ""
 
 
 # Names and seeds

@@ -116,6 +116,7 @@ class Knowledge:
             id=f"{slug}-{digest([passage.title, passage.context])[:10]}",
             data={"title": passage.title, "context": passage.context, "questions": questions},
             group=passage.group,
+            weight=passage.weight,
         )
 
     def tasks(self, split: Split) -> Sequence[Task]:

@@ -24,6 +24,7 @@ class Passage:
     title: str
     context: str
     questions: dict[str, list[str]] = field(default_factory=dict)  # question -> every accepted answer
+    weight: float = 1.0  # of a round's draw
 
     @property
     def group(self) -> str:
@@ -268,10 +269,18 @@ class _Shelf:
         if known and _same(known.title) != _same(title):
             return  # the same text under two titles could end up in two splits
         passage = known or self.passages.setdefault(key, Passage(title, context))
+        passage.weight = self._weight(where, row, passage.weight)
         if not by_row:
             self.whole.add(key)
         for number, question in enumerate(listed, 1):
             self._question(where if by_row else f"{where}, question {number}", question, passage)
+
+    def _weight(self, where: str, row: dict[str, Json], before: float) -> float:
+        weight = row.get("weight", before)
+        sound = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not sound or not math.isfinite(weight) or weight < 0:
+            self._refuse(where, "weight", f"is {weight!r}", "give a number from 0 up: how often it is drawn")
+        return float(weight)
 
     def _question(self, where: str, row: Json, passage: Passage) -> None:
         if not isinstance(row, dict):

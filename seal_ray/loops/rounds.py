@@ -105,7 +105,12 @@ def _current(session: Session, number: int) -> Version:
 
 
 def draw(tasks: Sequence[Task], seed: int, number: int, count: int) -> list[Task]:
-    """The round's tasks: in a seeded order without repeats until all were seen, then in a new order."""
+    """The round's tasks: in a seeded order without repeats until all were seen, then in a new order.
+
+    Where the data gives its passages weights each round draws anew by these; what weighs nothing is left alone.
+    """
+    if len({t.weight for t in tasks}) > 1:
+        return _by_weight(tasks, random.Random(derive_seed(seed, "weighted tasks", number)), count)
     wanted = min(count, len(tasks))
     drawn: list[Task] = []
     position = (number - 1) * wanted
@@ -118,6 +123,12 @@ def draw(tasks: Sequence[Task], seed: int, number: int, count: int) -> list[Task
             drawn.append(task)
         position += 1
     return drawn
+
+
+def _by_weight(tasks: Sequence[Task], luck: random.Random, count: int) -> list[Task]:
+    """So many different ones, each next one drawn by the weights of those that are left."""
+    arrivals = [(luck.expovariate(1.0) / t.weight, n) for n, t in enumerate(tasks) if t.weight > 0]
+    return [tasks[n] for _, n in sorted(arrivals)[:count]]
 
 
 # sample, try, grade

@@ -16,6 +16,7 @@ from seal_ray.events import (
     HeldOutScored,
     Phase,
     PhaseEnded,
+    ProbeAsked,
     RewardsMade,
     RoundCommitted,
     RoundResumed,
@@ -178,6 +179,8 @@ def told(event: Event) -> str:
         case RoundResumed():
             known = f"{event.edits} edits, {event.trials} trials, {event.verdicts} verdicts"
             return f"round {event.round} goes on with {known}"
+        case ProbeAsked() if event.done == event.total:
+            return f"probe: {event.done} replies, asked for: {event.purpose}"
         case PhaseEnded():
             return f"{event.phase} took {_time(event.seconds)}"
         case EditsSelected():

@@ -13,6 +13,7 @@ from seal_ray.events import (
     Phase,
     PhaseEnded,
     PhaseStarted,
+    ProbeAsked,
     RepeatsAsked,
     RewardsMade,
     RoundResumed,
@@ -26,7 +27,7 @@ from seal_ray.events import (
 from seal_ray.observe.arms import OF_KIND
 from seal_ray.records import Json
 
-PHASES = ("sampling", "trials", "grading", "update", "gate", "evaluation")
+PHASES = ("probe", "sampling", "trials", "grading", "update", "gate", "evaluation")
 OF_A_ROUND = (EditsSampled, TrialDone, TrialFailed, Graded, RoundResumed)  # or of its gate
 PROGRESS = (EditsSampled, TrialDone, UpdateStep, PhaseEnded)  # whatever was missing is there
 
@@ -183,6 +184,10 @@ class Tally:
             case EditsSelected():
                 if event.kept:
                     self.arms["kept"] = event.kept
+            case ProbeAsked():
+                count = self.counts["probe"]
+                count.begin(event.time)
+                count.done, count.total, count.last = event.done, event.total, event.time
             case UpdateStep():
                 count = self.counts["update"]
                 count.begin(event.time)

@@ -32,6 +32,7 @@ class EditPrompt:
     max_tokens: int = 1024
     schema: Mapping[str, Json] | None = None
     style: str = ""
+    stop: tuple[str, ...] = ()
 
 
 def edit_id(version: str, prompt: EditPrompt) -> str:
@@ -98,7 +99,8 @@ class Sampler:
 
     def _samples(self, engine: Engine, prompts: Sequence[EditPrompt]) -> list[GeneratedText | Failure]:
         requests = [
-            GenerateRequest(p.prompt_ids, p.seed, p.temperature, p.top_p, p.max_tokens, p.schema) for p in prompts
+            GenerateRequest(p.prompt_ids, p.seed, p.temperature, p.top_p, p.max_tokens, p.schema, p.stop)
+            for p in prompts
         ]
         try:
             return list(engine.generate(requests, self._adapter))

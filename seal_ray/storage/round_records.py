@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seal_ray.errors import LedgerError, Missing, StorageError
-from seal_ray.records import Candidate, Edit, Json, Repeats, Trial, Verdict, decode, encode
+from seal_ray.records import (
+    Candidate,
+    Edit,
+    Json,
+    ProbeCheck,
+    ProbeQuestion,
+    Repeats,
+    Reply,
+    Trial,
+    Verdict,
+    decode,
+    encode,
+)
 from seal_ray.storage import codec
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
@@ -29,6 +41,9 @@ KINDS: dict[str, type] = {
     "trials": Trial,
     "verdicts": Verdict,
     "repeats": Repeats,
+    "replies": Reply,
+    "questions": ProbeQuestion,
+    "checks": ProbeCheck,
     "discards": Discard,
 }
 

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "tests" / "recorded" / "events.jsonl").read_text(encoding="utf-8").splitlines()
 # what one small round does not show; the tests that are named see it
 ELSEWHERE = {
+    "probe_asked": "test_probe.py: a probe is a run of its own",
     "trial_again": "test_pool.py: a late trial is an event and not a second trial",
     "held_out": "test_held_out.py: looks at held-out tasks are a setting, off unless asked for",
 }

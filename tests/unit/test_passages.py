@@ -11,6 +11,8 @@ import pytest
 from seal_ray.domains import passages
 from seal_ray.domains.passages import load, split_titles
 from seal_ray.errors import ConfigError, DataError, Missing
+from seal_ray.loops.rounds import draw
+from seal_ray.records import Task
 
 SQUAD = Path(__file__).parents[2] / "../shared/data/squad_dev.json"
 
@@ -196,3 +198,18 @@ def test_few_titles_all_go_to_training() -> None:
         "train",
         "validation",
     ]
+
+
+def test_a_weight_says_how_often_a_passage_is_drawn() -> None:
+    loaded, _ = read([flat(weight=0.25), flat(title="B", context="Other."), flat(title="C", context="More.", weight=0)])
+    assert [p.weight for p in loaded] == [0.25, 1.0, 0.0]
+    tasks = [Task(p.title, {}, weight=p.weight) for p in loaded]
+    drawn = [draw(tasks, 1, number, 1)[0].id for number in range(1, 401)]
+    assert "C" not in drawn and 0.1 < drawn.count("A") / 400 < 0.3, "one of five in the long run"
+    assert {t.id for t in draw(tasks, 1, 1, 3)} == {"A", "B"} and draw(tasks, 1, 7, 2) == draw(tasks, 1, 7, 2)
+
+
+@pytest.mark.parametrize("weight", [-1, "much", True, None])
+def test_a_weight_that_is_none_is_refused(weight: object) -> None:
+    with pytest.raises(DataError, match="weight is"):
+        read([flat(weight=weight)])

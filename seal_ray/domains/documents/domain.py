@@ -1,7 +1,7 @@
 """The domain `documents`: what `knowledge` does with passages, for a folder of documents."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,7 +64,7 @@ class Documents(Knowledge):
         if self._section.questions:
             questions = place(self._section.questions, self._read, passages, self._odd.append)
         return [
-            DocumentPassage(p.passage.title, p.passage.text, asked, p.document, p.passage.headings)
+            DocumentPassage(p.passage.title, p.passage.text, asked, document=p.document, headings=p.passage.headings)
             for p, asked in zip(passages, questions, strict=True)
         ]
 
@@ -72,5 +72,5 @@ class Documents(Knowledge):
         made = super()._task(passage)
         if isinstance(passage, DocumentPassage):
             about = {"document": passage.document, "headings": list(passage.headings)}
-            return Task(made.id, {**made.data, **about}, made.group)
+            return replace(made, data={**made.data, **about})
         return made

@@ -1,0 +1,121 @@
+"""What `seal-ray probe` shows: how the questions came through their checks, and what is not known of each document."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seal_ray import config_file
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError
+from seal_ray.loops.probe import QuestionSet, weak_first
+from seal_ray.loops.probing.uncertainty import UncertaintyMap
+from seal_ray.records import Json, digest
+
+SHOWN = 8  # questions that are shown
+WIDEST = 44  # characters of a name in the table
+ENDINGS = (".yaml", ".yml")
+
+
+def configured(
+    source: str, overrides: Sequence[str], *, quiet: bool = False, as_json: bool = False, kind: str = "probe"
+) -> Config:
+    """The configuration in a file, or the package's own with these documents."""
+    if quiet or as_json:
+        overrides = [*overrides, f"observe.progress={'json' if as_json else 'quiet'}"]
+    if source.endswith(ENDINGS) or source in config_file.BUILTIN:
+        return config_file.load(source, overrides)
+    name = f"{Path(source.rstrip('/')).name or 'documents'}-{digest(source)[:6]}"
+    own = [f"domain.data={json.dumps(source)}", f"run.uri={json.dumps(f'runs/{kind}-{name}')}"]
+    return config_file.load(config_file.DOCUMENTS, [*own, *overrides])
+
+
+def check_target(to: Path | None) -> None:
+    """A file that can't be written is found before hours of work, not after."""
+    if to is None:
+        return
+    folder = to.parent
+    if to.exists():
+        raise ConfigError(f"{to} is already there", hint="name another file with --to")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder} is no folder that can be written to", hint="make it, or name another file")
+
+
+def write(tests: QuestionSet, known: UncertaintyMap, to: Path) -> None:
+    """The passages with their questions, as `domain.data` of domain knowledge; weights say what is not known."""
+    weights = {p.task: p.weight for p in known.passages}
+    rows = [
+        {**{k: task.data[k] for k in ("title", "context", "questions")}, "weight": weights.get(task.id, 1.0)}
+        for task in tests.tasks
+    ]
+    to.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def as_data(config: Config, tests: QuestionSet, known: UncertaintyMap) -> dict[str, Json]:
+    return {
+        "uri": config.run.uri,
+        "funnel": dict(tests.funnel),
+        "documents": known.documents(),
+        "map": known.as_data(),
+    }
+
+
+def show(config: Config, tests: QuestionSet, known: UncertaintyMap, to: Path | None) -> str:
+    parts = ["", show_funnel(tests.funnel)]
+    if known.questions:
+        parts += [show_map(known), show_weakest(known)]
+    else:
+        parts.append(
+            "no question stood its checks, so nothing can be said of what is known; "
+            "a larger model writes better ones (model.name), or write some yourself (domain.questions)"
+        )
+    parts.append(f"everything that was asked is in {config.run.uri}" + (f"; the questions are in {to}" if to else ""))
+    return "\n\n".join(parts)
+
+
+def show_funnel(funnel: Any) -> str:
+    lost = ", ".join(f"{name} {count}" for name, count in funnel["lost"].items())
+    made = f"{funnel['written']} questions written" + (
+        f", {funnel['by_people']} by people" if funnel["by_people"] else ""
+    )
+    return (
+        f"{made}; {funnel['kept']} stood every check"
+        + (f" (failed: {lost})" if lost else "")
+        + f"\nthey ask about {funnel['passages_asked']} of {funnel['passages']} passages"
+        + (f" and {funnel['sentences_asked']} of {funnel['sentences']} sentences" if funnel["written"] else "")
+    )
+
+
+def show_map(known: UncertaintyMap, most: int = 30) -> str:
+    """One line for each document, the least known first."""
+    rows = known.documents()
+    titles = (("passages", 8), ("asked", 6), ("doubt", 6), ("right", 6), ("disagree", 8), ("likelihood", 10))
+    lines = [" ".join([f"{'document':<{WIDEST}}", *(f"{title:>{width}}" for title, width in titles)])]
+    for row in rows[:most]:
+        name = str(row["document"])
+        name = name if len(name) <= WIDEST else "…" + name[-WIDEST + 1 :]
+        likelihood = "–" if row["likelihood"] is None else f"{row['likelihood']:.2f}"
+        lines.append(
+            f"{name:<{WIDEST}} {row['passages']:>8} {row['questions']:>6} {_share(row['doubt']):>6} "
+            f"{_share(row['right']):>6} {_share(row['disagreement']):>8} {likelihood:>10}"
+        )
+    if len(rows) > most:
+        lines.append(f"and {len(rows) - most} more")
+    already = sum(p.weight == 0 for p in known.passages)
+    if already:
+        lines.append(f"{already} of {len(known.passages)} passages are known already and need no training")
+    return "\n".join(lines)
+
+
+def show_weakest(known: UncertaintyMap) -> str:
+    lines = ["least known:"]
+    for question in weak_first(known.questions)[:SHOWN]:
+        said = max(question.answers, key=question.answers.count) if question.answers else ""
+        shown = " ".join(said.split())[:60] or "(nothing)"
+        lines += [f"  {question.text}", f"      right: {question.gold[0]}   said: {shown}"]
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"

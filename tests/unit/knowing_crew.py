@@ -1,0 +1,160 @@
+"""A crew whose model is a table: it knows some facts of a made-up world, reads the others where a passage tells them.
+
+In the place of vLLM and banks; session, ledger, domain, prompts, checks and the map stay real. What is asked is read
+from the prompt's own tokens, so a prompt that lost something loses its answer.
+"""
+
+import json
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from seal_ray.records import Answer, Attempt, Cost, Edit, Failure, Likelihood, Trial, Version
+from seal_ray.sampling.sampler import EditPrompt
+
+_FIRST = "Ada Bo Cem Dov Eva Fin Gil Hana Ivo Jun Kai Lea Mio Nia Oto Pia"
+_LAST = "Marsh Wren Tolliver Quint Arden Brock Calder Dunn Esk Farrow Gale Hobb Ives Jarl Kemp Loom"
+_TOWNS = "Selmouth Varnholm Tarnby Ostwick Hollin Pellgate Quarrow Rindle Stavely Umberton Wexcombe Yarrowby"
+TOWNS = _TOWNS.split()
+FACT = re.compile(r"(\w+ \w+) was born in (\w+)")
+QUESTION = re.compile(r"In which town was (\w+ \w+) born")
+UNKNOWN = "Nowhere"
+
+
+def world(people: int, seed: int = 1) -> dict[str, str]:
+    """People and the towns in which they were born."""
+    luck = random.Random(seed)
+    names = [f"{a} {b}" for a in _FIRST.split() for b in _LAST.split()]
+    return {name: luck.choice(TOWNS) for name in luck.sample(names, people)}
+
+
+def sentence(name: str, town: str) -> str:
+    return f"{name} was born in {town}."
+
+
+class KnowingCrew:
+    """`write` makes a question of a sentence: (question, answer). `stubborn`: who is answered for whatever is read."""
+
+    overlap = False
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        knows: dict[str, str],
+        write: Callable[[str], tuple[str, str]] | None = None,
+        quarrelsome: Sequence[str] = (),
+        stubborn: dict[str, str] | None = None,
+    ) -> None:
+        self.tokenizer, self.knows = tokenizer, dict(knows)
+        self.write = write or _plain_question
+        self.quarrelsome, self.stubborn = quarrelsome, stubborn or {}
+        self.sampled: list[EditPrompt] = []
+        self.tried: list[Attempt] = []
+        self.lose = 0  # so many replies are lost, by nobody's fault
+        self._version = ""
+
+    def samplers(self, version: Version, adapter: str | None) -> "_TableSamplers":
+        self._version = version.digest
+        return _TableSamplers(self)
+
+    def pool(self, version: Version, adapter: str | None) -> "_TablePool":
+        return _TablePool(self)
+
+    def plan_anew(self) -> None: ...
+
+    def release(self, *roles: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    def gpu_hours(self) -> float:
+        return 0.0
+
+    # the table as a model
+
+    def says(self, text: str, prompt: EditPrompt) -> str:
+        if prompt.schema is not None:
+            question, answer = self.write(text.rstrip().rpartition("Sentence: ")[2].strip())
+            return json.dumps({"answer": answer, "question": question})
+        asked = text.rpartition("\nQuestion: ")[2].partition("\n")[0]
+        name = self.asked_for(asked)
+        if name in self.quarrelsome:
+            return f" {TOWNS[prompt.seed % len(TOWNS)]}"
+        if name in self.stubborn:
+            return f" {self.stubborn[name]}"
+        told = dict(FACT.findall(text.rpartition("\n\nText: ")[2])) if "\n\nText: " in text else {}
+        return f" {told.get(name) or self.knows.get(name) or self.guess(prompt.seed)}"
+
+    def asked_for(self, question: str) -> str:
+        match = QUESTION.search(question) or re.search(r"(\w+ \w+)(?: and|\?)", question)
+        return match.group(1) if match else ""
+
+    def guess(self, seed: int) -> str:
+        return random.Random(seed).choice([*TOWNS, UNKNOWN])
+
+
+def _plain_question(told: str) -> tuple[str, str]:
+    match = FACT.search(told)
+    return (f"In which town was {match.group(1)} born?", match.group(2)) if match else ("", "")
+
+
+class _TableSamplers:
+    def __init__(self, crew: KnowingCrew) -> None:
+        self._crew, self._waiting = crew, list[tuple[str, Sequence[EditPrompt]]]()
+
+    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
+        self._waiting.append((chunk_id, chunk))
+
+    def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]:
+        done, self._waiting = self._waiting[:1], self._waiting[1:]
+        return [(name, [self._edit(p) for p in chunk]) for name, chunk in done]
+
+    def _edit(self, prompt: EditPrompt) -> Edit:
+        crew = self._crew
+        crew.sampled.append(prompt)
+        failure = None
+        if crew.lose:
+            crew.lose -= 1
+            failure = Failure("killed_sampler", "it was killed", "infra")
+        said = crew.says(crew.tokenizer.decode(list(prompt.prompt_ids)), prompt)
+        name = f"{prompt.task}/{prompt.seed}"
+        ids = tuple(crew.tokenizer.encode(said))
+        return Edit(
+            name, prompt.task, prompt.slot, crew._version, prompt.seed, prompt.prompt_ids, ids, (-1.0,) * len(ids),
+            said, "stop", failure=failure,
+        )  # fmt: skip
+
+
+class _TablePool:
+    """Tries nothing but baselines: nobody trains a table."""
+
+    def __init__(self, crew: KnowingCrew) -> None:
+        self._crew, self._done = crew, list[Trial]()
+
+    def submit(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            self._crew.tried.append(attempt)
+            self._done.append(self._trial(attempt))
+
+    def poll(self, timeout: float) -> list[Trial]:
+        time.sleep(0.001)
+        done, self._done = self._done, []
+        return done
+
+    def room(self) -> int:
+        return 8
+
+    def expect(self, count: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def _trial(self, attempt: Attempt) -> Trial:
+        crew, answers, likely = self._crew, [], []
+        for ask in attempt.asks:
+            text = crew.tokenizer.decode(list(ask.prompt_ids))
+            name = crew.asked_for(text.rpartition("\nQuestion: ")[2])
+            answers.append(Answer(ask.question, f" {crew.knows.get(name, UNKNOWN)}", 2, "stop", -1.0))
+            each = -0.2 if name in crew.knows else -3.0
+            likely += [Likelihood(ask.question, n, each * len(g), len(g)) for n, g in enumerate(ask.gold_ids)]
+        return Trial(attempt.candidate.id, attempt.candidate.task, (), tuple(answers), tuple(likely), Cost(), "table")

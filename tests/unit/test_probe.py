@@ -1,0 +1,353 @@
+"""A probe writes questions, keeps those that stand every check, and maps what is not known."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from knowing_crew import FACT, TOWNS, KnowingCrew, sentence, world
+
+from seal_ray import config_file, models
+from seal_ray.commands import probe as command
+from seal_ray.config import Config, ModelSection
+from seal_ray.domains import passages
+from seal_ray.errors import ConfigError, InfraError, Interrupted
+from seal_ray.events import ProbeAsked
+from seal_ray.loops.history import Run
+from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
+from seal_ray.loops.probing.changing import changed
+from seal_ray.loops.probing.checks import failed, reading_checks
+from seal_ray.loops.probing.prompts import answers_in, spread, writing_prompt, writing_schema
+from seal_ray.loops.probing.uncertainty import UncertaintyMap, entropy, mapped, passage_map
+from seal_ray.loops.session import Session
+from seal_ray.policy import versions
+from seal_ray.records import ProbeQuestion
+from seal_ray.storage.deletion import delete_task
+from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
+
+SETTINGS = """
+model: {name: "builtin:tiny", chat: "no"}
+observe: {progress: quiet, ray_metrics: false}
+storage: {stop_within: 100}
+"""
+LIKE_THESE = ("model.name=builtin:tiny", "model.chat=no", "observe.progress=quiet", "observe.ray_metrics=false")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return models.tokenizer(models.fetch(ModelSection(name="builtin:tiny")))
+
+
+def folder(tmp_path: Path, facts: dict[str, str], each: int = 4) -> Path:
+    """Documents of so many facts each."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    names = list(facts)
+    for start in range(0, len(names), each):
+        lines = [sentence(n, facts[n]) for n in names[start : start + each]]
+        (docs / f"{start:03d}.md").write_text(f"# Register {start}\n\n" + " ".join(lines) + "\n")
+    return docs
+
+
+def configured(tmp_path: Path, docs: Path, *changes: str) -> Config:
+    given = [f"run.uri={tmp_path / 'run'}", "domain.name=documents", f"domain.data={docs}", *changes]
+    return config_file.parse(SETTINGS, "test", given)
+
+
+def go(config: Config, crew: Any, **more: Any) -> tuple[QuestionSet, UncertaintyMap]:
+    with Session(config, hire=lambda *_: crew, **more) as session:
+        part = session.open_round(1)
+        tests = make_tests(session, part, every_task(session))
+        found = look(session, part, versions.first(session.base), tests)
+        part.commit({"decision": "probed"})
+    return tests, found
+
+
+def area_under_curve(positive: list[float], negative: list[float]) -> float:
+    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
+    return wins / (len(positive) * len(negative))
+
+
+# the whole of it
+
+
+def test_the_map_finds_what_is_not_known(tmp_path: Path, tokenizer: Any) -> None:
+    facts = world(32)
+    known = dict(list(facts.items())[::2])
+    crew = KnowingCrew(tokenizer, known)
+    tests, found = go(configured(tmp_path, folder(tmp_path, facts)), crew)
+    assert tests.funnel["kept"] == 32 == tests.funnel["written"] and not tests.funnel["lost"]
+    assert tests.funnel["sentences_asked"] == tests.funnel["sentences"] == 32
+    doubt = {q.text.split(" was ")[1].removesuffix(" born?"): q for q in found.questions}
+    new = [doubt[n].doubt for n in facts if n not in known]
+    old = [doubt[n].doubt for n in known]
+    assert area_under_curve(new, old) >= 0.9
+    assert all(q.disagreement == 0 and q.entropy == 0 and q.right == 1 for n, q in doubt.items() if n in known)
+    part = Run(str(tmp_path / "run")).ledger.round(1)
+    assert len(part.records("questions")) == 32
+    assert {c.name for c in part.records("checks").values()} == {
+        "form", "pointing", "leak", "in passage", "copy", "vote", "changed", "unrelated", "alone",
+    }  # fmt: skip
+    assert not verify(Run(str(tmp_path / "run")).ledger)
+
+
+def test_what_is_known_already_has_no_weight_and_held_out_questions_weigh_nothing(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    facts = world(16)
+    known = dict(list(facts.items())[:8])
+    tests, found = go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew(tokenizer, known))
+    assert [p.weight > 0 for p in found.passages] == [False, False, True, True]
+    assert len(tests.held_out) == 4, "0.3 of 16, one left over"
+    left = sum(len(t.data["questions"]) for t in tests.training())
+    assert left + sum(len(t.data["questions"]) for t in tests.final()) == 16
+    assert [row["document"] for row in found.documents()][:2] == ["008.md", "012.md"]
+    doubtless = passage_map({"a": ("d", "t")}, [], 0.1)
+    assert doubtless[0].weight == 1.0 and doubtless[0].doubt is None
+
+
+def test_a_probe_that_was_stopped_asks_for_nothing_twice(tmp_path: Path, tokenizer: Any) -> None:
+    facts = world(12)
+    config = configured(tmp_path, folder(tmp_path, facts), "probe.chunk=4")
+    whole, _ = go(
+        config_file.resolved(config.model_dump(mode="json"), [f"run.uri={tmp_path / 'whole'}"]),
+        reference := KnowingCrew(tokenizer, {}),
+    )
+    crew = KnowingCrew(tokenizer, {})
+    for limit in (4, 20, 60):
+        with pytest.raises(Interrupted):
+            go(config, crew, stop=lambda limit=limit: len(crew.sampled) > limit)
+    tests, _ = go(config, crew)
+    assert tests.tasks == whole.tasks and tests.held_out == whole.held_out
+    asked = [(p.task, p.slot, p.seed, p.prompt_ids) for p in crew.sampled]
+    once = {(p.task, p.slot, p.seed, p.prompt_ids) for p in reference.sampled}
+    assert set(asked) == once
+    assert len(asked) - len(once) <= 3 * 2 * 4, "no more is asked again than was on its way"
+
+
+def test_replies_that_are_lost_stop_the_probe_loudly_and_come_on_resume(tmp_path: Path, tokenizer: Any) -> None:
+    config = configured(tmp_path, folder(tmp_path, world(4)))
+    crew = KnowingCrew(tokenizer, {})
+    crew.lose = 2
+    with pytest.raises(InfraError, match=r"2 of 4 replies of a probe \(write\)"):
+        go(config, crew)
+    assert go(config, crew)[0].funnel["kept"] == 4
+
+
+def test_progress_is_told(tmp_path: Path, tokenizer: Any) -> None:
+    heard: list[Any] = []
+    config = configured(tmp_path, folder(tmp_path, world(4)))
+    go(config, KnowingCrew(tokenizer, {}), listeners=[heard.append])
+    ends = {e.purpose: (e.done, e.total) for e in heard if isinstance(e, ProbeAsked)}
+    told = {"write": 4, "vote": 12, "changed": 4, "alone": 4, "closed book": 16}
+    assert ends == {purpose: (count, count) for purpose, count in told.items()}, "there is no other passage"
+
+
+def test_questions_of_people_are_preferred(tmp_path: Path, tokenizer: Any) -> None:
+    facts = world(4)
+    docs = folder(tmp_path, facts)
+    name, town = next(iter(facts.items()))
+    asked = tmp_path / "asked.json"
+    asked.write_text(f'[{{"question": "Where did {name} come into this world?", "answer": "{town}"}}]')
+    tests, _ = go(
+        configured(tmp_path, docs, f"domain.questions={asked}", "probe.questions=2"), KnowingCrew(tokenizer, {})
+    )
+    assert tests.funnel["by_people"] == 1 and tests.funnel["written"] == 1
+    assert [q.origin for q in tests.about.values()] == ["person", "model"]
+    none_written, _ = go(
+        configured(tmp_path, docs, f"domain.questions={asked}", "probe.questions=1", f"run.uri={tmp_path / 'other'}"),
+        crew := KnowingCrew(tokenizer, {}),
+    )
+    assert none_written.funnel["written"] == 0 and none_written.funnel["kept"] == 1
+    assert all(p.schema is None for p in crew.sampled)
+
+
+def test_where_no_question_survives_that_is_the_result(tmp_path: Path, tokenizer: Any) -> None:
+    crew = KnowingCrew(tokenizer, {}, write=lambda told: ("What does the passage say?", "nothing"))
+    tests, found = go(configured(tmp_path, folder(tmp_path, world(4))), crew)
+    assert tests.tasks == () and found.questions == ()
+    assert tests.funnel["kept"] == 0 and tests.funnel["lost"] == {"pointing": 4}
+    assert [p.weight for p in found.passages] == [1.0]
+
+
+def test_a_passage_that_is_deleted_takes_its_questions_along(tmp_path: Path, tokenizer: Any) -> None:
+    facts = world(8)
+    go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew(tokenizer, {}))
+    ledger = Ledger(str(tmp_path / "run"))
+    part = ledger.round(1)
+    task = (part.get("tasks.json") or {})["tasks"][0]
+    delete_task(ledger, task["id"])
+    ledger.close()
+    gone = next(iter(facts))
+    for path in (tmp_path / "run" / "rounds").rglob("*"):
+        assert not path.is_file() or gone not in path.read_text(), path
+
+
+# the command
+
+
+def test_the_command_says_what_is_not_known_and_writes_data_for_a_run(tmp_path: Path, tokenizer: Any) -> None:
+    facts = world(12)
+    docs = folder(tmp_path, facts)
+    config = command.configured(str(docs), [f"run.uri={tmp_path / 'run'}", *LIKE_THESE])
+    assert config.domain.name == "documents" and config.run.uri == str(tmp_path / "run")
+    tests, found = go(config, KnowingCrew(tokenizer, dict(list(facts.items())[:4])))
+    shown = command.show(config, tests, found, tmp_path / "questions.json")
+    assert "12 questions written; 12 stood every check" in shown
+    assert "1 of 3 passages are known already" in shown and "least known:" in shown
+    lines = [line.split()[0] for line in shown.splitlines() if ".md" in line]
+    assert lines[:3] == ["004.md", "008.md", "000.md"]
+    command.write(tests, found, tmp_path / "questions.json")
+    loaded = passages.load(str(tmp_path / "questions.json"), lambda uri: b"", print)
+    assert [p.weight > 0 for p in loaded] == [False, True, True]
+    assert sum(len(p.questions) for p in loaded) == 12
+    assert command.as_data(config, tests, found)["funnel"] == tests.funnel
+
+
+def test_a_probe_without_a_question_says_what_to_do(tmp_path: Path, tokenizer: Any) -> None:
+    crew = KnowingCrew(tokenizer, {}, write=lambda told: ("", ""))
+    config = configured(tmp_path, folder(tmp_path, world(4)))
+    shown = command.show(config, *go(config, crew), None)
+    assert "4 questions written; 0 stood every check (failed: form 4)" in shown and "a larger model" in shown
+
+
+def test_where_questions_can_not_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("")
+    for target, said in ((tmp_path / "there.json", "already there"), (tmp_path / "no" / "x.json", "no folder")):
+        with pytest.raises(ConfigError, match=said):
+            command.check_target(target)
+
+
+# planted faults
+
+
+def test_planted_faults_are_found(tmp_path: Path, tokenizer: Any) -> None:
+    """False answers, leaks, two right answers, pointing at the text, and what can be guessed; four of each in 40."""
+    facts = world(40)
+    names = list(facts)
+    kinds = ("false", "leak", "two", "text", "guess")
+    fault = {name: kinds[n // 4] for n, name in enumerate(names[:20])}
+
+    def write(told: str) -> tuple[str, str]:
+        match = FACT.search(told)
+        assert match
+        name, town = match.groups()
+        match fault.get(name):
+            case "false":
+                return f"In which town was {name} born?", next(t for t in TOWNS if t != town)
+            case "leak":
+                return f"Which {town} is the town in which {name} was born?", town
+            case "text":
+                return f"In which town, according to the text, was {name} born?", town
+        return f"In which town was {name} born?", town
+
+    crew = KnowingCrew(
+        tokenizer,
+        dict(list(facts.items())[20:30]),
+        write,
+        quarrelsome=[n for n, f in fault.items() if f == "two"],
+        stubborn={n: facts[n] for n, f in fault.items() if f == "guess"},
+    )
+    tests, _ = go(configured(tmp_path, folder(tmp_path, facts)), crew)
+    kept = {n for n in names for q in tests.about.values() if n in q.question}
+    flagged = set(names) - kept
+    assert flagged == set(fault), "precision and recall are 1: what is known is no fault"
+    checks = Run(str(tmp_path / "run")).ledger.round(1).records("checks").values()
+    questions = Run(str(tmp_path / "run")).ledger.round(1).records("questions")
+    by = {n: {c.name for c in checks if c.passed is False and n in questions[c.question].question} for n in fault}
+    assert {kind: set.union(*(by[n] for n, f in fault.items() if f == kind)) for kind in ("leak", "text", "two")} == {
+        "leak": {"leak"},
+        "text": {"pointing"},
+        "two": {"vote"},
+    }
+    assert all(by[n] & {"vote", "in passage"} for n, f in fault.items() if f == "false")
+    assert all("changed" in by[n] for n, f in fault.items() if f == "guess")
+
+
+CONTEXT = "Odalys Wren built a clock that ran on the tide. It drove eleven dials. In 1902 an eel stopped it."
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "name"),
+    [
+        ("What did the clock of Odalys Wren run on?", "the tide", None),
+        ("How many dials did the clock of Odalys Wren drive?", "eleven", None),
+        ("What does the passage say ran on the tide?", "a clock", "pointing"),
+        ("What stopped it, according to this text?", "an eel", "pointing"),
+        ("When did it stop?", "In 1902", "pointing"),
+        ("Did the clock of Odalys Wren run on the tide?", "the tide", "leak"),
+        ("What ran on the tide in Selmouth, the tide or wind?", "the tide", "leak"),
+        ("Was the clock of Odalys Wren built of copper?", "a clock", "leak"),
+        ("Tell me about Odalys Wren", "a clock", "form"),
+        ("Why?", "a clock", "form"),
+        ("What did Odalys Wren build?", "", "form"),
+        ("What did Odalys Wren build? And when?", "a clock", "form"),
+        ("What did Odalys Wren build in Selmouth?", "a barometer", "in passage"),
+        ("What did Odalys Wren build in Selmouth?", " ".join(["long"] * 30), "form"),
+        ("Was hat Odalys Wren gebaut, wie der Text sagt?", "a clock", "pointing"),
+    ],
+)
+def test_what_reading_tells_of_a_question(question: str, answer: str, name: str | None) -> None:
+    asked = ProbeQuestion("q", "t", question, (answer,) if answer else (), "model")
+    found = failed(reading_checks(asked, CONTEXT, ()))
+    assert (found.name if found else None) == name
+
+
+def test_a_copy_of_another_question_is_one_with_the_same_words() -> None:
+    first = ProbeQuestion("a", "t", "How many dials did the clock drive in the town?", ("eleven",), "model")
+    again = ProbeQuestion("b", "t", "How many dials did the clock drive in that town?", ("eleven",), "model")
+    other = ProbeQuestion("c", "t", "In which year did an eel stop the clock?", ("1902",), "model")
+    assert not failed(reading_checks(first, CONTEXT, ()))
+    assert failed(reading_checks(again, CONTEXT, [first]))
+    assert not failed(reading_checks(other, CONTEXT, [first]))
+
+
+# its parts
+
+
+def test_a_fact_is_changed_into_another_of_its_kind_and_everywhere() -> None:
+    made = changed("In 1902 an eel came. The eel of 1902 was long.", "1902", (), 1)
+    assert made and "1902" not in made[0] and made[0].count(made[1]) == 2 and len(made[1]) == 4
+    made = changed(CONTEXT, "eleven", ["forty-two", "Selmouth", "the tide"], 1)
+    assert made and made[1] == "forty-two"
+    made = changed(CONTEXT, "Odalys Wren", ["forty-two", "Bram Tolliver"], 1)
+    assert made and made[0].startswith("Bram Tolliver built")
+    assert changed(CONTEXT, "the wind", (), 1) is None and changed(CONTEXT, "", (), 1) is None
+    assert changed("Wrens are birds", "Wren", (), 1) is None, "a part of a word is no fact"
+
+
+def test_answers_that_a_question_may_ask_for() -> None:
+    offered = answers_in("Odalys Wren", "In 1909 Odalys Wren sold forty-two maps to Bram Tolliver for a ferry ticket.")
+    assert offered[:3] == ["1909", "forty-two", "Bram Tolliver"] and "a ferry ticket" in offered
+    assert "Odalys Wren" not in offered
+    assert answers_in("水", "潮汐钟有十一个表盘。") == []
+    schema = writing_schema("T", "Nothing here")
+    assert schema["properties"]["answer"] == {"type": "string", "maxLength": 80}
+    assert list(writing_schema("T", "In 1909 it rained.")["properties"]) == ["answer", "question"]
+
+
+def test_evidence_is_covered_evenly() -> None:
+    spans = [(n, n + 1) for n in range(10)]
+    assert spread(spans, 2) == [(2, 3), (7, 8)]
+    assert spread(spans[:2], 4) == [(0, 1), (1, 2), (0, 1), (1, 2)]
+    assert spread([], 3) == [] and spread(spans, 0) == []
+
+
+def test_a_base_model_goes_on_where_the_prompt_ends_and_a_chat_is_a_turn() -> None:
+    base = writing_prompt("T", "C.", "C.", chat=False)
+    assert base.text.endswith("Sentence: C.\n") and not base.chat
+    assert writing_prompt("T", "C.", "C.", chat=True).chat
+
+
+def test_disagreement_and_entropy() -> None:
+    def asked(*answers: str, likelihood: float | None = None) -> Any:
+        return mapped(
+            "q", task="t", text="Which town?", gold=["Selmouth"], answers=answers, likelihood=likelihood, held_out=False
+        )
+
+    same = asked("Selmouth", "in Selmouth", "Selmouth.", "Selmouth", likelihood=0.0)
+    assert (same.right, same.disagreement, same.entropy, same.doubt) == (1, 0, 0, 0)
+    split = asked("Selmouth", "Varnholm", "Tarnby", "", likelihood=-20.0)
+    assert (split.right, split.disagreement, split.entropy) == (0.25, 0.75, 1.0) and split.doubt > 0.8
+    assert asked().doubt == 1.0
+    assert entropy([1]) == 0 and entropy([2, 2]) == pytest.approx(0.5)
