@@ -178,6 +178,7 @@ def test_every_field_is_read_by_name_or_is_a_detail(
     end = told[-1].time
     lacking: list[Event] = [make(events.TrialFailed, 1, end, failure="lost", blame="infra")]
     lacking.append(make(events.TrialAgain, 1, end))
+    lacking.append(make(events.ProbeAsked, 1, end, purpose="vote", done=2, total=2))
     lacking.append(make(events.HeldOutScored, 1, end, arms={"edit": {"accuracy": {"mean": 0.5, "error": 0.1}}}))
     metrics = read_all([*told, *lacking], monkeypatch, tmp_path)
     marked = {(kind, n) for kind in KINDS for n in details(kind)}
