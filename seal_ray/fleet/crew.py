@@ -168,6 +168,7 @@ class Crew:
             max_length=config.model.max_length,
             kv_cache_gb=config.sampling.kv_cache_gb,
             trust_remote_code=config.model.trust_remote_code,
+            metrics=config.observe.ray_metrics,
         )
 
 

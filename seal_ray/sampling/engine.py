@@ -18,6 +18,7 @@ from seal_ray import models
 from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.records import Json
 from seal_ray.redaction import logger
+from seal_ray.sampling.engine_metrics import tell_ray
 from seal_ray.text import first_line
 
 log = logger(__name__)
@@ -43,6 +44,7 @@ class EngineSettings:
     kv_cache_gb: float = 1.0  # on CPU
     batch: int = 64  # sequences that are decoded together
     trust_remote_code: bool = False
+    metrics: bool = False  # vLLM's own figures are told through Ray, which has to run here
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Engine:
         self._adapters: dict[str, _Adapter] = {}
         self._base_probe: list[float] | None = None
         self._llm: Any = self._start()
+        if self.settings.metrics:
+            tell_ray(self._llm)
         self.max_length = int(self._llm.llm_engine.model_config.max_model_len)
 
     def _start(self) -> Any:
@@ -133,7 +137,7 @@ class Engine:
                 tensor_parallel_size=s.tensor_parallel,
                 distributed_executor_backend=self._executor(),
                 trust_remote_code=s.trust_remote_code,
-                disable_log_stats=True,
+                disable_log_stats=not s.metrics,
                 **(self._on_cpu(min(s.max_length, context)) if cpu else {"gpu_memory_utilization": s.gpu_memory}),
             )
         except Exception as error:  # vLLM raises whatever its parts raise; the cause stays attached

@@ -3,13 +3,14 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import ray
 from made_events import make
+from tiny_policy import base_folder
 
 from seal_ray.config import Config
 from seal_ray.events import (
@@ -30,6 +31,7 @@ from seal_ray.events import (
     WaveDone,
 )
 from seal_ray.observe.metrics import METRICS, RayMetrics
+from seal_ray.sampling.engine import EngineSettings, GenerateRequest
 
 ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": {"mean": -1.5, "error": 0.1, "n": 3}}
 EVENTS = [
@@ -52,9 +54,12 @@ EVENTS = [
 ]
 
 
+Page = dict[str, list[tuple[dict[str, str], float]]]
+
+
 @pytest.fixture(scope="module")
-def page() -> Iterator[dict[str, list[tuple[dict[str, str], float]]]]:
-    """What the endpoint says after these events: name -> labels and values."""
+def endpoint() -> Iterator[Callable[[str], Page]]:
+    """Reads what a node's endpoint says once a name is there: name -> labels and values."""
     ray.init(
         address="local",
         num_cpus=1,
@@ -64,26 +69,35 @@ def page() -> Iterator[dict[str, list[tuple[dict[str, str], float]]]]:
         _system_config={"metrics_report_interval_ms": 500},
     )
     try:
-        sink = RayMetrics(Config())
-        for event in EVENTS:
-            sink(event)
         node = ray.nodes()[0]
         url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-        deadline = time.monotonic() + 60
-        text = ""
-        while time.monotonic() < deadline and "ray_seal_rounds_committed" not in text:
-            time.sleep(0.5)
-            try:
-                text = httpx.get(url, timeout=5).text
-            except httpx.HTTPError:
-                continue
-        yield parse(text)
+
+        def read(name: str) -> Page:
+            deadline = time.monotonic() + 60
+            text = ""
+            while time.monotonic() < deadline and name not in text:
+                time.sleep(0.5)
+                try:
+                    text = httpx.get(url, timeout=5).text
+                except httpx.HTTPError:
+                    continue
+            return parse(text)
+
+        yield read
     finally:
         ray.shutdown()
 
 
-def parse(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
-    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+@pytest.fixture(scope="module")
+def page(endpoint: Callable[[str], Page]) -> Page:
+    sink = RayMetrics(Config())
+    for event in EVENTS:
+        sink(event)
+    return endpoint("ray_seal_rounds_committed")
+
+
+def parse(text: str) -> Page:
+    found: Page = {}
     for line in text.splitlines():
         match = re.match(r"(\w+)\{(.*)\} (\S+)$", line)
         if match:
@@ -92,13 +106,13 @@ def parse(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     return found
 
 
-def value(page: dict[str, list[tuple[dict[str, str], float]]], name: str, **labels: str) -> float:
+def value(page: Page, name: str, **labels: str) -> float:
     rows = [v for have, v in page.get(name, []) if labels.items() <= have.items()]
     assert len(rows) == 1, f"{name} {labels}: {page.get(name)}"
     return rows[0]
 
 
-def test_every_metric_is_on_the_endpoint_with_its_value(page: dict[str, list[tuple[dict[str, str], float]]]) -> None:
+def test_every_metric_is_on_the_endpoint_with_its_value(page: Page) -> None:
     assert value(page, "ray_seal_trials_total", kind="edit", outcome="ok") == 1
     assert value(page, "ray_seal_trials_total", outcome="nan_loss") == 1
     assert value(page, "ray_seal_trial_seconds_sum", kind="edit") == 2
@@ -120,7 +134,7 @@ def test_every_metric_is_on_the_endpoint_with_its_value(page: dict[str, list[tup
 
 
 def test_dashboard_and_alerts_ask_only_for_metrics_that_exist(
-    page: dict[str, list[tuple[dict[str, str], float]]],
+    page: Page,
 ) -> None:
     root = Path(__file__).parents[2] / "cluster"
     dashboard = json.loads((root / "kubernetes/components/monitoring/grafana.json").read_text())
@@ -128,3 +142,21 @@ def test_dashboard_and_alerts_ask_only_for_metrics_that_exist(
     names = set(re.findall(r"\bray_seal_\w+", asked))
     assert len(names) > 10
     assert names <= page.keys(), f"nobody tells {sorted(names - page.keys())}"
+
+
+def test_vllms_own_figures_are_beside_ours(endpoint: Callable[[str], Page]) -> None:
+    @ray.remote(num_cpus=1)
+    class Writer:
+        def write(self, folder: str, settings: EngineSettings, request: GenerateRequest) -> int:
+            from seal_ray.sampling.engine import Engine
+
+            (text,) = Engine(folder, settings).generate([request])
+            return len(text.ids)
+
+    writer = Writer.remote()
+    settings = EngineSettings(dtype="float32", max_length=64, kv_cache_gb=0.1, metrics=True)
+    request = GenerateRequest((5, 6, 7), seed=0, max_tokens=8)
+    written = ray.get(writer.write.remote(base_folder(), settings, request))
+    page = endpoint("ray_vllm_generation_tokens_total")
+    assert written and value(page, "ray_vllm_generation_tokens_total") == written
+    ray.kill(writer)
