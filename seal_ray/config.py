@@ -181,6 +181,13 @@ Style = Literal[
     "entities",
     "mixture",
     "template",
+    "key_concepts",
+    "mind_map",
+    "faithful_implications",
+    "critical_questions",
+    "case_studies",
+    "discussion",
+    "teachers_talk",
 ]
 
 

@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
+from seal_ray.domains.kinds_of_text import KINDS
 from seal_ray.errors import ConfigError
 from seal_ray.records import derive_seed
 
@@ -48,6 +49,7 @@ ASKED = {
         "explanation on a line, in full sentences that name them.",
         "How they have to do with one another:\n",
     ),
+    **KINDS,
 }
 AMONG = (
     "Read the passage below. Then explain in detail how {names} have to do with one another according to the passage: "

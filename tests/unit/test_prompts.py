@@ -5,7 +5,8 @@ from typing import get_args
 
 import pytest
 
-from seal_ray.config import Style
+from seal_ray.config import KnowledgeDomain, Style
+from seal_ray.domains.kinds_of_text import FAITHFUL, KINDS
 from seal_ray.domains.prompts import edit_prompt, entities, pick_entities, pick_style
 from seal_ray.errors import ConfigError
 
@@ -32,6 +33,12 @@ def test_only_a_base_model_gets_the_beginning_of_the_answer() -> None:
     assert edit_prompt("implications", TITLE, CONTEXT).endswith("Implications:\n")
     assert edit_prompt("self_qa", TITLE, CONTEXT).endswith("Question 1: ")
     assert edit_prompt("implications", TITLE, CONTEXT, chat=True).endswith(CONTEXT)
+
+
+def test_each_of_the_seven_kinds_of_text_is_told_to_add_nothing() -> None:
+    assert len(KINDS) == 7 and set(KINDS) < set(PLAIN)
+    assert all(FAITHFUL in edit_prompt(kind, TITLE, CONTEXT, chat=chat) for kind in KINDS for chat in (False, True))
+    assert KnowledgeDomain(style="mixture", mixture=dict.fromkeys(KINDS, 1.0)).mixture
 
 
 def test_a_template_is_filled_in_and_its_other_braces_stay() -> None:
