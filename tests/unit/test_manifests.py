@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT.parent / "shared/data/kuberay"
 SCHEMA = {"RayCluster": "rayclusters.v1.json", "RayJob": "rayjobs.v1.json"}
 OVERLAYS = ["base", "kueue", "autoscaling", "cpu", "tensor-parallel", "standing"]
-COMPONENTS = ["fabric-efa", "monitoring"]
+COMPONENTS = ["fabric-efa", "fabric-infiniband", "logs", "model-claim", "monitoring"]
 KUBECTL = shutil.which("kubectl")
 
 sys.path.append(str(ROOT / "cluster"))
