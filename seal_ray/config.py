@@ -367,6 +367,14 @@ class InnerSection(Section):
     extra_repeats: int = Field(
         default=0, ge=0, le=100, description="more repeats per task, on average, spent where the choice is still open"
     )
+    heat: Share = Field(
+        default=0,
+        description="share of an edit's epochs in a heat: a short training after which only the best edits of a task "
+        "are trained in full; 0: all are",
+    )
+    heat_keep: Share = Field(
+        default=0.5, description="with heat: share of a task's edits that are trained in full, at most (2 always are)"
+    )
     context_arm: bool = Field(default=True, description="also try each task's context alone, to compare with")
     wave: int = Field(
         default=0, ge=0, description="candidates trained together on one device, at most; 0: from free memory"

@@ -169,6 +169,17 @@ class ProbeAsked(Event):
 
 
 @dataclass(frozen=True)
+class EditsDropped(Event):
+    """Edits of a task that are not tried, or not to the end."""
+
+    task: Detail[str]
+    stage: Literal["predicted", "heat"]
+    kept: int
+    dropped: int
+    reasons: Detail[Mapping[str, Json]]  # by edit
+
+
+@dataclass(frozen=True)
 class RewardsMade(Event):
     reliability: Mapping[str, Json]  # by measure
     arms: Mapping[str, Json]  # base, context, edit -> measure -> estimate
@@ -331,6 +342,7 @@ KINDS: dict[str, type[Event]] = {
     "graded": Graded,
     "repeats": RepeatsAsked,
     "probe_asked": ProbeAsked,
+    "dropped": EditsDropped,
     "rewards": RewardsMade,
     "selected": EditsSelected,
     "update_step": UpdateStep,

@@ -191,7 +191,7 @@ class Edit:
     style: str = ""
 
 
-CandidateKind = Literal["baseline", "context", "edit"]
+CandidateKind = Literal["baseline", "context", "edit", "heat"]  # heat: an edit, trained for a part of its epochs
 
 
 @dataclass(frozen=True)
@@ -358,6 +358,18 @@ class Repeats:
     first: int  # number of the first repeat that is asked for
     repeats: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """Edits of a task that are not tried, or not to the end, recorded before it is acted on. None of them is a zero."""
+
+    id: str
+    task: str
+    version: str  # digest of the version whose edits these are
+    stage: Literal["predicted", "heat"]
+    kept: tuple[str, ...]
+    dropped: Mapping[str, str]  # by edit, why
 
 
 @dataclass(frozen=True)

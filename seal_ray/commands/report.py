@@ -170,7 +170,7 @@ def _failures(round_: Round) -> list[dict[str, Json]]:
 
 
 def _arm(kind: str | None) -> str:
-    return {"baseline": "the baseline", "context": "the context alone"}.get(kind or "", "an edit")
+    return {"baseline": "the baseline", "context": "the context alone", "heat": "a heat"}.get(kind or "", "an edit")
 
 
 def _lost(events: Sequence[Event]) -> list[dict[str, Json]]:

@@ -59,6 +59,24 @@ def more_repeats(
     return [r for task in sorted(reasons) for r in _requests(task, races[task], extra, reasons[task], version)]
 
 
+def out_of_the_race(standings: Sequence[Standing], edits: Sequence[str], share: float) -> dict[str, str]:
+    """Which edits of a task are out after a heat, each with its reason.
+
+    Those go that are behind the leader by more than chance explains, and the last ones where more are left than a share
+    of them. Two are always left, so that there is something to compare; an edit of which a heat tells nothing stays.
+    """
+    race = sorted((s for s in standings if s.edit in set(edits)), key=lambda s: (-s.mean, s.edit))
+    most = max(2, math.ceil(share * len(edits)))
+    out: dict[str, str] = {}
+    for place, runner in enumerate(race[2:], 3):
+        behind, error = race[0].mean - runner.mean, math.hypot(race[0].error, runner.error)
+        if place > most:
+            out[runner.edit] = f"place {place} of {len(race)} in the heat, and {most} go on"
+        elif behind > OPEN * error:
+            out[runner.edit] = f"behind by {behind:.3g} ± {error:.2g} in the heat"
+    return out
+
+
 class _Runner:
     """An edit in the race: its value as a normal distribution that narrows with each repeat."""
 

@@ -142,7 +142,7 @@ def _columns(measured: Sequence[Measured], of: Callable[[Measured], float | None
             base[m.task].append(value)
         elif m.kind == "context":
             context[m.task].append(value)
-        elif m.edit is not None:
+        elif m.kind == "edit" and m.edit is not None:
             tables[m.task].setdefault(m.edit, {})[m.repeat] = value
     return {
         task: _Column(_mean(base[task]), _mean(context[task]), dict(sorted(table.items())))

@@ -27,8 +27,10 @@ from seal_ray.events import (
     TrialFailed,
     Warned,
 )
+from seal_ray.grading import heats
 from seal_ray.grading.diversity import similarity
 from seal_ray.grading.measure import RUBRIC
+from seal_ray.loops.dropping import Droppings
 from seal_ray.loops.session import Session
 from seal_ray.loops.spending import JudgeUse
 from seal_ray.records import (
@@ -51,6 +53,8 @@ from seal_ray.records import (
 from seal_ray.sampling.sampler import EditPrompt
 from seal_ray.storage.ledger import RoundLedger
 
+LEAST_IN_RACE = 2  # edits of a task; with no more there is nothing to drop
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -64,6 +68,7 @@ class Plan:
     salt: int  # goes into every seed: the same salt samples and trains with the same luck
     given: tuple[Edit, ...] | None = None  # edits from elsewhere; then nothing is sampled
     trials: bool = True  # without, edits are sampled and no candidate is made of them
+    heat: float = 0  # share of an edit's epochs after which the last ones of a task are dropped; 0: none are
 
 
 class Exploration:
@@ -86,6 +91,9 @@ class Exploration:
         self._unopened: deque[Task] = deque()  # their edits are there, the candidates of these are not
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
+        self._racing: dict[str, list[str]] = {}  # by task, the candidates of a heat that is not decided
+        self._baseline: dict[str, str] = {}  # by task, the candidate
+        self.droppings = Droppings(part, plan.version.digest, self._tell)
         self._answering = self.config.answering.identity()
         self._grading: dict[Future[tuple[list[Verdict], float]], Trial] = {}
         # an edit's repeats share its examples, and a task's candidates its questions
@@ -208,42 +216,69 @@ class Exploration:
 
     def _open_alone(self, task: Task) -> None:
         """Make the candidates that need no edit: samplers may take their time to start."""
-        self._add(task, "baseline", None, 0)
+        self._baseline[task.id] = self._add(task, "baseline", None, 0)
         for repeat in range(self.plan.repeats if self.plan.context_arm else 0):
             self._add(task, "context", None, repeat)
 
     def _open_edits(self, task: Task) -> None:
+        edits = [e for e in self.edits[task.id] if not e.failure]
+        if self.plan.heat and len(edits) > LEAST_IN_RACE:
+            race = [self._add(task, "heat", edit, 0) for edit in edits]
+            if not self.droppings.decided(task.id, "heat"):
+                self._racing[task.id] = race
+                return
         for repeat in range(self.plan.repeats):
-            for edit in self.edits[task.id]:
-                if not edit.failure:
-                    self._add(task, "edit", edit, repeat)
+            for edit in self.droppings.left(task.id, edits):
+                self._add(task, "edit", edit, repeat)
 
-    def _add(self, task: Task, kind: Any, edit: Edit | None, repeat: int) -> None:
+    def _decide_heats(self) -> None:
+        """Where a task's heat is over: drop the edits that are out, and go on with the rest."""
+        for task_id in [t for t, race in self._racing.items() if self._settled([*race, self._baseline.get(t, "")])]:
+            own = [self.candidates[c] for c in (*self._racing.pop(task_id), self._baseline[task_id])]
+            edits = [e for e in self.edits[task_id] if not e.failure]
+            verdicts = [v for c in own for v in self.verdicts.get(c.id, [])]
+            trials, grading = [self.trials[c.id] for c in own], self.config.grading
+            out = heats.lost(edits, own, trials, verdicts, section=grading, keep=self.config.inner.heat_keep)
+            self.droppings.decide(task_id, "heat", edits, out)
+            self._unopened.append(self._tasks[task_id])
+
+    def _settled(self, candidates: Sequence[str]) -> bool:
+        """Whether all of them are tried, and what could be graded is."""
+        if not all(c in self.trials for c in candidates):
+            return False
+        waiting = {trial.candidate for trial in self._grading.values()}
+        return all(self.trials[c].failure or (c in self.verdicts and c not in waiting) for c in candidates)
+
+    def _add(self, task: Task, kind: Any, edit: Edit | None, repeat: int) -> str:
         slot = edit.slot if edit else {"baseline": -1, "context": -2}[kind]
         # all edits of a task share the seeds of their repeats: they differ by their text and not by luck
-        seed = derive_seed(self.config.run.seed, self.plan.salt, task.id, repeat, "train")
+        luck = "heat" if kind == "heat" else "train"
+        seed = derive_seed(self.config.run.seed, self.plan.salt, task.id, repeat, luck)
         content = edit.content if edit else kind
         try:
             recipe = None if kind == "baseline" else self._training(task.id, edit.id if edit else None)[1]
+            if recipe and kind == "heat":
+                recipe = heats.shortened(recipe, self.plan.heat)
             failure = None
         except Rejected as rejected:
             recipe, failure = self.config.inner.recipe(), rejected.failure
         identity = candidate_id(self.plan.version.digest, task.digest, content, recipe, self._answering, seed)
         candidate = Candidate(identity, task.id, kind, edit.id if edit else None, slot, repeat, seed, recipe)
         if identity in self.candidates:
-            return
+            return identity
         self.candidates[identity] = candidate
         known = self._known_trials.get(identity)
         if known:
             self.trials[identity] = known
             if not known.failure and not self._graded(known):
                 self._grade(known)
-            return
+            return identity
         self.ledger.append("candidates", candidate)
         if failure:
             self.tried(Trial(identity, task.id, failure=failure))
         else:
             self._ready.append(candidate)
+        return identity
 
     def _make_training(self, task_id: str, edit_id: str | None) -> tuple[tuple[Example, ...], Recipe]:
         edit = self._edit(task_id, edit_id)
@@ -369,6 +404,7 @@ class Exploration:
                 for verdict in verdicts:
                     self.ledger.append("verdicts", verdict)
             self._tell_graded(self.grader.name, len(verdicts), len(lost), seconds, self._judging)
+        self._decide_heats()
         return len(done)
 
     def rated(self, verdicts: Sequence[Verdict], seconds: float) -> None:
@@ -414,7 +450,7 @@ class Exploration:
     @property
     def tried_out(self) -> bool:
         """Whether nothing is left that needs a machine."""
-        return self.sampled and not (self.queued or self._running)
+        return self.sampled and not (self.queued or self._running or self._racing)
 
     @property
     def done(self) -> bool:

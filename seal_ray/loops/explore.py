@@ -87,7 +87,9 @@ def drive(
         if pool:
             if waiting:
                 pool.expect(exploration.to_come)  # workers start while samplers still write
-            pool.submit(exploration.attempts(pool.room()))
+            attempts = exploration.attempts(pool.room())
+            pool.submit(attempts)
+            flushed = flushed and not attempts  # heats bring more when all seemed to be out
             if not waiting and not exploration.queued and not flushed:
                 pool.flush()
                 flushed = True

@@ -32,7 +32,7 @@ def reward(session: Session, exploration: Exploration) -> RoundRewards:
     # in one order, whatever the order in which things came in: sums of floats depend on it
     return rewards(
         [e for _, edits in sorted(exploration.edits.items()) for e in edits],
-        [c for _, c in sorted(exploration.candidates.items())],
+        [c for _, c in sorted(exploration.candidates.items()) if c.kind != "heat"],
         [t for _, t in sorted(exploration.trials.items()) if not t.failure],
         [v for _, verdicts in sorted(exploration.verdicts.items()) for v in verdicts],
         section=section,

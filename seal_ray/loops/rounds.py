@@ -145,6 +145,7 @@ def try_edits(session: Session, part: RoundLedger, tasks: tuple[Task, ...], vers
         context_arm=config.inner.context_arm,
         salt=part.number,
         trials=config.grading.reward != "rubric",
+        heat=config.inner.heat,
     )
     return explore(session, part, plan)
 

@@ -8,6 +8,7 @@ from seal_ray.events import (
     ASIDE,
     ActorChanged,
     BudgetReached,
+    EditsDropped,
     EditsSampled,
     EditsSelected,
     Event,
@@ -183,6 +184,9 @@ def told(event: Event) -> str:
             return f"probe: {event.done} replies, asked for: {event.purpose}"
         case PhaseEnded():
             return f"{event.phase} took {_time(event.seconds)}"
+        case EditsDropped() if event.dropped:
+            why = "by what their texts promise" if event.stage == "predicted" else "after their heat"
+            return f"{event.dropped} of {event.kept + event.dropped} edits of a task are dropped {why}"
         case EditsSelected():
             return f"round {event.round}: {event.choices} edits kept, {event.abstained} tasks without one"
         case GateDecided():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from seal_ray.events import (
     ASIDE,
     ActorChanged,
+    EditsDropped,
     EditsSampled,
     EditsSelected,
     Event,
@@ -175,6 +176,10 @@ class Tally:
             case RepeatsAsked():
                 trials.total += event.edits * event.repeats
                 grading.total += event.edits * event.repeats
+            case EditsDropped():
+                heats = event.kept + event.dropped if event.stage == "heat" else 0
+                for count in (trials, grading):  # those that are gone are not tried, and heats were not counted
+                    count.total = max(count.done, count.total + heats - event.dropped * self.repeats)
             case Graded():
                 grading.step(event.time)
                 if event.failed:

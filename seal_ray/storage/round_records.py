@@ -10,6 +10,7 @@ from typing import Any
 from seal_ray.errors import LedgerError, Missing, StorageError
 from seal_ray.records import (
     Candidate,
+    Dropping,
     Edit,
     Json,
     ProbeCheck,
@@ -41,6 +42,7 @@ KINDS: dict[str, type] = {
     "trials": Trial,
     "verdicts": Verdict,
     "repeats": Repeats,
+    "droppings": Dropping,
     "replies": Reply,
     "questions": ProbeQuestion,
     "checks": ProbeCheck,

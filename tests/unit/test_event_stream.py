@@ -33,6 +33,7 @@ LINES = (ROOT / "tests" / "recorded" / "events.jsonl").read_text(encoding="utf-8
 ELSEWHERE = {
     "probe_asked": "test_probe.py: a probe is a run of its own",
     "trial_again": "test_pool.py: a late trial is an event and not a second trial",
+    "dropped": "test_heats.py: heats are a setting, off unless asked for",
     "held_out": "test_held_out.py: looks at held-out tasks are a setting, off unless asked for",
 }
 # fields that are as they would be left out in the whole recording
@@ -179,6 +180,7 @@ def test_every_field_is_read_by_name_or_is_a_detail(
     lacking: list[Event] = [make(events.TrialFailed, 1, end, failure="lost", blame="infra")]
     lacking.append(make(events.TrialAgain, 1, end))
     lacking.append(make(events.ProbeAsked, 1, end, purpose="vote", done=2, total=2))
+    lacking.append(make(events.EditsDropped, 1, end, dropped=1))
     lacking.append(make(events.HeldOutScored, 1, end, arms={"edit": {"accuracy": {"mean": 0.5, "error": 0.1}}}))
     metrics = read_all([*told, *lacking], monkeypatch, tmp_path)
     marked = {(kind, n) for kind in KINDS for n in details(kind)}

@@ -1,14 +1,13 @@
 """Held-out tasks and controls: what a run measures beside its rounds, and what it learns from when it must not."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_crew import MadeCrew
+from made_runs import configured, go, towns
 from typer.testing import CliRunner
 
-from seal_ray import config_file
 from seal_ray.cli import app
 from seal_ray.commands import report
 from seal_ray.commands.compare import compare, show
@@ -16,51 +15,16 @@ from seal_ray.config import Config
 from seal_ray.config_checks import check, contradictions
 from seal_ray.errors import ConfigError
 from seal_ray.events import HeldOutScored, Warned, decode_event, encode_event
-from seal_ray.loops import rounds
 from seal_ray.loops.history import Run
-from seal_ray.loops.rounds import run_rounds
-from seal_ray.loops.session import Session
 from seal_ray.observe.progress import told
 from seal_ray.observe.scalars import scalars
 from seal_ray.policy import control
 from seal_ray.records import Estimate, Reward, derive_seed
 
-ROOT = Path(__file__).parents[2]
-RECORDED = ROOT / "tests/recorded/v0.1.0"
-VERSION = next(p for p in (RECORDED / "run/rounds/0001/version").iterdir() if p.is_dir())
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "passages.json"
-    rows = [
-        {
-            "title": f"Town {n}",
-            "context": f"Town {n} has a harbour that was built in {1800 + n}.",
-            "questions": [{"question": "When was the harbour built?", "answer": str(1800 + n)}],
-        }
-        for n in range(12)
-    ]
-    path.write_text(json.dumps(rows))
-    return path
-
-
-def configured(data: Path, uri: Path, **changes: Any) -> Config:
-    own = {
-        "run.uri": uri, "run.rounds": 3, "domain.data": data, "domain.test": 0.4, "domain.validation": 0.2,
-        "evaluation.every": 1, "evaluation.tasks": 3, "observe.progress": "quiet", "observe.ray_metrics": "false",
-        "storage.stop_within": 100,
-    }  # fmt: skip
-    return config_file.load(RECORDED / "job.yaml", [f"{k}={v}" for k, v in {**own, **changes}.items()])
-
-
-def go(config: Config, monkeypatch: pytest.MonkeyPatch, *, break_after: int = -1) -> tuple[Run, MadeCrew, list[Any]]:
-    crew, heard = MadeCrew(VERSION), list[Any]()
-    crew.break_after = break_after
-    monkeypatch.setattr(rounds, "update", crew.update)
-    with Session(config, hire=lambda *_: crew, listeners=[heard.append]) as session:  # type: ignore[arg-type]
-        run_rounds(session)
-    return Run(config.run.uri), crew, heard
+    return towns(tmp_path_factory.mktemp("data") / "passages.json")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 // The overview's second half: where time and devices went, and what went wrong.
 const PHASES = ["sampling", "trials", "grading", "update", "gate", "evaluation"];
-const COSTS = { baseline: "base", context: "context alone", edit: "edits", gate: "gate", evaluation: "held-out tasks" };
+const COSTS = { baseline: "base", context: "context alone", edit: "edits", heat: "heats of edits", gate: "gate", evaluation: "held-out tasks" };
 
 function costs() {
   const time = data.time;
