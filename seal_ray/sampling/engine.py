@@ -1,6 +1,6 @@
 """vLLM behind a small face: token ids and seeds go in, samples with their log-probabilities come out.
 
-The only file that knows vLLM, which is imported when an engine starts. The engine runs inside the calling process (only
+The only room that knows vLLM, which is imported when an engine starts. The engine runs inside the calling process (only
 tensor parallelism starts others), so that nothing outlives its owner. Give it a process of its own: on CPU, vLLM binds
 memory and sets seeds for the whole process.
 """
