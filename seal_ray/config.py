@@ -288,6 +288,43 @@ class ArcDomain(Section):
     max_grid: int = Field(default=30, ge=1, le=30, description="larger grids are dropped by augmentation")
 
 
+MathStyle = Literal["worked", "similar", "method", "mixture"]
+
+
+class MathDomain(Section):
+    """Problems with answers: edits are worked examples, similar problems solved, or methods."""
+
+    name: Literal["math"] = "math"
+    data: str = Field(..., min_length=1, description="JSON or JSON lines by path or URI, or hf:DATASET")
+    fields: dict[Literal["problem", "answer", "group", "context"], str] = Field(
+        default_factory=dict,
+        description="names of the data's fields: problem, answer (after #### where that is in it), group (problems of "
+        "a kind), context (shown for an edit, not asked with)",
+    )
+    gold: Literal["data", "majority"] = Field(
+        default="data", description="whose answers count: the data's, or what most samples of a trial agree on"
+    )
+    validation: Share = Field(default=0.1, description="share of tasks kept for validation")
+    test: Share = Field(default=0.1, description="share of tasks kept for the final test")
+    style: MathStyle = Field(default="similar", description="what the policy is asked to write")
+    mixture: dict[str, float] = Field(default_factory=dict, description="weights of styles, for style: mixture")
+    shown: int = Field(default=1, ge=1, le=100, description="problems of a task that the policy sees, without answers")
+    asked: int = Field(default=4, ge=1, le=100, description="sibling problems of a task that are asked after training")
+    max_texts: int = Field(default=30, ge=1, le=1000, description="problems of an edit that are trained on, at most")
+    thought: bool = Field(default=True, description="answers show their working first")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "MathDomain":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} and test {self.test} leave no tasks to train on; lower one")
+        if (self.style == "mixture") != bool(self.mixture):
+            raise ValueError("style: mixture and mixture: {style: weight} go together; give both or neither")
+        for style, weight in self.mixture.items():
+            if style not in get_args(MathStyle) or style == "mixture" or weight <= 0:
+                raise ValueError(f"mixture: {style}: {weight} is not a style with a weight over 0")
+        return self
+
+
 class PluginDomain(Section):
     """A domain from another package, found under the entry point group `seal_ray.domains`."""
 
@@ -297,13 +334,14 @@ class PluginDomain(Section):
 
 def _which_domain(value: Any) -> str:
     name = value.get("name", "knowledge") if isinstance(value, dict) else getattr(value, "name", "")
-    return name if isinstance(name, str) and name in {"knowledge", "documents", "arc"} else "plugin"
+    return name if isinstance(name, str) and name in {"knowledge", "documents", "arc", "math"} else "plugin"
 
 
 DomainSection = Annotated[
     Annotated[KnowledgeDomain, Tag("knowledge")]
     | Annotated[DocumentsDomain, Tag("documents")]
     | Annotated[ArcDomain, Tag("arc")]
+    | Annotated[MathDomain, Tag("math")]
     | Annotated[PluginDomain, Tag("plugin")],
     Discriminator(_which_domain),
 ]

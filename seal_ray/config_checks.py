@@ -5,9 +5,10 @@ They are looked at before a run begins and never when one is read or resumed: wh
 
 from dataclasses import dataclass
 
-from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain
+from seal_ray.config import ArcDomain, Config, KnowledgeDomain, MathDomain, PluginDomain
 from seal_ray.errors import ConfigError
 
+LEAST_VOTES = 3
 THOUGHT_TOKENS = 128  # an answer that thinks aloud hardly comes to its end in less
 
 
@@ -32,7 +33,7 @@ def check(config: Config) -> list[Contradiction]:
 
 
 def contradictions(config: Config) -> list[Contradiction]:
-    looks = (_sampling, _answering, _grading, _policy, _devices, _learning)
+    looks = (_sampling, _answering, _grading, _policy, _devices, _learning, _voting)
     return [one for look in looks for one in look(config)]
 
 
@@ -70,6 +71,8 @@ def _asks_alike(config: Config) -> bool:
     """Whether a task's slots are all asked the same. Of another package's domain nobody knows."""
     if isinstance(config.domain, KnowledgeDomain):
         return config.domain.style not in {"mixture", "entities"}
+    if isinstance(config.domain, MathDomain):
+        return config.domain.style != "mixture"
     return isinstance(config.domain, ArcDomain)
 
 
@@ -78,7 +81,7 @@ def _answering(config: Config) -> list[Contradiction]:
     if section.samples > 1 and section.temperature == 0:
         message = f"{section.samples} answers to a question are all the same where answering.temperature is 0"
         found.append(Contradiction("answering.samples", message, "raise the temperature, or ask once"))
-    thinks = isinstance(config.domain, KnowledgeDomain) and config.domain.thought
+    thinks = isinstance(config.domain, KnowledgeDomain | MathDomain) and config.domain.thought
     if thinks and section.max_tokens < THOUGHT_TOKENS:
         message = f"{section.max_tokens} tokens cut off an answer that thinks aloud (domain.thought)"
         found.append(Contradiction("answering.max_tokens", message, f"use {THOUGHT_TOKENS} or more"))
@@ -87,14 +90,29 @@ def _answering(config: Config) -> list[Contradiction]:
 
 def _grading(config: Config) -> list[Contradiction]:
     section, found = config.grading, []
-    if not isinstance(config.domain, ArcDomain):
+    if not isinstance(config.domain, ArcDomain | MathDomain):
         return []
     if section.grader in {"judge", "cascade"}:
-        message = f"{section.grader} is never asked: a grid is right or wrong by itself"
-        found.append(Contradiction("grading.grader", message, "use exact with domain arc", True))
-    if section.reward == "rubric":
+        what = "a grid" if config.domain.name == "arc" else "an answer"
+        message = f"{section.grader} is never asked: {what} is right or wrong by itself"
+        found.append(Contradiction("grading.grader", message, f"use exact with domain {config.domain.name}", True))
+    if section.reward == "rubric" and isinstance(config.domain, ArcDomain):
         message = "rubric rates study notes, and the edits of domain arc are directives"
         found.append(Contradiction("grading.reward", message, "use accuracy, likelihood or blend"))
+    return found
+
+
+def _voting(config: Config) -> list[Contradiction]:
+    if not isinstance(config.domain, MathDomain) or config.domain.gold == "data":
+        return []
+    found = list[Contradiction]()
+    if config.answering.samples < LEAST_VOTES or config.answering.temperature == 0:
+        message = f"a majority needs {LEAST_VOTES} samples of an answer or more, drawn at a temperature over 0"
+        hint = f"set answering.samples: {LEAST_VOTES} and answering.temperature: 0.7, or domain.gold: data"
+        found.append(Contradiction("domain.gold", message, hint, True))
+    if config.grading.reward != "accuracy":
+        message = "without answers in the data nothing has a likelihood"
+        found.append(Contradiction("grading.reward", message, "use accuracy with domain.gold: majority", True))
     return found
 
 

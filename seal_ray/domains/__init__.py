@@ -13,7 +13,8 @@ from seal_ray.records import Description, Json, Recipe, Task
 from seal_ray.storage.input_folders import InputReader
 
 GROUP = "seal_ray.domains"
-OWN = {"knowledge", "documents", "arc"}  # modules of this package; looking through all that is installed takes its time
+# modules of this package; looking through all that is installed takes its time
+OWN = {"knowledge", "documents", "arc", "math"}
 
 
 def load_domain(

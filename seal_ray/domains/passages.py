@@ -35,10 +35,14 @@ class Passage:
 def load(source: str, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[Passage]:
     """All passages of a source, each once, in its order. What was left out or joined is told to `warn`."""
     shelf = _Shelf(source, warn)
-    rows = _dataset(source[3:]) if source.startswith("hf:") else _entries(source, _chunks(source, read))
-    for where, row in rows:
+    for where, row in rows(source, read):
         shelf.add(where, row)
     return shelf.close()
+
+
+def rows(source: str, read: Callable[[str], bytes]) -> Iterator[tuple[str, Json]]:
+    """Each entry of a source as it stands there, with where that is."""
+    return _dataset(source[3:]) if source.startswith("hf:") else _entries(source, _chunks(source, read))
 
 
 def split_titles(titles: Iterable[str], *, validation: float, test: float, seed: int) -> dict[str, Split]:
@@ -107,7 +111,7 @@ def _entries(source: str, chunks: Iterable[bytes]) -> Iterator[tuple[str, Json]]
             if "data" not in row:
                 yield f"line {start}", row
         else:
-            reader.fail("expected a passage as a JSON object, or a list of them")
+            reader.fail("expected a passage or row as a JSON object, or a list of them")
 
 
 class _Reader:

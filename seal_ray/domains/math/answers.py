@@ -1,0 +1,145 @@
+"""What an answer comes to, and whether it is the right one."""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from seal_ray.domains.math import symbols
+from seal_ray.domains.math.expressions import LONGEST, Tree, Unreadable, read
+from seal_ray.domains.math.numbers import TooLarge, value
+from seal_ray.text import without_thoughts
+
+TOLERANCE = Fraction(1, 10**6)  # where one of two numbers is written with decimals
+READ = 1 << 16  # characters at an answer's end that are looked at
+_MARK = re.compile(r"(?i)(?:####|\bfinal answer\b[\s*]*(?:is\b|:)?|\b(?:the )?answer\b[\s*]*(?:is\b|:))[\s*:]*")
+_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?%?")
+_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s*\{([^{}]*)\}")
+_UNITS = re.compile(r"^[$£€]\s*|\s+(?:dollars?|cents?|degrees?|units?|percent|hours?|minutes?|days?|years?|miles?)\.?$")
+
+
+def final(text: str) -> str:
+    """What a text says in the end: in its last box, after its last mark, else its last number, else its last line."""
+    text = without_thoughts(text, unfinished=True)[-READ:]
+    if boxed := _boxed(text):
+        return boxed
+    marks = list(_MARK.finditer(text))
+    if marks and (rest := text[marks[-1].end() :].strip()):
+        return _UNITS.sub("", rest.split("\n")[0].strip(" *$.").strip())
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not lines:
+        return ""
+    if _readable(lines[-1]):
+        return lines[-1]
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else lines[-1][:LONGEST]
+
+
+def _boxed(text: str) -> str:
+    """What is in the last `\\boxed{}`, with braces inside of it."""
+    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    if start < 0:
+        return ""
+    at = begin = text.index("{", start) + 1
+    depth = 1
+    while at < len(text) and depth:
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        at += 1
+    return text[begin : at - 1].strip() if not depth else ""
+
+
+def _readable(text: str) -> bool:
+    try:
+        read(text)
+    except Unreadable:
+        return False
+    return True
+
+
+def right(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
+    """For each (answer, accepted answers) whether it is one of them; what numbers can't tell is asked together."""
+    outcome: list[bool | None] = [None] * len(pairs)
+    open_pairs: list[tuple[int, Tree, Tree]] = []
+    for number, (answer, accepted) in enumerate(pairs):
+        looks = [_quick(answer, gold) for gold in accepted]
+        if True in looks:
+            outcome[number] = True
+        else:
+            open_pairs += [(number, *look) for look in looks if isinstance(look, tuple)]
+    for (number, _, _), equal in zip(open_pairs, symbols.same([(a, b) for _, a, b in open_pairs]), strict=True):
+        outcome[number] = outcome[number] or equal
+    return [bool(one) for one in outcome]
+
+
+def _quick(answer: str, gold: str) -> bool | tuple[Tree, Tree]:
+    """What can be said without sympy; else the two trees that it is to compare."""
+    if _flat(answer) == _flat(gold):
+        return True
+    try:
+        left, wanted = read(answer), read(gold)
+    except Unreadable:
+        return False
+    return _trees(left, wanted, "." in answer or "." in gold)
+
+
+def _trees(left: Tree, wanted: Tree, decimals: bool) -> bool | tuple[Tree, Tree]:
+    left, wanted = _said(left), _said(wanted)
+    if _several(left) or _several(wanted):
+        return _lists(left, wanted, decimals)
+    try:
+        ours, theirs = value(left), value(wanted)
+    except TooLarge:
+        return False
+    if ours is not None and theirs is not None:
+        return ours == theirs or (decimals and abs(ours - theirs) <= TOLERANCE * max(1, abs(theirs)))
+    return left == wanted or (left, wanted)
+
+
+def _said(tree: Tree) -> Tree:
+    """`x = 5` says 5."""
+    return tree[2] if isinstance(tree, tuple) and tree[0] == "=" and isinstance(tree[1], str) else tree
+
+
+def _several(tree: Tree) -> bool:
+    return isinstance(tree, tuple) and tree[0] in {"list", "tuple", "set"}
+
+
+def _lists(left: Tree, wanted: Tree, decimals: bool) -> bool:
+    """Lists and sets in any order, tuples and intervals as they stand, item by item; their items are plain numbers."""
+    if not (_several(left) and _several(wanted)) or len(left) != len(wanted):
+        return False
+    ordered = "tuple" in (left[0], wanted[0])
+    if ordered and left[0] != wanted[0]:
+        return False
+    ours, theirs = list(left[1:]), list(wanted[1:])
+    if ordered:
+        return ours[0] == theirs[0] and all(
+            _trees(a, b, decimals) is True for a, b in zip(ours[1:], theirs[1:], strict=True)
+        )
+    for item in theirs:
+        match = next((n for n, own in enumerate(ours) if _trees(own, item, decimals) is True), None)
+        if match is None:
+            return False
+        ours.pop(match)
+    return True
+
+
+def _flat(text: str) -> str:
+    """The text without what does not count: spaces, dollars, the braces of words."""
+    if len(text) > 2 * LONGEST:
+        return text
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)|\\[,;!]|\$", "", _WORDS.sub(r"\1", text)).rstrip(".").casefold()
+
+
+def majority(answers: Sequence[str]) -> str | None:
+    """The answer that most of them give, by what it is and not how it is written; None where no two agree."""
+    classes: list[tuple[str, int]] = []
+    for answer in answers:
+        for number, (first, count) in enumerate(classes):
+            if answer and right([(answer, [first])])[0]:
+                classes[number] = (first, count + 1)
+                break
+        else:
+            if answer:
+                classes.append((answer, 1))
+    best = max(classes, key=lambda c: c[1], default=None)
+    return best[0] if best and best[1] > 1 else None

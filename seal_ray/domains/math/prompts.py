@@ -1,0 +1,97 @@
+"""What is asked about problems, and what is read from edits: the same words on both sides."""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from seal_ray.records import Prompt, derive_seed
+
+PROBLEM, SOLUTION, ANSWER = "Problem:", "Solution:", "Answer:"
+ASKED = {
+    "worked": (
+        "Solve the problem step by step, so that somebody who reads it can solve others like it. Begin with "
+        "`Solution:`, and end with a line `Answer:` and the answer alone."
+    ),
+    "similar": (
+        "Make up several problems like the one below, with other numbers, and solve each step by step. Write each as\n"
+        "Problem: …\nSolution: …\nAnswer: …"
+    ),
+    "method": (
+        "Write down a method by which problems like the one below are solved: the steps in their order, what to watch "
+        "for, and how the answer is checked. Do not solve the problem itself."
+    ),
+}
+TERSE = {  # without working: a problem and its answer
+    "worked": "Answer the problem. Write `Answer:` and the answer alone.",
+    "similar": "Make up several problems like the one below and answer each. Write each as\nProblem: …\nAnswer: …",
+    "method": ASKED["method"],
+}
+
+
+def edit_prompt(style: str, context: str, shown: str, *, chat: bool, thought: bool) -> str:
+    asked = (ASKED if thought else TERSE)[style]
+    about = f"{context}\n\n" if context else ""
+    # a base model goes on with what such a text begins with
+    return f"{asked}\n\n{about}{PROBLEM} {shown}" + ("" if chat else "\n\n")
+
+
+def pick_style(style: str, mixture: Mapping[str, float], *seed: int | str) -> str:
+    if style != "mixture":
+        return style
+    names = sorted(mixture)
+    return random.Random(derive_seed("math-style", *seed)).choices(names, [mixture[n] for n in names])[0]
+
+
+def question_prompt(problem: str, *, chat: bool, thought: bool) -> Prompt:
+    """How a problem is asked, and how it stands in training. A base model goes on after `Solution:` or `Answer:`."""
+    if not chat:
+        return Prompt(f"{PROBLEM} {problem}\n{SOLUTION if thought else ANSWER}")
+    how = f"Solve the problem step by step, and end with a line `{ANSWER}` and the answer alone."
+    return Prompt(problem, system=how if thought else "Answer the problem with the answer alone.", chat=True)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """One thing to train on: a problem with what is to be said to it, or, without a problem, a text."""
+
+    problem: str
+    said: str
+
+
+_PROBLEM = re.compile(r"^[ \t>#*]*(?:\d+[.)]\s*)?\**problem(?:[ \t]*\d+)?\**[ \t]*:\**", re.I | re.M)
+_SOLUTION = re.compile(r"^[ \t>#*]*\**solution\**[ \t]*:\**", re.I | re.M)
+_ANSWER = re.compile(r"^[ \t>#*]*\**(?:final )?answer\**[ \t]*:\**", re.I | re.M)
+
+
+def solved(edit: str, shown: str, *, thought: bool, most: int) -> list[Solved]:
+    """What an edit teaches, in its order. Problems that it does not answer teach nothing."""
+    found: list[Solved] = []
+    head, *pieces = _PROBLEM.split(edit)
+    if head.strip():
+        own = _SOLUTION.search(head) or _ANSWER.search(head)
+        found.append(_said(shown, head[own.start() :], thought) if own else Solved("", head.strip()))
+    for piece in pieces:
+        begins = _SOLUTION.search(piece) or _ANSWER.search(piece)
+        problem = " ".join(piece[: begins.start()].split()) if begins else ""
+        if begins and problem:
+            found.append(_said(problem, piece[begins.start() :], thought))
+    return [one for one in found if one.said][:most]
+
+
+def _said(problem: str, text: str, thought: bool) -> Solved:
+    """The working and the answer as the model is to say them."""
+    text = _SOLUTION.sub("", text, count=1)
+    parts = _ANSWER.split(text)
+    answer = parts[1].strip().split("\n")[0].strip() if len(parts) > 1 else ""
+    if not thought:
+        return Solved(problem, answer)
+    working = parts[0].strip()
+    return Solved(problem, f"{working}\n{ANSWER} {answer}" if working and answer else "")
+
+
+def leads(chat: bool, thought: bool) -> str:
+    """What stands between a problem's prompt and its bare answer."""
+    if thought:
+        return f"{ANSWER} " if chat else f"\n{ANSWER} "
+    return "" if chat else " "

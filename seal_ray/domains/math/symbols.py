@@ -1,0 +1,102 @@
+"""Whether two expressions with roots, letters or functions are the same, by sympy in a process of its own.
+
+sympy may take for ever and any memory, so it does its work where both have an end. It is given trees, never texts.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from seal_ray.domains.math.expressions import Tree
+
+SECONDS = 5  # of computing for a pair
+MEMORY = 1 << 30  # bytes of address space
+STARTING = 60.0  # seconds on the wall for sympy to be loaded on a busy machine
+
+CODE = """
+import json, resource, signal, sys
+resource.setrlimit(resource.RLIMIT_AS, (%d, %d))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+import sympy
+from sympy import Integer, Rational, Symbol
+MADE = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": lambda a, b: a / b,
+    "^": lambda a, b: sympy.Pow(a, b), "!": sympy.factorial, "abs": sympy.Abs, "ln": sympy.log,
+    "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan,
+}
+NAMES = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "infty": sympy.oo}
+
+def made(tree):
+    if isinstance(tree, str):
+        return NAMES.get(tree) or Symbol(tree)
+    if tree[0] == "number":
+        return Rational(Integer(tree[1]), Integer(tree[2]))
+    parts = [made(part) for part in tree[1:]]
+    if tree[0] in ("^", "!") and any(p.is_number and abs(p.evalf(5)) > 1000 for p in parts[-1:]):
+        raise ValueError("too large")
+    return (MADE.get(tree[0]) or getattr(sympy, tree[0]))(*parts)
+
+def same(left, right):
+    a, b = made(left), made(right)
+    if a == b:
+        return True
+    difference = a - b
+    if not difference.free_symbols:
+        distance = abs(complex(difference.evalf(30)))
+        if not distance < 1e-12:
+            return False
+    return bool(sympy.simplify(difference) == 0)
+
+def late(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGVTALRM, late)
+for line in sys.stdin:
+    used = %d
+    resource.setrlimit(resource.RLIMIT_CPU, (int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + used + 2,) * 2)
+    signal.setitimer(signal.ITIMER_VIRTUAL, used)
+    try:
+        answer = same(*json.loads(line))
+    except Exception:
+        answer = False
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def same(pairs: Sequence[tuple[Tree, Tree]]) -> list[bool]:
+    """For each pair whether the two are equal. What can't be shown within the limits is not."""
+    answers: list[bool] = []
+    while len(answers) < len(pairs):
+        left = pairs[len(answers) :]
+        known = _ask(left)
+        # a process that ended early did so over the pair that it had not answered
+        answers += known if len(known) == len(left) else [*known, False]
+    return answers
+
+
+def _ask(pairs: Sequence[tuple[Tree, Tree]]) -> list[bool]:
+    lines = "".join(json.dumps([_plain(a), _plain(b)]) + "\n" for a, b in pairs)
+    words = [sys.executable, "-I", "-B", "-c", CODE % (MEMORY, MEMORY, SECONDS)]
+    process = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        said, _ = process.communicate(lines, timeout=STARTING + 10 * SECONDS * len(pairs))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, _ = process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return [json.loads(line) for line in said.splitlines() if line in {"true", "false"}]
+
+
+def _plain(tree: Tree) -> Any:
+    if isinstance(tree, Fraction):
+        return ["number", tree.numerator, tree.denominator]
+    return tree if isinstance(tree, str) else [tree[0], *map(_plain, tree[1:])]
