@@ -13,7 +13,7 @@ from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
 from seal_ray.domains.math import Mathematics, build, symbols
 from seal_ray.domains.math.answers import final, majority, right
-from seal_ray.domains.math.expressions import Unreadable, read
+from seal_ray.domains.math.expressions import NoExpression, read
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.records import Answer, Example, Failure, Recipe, Task
 
@@ -108,7 +108,7 @@ def test_nothing_that_is_read_is_run(tmp_path):
     mark = tmp_path / "mark"
     for text in (f"__import__('os').system('touch {mark}')", f"open('{mark}','w')", "lambda: 1", "x.__class__"):
         assert right([(text, ["1"])]) == [False]
-        with pytest.raises(Unreadable):
+        with pytest.raises(NoExpression):
             read(text)
     assert not mark.exists()
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from seal_ray.domains.math import symbols
-from seal_ray.domains.math.expressions import LONGEST, Tree, Unreadable, read
+from seal_ray.domains.math.expressions import LONGEST, Tree, NoExpression, read
 from seal_ray.domains.math.numbers import TooLarge, value
 from seal_ray.text import without_thoughts
 
@@ -50,7 +50,7 @@ def _boxed(text: str) -> str:
 def _readable(text: str) -> bool:
     try:
         read(text)
-    except Unreadable:
+    except NoExpression:
         return False
     return True
 
@@ -76,7 +76,7 @@ def _quick(answer: str, gold: str) -> bool | tuple[Tree, Tree]:
         return True
     try:
         left, wanted = read(answer), read(gold)
-    except Unreadable:
+    except NoExpression:
         return False
     return _trees(left, wanted, "." in answer or "." in gold)
 

@@ -28,14 +28,14 @@ _THOUSANDS = re.compile(r"(?<=\d),(?:\\!)?(?=\d{3}(?!\d))")
 _SIGNS = {"\\cdot": "*", "\\times": "*", "×": "*", "·": "*", "÷": "/", "\\div": "/", "−": "-", "π": " pi ", "\\%": "%"}
 
 
-class Unreadable(Exception):
+class NoExpression(Exception):
     """A text is no expression."""
 
 
 def read(text: str) -> Tree:
     """The tree of an expression; several with commas between them, or in brackets, make a list."""
     if len(text) > LONGEST:
-        raise Unreadable(f"an expression of {len(text)} characters")
+        raise NoExpression(f"an expression of {len(text)} characters")
     text = _WORDS.sub(" ", _THOUSANDS.sub("", text))
     for sign, plain in _SIGNS.items():
         text = text.replace(sign, plain)
@@ -61,7 +61,7 @@ class _Parser:
         self.at = self.depth = 0
 
     def fail(self, why: str) -> NoReturn:
-        raise Unreadable(why)
+        raise NoExpression(why)
 
     def peek(self) -> str:
         return self.tokens[self.at][1] if self.at < len(self.tokens) else ""

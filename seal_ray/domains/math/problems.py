@@ -13,7 +13,7 @@ SOLUTION_MARK = "####"  # ends the solutions of GSM8K; after it comes the answer
 
 
 @dataclass(frozen=True)
-class Problem:
+class MathProblem:
     text: str
     answers: tuple[str, ...]
     group: str = ""
@@ -24,9 +24,9 @@ class Problem:
         return self.group, self.context, self.text
 
 
-def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[Problem]:
+def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[MathProblem]:
     """All problems of a source, each once. One without an answer is left out where answers come from the data."""
-    found: dict[tuple[str, str, str], Problem] = {}
+    found: dict[tuple[str, str, str], MathProblem] = {}
     unanswered = twice = 0
     for row in read_rows(section.data, read, dict(section.fields)):
         problem = _problem(row)
@@ -49,7 +49,7 @@ def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str]
 
 def _problem(row: Row) -> Problem:
     answers = [answer.rpartition(SOLUTION_MARK)[2].strip() for answer in row.texts("answer")]
-    return Problem(
+    return MathProblem(
         row.text("problem"),
         tuple(dict.fromkeys(a for a in answers if a)),
         row.text("group", needed=False).strip(),
@@ -57,9 +57,9 @@ def _problem(row: Row) -> Problem:
     )
 
 
-def tasks_of(problems: Sequence[Problem], section: MathDomain, seed: int) -> list[Task]:
+def tasks_of(problems: Sequence[MathProblem], section: MathDomain, seed: int) -> list[Task]:
     """Problems of one group together, so many to a task, each in one task only."""
-    groups: dict[tuple[str, str], list[Problem]] = {}
+    groups: dict[tuple[str, str], list[MathProblem]] = {}
     for problem in problems:
         groups.setdefault((problem.group, problem.context), []).append(problem)
     size = section.shown + section.asked
@@ -76,7 +76,7 @@ def tasks_of(problems: Sequence[Problem], section: MathDomain, seed: int) -> lis
     return tasks
 
 
-def _task(group: str, context: str, problems: Sequence[Problem], shown: int) -> Task:
+def _task(group: str, context: str, problems: Sequence[MathProblem], shown: int) -> Task:
     asked = [{"problem": p.text, "answers": list(p.answers)} for p in problems[shown:]]
     data = {"group": group, "context": context, "shown": [p.text for p in problems[:shown]], "asked": asked}
     return Task(id=f"{_slug(group or context) or 'problems'}-{digest(data)[:10]}", data=data, group=group or context)
