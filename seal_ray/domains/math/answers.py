@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from seal_ray.domains.math import symbols
-from seal_ray.domains.math.expressions import LONGEST, Tree, NoExpression, read
+from seal_ray.domains.math.expressions import LONGEST, NoExpression, Tree, read
 from seal_ray.domains.math.numbers import TooLarge, value
 from seal_ray.text import without_thoughts
 

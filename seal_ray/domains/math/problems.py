@@ -47,7 +47,7 @@ def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str]
     return list(found.values())
 
 
-def _problem(row: Row) -> Problem:
+def _problem(row: Row) -> MathProblem:
     answers = [answer.rpartition(SOLUTION_MARK)[2].strip() for answer in row.texts("answer")]
     return MathProblem(
         row.text("problem"),
