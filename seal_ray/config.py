@@ -413,6 +413,14 @@ class InnerSection(Section):
     heat_keep: Share = Field(
         default=0.5, description="with heat: share of a task's edits that are trained in full, at most (2 always are)"
     )
+    prune: Share = Field(
+        default=0,
+        description="share of a task's edits that are dropped before they are trained on, by a model of gain that is "
+        "fitted on earlier rounds (2 edits always stay); 0: none",
+    )
+    prune_spare: Share = Field(
+        default=0.2, description="with prune: share of these that are tried all the same, so as not to go blind"
+    )
     context_arm: bool = Field(default=True, description="also try each task's context alone, to compare with")
     wave: int = Field(
         default=0, ge=0, description="candidates trained together on one device, at most; 0: from free memory"
@@ -472,12 +480,17 @@ class GradingSection(Section):
     cascade_high: float = Field(
         default=0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right"
     )
-    reward: Literal["accuracy", "likelihood", "contrast", "blend", "rubric"] = Field(
+    reward: Literal["accuracy", "likelihood", "contrast", "blend", "rubric", "predicted"] = Field(
         default="blend", description="what selection looks at"
     )
     blend: Share = Field(default=0.5, description="with blend: the likelihood's share, after both are put on one scale")
     blend_of: Literal["likelihood", "contrast"] = Field(
         default="likelihood", description="with blend: what accuracy is blended with"
+    )
+    gain_runs: tuple[str, ...] = Field(
+        default=(),
+        description="other runs of the same model whose committed rounds the model of gain is fitted on, by URI; for "
+        "inner.prune, and for reward: predicted, which tries nothing",
     )
 
     @model_validator(mode="after")

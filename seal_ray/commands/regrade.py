@@ -31,8 +31,9 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
     config = config_file.resolved(run.record["config"], overrides)
     if config.model_copy(update={"grading": was.grading}) != was:
         raise ConfigError("only settings of grading can be changed here", hint="like --set grading.grader=exact")
-    if config.grading.reward == "rubric":
-        raise ConfigError("grading.reward: rubric rates edits and no answers", hint="choose another reward")
+    if config.grading.reward in {"rubric", "predicted"}:
+        message = f"grading.reward: {config.grading.reward} rates edits and no answers"
+        raise ConfigError(message, hint="choose another reward")
     domain = configured(config)
     grader = grading.build(config.grading, run.uri, run.storage)
     folder = f"regrades/{grader.name}-{digest(encode(config.grading.model_dump(mode='json')))[:12]}"

@@ -115,7 +115,10 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
         "kept": len(round_.choices),
         "abstained": len(selection.get("abstained") or {}),
         "arms": {**worth["arms"], "kept": selection.get("kept")} if worth else None,
-        **{k: worth.get(k) for k in ("reliability", "agreement", "diversity", "coverage", "measure", "notes")},
+        **{
+            k: worth.get(k)
+            for k in ("reliability", "agreement", "calibration", "diversity", "coverage", "measure", "notes")
+        },
         "rewards": [[round(r["value"]["mean"], 4), int(r["edit"] in taught)] for r in worth.get("rewards", [])],
         "update": _update(round_.update),
         "gate": round_.gate,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from seal_ray.config import GradingSection
 from seal_ray.grading.diversity import diversity
+from seal_ray.grading.gain_model import Calibration
 from seal_ray.grading.measure import RUBRIC, Measured, measure
 from seal_ray.grading.racing import Standing, more_repeats
 from seal_ray.grading.variance import Table, Variance, components, mean_and_error, means, task_noise
@@ -30,6 +31,7 @@ class RoundRewards:
     standings: tuple[Standing, ...]  # what is known of each edit, for asking for more repeats
     diversity: float | None = None  # of the edits of a task, mean over tasks
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None  # of the model of gain, where the round has one
     agreement: float | None = None  # correlation of reward and accuracy between the edits of a task, pooled
 
 

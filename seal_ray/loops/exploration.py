@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from seal_ray import models
+from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
 from seal_ray.events import (
     EditsSampled,
@@ -29,8 +30,10 @@ from seal_ray.events import (
 )
 from seal_ray.grading import heats
 from seal_ray.grading.diversity import similarity
+from seal_ray.grading.gain_model import GainModel, unpromising
 from seal_ray.grading.measure import RUBRIC
 from seal_ray.loops.dropping import Droppings
+from seal_ray.loops.gain_features import features_of
 from seal_ray.loops.session import Session
 from seal_ray.loops.spending import JudgeUse
 from seal_ray.records import (
@@ -68,6 +71,7 @@ class Plan:
     salt: int  # goes into every seed: the same salt samples and trains with the same luck
     given: tuple[Edit, ...] | None = None  # edits from elsewhere; then nothing is sampled
     trials: bool = True  # without, edits are sampled and no candidate is made of them
+    model: GainModel | None = None  # by which unpromising edits are dropped before they are tried
     heat: float = 0  # share of an edit's epochs after which the last ones of a task are dropped; 0: none are
 
 
@@ -221,21 +225,35 @@ class Exploration:
             self._add(task, "context", None, repeat)
 
     def _open_edits(self, task: Task) -> None:
-        edits = [e for e in self.edits[task.id] if not e.failure]
+        edits = self._left(task)
         if self.plan.heat and len(edits) > LEAST_IN_RACE:
             race = [self._add(task, "heat", edit, 0) for edit in edits]
             if not self.droppings.decided(task.id, "heat"):
                 self._racing[task.id] = race
                 return
         for repeat in range(self.plan.repeats):
-            for edit in self.droppings.left(task.id, edits):
+            for edit in self._left(task):
                 self._add(task, "edit", edit, repeat)
+
+    def features(self, task: Task) -> dict[str, dict[str, float]]:
+        """What is known of the task's edits before they are tried, by edit."""
+        return features_of(self.edits.get(task.id, []), Teller(self.domain).describe(task))
+
+    def _left(self, task: Task) -> list[Edit]:
+        """The task's edits that nothing has dropped; by what is predicted of them it is decided here."""
+        edits, model = [e for e in self.edits[task.id] if not e.failure], self.plan.model
+        if model and len(edits) > LEAST_IN_RACE and not self.droppings.decided(task.id, "predicted"):
+            seed = derive_seed(self.config.run.seed, self.plan.salt, task.id, "spare")
+            section = self.config.inner
+            out = unpromising(model, self.features(task), section.prune, section.prune_spare, seed)
+            self.droppings.decide(task.id, "predicted", edits, out)
+        return self.droppings.left(task.id, edits)
 
     def _decide_heats(self) -> None:
         """Where a task's heat is over: drop the edits that are out, and go on with the rest."""
         for task_id in [t for t, race in self._racing.items() if self._settled([*race, self._baseline.get(t, "")])]:
             own = [self.candidates[c] for c in (*self._racing.pop(task_id), self._baseline[task_id])]
-            edits = [e for e in self.edits[task_id] if not e.failure]
+            edits = self._left(self._tasks[task_id])
             verdicts = [v for c in own for v in self.verdicts.get(c.id, [])]
             trials, grading = [self.trials[c.id] for c in own], self.config.grading
             out = heats.lost(edits, own, trials, verdicts, section=grading, keep=self.config.inner.heat_keep)
@@ -460,6 +478,8 @@ class Exploration:
         """Share of the candidates with a verdict among those that could have one; of the edits, where none is tried."""
         if not self.plan.trials:
             edits = [e for own in self.edits.values() for e in own if not e.failure]
+            if self.plan.model:  # it has an opinion of each
+                return len(edits) / max(1, len(edits) + len(self.lost) * self.plan.edits)
             rated = [e for e in edits if e.id in self.verdicts and not any(v.failure for v in self.verdicts[e.id])]
             return len(rated) / max(1, len(edits) + len(self.lost) * self.plan.edits)
         could = [c for c, t in self.trials.items() if not (t.failure and t.failure.blame == "data")]

@@ -9,6 +9,7 @@ from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.grading.rubric import rate
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import carry_on
+from seal_ray.loops.foreseeing import UNMEASURED, foreseen, with_calibration
 from seal_ray.loops.session import Session, once
 from seal_ray.records import Json, decode, encode
 from seal_ray.storage.ledger import RoundLedger
@@ -18,7 +19,7 @@ RATED_AT_ONCE = 64  # edits that are sent to the judge between two looks at the 
 
 def settle(session: Session, part: RoundLedger, exploration: Exploration) -> RoundRewards:
     """The rewards of a round. Once they are in the ledger they stay as they are."""
-    if not exploration.plan.trials:
+    if session.rubric and not exploration.plan.trials:
         _rate(session, exploration)
     known = once(part, "rewards.json", lambda: _computed(session, exploration))
     return decode(RoundRewards, {k: v for k, v in known.items() if k != "coverage"})
@@ -27,7 +28,9 @@ def settle(session: Session, part: RoundLedger, exploration: Exploration) -> Rou
 def reward(session: Session, exploration: Exploration) -> RoundRewards:
     """Rewards from what is known by now."""
     section = session.config.grading
-    if exploration.plan.trials and section.reward == "rubric":  # the gate tries what it compares
+    if not exploration.plan.trials and section.reward == "predicted":
+        return foreseen(session, exploration)
+    if exploration.plan.trials and section.reward in UNMEASURED:  # the gate tries what it compares
         section = section.model_copy(update={"reward": "blend"})
     # in one order, whatever the order in which things came in: sums of floats depend on it
     return rewards(
@@ -76,6 +79,7 @@ def _computed(session: Session, exploration: Exploration) -> Json:
         carry_on(session, exploration)
         rewarded = reward(session, exploration)
     coverage = covered(session, exploration)
+    rewarded = with_calibration(exploration, rewarded)
     reliability, arms = encode(rewarded.reliability), encode(rewarded.arms)
     session.tell(RewardsMade(reliability, arms, rewarded.diversity, coverage))
     for note in rewarded.notes:

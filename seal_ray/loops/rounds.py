@@ -15,7 +15,7 @@ from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops import gate_trials, held_out
+from seal_ray.loops import foreseeing, gate_trials, held_out
 from seal_ray.loops.exploration import Exploration, Plan
 from seal_ray.loops.explore import explore
 from seal_ray.loops.history import AFTER, BEFORE, Run
@@ -144,7 +144,8 @@ def try_edits(session: Session, part: RoundLedger, tasks: tuple[Task, ...], vers
         repeats=config.inner.repeats,
         context_arm=config.inner.context_arm,
         salt=part.number,
-        trials=config.grading.reward != "rubric",
+        trials=config.grading.reward not in foreseeing.UNMEASURED,
+        model=foreseeing.gain_model(session, part),
         heat=config.inner.heat,
     )
     return explore(session, part, plan)

@@ -19,15 +19,15 @@ RECORDED = ROOT / "tests/recorded/v0.1.0"
 VERSION = next(p for p in (RECORDED / "run/rounds/0001/version").iterdir() if p.is_dir())
 
 
-def towns(path: Path) -> Path:
-    """A file of twelve passages."""
+def towns(path: Path, count: int = 12) -> Path:
+    """A file of passages."""
     rows = [
         {
             "title": f"Town {n}",
             "context": f"Town {n} has a harbour that was built in {1800 + n}.",
             "questions": [{"question": "When was the harbour built?", "answer": str(1800 + n)}],
         }
-        for n in range(12)
+        for n in range(count)
     ]
     path.write_text(json.dumps(rows))
     return path
@@ -42,10 +42,12 @@ def configured(data: Path, uri: Path, **changes: Any) -> Config:
     return config_file.load(RECORDED / "job.yaml", [f"{k}={v}" for k, v in {**own, **changes}.items()])
 
 
-def go(config: Config, monkeypatch: pytest.MonkeyPatch, *, break_after: int = -1) -> tuple[Run, MadeCrew, list[Any]]:
-    crew, heard = MadeCrew(VERSION), list[Any]()
-    crew.break_after = break_after
-    monkeypatch.setattr(rounds, "update", crew.update)
-    with Session(config, hire=lambda *_: crew, listeners=[heard.append]) as session:  # type: ignore[arg-type]
+def go(
+    config: Config, monkeypatch: pytest.MonkeyPatch, *, break_after: int = -1, crew: type[MadeCrew] = MadeCrew
+) -> tuple[Run, MadeCrew, list[Any]]:
+    made, heard = crew(VERSION), list[Any]()
+    made.break_after = break_after
+    monkeypatch.setattr(rounds, "update", made.update)
+    with Session(config, hire=lambda *_: made, listeners=[heard.append]) as session:  # type: ignore[arg-type]
         run_rounds(session)
-    return Run(config.run.uri), crew, heard
+    return Run(config.run.uri), made, heard

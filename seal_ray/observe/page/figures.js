@@ -118,8 +118,8 @@ function trust() {
   const notes = told.flatMap((r) => (r.notes || []).map((n) => `round ${r.round}: ${n}`));
   return section("How far the rewards can be trusted",
     "Reliability: how much of the difference between edits of a task would come back on fresh training seeds (with one repeat it can't be told). Diversity: how much the edits of a task differ, 0 to 1. Coverage: share of the candidates with a verdict.",
-    table(["round", "reliability of accuracy", "of likelihood", "of contrast", "of the blend", "reward and accuracy", "diversity", "coverage", "rewards are made of"],
-      told.map((r) => [r.round, ...["accuracy", "likelihood", "contrast", "blend"].map((m) => plain(r.reliability?.[m], 2)), plain(r.agreement, 2), plain(r.diversity, 2), percent(r.coverage, 0), r.measure]), [0, 1, 2, 3, 4, 5, 6, 7]),
+    table(["round", "reliability of accuracy", "of likelihood", "of contrast", "of the blend", "reward and accuracy", "predicted and measured gain", "diversity", "coverage", "rewards are made of"],
+      told.map((r) => [r.round, ...["accuracy", "likelihood", "contrast", "blend"].map((m) => plain(r.reliability?.[m], 2)), plain(r.agreement, 2), plain(r.calibration?.correlation, 2), plain(r.diversity, 2), percent(r.coverage, 0), r.measure]), [0, 1, 2, 3, 4, 5, 6, 7, 8]),
     notes.length > 0 && folded(plural(notes.length, "note"), () => el("ul", {}, notes.map((n) => el("li", {}, n)))));
 }
 
