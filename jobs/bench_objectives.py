@@ -27,11 +27,11 @@ from seal_ray.grading.lexical import LexicalGrader
 from seal_ray.policy import bootstrap
 from seal_ray.records import Ask, Attempt, Candidate, Failure, Json, Recipe, Task, Trial, derive_seed, digest, encode
 
-STYLES = ("implications", "self_qa", "faithful_implications", "critical_questions")
-SAMPLES = {"faithful_implications": 3, "critical_questions": 3}  # of the pair, as many samples as it lives on
-EDIT_TOKENS = 320
-KEPT_TOKENS = 160  # of each passage that has nothing to do with what is learned
-KEPT = 3
+STYLES = ("self_qa", "faithful_implications", "critical_questions")
+SAMPLES = {"faithful_implications": 2, "critical_questions": 2}  # of the pair, as many samples as it lives on
+EDIT_TOKENS = 200
+KEPT_TOKENS = 120  # of each passage that has nothing to do with what is learned
+KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,11 @@ WAYS = (
     Way("context"),
     Way("published"),
     Way("published", "distill"),
-    Way("implications"),
     Way("self_qa"),
     Way("self_qa", "answers"),
     Way("self_qa", "distill"),
     Way("self_qa", "distill_on_policy"),
     Way(PAIR),
-    Way(PAIR, "distill"),
 )
 
 
@@ -92,30 +90,40 @@ class Study:
         )
         return made, {t.data["context"]: t for t in made.tasks("train")}
 
-    def written(self, passage: Json) -> dict[str, list[str]]:
-        """The model's own texts of each style, written once; and how many tokens they took."""
-        path = self.out / f"edits-{digest([passage['context'], str(self.args.model)])[:12]}.json"
+    def written(self) -> dict[str, dict[str, list[str]]]:
+        """The model's own texts by passage and style, written once, all at the same time."""
+        path = self.out / "edits.json"
         if not path.exists():
-            texts = {style: self._write(passage, style) for style in STYLES}
+            texts: dict[str, dict[str, list[str]]] = defaultdict(dict)
+            for samples in sorted({SAMPLES.get(style, 1) for style in STYLES}):
+                wanted = [
+                    (passage["context"], style)
+                    for passage in self.chosen[: self.args.passages]
+                    for style in STYLES
+                    if SAMPLES.get(style, 1) == samples
+                ]
+                for (context, style), own in zip(wanted, self._write(wanted, samples), strict=True):
+                    texts[context][style] = own
             path.write_text(json.dumps(texts))
         return json.loads(path.read_text())
 
-    def _write(self, passage: Json, style: str) -> list[str]:
+    def _write(self, wanted: Sequence[tuple[str, str]], samples: int) -> list[list[str]]:
         from seal_ray.inner import Sampling, fit
         from seal_ray.inner.frozen import Frozen
         from seal_ray.models import render
 
-        made, tasks = self.domain("text", style)
-        prompt = render(self.tokenizer, made.edit_request(tasks[passage["context"]], 0).prompt)
-        bank = fit(self.model, [[]], [None], [derive_seed(1, passage["title"], style)])
-        sampling = Sampling(
-            EDIT_TOKENS, temperature=0.7, samples=SAMPLES.get(style, 1), eos_ids=Frozen(self.model).end_ids
-        )
-        return [self.tokenizer.decode(s.ids, skip_special_tokens=True) for s in bank.answer([[prompt]], sampling)[0][0]]
+        prompts = []
+        for context, style in wanted:
+            made, tasks = self.domain("text", style)
+            prompts.append(render(self.tokenizer, made.edit_request(tasks[context], 0).prompt))
+        bank = fit(self.model, [[]], [None], [1])
+        sampling = Sampling(EDIT_TOKENS, temperature=0.7, samples=samples, eos_ids=Frozen(self.model).end_ids)
+        answers = bank.answer([prompts], sampling)[0]
+        return [[self.tokenizer.decode(s.ids, skip_special_tokens=True) for s in own] for own in answers]
 
     def attempts(self, passage: Json) -> tuple[list[Attempt], dict[str, Failure], dict[str, int]]:
         """Every way and seed that has something to train on; why the others have not; tokens written for each way."""
-        own = self.written(passage)
+        own = self.written()[passage["context"]]
         others = [p for p in self.chosen[-KEPT:] if p["title"] != passage["title"]]
         attempts, failures, written = [], {}, {}
         for way in WAYS:
@@ -169,6 +177,8 @@ class Study:
         from seal_ray.trials.wave import try_wave
 
         began = time.monotonic()
+        self.written()
+        print(f"edits: {time.monotonic() - began:.0f} s", flush=True)
         for passage in self.chosen[: self.args.passages]:
             path = self.out / f"passage-{digest(passage['context'])[:12]}.json"
             if path.exists():
@@ -257,8 +267,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
     parser.add_argument("--passages", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--texts", type=int, default=8, help="of each text of an edit, at most")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--texts", type=int, default=6, help="of each text of an edit, at most")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--wave", type=int, default=0)

@@ -532,7 +532,9 @@ def evaluate(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            "--arm", help="none, context, untrained, file:PATH#KEY, version:RUN#N, teacher:URL#MODEL; again for more"
+            "--arm",
+            help="none, context, untrained, file:PATH#KEY, version:RUN#N, teacher:URL#MODEL; joined:ARM learns the "
+            "edits of a task as one; 'ARM with inner.objective=distill' has settings of its own; again for more",
         ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test")] = "test",

@@ -446,6 +446,7 @@ class AnsweringSection(Section):
         default=1, ge=1, le=64, description="answers to each question; it counts as the share that is right"
     )
     temperature: float = Field(default=0, ge=0, le=5, description="0 is greedy")
+    top_p: float = Field(default=1, gt=0, le=1, description="answers are drawn from the likeliest tokens of this share")
     engine_from: int = Field(default=512, ge=1, description="with how: auto, vLLM answers from this many tokens up")
     engine_memory: float = Field(
         default=0.4, gt=0, lt=1, description="share of a GPU's memory for the vLLM engine that answers beside the bank"

@@ -218,6 +218,9 @@ class Ask:
     max_tokens: int
     stop: tuple[str, ...] = ("\n",)
     distractor_ids: tuple[tuple[int, ...], ...] = ()  # wrong answers, as targets of likelihoods
+    temperature: float = 0.0  # 0 is greedy
+    top_p: float = 1.0
+    samples: int = 1
 
 
 @dataclass(frozen=True)

@@ -108,15 +108,13 @@ class Worker:
                 f"{self._name} has version {self._version[:12] or 'none'} and the lease is for {lease.version[:12]}",
                 hint="load the lease's version first",
             )
-        inner, answering = self._settings.inner, self._settings.answering
+        inner = self._settings.inner
         self._lease = lease.id
         try:
             return try_wave(
                 self._model,
                 self._tokenizer,
                 lease.attempts,
-                temperature=answering.temperature,
-                samples=answering.samples,
                 wave=inner.wave,
                 tokens_limit=inner.wave_tokens,
                 worker=self._name,

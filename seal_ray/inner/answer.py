@@ -32,6 +32,7 @@ class Sampling:
     stop: Callable[[Ids], bool] | None = None
     seed: int = 0
     stop_texts: tuple[str, ...] = ()  # what `stop` looks for, for an answerer that has a tokenizer of its own
+    top_p: float = 1.0  # the likeliest tokens that together have this share are drawn from
 
 
 @dataclass(frozen=True)
@@ -220,11 +221,21 @@ def draws(seed: int, prompt: int, sample: int, sampling: Sampling) -> list[float
     return torch.rand(sampling.max_tokens, generator=generator, dtype=torch.float64).tolist()
 
 
+def _likeliest(logprobs: Tensor, top_p: float) -> Tensor:
+    """The distribution of each row over its likeliest tokens: the fewest that together have a share of `top_p`."""
+    if top_p >= 1:
+        return logprobs
+    ordered, tokens = logprobs.sort(-1, descending=True)
+    shares = ordered.exp()
+    outside = shares.cumsum(-1) - shares >= top_p
+    return logprobs.masked_fill(torch.empty_like(outside).scatter_(-1, tokens, outside), float("-inf")).log_softmax(-1)
+
+
 def _choose(physical: list[Continuation | None], logits: Tensor, sampling: Sampling) -> None:
     """The next token of every unfinished row: the likeliest, or by the row's own uniform number."""
     logits = logits.float()
     if sampling.temperature:
-        logprobs = (logits / sampling.temperature).log_softmax(-1)
+        logprobs = _likeliest((logits / sampling.temperature).log_softmax(-1), sampling.top_p)
         draws = [row.draws[len(row.ids)] if row is not None and not row.finish else 0.0 for row in physical]
         below = torch.tensor(draws, dtype=torch.float64, device=logits.device)
         total = logprobs.double().exp().cumsum(-1)

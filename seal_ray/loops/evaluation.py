@@ -16,7 +16,9 @@ from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops.exploration import Plan
+from seal_ray.loops.arm import USAGE, Arm
+from seal_ray.loops.arm_cost import ArmCost, arm_cost
+from seal_ray.loops.exploration import Exploration, Plan
 from seal_ray.loops.explore import explore
 from seal_ray.loops.history import Run
 from seal_ray.loops.rewarding import settle
@@ -26,11 +28,6 @@ from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version
 from seal_ray.storage.input_files import read_document
 from seal_ray.storage.ledger import RoundLedger
 
-ARMS = (
-    "none, context, untrained, file:PATH#KEY (edits that somebody wrote: a list of {task or context, KEY: edit or "
-    "edits}), version:RUN#N (edits of a version of another "
-    "run), teacher:URL#MODEL (edits by a model behind an OpenAI-compatible endpoint)"
-)
 TEACHER_KEY = "SEAL_RAY_TEACHER_KEY"  # environment variable with the teacher's key, where it wants one
 SALT = 1  # the same in every arm: the arms of a task sample and train with the same seeds
 
@@ -46,9 +43,13 @@ def evaluate(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> dict[str, Json]:
     """Run the arms and compare each with the first one, by paired bootstrap over tasks."""
+    named = [Arm.of(arm) for arm in arms]
+    for arm in named:
+        arm.configured(config)  # a setting that can't be had is found before anything is tried
     with Session(config, stop=stop, on_stop=on_stop) as session:
         tasks = _tasks(session, split)
-        scores = {arm: run_arm(session, number, arm, tasks) for number, arm in enumerate(arms, 1)}
+        done = {arm.name: run_arm(session, number, arm, tasks) for number, arm in enumerate(named, 1)}
+    scores = {arm: own for arm, (own, _) in done.items()}
     seed = derive_seed(config.run.seed, "evaluate")
     tables = {
         measure: bootstrap.table({arm: own[measure] for arm, own in scores.items()}, against=arms[0], seed=seed)
@@ -58,7 +59,8 @@ def evaluate(
         measure: {arm: {k: _plain(v) for k, v in row.items()} for arm, row in table.items()}
         for measure, table in tables.items()
     }
-    return {"uri": config.run.uri, "against": arms[0], "tables": plain}
+    costs = {arm: encode(cost) for arm, (_, cost) in done.items()}
+    return {"uri": config.run.uri, "against": arms[0], "tables": plain, "costs": costs}
 
 
 def _tasks(session: Session, split: Split) -> tuple[Task, ...]:
@@ -71,45 +73,75 @@ def _tasks(session: Session, split: Split) -> tuple[Task, ...]:
     return tasks
 
 
-def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...]) -> Scores:
+def run_arm(session: Session, number: int, arm: Arm, tasks: tuple[Task, ...]) -> tuple[Scores, ArmCost]:
     """One arm as a round of the ledger."""
     part = session.open_round(number)
-    kind, _, rest = arm.partition(":")
     version = _version(session, arm)
-    part.put("arm.json", {"arm": arm})
+    part.put("arm.json", {"arm": arm.name})
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
-    edits = 0 if kind in {"none", "context"} else session.config.sampling.edits
+    session = session.varied(arm.configured(session.config))
+    edits = 0 if arm.kind in {"none", "context"} else session.config.sampling.edits
     session.tell(RoundStarted(len(tasks), version.number, edits))
     given = None
-    if kind == "file":
-        given = _from_file(session, rest, tasks, version)
-    elif kind == "teacher":
-        given = _from_teacher(session, rest, tasks, version, part)
+    if arm.kind == "file":
+        given = _from_file(session, arm.where, tasks, version)
+    elif arm.kind == "teacher":
+        given = _from_teacher(session, arm.where, tasks, version, part)
     plan = Plan(
         tasks,
         version,
         edits=edits,
-        repeats=0 if kind == "none" else session.config.inner.repeats,
-        context_arm=kind == "context",
+        repeats=0 if arm.kind == "none" else session.config.inner.repeats,
+        context_arm=arm.kind == "context",
         salt=SALT,
         given=given,
     )
-    rewarded = settle(session, part, explore(session, part, plan))
+    written = given
+    if arm.joined:
+        if written is None:
+            sampled = explore(session, part, replace(plan, repeats=0, trials=False)).edits
+            written = tuple(edit for task in tasks for edit in sampled.get(task.id, ()))
+        plan = replace(plan, given=_joined(arm, tasks, written, version))
+    exploration = explore(session, part, plan)
+    rewarded = settle(session, part, exploration)
     part.commit({"version": encode(version), "decision": "evaluated"})
-    return _scores(kind, rewarded)
+    return _scores(arm.kind, rewarded), _cost(session, exploration, written)
 
 
-def _version(session: Session, arm: str) -> Version:
-    kind, _, rest = arm.partition(":")
-    if kind in {"none", "context", "untrained", "file", "teacher"}:
+def _joined(arm: Arm, tasks: Sequence[Task], edits: Sequence[Edit], version: Version) -> tuple[Edit, ...]:
+    """For each task one edit that holds the texts of all: a passage is learned from many samples at once."""
+    made = []
+    for task in tasks:
+        own = sorted((e for e in edits if e.task == task.id), key=lambda e: e.slot)
+        texts: list[str] = []
+        for edit in own:
+            content = edit.content if isinstance(edit.content, list) else [edit.content]
+            if not edit.failure and not all(isinstance(text, str) for text in content):
+                raise ConfigError(
+                    f"--arm {arm.name}: only edits that are texts can be joined", hint="leave joined: out"
+                )
+            texts += [] if edit.failure else content
+        failure = None if texts else Failure("no_text", f"none of its {len(own)} edits can be trained on")
+        name = digest([arm.name, [e.id for e in own]])[:32]
+        whole = "\n---\n".join(texts)
+        made.append(Edit(name, task.id, 0, version.digest, 0, (), (), (), whole, "stop", texts or None, failure))
+    return tuple(made)
+
+
+def _cost(session: Session, exploration: Exploration, written: Sequence[Edit] | None) -> ArmCost:
+    edits = written or [e for own in exploration.edits.values() for e in own]
+    own = [t for c, t in sorted(exploration.trials.items()) if exploration.candidates[c].kind != "baseline"]
+    return arm_cost(edits, own, session.tokenizer)
+
+
+def _version(session: Session, arm: Arm) -> Version:
+    if arm.kind != "version":
         return versions.first(session.base)
-    if kind != "version":
-        raise ConfigError(f"--arm {arm}: no such arm", hint=f"use {ARMS}")
-    uri, _, number = rest.rpartition("#")
+    uri, _, number = arm.where.rpartition("#")
     source = Run(uri, session.config.storage)
     known = [v for v in source.versions() if str(v.number) == number]
     if not known:
-        raise ConfigError(f"--arm {arm}: {uri} has no version {number}", hint="`seal-ray lineage` lists them")
+        raise ConfigError(f"--arm {arm.name}: {uri} has no version {number}", hint="`seal-ray lineage` lists them")
     return session.borrow(known[0], source.ledger)
 
 
@@ -125,7 +157,7 @@ def _from_file(session: Session, where: str, tasks: Sequence[Task], version: Ver
         own = [(row, edits[key]) for row, edits in named if key in edits]
         written = {row[name]: edits for row, edits in own for name in ("context", "task") if row.get(name)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: no list of tasks with edits under {key!r} ({error})", hint=f"use {ARMS}") from None
+        raise DataError(f"{path}: no list of tasks with edits under {key!r} ({error})", hint=f"use {USAGE}") from None
     edits = []
     for task in tasks:
         own = written.get(task.id, written.get(task.data.get("context")))

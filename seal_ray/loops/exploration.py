@@ -356,10 +356,12 @@ class Exploration:
                 tuple((*models.text_ids(self.tokenizer, q.lead + text), *end) for text in texts)
                 for texts in (q.gold, wrong)
             )
-            limit = min(q.max_tokens, self.config.answering.max_tokens)
+            section = self.config.answering
+            limit = min(q.max_tokens, section.max_tokens)
             # a thought may hold what ends an answer: then the answer is cut when it is read
             stop = () if q.prompt.chat and models.thinks(self.tokenizer) else q.stop
-            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, stop, wrong))
+            prompt, how = models.render(self.tokenizer, q.prompt), (section.temperature, section.top_p, section.samples)
+            asks.append(Ask(q.id, tuple(prompt), gold, limit, stop, wrong, *how))
         return tuple(asks)
 
     # trials and verdicts

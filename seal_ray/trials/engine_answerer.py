@@ -64,6 +64,7 @@ class EngineAnswerer:
                             tuple(prompt),
                             seed=derive_seed(sampling.seed, bank.seeds[number], at, draw),
                             temperature=sampling.temperature,
+                            top_p=sampling.top_p,
                             max_tokens=sampling.max_tokens,
                             stop=sampling.stop_texts,
                             stop_ids=sampling.eos_ids,

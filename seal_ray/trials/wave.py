@@ -23,8 +23,6 @@ def try_wave(
     tokenizer: Any,
     attempts: Sequence[Attempt],
     *,
-    temperature: float = 0.0,
-    samples: int = 1,
     wave: int = 0,
     tokens_limit: int = TOKENS_LIMIT,
     worker: str = "",
@@ -37,9 +35,7 @@ def try_wave(
     every step whether a candidate, by its id, should be given up. What is wrong with one candidate is its trial's
     failure and touches no other. Raises ValueError for a recipe that no candidate could be trained with on this model.
     """
-    lease = WaveRun(
-        model, tokenizer, temperature, samples, wave, tokens_limit, worker, answerer or BankAnswerer(), dropped
-    )
+    lease = WaveRun(model, tokenizer, wave, tokens_limit, worker, answerer or BankAnswerer(), dropped)
     for recipe in dict.fromkeys(a.candidate.recipe for a in attempts):
         if recipe is not None:
             check_recipe(recipe, lease.frozen.layers, lease.frozen.head_name)
@@ -93,8 +89,6 @@ class WaveRun:
         self,
         model: Any,
         tokenizer: Any,
-        temperature: float,
-        samples: int,
         slots: int,
         tokens_limit: int,
         worker: str,
@@ -102,7 +96,6 @@ class WaveRun:
         dropped: Callable[[str], bool] | None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.temperature, self.samples = temperature, samples
         self.slots, self.tokens_limit = slots, tokens_limit
         self.worker, self.answerer, self.dropped = worker, answerer, dropped
         self.frozen = Frozen(model)
@@ -186,23 +179,25 @@ class WaveRun:
                 )
 
     def _answer(self, bank: Bank, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
-        """Asks all questions; those with other limits or stops go separately."""
-        kinds = dict.fromkeys((k.max_tokens, k.stop) for a in attempts for k in a.asks)
+        """Asks all questions; those that are to be answered in another way go separately."""
+        kinds = dict.fromkeys(_how(k) for a in attempts for k in a.asks)
         drawn: list[dict[int, list[Answer]]] = [{} for _ in attempts]
-        for max_tokens, stop in kinds:
+        for kind in kinds:
             chosen = [
-                [n for n, k in enumerate(a.asks) if (k.max_tokens, k.stop) == (max_tokens, stop) and not f.failure]
+                [n for n, k in enumerate(a.asks) if _how(k) == kind and not f.failure]
                 for a, f in zip(attempts, outcomes, strict=True)
             ]
             if not any(chosen):
                 continue
+            max_tokens, stop, temperature, top_p, samples = kind
             sampling = Sampling(
                 max_tokens,
-                self.temperature,
-                self.samples,
+                temperature,
+                samples,
                 self.eos_ids,
                 stop=stopper(self.tokenizer, stop),
                 stop_texts=stop,
+                top_p=top_p,
             )
             prompts = [[a.asks[n].prompt_ids for n in ns] for a, ns in zip(attempts, chosen, strict=True)]
             answers = self.answerer.answer(bank, prompts, sampling)
@@ -247,6 +242,11 @@ class WaveRun:
                 if not abs(logprob) < float("inf"):
                     one.fail("nan_likelihood", f"question {ask.question!r}: the answer's likelihood is {logprob}")
                 into.append(Likelihood(ask.question, number, logprob, tokens))
+
+
+def _how(ask: Ask) -> tuple[int, tuple[str, ...], float, float, int]:
+    """All that decides how an answer is drawn."""
+    return ask.max_tokens, ask.stop, ask.temperature, ask.top_p, ask.samples
 
 
 def stopper(tokenizer: Any, stop: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:

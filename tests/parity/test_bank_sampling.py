@@ -3,6 +3,7 @@
 import pytest
 import torch
 from bank_models import log_likelihood, texts, tiny
+from transformers import TopPLogitsWarper
 
 from seal_ray.inner import Sampling, fit
 from seal_ray.records import Recipe
@@ -89,3 +90,18 @@ def test_questions_that_can_not_be_asked_are_named():
         bank.answer([[(5,) * 250]], Sampling(9))
     with pytest.raises(ValueError, match="2 lists of questions for 1 adapters"):
         bank.answer([[], []], Sampling(3))
+
+
+def test_samples_come_from_the_likeliest_tokens_of_a_share_as_transformers_has_it():
+    model = tiny("llama")
+    bank = fit(model, [[]], [None], [7])
+    prompt = (5, 9, 12)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt])).logits[0, -1].div(1.5)
+    wanted = TopPLogitsWarper(0.6)(None, logits[None])[0].softmax(-1)  # type: ignore[arg-type]
+    samples = bank.answer([[prompt]], Sampling(1, temperature=1.5, samples=2000, top_p=0.6))[0][0]
+    counts = torch.bincount(torch.tensor([s.ids[0] for s in samples]), minlength=len(wanted)) / len(samples)
+    assert 1 < (wanted > 0).sum() < 60 and not counts[wanted == 0].any()
+    assert (counts - wanted).abs().sum() < 0.15
+    for sample in samples[:20]:
+        assert sample.logprobs[0] == pytest.approx(wanted[sample.ids[0]].log().item(), abs=1e-3)

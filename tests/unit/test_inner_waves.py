@@ -86,9 +86,13 @@ def test_trials_come_in_the_order_of_the_attempts_whatever_the_waves(tiny):
 def test_the_same_attempts_give_the_same_trials_to_the_bit(tiny):
     model, tokenizer = tiny
     for temperature, samples in ((0.0, 1), (1.0, 3)):
-        a, b = (
-            try_wave(model, tokenizer, mixed(tokenizer), temperature=temperature, samples=samples) for _ in range(2)
-        )
+        attempts = [
+            dataclasses.replace(
+                one, asks=tuple(dataclasses.replace(k, temperature=temperature, samples=samples) for k in one.asks)
+            )
+            for one in mixed(tokenizer)
+        ]
+        a, b = (try_wave(model, tokenizer, attempts) for _ in range(2))
         assert [dataclasses.replace(t, cost=b[i].cost) for i, t in enumerate(a)] == b
         assert all(len(t.answers) == 3 * samples for t in a)
 

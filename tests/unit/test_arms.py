@@ -1,0 +1,116 @@
+"""Arms by name: what they are, the settings of their own, and what they cost. Nothing is trained here."""
+
+from pathlib import Path
+
+import pytest
+from test_evaluation import opened
+from text_model import byte_tokenizer
+
+from seal_ray.commands import evaluate as table
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError
+from seal_ray.loops import evaluation
+from seal_ray.loops.arm import Arm
+from seal_ray.loops.arm_cost import arm_cost
+from seal_ray.policy import versions
+from seal_ray.records import Cost, Edit, Failure, Trial
+
+
+@pytest.mark.parametrize(
+    ("name", "arm"),
+    [
+        ("none", Arm("none", "none")),
+        ("file:a:b.json#mine", Arm("file:a:b.json#mine", "file", "a:b.json#mine")),
+        ("joined:untrained", Arm("joined:untrained", "untrained", joined=True)),
+        (
+            "joined:file:dogs with cats.json#k with inner.lr=0.1 inner.objective=distill",
+            Arm(
+                "joined:file:dogs with cats.json#k with inner.lr=0.1 inner.objective=distill",
+                "file",
+                "dogs with cats.json#k",
+                True,
+                ("inner.lr=0.1", "inner.objective=distill"),
+            ),
+        ),
+    ],
+)
+def test_an_arms_name_says_what_it_is(name: str, arm: Arm) -> None:
+    assert Arm.of(name) == arm
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "no such arm"),
+        ("best", "no such arm"),
+        ("joined:none", "no such arm"),
+        ("untrained with ", "no settings"),
+        ("untrained with distill", "no setting of an arm"),
+        ("untrained with policy.lr=1", "no setting of an arm"),
+        ("untrained with domain.data=x.json", "same for all arms"),
+        ("untrained with inner.wave=3", "same for all arms"),
+        ("untrained with answering.how=engine", "same for all arms"),
+    ],
+)
+def test_what_is_no_arm_is_refused_before_anything_is_tried(name: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Arm.of(name)
+
+
+def test_a_setting_that_can_not_be_had_is_refused_with_its_key() -> None:
+    config = Config()
+    own = Arm.of("untrained with inner.objective=distill answering.temperature=0.5").configured(config)
+    assert own.inner.objective == "distill" and own.answering.temperature == 0.5
+    assert own.model_dump(exclude={"inner", "answering"}) == config.model_dump(exclude={"inner", "answering"})
+    for setting, key in (("inner.objective=guess", "inner.objective"), ("inner.speed=2", "inner.speed")):
+        with pytest.raises(ConfigError, match=key):
+            Arm.of(f"untrained with {setting}").configured(config)
+    assert Arm.of("untrained").configured(config) is config
+
+
+def test_a_session_with_other_settings_tries_differently_and_shares_the_rest(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        other = session.varied(Arm.of("untrained with inner.objective=distill").configured(session.config))
+        task = session.domain.tasks("train")[0]
+        assert not session.domain.training(task, "One.\nTwo.", session.tokenizer)[0][0].teacher
+        assert other.domain.training(task, "One.\nTwo.", session.tokenizer)[0][0].teacher
+        assert other.crew is session.crew and other.ledger is session.ledger and other.spending is session.spending
+        assert session.config.inner.objective == "text" and session.varied(session.config) is session
+
+
+def test_joined_edits_are_one_for_each_task(tmp_path: Path) -> None:
+    with opened(tmp_path) as session:
+        one, other = session.domain.tasks("train")[:2]
+        version = versions.first(session.base)
+        lost = Failure("no_text", "empty")
+
+        def edit(name: str, task: str, slot: int, content: object, failure: Failure | None = None) -> Edit:
+            return Edit(name, task, slot, "v", 0, (), (), (), str(content), "stop", content, failure)
+
+        edits = [edit("b", one.id, 1, "Two."), edit("a", one.id, 0, "One."), edit("c", one.id, 2, None, lost)]
+        joined = evaluation._joined(Arm.of("joined:untrained"), (one, other), edits, version)
+        assert [(e.task, e.slot, e.content) for e in joined] == [(one.id, 0, ["One.", "Two."]), (other.id, 0, None)]
+        assert joined[0].failure is None and joined[1].failure and joined[1].failure.kind == "no_text"
+        assert session.domain.texts(one, joined[0].content)[:2] == [
+            f"{one.data['title']}\nOne.",
+            f"{one.data['title']}\nTwo.",
+        ]
+        with pytest.raises(ConfigError, match="only edits that are texts"):
+            evaluation._joined(Arm.of("joined:untrained"), (one,), [edit("d", one.id, 0, {"epochs": 3})], version)
+
+
+def test_costs_are_totals_and_shown_a_candidate() -> None:
+    edits = [
+        Edit("a", "t", 0, "v", 0, (), (1, 2, 3), (0.0,) * 3, "abc", "stop", "abc"),
+        Edit("b", "t", 1, "v", 0, (), (), (), "four", "stop", "four"),
+    ]
+    trials = [
+        Trial("x", "t", cost=Cost(2.0, 1.0, 1.0, tokens=50, steps=6, taught=30, written=10)),
+        Trial("y", "t", cost=Cost(1.0), failure=Failure("nan_loss", "broke")),
+    ]
+    tokenizer = byte_tokenizer()
+    cost = arm_cost(edits, trials, tokenizer)
+    assert (cost.candidates, cost.failed, cost.trained, cost.steps, cost.seconds) == (2, 1, 50, 6, 3.0)
+    assert (cost.edit_tokens, cost.taught, cost.written) == (3 + len(tokenizer("four")["input_ids"]), 30, 10)
+    shown = table.show({"against": "none", "tables": {}, "costs": {"untrained with x": vars(cost)}})
+    assert "untrained with x" in shown and "1 failed" in shown and "1.50" in shown
