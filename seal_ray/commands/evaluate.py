@@ -8,7 +8,7 @@ COSTS = {"edit_tokens": "edit", "written": "written", "taught": "taught", "train
 
 def show(result: Mapping[str, Any]) -> str:
     out = []
-    width = max(28, *(len(arm) for rows in result["tables"].values() for arm in rows))
+    width = max(28, *map(len, result["costs"]))
     for measure, rows in result["tables"].items():
         out.append(f"{measure:<{width - 16}}{'mean':>26}{'±':>9}   against {result['against']} (95 %)")
         for arm, row in rows.items():
