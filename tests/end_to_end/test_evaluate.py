@@ -25,6 +25,7 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
 
     with serving(teach) as server:
         arms = ["none", "context", "untrained", f"file:{data}#alone", f"file:{data}#notes", f"teacher:{server.url}#t"]
+        arms += ["joined:untrained with inner.objective=distill sampling.temperature=0.7"]
         words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
         words += ["--set", f"domain.data={data}", "--set", "domain.validation=0", "--set", "domain.test=0"]
         words += ["--set", "inner.repeats=1", "--set", "grading.judge_retries=0"]
@@ -41,6 +42,8 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
     # an empty edit is the passage alone
     assert likelihood[arms[3]]["mean"] == pytest.approx(likelihood["context"]["mean"], abs=1e-4)
     assert likelihood[arms[4]]["mean"] != likelihood["context"]["mean"]
+    joined = found["costs"][arms[-1]]
+    assert joined["candidates"] == 3 and joined["edit_tokens"] > 0 and (joined["taught"] > 0) == (joined["failed"] < 3)
     texts = {e.text for e in Run(uri).round(6).edits}
     assert len(Run(uri).round(6).edits) == 6 and all(t.startswith("What ") for t in texts)
 
@@ -63,38 +66,3 @@ def test_directives_from_a_file_are_an_arm_of_the_puzzles(tmp_path: Path) -> Non
     assert rows[f"file:{edits}#mine"]["mean"]["mean"] != rows["none"]["mean"]["mean"]
     trials = [t for t in Run(uri).round(2).trials if t.losses]
     assert len(trials) == 2 and not any(t.failure for t in trials)
-
-
-@pytest.mark.slow
-def test_ways_to_learn_are_arms_of_one_table_with_what_they_cost(tmp_path: Path) -> None:
-    passages = json.loads(Path("seal_ray/demo/quickstart.json").read_text())[:2]
-    for p in passages:
-        asked = [f"Question {n}: {q['question']}\nAnswer: {q['answer']}" for n, q in enumerate(p["questions"][:2], 1)]
-        p["edits"] = {"notes": [p["context"][:60], p["context"][60:140]], "asked": "\n\n".join(asked)}
-    data, uri = tmp_path / "passages.json", str(tmp_path / "run")
-    data.write_text(json.dumps(passages))
-    notes, asked = f"file:{data}#notes", f"file:{data}#asked"
-    ways = ["answers", "distill", "distill_on_policy"]
-    arms = ["none", notes, f"joined:{notes}", "joined:untrained with sampling.temperature=0.7"]
-    arms += [f"{asked} with inner.objective={way} inner.answer_tokens=4" for way in ways]
-    arms += [f"{asked} with answering.temperature=0.7 answering.top_p=0.9 answering.samples=2 inner.last_layers=1"]
-    arms += [f"{notes} with inner.objective=answers"]
-    words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
-    words += ["--set", f"domain.data={data}", "--set", "domain.validation=0", "--set", "domain.test=0"]
-    words += ["--set", "inner.repeats=1", *(w for arm in arms for w in ("--arm", arm))]
-    found = json.loads(seal_ray(*words).stdout)
-    likelihood, costs = found["tables"]["likelihood"], found["costs"]
-    assert list(costs) == arms
-    means = [likelihood[arm]["mean"]["mean"] for arm in arms[:-1]]
-    assert len({round(mean, 6) for mean in means}) == len(means), "each arm learns in its own way"
-    assert "missing" in likelihood[arms[-1]] and costs[arms[-1]]["failed"] == costs[arms[-1]]["candidates"] == 4
-    assert (costs[notes]["candidates"], costs[f"joined:{notes}"]["candidates"]) == (4, 2)
-    assert costs[arms[0]]["candidates"] == 0 and costs[arms[3]]["edit_tokens"] > 0
-    assert [costs[arm]["taught"] > 0 for arm in arms] == [False] * 5 + [True, True, False, False]
-    assert [costs[arm]["written"] > 0 for arm in arms] == [False] * 6 + [True, False, False]
-    kinds = {t.failure.kind for t in Run(uri).round(len(arms)).trials if t.failure}
-    assert kinds == {"no_pairs"}, "failed by its own kind, and no zero"
-    drawn = [t for t in Run(uri).round(8).trials if t.losses]
-    assert drawn and all(len(t.answers) == 4 for t in drawn), "two questions, two samples each"
-    again = json.loads(seal_ray(*words).stdout)
-    assert again == found

@@ -1,19 +1,27 @@
 """Arms by name: what they are, the settings of their own, and what they cost. Nothing is trained here."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from one_worker_crew import OneWorkerCrew
 from test_evaluation import opened
 from text_model import byte_tokenizer
 
+from seal_ray import config_file
 from seal_ray.commands import evaluate as table
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.loops import evaluation
 from seal_ray.loops.arm import Arm
 from seal_ray.loops.arm_cost import arm_cost
+from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session
 from seal_ray.policy import versions
 from seal_ray.records import Cost, Edit, Failure, Trial
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -114,3 +122,38 @@ def test_costs_are_totals_and_shown_a_candidate() -> None:
     assert (cost.edit_tokens, cost.taught, cost.written) == (3 + len(tokenizer("four")["input_ids"]), 30, 10)
     shown = table.show({"against": "none", "tables": {}, "costs": {"untrained with x": vars(cost)}})
     assert "untrained with x" in shown and "1 failed" in shown and "1.50" in shown
+
+
+def test_ways_to_learn_are_arms_of_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = json.loads((ROOT / "seal_ray/demo/quickstart.json").read_text())[:2]
+    for p in passages:
+        asked = [f"Question {n}: {q['question']}\nAnswer: {q['answer']}" for n, q in enumerate(p["questions"][:2], 1)]
+        p["edits"] = {"notes": [p["context"][:60], p["context"][60:140]], "asked": "\n\n".join(asked)}
+    data = tmp_path / "passages.json"
+    data.write_text(json.dumps(passages))
+    notes, asked = f"file:{data}#notes", f"file:{data}#asked"
+    ways = {"answers": asked, "distill": notes, "distill_on_policy": asked}
+    arms = ["none", notes, f"joined:{notes}"]
+    arms += [f"{edits} with inner.objective={way} inner.answer_tokens=4" for way, edits in ways.items()]
+    arms += [f"{asked} with answering.temperature=0.7 answering.top_p=0.9 answering.samples=2 inner.last_layers=1"]
+    arms += [f"{notes} with inner.objective=answers"]
+    words = [f"run.uri={tmp_path / 'run'}", f"domain.data={data}", "domain.validation=0", "domain.test=0"]
+    words += ["inner.repeats=1", "observe.progress=quiet", "observe.ray_metrics=false"]
+    config = config_file.load(ROOT / "jobs/tiny.yaml", words)
+    monkeypatch.setattr(evaluation, "Session", lambda *a, **k: Session(*a, **k, hire=OneWorkerCrew))  # type: ignore[arg-type]
+    found: Any = evaluation.evaluate(config, arms, split="train")
+    likelihood, costs = found["tables"]["likelihood"], found["costs"]
+    assert list(costs) == arms
+    means = [likelihood[arm]["mean"]["mean"] for arm in arms[:-1]]
+    assert len({round(mean, 6) for mean in means}) == len(means), "each arm learns in its own way"
+    assert "missing" in likelihood[arms[-1]] and costs[arms[-1]]["failed"] == costs[arms[-1]]["candidates"] == 4
+    assert [costs[arm]["candidates"] for arm in arms[:3]] == [0, 4, 2]
+    assert [costs[arm]["taught"] > 0 for arm in arms] == [False] * 4 + [True, True, False, False]
+    assert [costs[arm]["written"] > 0 for arm in arms] == [False] * 5 + [True, False, False]
+    run = Run(config.run.uri)
+    kinds = {t.failure.kind for t in run.round(len(arms)).trials if t.failure}
+    assert kinds == {"no_pairs"}, "failed by its own kind, and no zero"
+    drawn = [t for t in run.round(7).trials if t.losses]
+    assert drawn and all(len(t.answers) == 4 for t in drawn), "two questions, two samples each"
+    assert evaluation.evaluate(config, arms, split="train") == found, "what is recorded is not done again"
+    assert arms[3] in table.show(found)
