@@ -23,6 +23,7 @@ from seal_ray.loops.explore import explore
 from seal_ray.loops.history import Run
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session
+from seal_ray.loops.varied_session import VariedSession
 from seal_ray.policy import bootstrap, versions
 from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version, derive_seed, digest, encode
 from seal_ray.storage.input_files import read_document
@@ -79,7 +80,8 @@ def run_arm(session: Session, number: int, arm: Arm, tasks: tuple[Task, ...]) ->
     version = _version(session, arm)
     part.put("arm.json", {"arm": arm.name})
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
-    session = session.varied(arm.configured(session.config))
+    if arm.settings:
+        session = VariedSession(session, arm.configured(session.config))
     edits = 0 if arm.kind in {"none", "context"} else session.config.sampling.edits
     session.tell(RoundStarted(len(tasks), version.number, edits))
     given = None

@@ -23,7 +23,6 @@ its first use, so that a run in which nothing is left to do needs no cluster.
 """
 
 import contextlib
-import copy
 import os
 import shutil
 import socket
@@ -103,7 +102,6 @@ class Session:
         self._label = 0
         self._telling = threading.Lock()
         self._crew: Crew | None = None
-        self._varies: Session | None = None  # the session that this is one with other settings of
         self._lenders: dict[str, Ledger] = {}  # by digest, the runs that versions were borrowed from
         self._listeners: list[Any] = []
         with contextlib.ExitStack() as undo:
@@ -158,24 +156,9 @@ class Session:
     @property
     def crew(self) -> Crew:
         """Everything that computes for the run. It joins the cluster when it is first asked for."""
-        if self._varies is not None:
-            return self._varies.crew
         if self._crew is None:
             self._crew = self._hire(self.config, self.folder, self.tell)
         return self._crew
-
-    def varied(self, config: Config) -> "Session":
-        """The same session, in which things are tried with other settings: one ledger, crew, budget and stream.
-
-        Workers and samplers stay as they were started, and so do the graders.
-        """
-        if config == self.config:
-            return self
-        other = copy.copy(self)
-        other.config, other._varies = config, self._varies or self
-        other.domain = configured(config, self.chat)
-        other.domain.warn = self.domain.warn
-        return other
 
     def open_round(self, number: int) -> RoundLedger:
         """A round's part of the ledger. What is told from here on without a round of its own bears this number."""

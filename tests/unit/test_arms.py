@@ -18,6 +18,7 @@ from seal_ray.loops.arm import Arm
 from seal_ray.loops.arm_cost import arm_cost
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
+from seal_ray.loops.varied_session import VariedSession
 from seal_ray.policy import versions
 from seal_ray.records import Cost, Edit, Failure, Trial
 
@@ -78,12 +79,13 @@ def test_a_setting_that_can_not_be_had_is_refused_with_its_key() -> None:
 
 def test_a_session_with_other_settings_tries_differently_and_shares_the_rest(tmp_path: Path) -> None:
     with opened(tmp_path) as session:
-        other = session.varied(Arm.of("untrained with inner.objective=distill").configured(session.config))
+        config = Arm.of("untrained with inner.objective=distill").configured(session.config)
+        other = VariedSession(session, config)
         task = session.domain.tasks("train")[0]
         assert not session.domain.training(task, "One.\nTwo.", session.tokenizer)[0][0].teacher
         assert other.domain.training(task, "One.\nTwo.", session.tokenizer)[0][0].teacher
         assert other.crew is session.crew and other.ledger is session.ledger and other.spending is session.spending
-        assert session.config.inner.objective == "text" and session.varied(session.config) is session
+        assert session.config.inner.objective == "text"
 
 
 def test_joined_edits_are_one_for_each_task(tmp_path: Path) -> None:
