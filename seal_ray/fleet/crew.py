@@ -31,7 +31,7 @@ class Crew:
     def __init__(self, config: Config, folder: str, sink: Sink, env: dict[str, str] | None = None) -> None:
         self._config, self._sink = config, sink
         engine_rank(config)  # refuses what no engine could serve, before anything is started
-        cluster.connect(config.placement, env=env)
+        self.head = cluster.connect(config.placement, env=env)  # its address
         plan = plan_placement(
             config.placement,
             cluster.resources(),

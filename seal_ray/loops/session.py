@@ -26,6 +26,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -40,6 +41,7 @@ from seal_ray.domains import configured
 from seal_ray.errors import ConfigError, InfraError, Interrupted
 from seal_ray.events import Event, Phase, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Sink, WaitingFor, Warned
 from seal_ray.fleet.crew import Crew
+from seal_ray.fleet.head_watch import HeadWatch
 from seal_ray.fleet.node_survey import check_nodes
 from seal_ray.loops import resuming
 from seal_ray.loops.ending import Ending, ending, refuse_ended
@@ -102,6 +104,7 @@ class Session:
         self._label = 0
         self._telling = threading.Lock()
         self._crew: Crew | None = None
+        self._head: HeadWatch | None = None
         self._lenders: dict[str, Ledger] = {}  # by digest, the runs that versions were borrowed from
         self._listeners: list[Any] = []
         with contextlib.ExitStack() as undo:
@@ -158,6 +161,8 @@ class Session:
         """Everything that computes for the run. It joins the cluster when it is first asked for."""
         if self._crew is None:
             self._crew = self._hire(self.config, self.folder, self.tell)
+            if isinstance(self._crew, Crew):  # what stands in for one in tests has no head
+                self._head = HeadWatch(self._crew.head, self._leave_lost_head)
         return self._crew
 
     def open_round(self, number: int) -> RoundLedger:
@@ -251,7 +256,22 @@ class Session:
             if close:
                 close()
 
+    def _leave_lost_head(self, seconds: float) -> None:
+        """From a thread of its own, while the loop hangs in Ray, which would soon end the process without a word."""
+        error = InfraError(
+            f"the head of the Ray cluster has not answered for {seconds:.0f} s; "
+            f"everything found is kept in {self.config.run.uri}",
+            hint="start it again; the same command goes on",
+        )
+        self.ledger.events(RunEnded("InfraError", str(error), self.seconds, round=self._label, time=time.time()))
+        self.hand_over()
+        sys.stderr.write(f"\nseal-ray: {error}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)
+
     def _dismiss(self) -> None:
+        if self._head:
+            self._head.close()
         if self._crew:
             self._crew.close()
 

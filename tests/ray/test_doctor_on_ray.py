@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,14 @@ def test_a_set_up_that_is_well_has_no_red_line(tmp_path: Path, monkeypatch: pyte
     assert "8 of 8 tokens" in found["lora"]["found"]
     assert "gloo over 2 processes on 1 node" in found["collective"]["found"]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_local_clusters_processes_give_way_but_are_not_starved() -> None:
+    @ray.remote(num_cpus=0)
+    def niceness() -> int:
+        return os.nice(0)
+
+    assert ray.get(niceness.remote()) == min(19, os.nice(0) + cluster.NICENESS)
 
 
 def test_what_is_red_sets_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
