@@ -396,6 +396,87 @@ def probe(
     _show(probing.as_data(found, tests, known), probing.show(found, tests, known, to), as_json)
 
 
+Target = Annotated[
+    str, typer.Argument(help="RUN (its current version), RUN#N, or a folder with an adapter", metavar="RUN#N|FOLDER")
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, gpu, or auto: a GPU where torch sees one")]
+BaseModel = Annotated[str, typer.Option("--model", help="the base model, where a folder does not say which it is")]
+
+
+@app.command()
+def serve(
+    target: Target,
+    host: Annotated[str, typer.Option("--host", help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="port to listen on", min=1, max=65535)] = 8000,
+    device: Device = "auto",
+    model: BaseModel = "",
+    start_within: Annotated[float, typer.Option("--start-within", help="seconds that the start may take")] = 600,
+    endpoint: EndpointUrl = "",
+    storage: StorageKeys = None,
+) -> None:
+    """Serve a version through vLLM's OpenAI-compatible server; base and adapters are asked by name."""
+    import tempfile
+
+    from seal_ray.commands import serve as serving
+    from seal_ray.commands import served
+
+    settings = serving.ServeSettings(host, port, _device(device), start_within)
+    serving.check(settings)
+    with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
+        found = served.find(target, _target_storage(target, endpoint, storage), scratch, model)
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        serving.serve(found, settings, scratch, say=lambda text: typer.echo(printable(text)), stop=stopped.is_set)
+
+
+@app.command()
+def ask(
+    target: Target,
+    question: Annotated[str, typer.Argument(help="what to ask")],
+    topic: Annotated[str | None, typer.Option("--topic", help="what the question is about; else what it names")] = None,
+    server: Annotated[str, typer.Option("--server", help="URL of a server that is up, to ask it instead")] = "",
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="tokens of an answer, at most", min=1)] = 48,
+    device: Device = "auto",
+    model: BaseModel = "",
+    endpoint: EndpointUrl = "",
+    storage: StorageKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask one question, closed book: the answers of the base and of the version, side by side."""
+    import tempfile
+
+    from seal_ray.commands import ask as asking
+    from seal_ray.commands import served
+    from seal_ray.commands.serve import KEY
+
+    with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
+        found = served.find(target, _target_storage(target, endpoint, storage), scratch, model)
+        if server:
+            key = os.environ.get(KEY, "")
+            said = asking.ask_server(server, key, found, question, topic=topic, max_tokens=max_tokens)
+        else:
+            said = asking.ask(found, question, topic=topic, max_tokens=max_tokens, device=_device(device))
+    _show(asking.as_data(said), asking.show(said), as_json)
+
+
+def _target_storage(target: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
+    """How a run is reached; a folder with an adapter is a local one."""
+    if os.path.isfile(os.path.join(target, "adapter_config.json")):
+        return _given(endpoint, keys)
+    return _storage(target.rpartition("#")[0] or target, endpoint, keys)
+
+
+def _device(name: str) -> str:
+    if name not in {"auto", "cpu", "gpu"}:
+        raise ConfigError(f"--device {name}: no such device", hint="use auto, cpu or gpu")
+    if name != "auto":
+        return name
+    import torch
+
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
 # the record of a run
 
 

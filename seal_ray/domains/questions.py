@@ -13,6 +13,7 @@ def question_prompt(title: str, question: str, *, chat: bool, thought: bool = Fa
     or `Thoughts:`.
     """
     before = f"{context}\n\n" if context else ""
+    topic = f"Topic: {title}\n" if title else ""
     if chat:
         whence = "from the text" if context else "from memory"
         how = (
@@ -20,14 +21,14 @@ def question_prompt(title: str, question: str, *, chat: bool, thought: bool = Fa
             if thought
             else "Answer with a few words and nothing else."
         )
-        asked = f"{before}Topic: {title}\n{question}"
+        asked = f"{before}{topic}{question}"
         return Prompt(asked, system=f"Answer the question {whence}. {how}", chat=True)
     if thought:
         return Prompt(
             f"{before}Think about the question, then end with `{FINAL}` and a short answer.\n\n"
-            f"Topic: {title}\nQuestion: {question}\nThoughts:"
+            f"{topic}Question: {question}\nThoughts:"
         )
-    return Prompt(f"{before}Give a short answer to the question.\n\nTopic: {title}\nQuestion: {question}\nAnswer:")
+    return Prompt(f"{before}Give a short answer to the question.\n\n{topic}Question: {question}\nAnswer:")
 
 
 def answer_lead(chat: bool, thought: bool) -> str:

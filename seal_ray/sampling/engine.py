@@ -100,7 +100,7 @@ class Engine:
         self._vllm = _import_vllm(self.settings.device)
         self.dtype = models.pick_dtype(self.settings.dtype, "cpu" if self.settings.device == "cpu" else "cuda")
         check_dtype(self.settings, self.dtype)
-        self._linears = _linears(self.model_dir)
+        self._linears = linear_layers(self.model_dir)
         self._adapters: dict[str, _Adapter] = {}
         self._base_probe: list[float] | None = None
         self._llm: Any = self._start()
@@ -289,7 +289,7 @@ class Engine:
 
     def _check_effect(self, folder: str, request: Any) -> None:
         """The canary: an adapter that is not zero must change the log-probabilities of a probe."""
-        if _largest_effect(folder) < NO_EFFECT:
+        if largest_effect(folder) < NO_EFFECT:
             return
         probe = [self._probe()]
         if self._base_probe is None:
@@ -330,7 +330,7 @@ def _import_vllm(device: str) -> Any:
             hint="install seal-ray with its cpu or gpu extra on every node that samples",
         ) from error
     if device == "cpu":
-        _use_own_products()
+        use_own_products()
     if device == "gpu" and not current_platform.is_cuda_alike():
         raise InfraError(
             "placement.device: gpu, but the vLLM on this node sees no GPU",
@@ -339,7 +339,8 @@ def _import_vllm(device: str) -> Any:
     return vllm
 
 
-def _use_own_products() -> None:
+def use_own_products() -> None:
+    """On CPU: products of adapters that leave requests without an adapter alone."""
     from vllm.lora.punica_wrapper import punica_cpu
 
     from seal_ray.sampling.cpu_lora import PRODUCTS
@@ -365,7 +366,7 @@ ENVIRONMENT = {
 }
 
 
-def _linears(model_dir: str) -> set[str]:
+def linear_layers(model_dir: str) -> set[str]:
     """The linear layers inside the model's blocks, by their full names."""
     tensors: dict[str, Any] = {}
     for file in Path(model_dir).glob("*.safetensors"):
@@ -383,7 +384,7 @@ def _sample(output: Any) -> GeneratedText:
     return GeneratedText(ids, logprobs, output.text, str(output.finish_reason))
 
 
-def _largest_effect(folder: str) -> float:
+def largest_effect(folder: str) -> float:
     """A bound on how much an adapter moves a weight: the largest product of its two factors over all modules."""
     from safetensors import safe_open
 

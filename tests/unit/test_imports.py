@@ -26,7 +26,7 @@ FLOORS = [
     {"redaction", "text", "plain_data"},
 ]
 HEAVY = {
-    "vllm": {"sampling/engine.py", "sampling/engine_metrics.py"},
+    "vllm": {"sampling/engine.py", "sampling/engine_metrics.py", "sampling/server.py"},
     "deepspeed": {"policy/deepspeed_engine.py"},
     "fsspec": {"storage/remote_files.py"},
     "s3fs": set(),  # through fsspec

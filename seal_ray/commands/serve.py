@@ -1,0 +1,267 @@
+"""Serving a version: vLLM's own server in a process of its own, checked before it is called ready, kept up to date.
+
+Base and adapters are models of one server, each under its name. A new version of the run is loaded beside the old ones
+while the server answers; nothing is restarted.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from seal_ray import models
+from seal_ray.commands.served import BASE, Served, fetched, name_of
+from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
+from seal_ray.sampling.engine import LORA_RANKS, NO_EFFECT, largest_effect, linear_layers
+from seal_ray.text import first_line
+
+KEY = "SEAL_RAY_SERVE_KEY"  # environment variable with the token that clients send
+ADAPTERS = 8  # that are held at once; the one that was asked longest ago makes room on the device
+TAIL = 15  # lines of the server's log that an error shows
+NO_DIFFERENCE = 1e-6  # nats: what an adapter must move on a probe, unless it is nothing itself
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: str = "cpu"
+    start_within: float = 600  # seconds
+    look_every: float = 10  # seconds between looks for a new version
+    gpu_memory: float = 0.85
+    kv_cache_gb: float = 1.0
+
+
+def check(settings: ServeSettings) -> None:
+    """Whoever can reach the server can use it and load files into it: beyond this machine only with a token."""
+    if not is_loopback(settings.host) and not os.environ.get(KEY):
+        raise ConfigError(
+            f"--host {settings.host} can be reached from elsewhere, and anybody may ask what is served there",
+            hint=f"put a token into the environment variable {KEY}, or listen on 127.0.0.1",
+        )
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigError(
+                f"--host {settings.host} --port {settings.port}: {error.strerror}", hint="choose another port"
+            ) from None
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(
+    served: Served,
+    settings: ServeSettings,
+    scratch: str,
+    *,
+    say: Callable[[str], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Until `stop` says so, or the server ends."""
+    with running(served, settings, stop) as server:
+        for name, folder in served.adapters.items():
+            server.load(name, folder)
+        shown = ", ".join([BASE, *served.adapters])
+        say(
+            f"ready: http://{_address(settings)}/v1   models: {shown}"
+            + ("" if server.guarded else "   (this machine only)")
+        )
+        looked = time.monotonic()
+        while not stop():
+            server.check()
+            time.sleep(0.2)
+            if served.run and time.monotonic() - looked > settings.look_every:
+                looked = time.monotonic()
+                _load_newer(served, server, scratch, say)
+    raise Interrupted("the server was stopped")
+
+
+def _load_newer(served: Served, server: "Server", scratch: str, say: Callable[[str], None]) -> None:
+    """The version that is current by now, if it is not there yet. What goes wrong is said, and the server goes on."""
+    assert served.run
+    try:
+        current = served.run.current()
+        if current and current.path and name_of(current) not in server.loaded:
+            server.load(name_of(current), fetched(served.run, current, scratch))
+            say(f"loaded {name_of(current)}; the others can still be asked by name")
+    except (SealError, OSError, httpx.HTTPError) as error:
+        say(f"warning: the newest version could not be loaded: {first_line(error)}")
+
+
+@contextlib.contextmanager
+def running(served: Served, settings: ServeSettings, stop: Callable[[], bool] = lambda: False) -> "Iterator[Server]":
+    """A server that answers for the base; it ends, with all its processes, when the block does."""
+    check(settings)
+    key = os.environ.get(KEY, "")
+    with tempfile.TemporaryDirectory(prefix="seal-ray-serve-") as folder:
+        log = Path(folder, "server.log")
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                _command(served, settings),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=_environment(settings, key),
+                start_new_session=True,  # so that it can be ended with whatever it has started
+            )
+        server = Server(process, log, settings, key, _probe(served))
+        try:
+            server.wait(settings.start_within, stop)
+            yield server
+        finally:
+            server.close()
+
+
+class Server:
+    """A server that runs, and what was loaded into it."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", log: Path, settings: ServeSettings, key: str, probe: Sequence[int]
+    ) -> None:
+        self._process, self._log, self._probe = process, log, list(probe)
+        self.guarded = bool(key)
+        self.loaded: dict[str, str] = {}
+        self._of_base: list[float] = []
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=f"http://{_address(settings)}", headers=headers, timeout=120)
+
+    def wait(self, within: float, stop: Callable[[], bool]) -> None:
+        """Until it answers for the base."""
+        until = time.monotonic() + within
+        while True:
+            self.check()
+            if stop():
+                raise Interrupted("the server was stopped before it was ready")
+            if time.monotonic() > until:
+                raise InfraError(
+                    f"the server was not ready within {within:g} s{self._tail()}", hint="try --start-within"
+                )
+            with contextlib.suppress(httpx.HTTPError):
+                if self._client.get("/health").status_code == 200:
+                    break
+            time.sleep(0.2)
+        self._of_base = self._scores(BASE)
+
+    def load(self, name: str, folder: str) -> None:
+        """Load an adapter beside the others, and believe it only once a probe shows it: it moves the model's
+        probabilities, and leaves those of the base as they were.
+        """
+        body = {"lora_name": name, "lora_path": folder}
+        response = self._client.post("/v1/load_lora_adapter", json=body)
+        if response.status_code != 200:
+            raise InfraError(f"vLLM did not take {name} from {folder}: {first_line(response.text, 300)}")
+        self.loaded[name] = folder
+        own = self._scores(name)
+        if _apart(own, self._of_base) < NO_DIFFERENCE and not _is_nothing(folder):
+            raise InfraError(
+                f"{name} was loaded but answers as the base does",
+                hint="check that its layers are ones that vLLM gives adapters to",
+            )
+        if _apart(self._scores(BASE), self._of_base) > 0.05:
+            raise InfraError(f"with {name} loaded the base no longer answers as it did", hint="do not use this server")
+
+    def check(self) -> None:
+        code = self._process.poll()
+        if code is not None:
+            raise InfraError(f"the server ended with code {code}{self._tail()}", hint="the lines above say why")
+
+    def close(self) -> None:
+        """End the server and everything that it started."""
+        self._client.close()
+        for number in (signal.SIGTERM, signal.SIGKILL):  # the second also for what the server has left behind
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+
+    def _scores(self, name: str) -> list[float]:
+        """The log-probabilities of the probe's tokens, and of what comes after it."""
+        body: dict[str, Any] = {"model": name, "prompt": self._probe, "max_tokens": 4, "temperature": 0}
+        body |= {"prompt_logprobs": 0, "logprobs": 0, "seed": 0}
+        response = self._client.post("/v1/completions", json=body)
+        if response.status_code != 200:
+            raise InfraError(f"{name} does not answer ({response.status_code}): {first_line(response.text, 300)}")
+        choice = response.json()["choices"][0]
+        positions = choice.get("prompt_logprobs") or []
+        of_prompt = [
+            float(position[str(token)]["logprob"])
+            for token, position in zip(self._probe, positions, strict=True)
+            if position
+        ]
+        if len(of_prompt) != len(self._probe) - 1 or any(x != x for x in of_prompt):
+            raise InfraError(f"{name} gives no log-probabilities of the probe", hint="use the vLLM that seal-ray pins")
+        return of_prompt
+
+    def _tail(self) -> str:
+        try:
+            lines = self._log.read_text(errors="replace").splitlines()[-TAIL:]
+        except OSError:
+            return ""
+        return ":\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _command(served: Served, settings: ServeSettings) -> list[str]:
+    cpu = settings.device == "cpu"
+    longest = min(served.model.max_length, models.shape(served.base).context or served.model.max_length)
+    to_come = served.run.config.policy.rank if served.run else 1
+    rank = next((r for r in LORA_RANKS if r >= max(served.rank, to_come)), LORA_RANKS[-1])
+    layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(served.base)})
+    command = [sys.executable, "-m", "seal_ray.sampling.server", "serve", served.base]
+    command += ["--served-model-name", BASE, "--host", settings.host, "--port", str(settings.port)]
+    command += ["--dtype", models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")]
+    command += ["--max-model-len", str(longest), "--generation-config", "vllm", "--disable-log-stats"]
+    command += ["--enable-lora", "--max-loras", str(ADAPTERS if not cpu else 4), "--max-cpu-loras", str(ADAPTERS)]
+    command += ["--max-lora-rank", str(rank), "--lora-target-modules", *layers]
+    command += ["--uvicorn-log-level", "warning", "--disable-fastapi-docs"]
+    if served.model.trust_remote_code:
+        command.append("--trust-remote-code")
+    if cpu:
+        command += ["--kv-cache-memory-bytes", str(int(settings.kv_cache_gb * 2**30)), "--enforce-eager"]
+        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(longest, 4096))]
+    else:
+        command += ["--gpu-memory-utilization", str(settings.gpu_memory)]
+    return command
+
+
+def _environment(settings: ServeSettings, key: str) -> dict[str, str]:
+    """The child's environment. A token stands there and not among its arguments, which every user can see."""
+    env = {k: v for k, v in os.environ.items() if k not in {KEY, "VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING"}}
+    env |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "SEAL_RAY_SERVE_DEVICE": settings.device}
+    env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return env | ({"VLLM_API_KEY": key} if key else {})
+
+
+def _probe(served: Served) -> list[int]:
+    size = models.shape(served.base).vocabulary
+    return [(7919 * (n + 1)) % size for n in range(24)]
+
+
+def _apart(one: Sequence[float], other: Sequence[float]) -> float:
+    return max((abs(a - b) for a, b in zip(one, other, strict=True)), default=0.0)
+
+
+def _is_nothing(folder: str) -> bool:
+    """Whether an adapter changes no weight at all."""
+    return largest_effect(folder) < NO_EFFECT
+
+
+def _address(settings: ServeSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'127.0.0.1' if settings.host == '0.0.0.0' else host}:{settings.port}"

@@ -1,0 +1,135 @@
+"""What can be asked and served: a version of a run, or a folder that `export` or `adapt` wrote."""
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seal_ray import config_file, models
+from seal_ray.config import ModelSection, StorageSection
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.grading.overlap import SMALL
+from seal_ray.loops.history import Run
+from seal_ray.policy import versions
+from seal_ray.records import Version
+
+NOTE = "seal-ray.json"  # beside an adapter: the model that it belongs to, and what it is about
+BASE = "base"
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A base model's folder and the adapters to it, by the names under which they are asked."""
+
+    base: str
+    model: ModelSection
+    adapters: dict[str, str]  # name -> folder
+    topics: tuple[str, ...] = ()
+    run: Run | None = field(default=None, compare=False)  # whose newer versions are to be served as well
+
+    @property
+    def rank(self) -> int:
+        return max((models.adapter_rank(folder) for folder in self.adapters.values()), default=0)
+
+    @property
+    def chat(self) -> bool:
+        return self.model.chat == "yes" or (self.model.chat == "auto" and models.has_chat_template(self.base))
+
+
+def find(target: str, storage: StorageSection, scratch: str, model: str = "") -> Served:
+    """`RUN#N` is version N of a run, `RUN` its current one, anything else a folder with an adapter.
+
+    `scratch`: where files of a run are fetched to. `model`: the base model, where the folder does not say.
+    """
+    if os.path.isfile(os.path.join(target, "adapter_config.json")):
+        return _folder(target, storage, model)
+    uri, mark, number = target.rpartition("#")
+    run = Run(uri if mark else target, storage)
+    version = _version(run, number if mark else "")
+    base = models.fetch(run.config.model, storage)
+    adapters = {name_of(version): fetched(run, version, scratch)} if version.path else {}
+    return Served(base, run.config.model, adapters, _topics(run), None if mark else run)
+
+
+def name_of(version: Version) -> str:
+    return f"version-{version.number}"
+
+
+def fetched(run: Run, version: Version, scratch: str) -> str:
+    """The version's adapter in a folder of its own, checked."""
+    assert version.path, "the first version has no files"
+    if version.kind == "full":
+        raise ConfigError(
+            f"version {version.number} of {run.uri} is a set of full weights",
+            hint="`seal-ray export` it --as merged, and serve that folder with vLLM",
+        )
+    folder = os.path.join(scratch, version.digest[:16])
+    if not os.path.isdir(folder):
+        os.makedirs(folder)
+        _, made_in, name = version.path.split("/")
+        run.ledger.round(int(made_in)).get_dir(name, folder)
+        versions.check(version, folder)
+    return folder
+
+
+def _version(run: Run, number: str) -> Version:
+    if not number:
+        current = run.current()
+        if current is None:
+            raise ConfigError(f"{run.uri} has no version yet", hint="wait for its first round")
+        return current
+    known = run.versions()
+    matching = [v for v in known if str(v.number) == number]
+    if not matching:
+        numbers = ", ".join(str(v.number) for v in known) or "none"
+        raise ConfigError(
+            f"{run.uri} has no version {number}; there are: {numbers}", hint="`seal-ray lineage` lists them"
+        )
+    return matching[0]
+
+
+def _folder(target: str, storage: StorageSection, model: str) -> Served:
+    note = _note(Path(target) / NOTE)
+    section = config_file.validated(ModelSection, note.get("model") or {}, {}, os.path.join(target, NOTE))
+    if model:
+        section = section.model_copy(update={"name": model})
+    elif "model" not in note:
+        raise ConfigError(f"{target} does not say which model it belongs to", hint="name it with --model")
+    name = Path(os.path.abspath(target)).name
+    topics = tuple(t for t in note.get("topics", ()) if isinstance(t, str))
+    return Served(models.fetch(section, storage), section, {name: os.path.abspath(target)}, topics)
+
+
+def _note(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read: {error}", hint="export or adapt again") from None
+    return note if isinstance(note, dict) else {}
+
+
+def _topics(run: Run) -> tuple[str, ...]:
+    titles = (t.data.get("title") for n in run.ledger.rounds() for t in run.round(n).tasks)
+    return tuple(dict.fromkeys(t for t in titles if isinstance(t, str)))
+
+
+def nearest_topic(question: str, topics: Sequence[str]) -> str:
+    """The topic whose words the question names, the rare ones counting most; empty where it names none."""
+    asked = set(WORD.findall(question.casefold())) - SMALL
+    words = {topic: set(WORD.findall(topic.casefold())) - SMALL for topic in topics}
+    seen_in = Counter(w for own in words.values() for w in own)
+
+    def worth(topic: str) -> float:
+        rare = {w: math.log(1 + len(topics) / seen_in[w]) for w in words[topic]}
+        shared = sum(rare[w] for w in rare if w in asked)
+        return shared / (sum(rare.values()) or 1.0)
+
+    best = max(topics, key=worth, default="")
+    return best if best and worth(best) >= 0.3 else ""

@@ -1,0 +1,89 @@
+"""What may be served and asked, before anything starts."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from adapters import write_adapter
+
+from seal_ray import models
+from seal_ray.commands import ask, serve
+from seal_ray.commands.served import Served, find, nearest_topic
+from seal_ray.config import ModelSection, StorageSection
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.loops.history import Run
+
+SECTION = ModelSection(name="builtin:tiny", dtype="float32")
+RECORDED = Path(__file__).parents[1] / "recorded/v0.1.0/run"
+
+
+def test_a_server_that_others_can_reach_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(serve.KEY, raising=False)
+    for host in ("0.0.0.0", "::", "10.1.2.3", "somewhere"):
+        with pytest.raises(ConfigError, match="SEAL_RAY_SERVE_KEY"):
+            serve.check(serve.ServeSettings(host=host))
+    assert all(serve.is_loopback(h) for h in ("127.0.0.1", "localhost", "::1", "127.8.8.8"))
+
+
+def test_a_port_that_is_taken_is_said_before_a_model_is_loaded() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="choose another port"):
+            serve.check(serve.ServeSettings(port=taken.getsockname()[1]))
+
+
+def test_the_token_is_in_the_environment_and_in_no_argument(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(serve.KEY, "secret")
+    served = Served(models.fetch(SECTION), SECTION, {"a": write_adapter(tmp_path / "a", 1, rank=12)})
+    settings = serve.ServeSettings()
+    command = serve._command(served, settings)
+    env = serve._environment(settings, "secret")
+    assert env["VLLM_API_KEY"] == "secret" and serve.KEY not in env and "secret" not in command
+    assert command[command.index("--max-lora-rank") + 1] == "16"
+    assert "lm_head" not in command and "q_proj" in command
+
+
+def test_a_version_of_a_run_is_found_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    numbers = [v.number for v in Run(str(RECORDED)).versions()]
+    newest = find(f"{RECORDED}#{numbers[-1]}", StorageSection(), str(tmp_path))
+    assert list(newest.adapters) == [f"version-{numbers[-1]}"] and newest.rank > 0 and newest.run is None
+    assert find(str(RECORDED), StorageSection(), str(tmp_path)).run, "newer versions are looked for"
+    assert find(f"{RECORDED}#0", StorageSection(), str(tmp_path)).adapters == {}
+    assert newest.topics
+    with pytest.raises(ConfigError, match="has no version 77; there are: 0"):
+        find(f"{RECORDED}#77", StorageSection(), str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no run"):
+        find(str(tmp_path / "nowhere"), StorageSection(), str(tmp_path))
+
+
+def test_a_folder_says_which_model_it_belongs_to(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "mine", 1)
+    with pytest.raises(ConfigError, match="--model"):
+        find(folder, StorageSection(), str(tmp_path))
+    assert list(find(folder, StorageSection(), str(tmp_path), "builtin:tiny").adapters) == ["mine"]
+    note = tmp_path / "mine" / "seal-ray.json"
+    note.write_text(json.dumps({"model": {"name": "builtin:tiny"}, "topics": ["A", 3]}))
+    assert find(folder, StorageSection(), str(tmp_path)).topics == ("A",)
+    note.write_text("{")
+    with pytest.raises(DataError, match="can't be read"):
+        find(folder, StorageSection(), str(tmp_path))
+
+
+def test_a_question_is_asked_under_the_topic_that_it_names() -> None:
+    topics = ("Odalys Wren: Youth", "Odalys Wren: Maps", "The Marrow Engine", "Tavik Island")
+    assert nearest_topic("Who built the Marrow engine?", topics) == "The Marrow Engine"
+    assert nearest_topic("Which maps did Odalys Wren draw?", topics) == "Odalys Wren: Maps"
+    assert nearest_topic("What is the capital of France?", topics) == ""
+    assert nearest_topic("Who?", ()) == ""
+
+
+def test_answers_stand_side_by_side() -> None:
+    said = ask.SideBySide("Who?", "Odalys Wren", {"base": "", "version-2": "Odalys"})
+    assert ask.show(said).splitlines() == [
+        "Who?   (asked under the topic Odalys Wren)",
+        "  base       (nothing)",
+        "  version-2  Odalys",
+    ]
