@@ -396,6 +396,32 @@ def probe(
     _show(probing.as_data(found, tests, known), probing.show(found, tests, known, to), as_json)
 
 
+@app.command()
+def adapt(
+    source: Annotated[
+        str, typer.Argument(help="a folder, file, pattern or URI, or a configuration", metavar="DOCS|CONFIG")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="folder for the adapter and the page of what it knows")],
+    policy: Annotated[
+        str, typer.Option("--policy", help="RUN#N: the version that writes the edits and learns; else the base model")
+    ] = "",
+    set_: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """From documents to an adapter that knows them, with a page of what it learned and what it did not."""
+    from seal_ray.commands import adapt as adapting
+    from seal_ray.commands import probe as probing
+    from seal_ray.loops import adapt as loop
+
+    found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json, kind="adapt")
+    adapting.check_target(to)
+    with _Signals(found.storage.stop_within, found.run.uri, Path(source)) as signals:
+        done = loop.adapt(found, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    said = adapting.write(done, found, to)
+    _show(said, adapting.show(done, found, to), as_json)
+
+
 Target = Annotated[
     str, typer.Argument(help="RUN (its current version), RUN#N, or a folder with an adapter", metavar="RUN#N|FOLDER")
 ]

@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 SENTENCE = 200  # characters of a command's first sentence
 WANTS = {
     "start": ("init", "validate", "plan", "doctor", "run", "submit", "evaluate"),
-    "own documents": ("probe", "serve", "ask"),
+    "own documents": ("probe", "adapt", "serve", "ask"),
     "look": ("status", "inspect", "report", "compare", "lineage"),
     "decide": ("approve", "reject", "rollback", "regrade"),
     "take away": ("export",),

@@ -9,9 +9,16 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from seal_ray.records import Answer, Attempt, Cost, Edit, Failure, Likelihood, Trial, Version
+from adapters import write_adapter
+
+from seal_ray import models
+from seal_ray.config import ModelSection
+from seal_ray.policy import versions
+from seal_ray.policy.job import UpdateJob, UpdateResult
+from seal_ray.records import Answer, Attempt, Cost, Edit, Failure, Likelihood, Trial, Version, digest
 from seal_ray.sampling.sampler import EditPrompt
 
 _FIRST = "Ada Bo Cem Dov Eva Fin Gil Hana Ivo Jun Kai Lea Mio Nia Oto Pia"
@@ -21,6 +28,8 @@ TOWNS = _TOWNS.split()
 FACT = re.compile(r"(\w+ \w+) was born in (\w+)")
 QUESTION = re.compile(r"In which town was (\w+ \w+) born")
 UNKNOWN = "Nowhere"
+# what a run with this crew sets
+LIKE_THESE = ("model.name=builtin:tiny", "model.chat=no", "observe.progress=quiet", "observe.ray_metrics=false")
 
 
 def world(people: int, seed: int = 1) -> dict[str, str]:
@@ -34,6 +43,17 @@ def sentence(name: str, town: str) -> str:
     return f"{name} was born in {town}."
 
 
+def folder(tmp_path: Path, facts: dict[str, str], each: int = 4) -> Path:
+    """Documents of so many facts each."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    names = list(facts)
+    for start in range(0, len(names), each):
+        lines = [sentence(n, facts[n]) for n in names[start : start + each]]
+        (docs / f"{start:03d}.md").write_text(f"# Register {start}\n\n" + " ".join(lines) + "\n")
+    return docs
+
+
 class KnowingCrew:
     """`write` makes a question of a sentence: (question, answer). `stubborn`: who is answered for whatever is read."""
 
@@ -41,26 +61,72 @@ class KnowingCrew:
 
     def __init__(
         self,
-        tokenizer: Any,
         knows: dict[str, str],
         write: Callable[[str], tuple[str, str]] | None = None,
         quarrelsome: Sequence[str] = (),
         stubborn: dict[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.knows = tokenizer, dict(knows)
+        folder = models.fetch(ModelSection(name="builtin:tiny"))
+        self.tokenizer, self.base = models.tokenizer(folder), models.digest_of(folder)
+        self.knows = dict(knows)
         self.write = write or _plain_question
         self.quarrelsome, self.stubborn = quarrelsome, stubborn or {}
         self.sampled: list[EditPrompt] = []
         self.tried: list[Attempt] = []
         self.lose = 0  # so many replies are lost, by nobody's fault
+        self.lies: dict[str, str] = {}  # towns that edits make up for some names
+        self.learned: dict[str, dict[str, str]] = {}  # by folder of a version, what it has learned
+        self.jobs: list[UpdateJob] = []
         self._version = ""
 
     def samplers(self, version: Version, adapter: str | None) -> "_TableSamplers":
-        self._version = version.digest
+        self._load(version)
         return _TableSamplers(self)
 
     def pool(self, version: Version, adapter: str | None) -> "_TablePool":
+        self._load(version)
         return _TablePool(self)
+
+    def _load(self, version: Version) -> None:
+        if not self._version:
+            self.learned[version.digest] = dict(self.knows)
+        self._version = version.digest
+        self.knows = self.learned.get(version.digest, self.knows)
+
+    def trainers(self) -> dict[str, Any]:
+        return {}
+
+    def update(self, job: UpdateJob, *, sink: Any, tick: Any) -> UpdateResult:
+        """In the place of the update: the new version knows what stands in its lessons."""
+        self.jobs.append(job)
+        texts = [self.tokenizer.decode([*lesson.text.prompt_ids, *lesson.text.ids]) for lesson in job.lessons]
+        known = self.knows | dict(FACT.findall(" ".join(texts)))
+        Path(job.output).parent.mkdir(parents=True, exist_ok=True)
+        write_adapter(Path(job.output), len(self.jobs))
+        parent = versions.first(self.base) if job.adapter is None else None
+        assert parent, "a table is trained once"
+        self.learned[digest([parent.digest, versions.files_digest(job.output)])] = known
+        return UpdateResult(
+            folder=job.output,
+            kind="adapter",
+            rank=4,
+            steps=1,
+            losses=(1.0,),
+            log=(),
+            seconds=0.1,
+            kl=0.1,
+            drift=0.1,
+            entropy=1.0,
+            entropy_before=1.0,
+            likelihood=(-1.0,),
+            likelihood_before=(-2.0,),
+            validation_losses=(),
+            left_out=(),
+            held_back=(),
+            edits=(),
+            recipe={},
+            environment={},
+        )
 
     def plan_anew(self) -> None: ...
 
@@ -77,6 +143,11 @@ class KnowingCrew:
         if prompt.schema is not None:
             question, answer = self.write(text.rstrip().rpartition("Sentence: ")[2].strip())
             return json.dumps({"answer": answer, "question": question})
+        if "\nPassage:\n" in text:  # an edit is asked for
+            facts = FACT.findall(text.rpartition("\nPassage:\n")[2])
+            return "\n".join(
+                f"The town where {n} was born is known: {sentence(n, self.lies.get(n, t))}" for n, t in facts
+            )
         asked = text.rpartition("\nQuestion: ")[2].partition("\n")[0]
         name = self.asked_for(asked)
         if name in self.quarrelsome:
@@ -127,7 +198,7 @@ class _TableSamplers:
 
 
 class _TablePool:
-    """Tries nothing but baselines: nobody trains a table."""
+    """A candidate knows what stands in its texts, besides what its version knows."""
 
     def __init__(self, crew: KnowingCrew) -> None:
         self._crew, self._done = crew, list[Trial]()
@@ -151,10 +222,15 @@ class _TablePool:
 
     def _trial(self, attempt: Attempt) -> Trial:
         crew, answers, likely = self._crew, [], []
+        taught = " ".join(crew.tokenizer.decode(list(e.ids)) for e in attempt.examples)
+        known = crew.knows | dict(FACT.findall(taught))
         for ask in attempt.asks:
             text = crew.tokenizer.decode(list(ask.prompt_ids))
             name = crew.asked_for(text.rpartition("\nQuestion: ")[2])
-            answers.append(Answer(ask.question, f" {crew.knows.get(name, UNKNOWN)}", 2, "stop", -1.0))
-            each = -0.2 if name in crew.knows else -3.0
+            answers.append(Answer(ask.question, f" {known.get(name, UNKNOWN)}", 2, "stop", -1.0))
+            each = -0.2 if name in known else -3.0
             likely += [Likelihood(ask.question, n, each * len(g), len(g)) for n, g in enumerate(ask.gold_ids)]
-        return Trial(attempt.candidate.id, attempt.candidate.task, (), tuple(answers), tuple(likely), Cost(), "table")
+        losses = (1.0,) if attempt.examples else ()
+        return Trial(
+            attempt.candidate.id, attempt.candidate.task, losses, tuple(answers), tuple(likely), Cost(), "table"
+        )

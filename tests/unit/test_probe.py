@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from knowing_crew import FACT, TOWNS, KnowingCrew, sentence, world
+from knowing_crew import FACT, LIKE_THESE, TOWNS, KnowingCrew, folder, world
 
-from seal_ray import config_file, models
+from seal_ray import config_file
 from seal_ray.commands import probe as command
-from seal_ray.config import Config, ModelSection
+from seal_ray.config import Config
 from seal_ray.domains import passages
 from seal_ray.errors import ConfigError, InfraError, Interrupted
 from seal_ray.events import ProbeAsked
@@ -30,23 +30,6 @@ model: {name: "builtin:tiny", chat: "no"}
 observe: {progress: quiet, ray_metrics: false}
 storage: {stop_within: 100}
 """
-LIKE_THESE = ("model.name=builtin:tiny", "model.chat=no", "observe.progress=quiet", "observe.ray_metrics=false")
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return models.tokenizer(models.fetch(ModelSection(name="builtin:tiny")))
-
-
-def folder(tmp_path: Path, facts: dict[str, str], each: int = 4) -> Path:
-    """Documents of so many facts each."""
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    names = list(facts)
-    for start in range(0, len(names), each):
-        lines = [sentence(n, facts[n]) for n in names[start : start + each]]
-        (docs / f"{start:03d}.md").write_text(f"# Register {start}\n\n" + " ".join(lines) + "\n")
-    return docs
 
 
 def configured(tmp_path: Path, docs: Path, *changes: str) -> Config:
@@ -71,10 +54,10 @@ def area_under_curve(positive: list[float], negative: list[float]) -> float:
 # the whole of it
 
 
-def test_the_map_finds_what_is_not_known(tmp_path: Path, tokenizer: Any) -> None:
+def test_the_map_finds_what_is_not_known(tmp_path: Path) -> None:
     facts = world(32)
     known = dict(list(facts.items())[::2])
-    crew = KnowingCrew(tokenizer, known)
+    crew = KnowingCrew(known)
     tests, found = go(configured(tmp_path, folder(tmp_path, facts)), crew)
     assert tests.funnel["kept"] == 32 == tests.funnel["written"] and not tests.funnel["lost"]
     assert tests.funnel["sentences_asked"] == tests.funnel["sentences"] == 32
@@ -91,12 +74,10 @@ def test_the_map_finds_what_is_not_known(tmp_path: Path, tokenizer: Any) -> None
     assert not verify(Run(str(tmp_path / "run")).ledger)
 
 
-def test_what_is_known_already_has_no_weight_and_held_out_questions_weigh_nothing(
-    tmp_path: Path, tokenizer: Any
-) -> None:
+def test_what_is_known_already_has_no_weight_and_held_out_questions_weigh_nothing(tmp_path: Path) -> None:
     facts = world(16)
     known = dict(list(facts.items())[:8])
-    tests, found = go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew(tokenizer, known))
+    tests, found = go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew(known))
     assert [p.weight > 0 for p in found.passages] == [False, False, True, True]
     assert len(tests.held_out) == 4, "0.3 of 16, one left over"
     left = sum(len(t.data["questions"]) for t in tests.training())
@@ -106,14 +87,14 @@ def test_what_is_known_already_has_no_weight_and_held_out_questions_weigh_nothin
     assert doubtless[0].weight == 1.0 and doubtless[0].doubt is None
 
 
-def test_a_probe_that_was_stopped_asks_for_nothing_twice(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_probe_that_was_stopped_asks_for_nothing_twice(tmp_path: Path) -> None:
     facts = world(12)
     config = configured(tmp_path, folder(tmp_path, facts), "probe.chunk=4")
     whole, _ = go(
         config_file.resolved(config.model_dump(mode="json"), [f"run.uri={tmp_path / 'whole'}"]),
-        reference := KnowingCrew(tokenizer, {}),
+        reference := KnowingCrew({}),
     )
-    crew = KnowingCrew(tokenizer, {})
+    crew = KnowingCrew({})
     for limit in (4, 20, 60):
         with pytest.raises(Interrupted):
             go(config, crew, stop=lambda limit=limit: len(crew.sampled) > limit)
@@ -125,54 +106,52 @@ def test_a_probe_that_was_stopped_asks_for_nothing_twice(tmp_path: Path, tokeniz
     assert len(asked) - len(once) <= 3 * 2 * 4, "no more is asked again than was on its way"
 
 
-def test_replies_that_are_lost_stop_the_probe_loudly_and_come_on_resume(tmp_path: Path, tokenizer: Any) -> None:
+def test_replies_that_are_lost_stop_the_probe_loudly_and_come_on_resume(tmp_path: Path) -> None:
     config = configured(tmp_path, folder(tmp_path, world(4)))
-    crew = KnowingCrew(tokenizer, {})
+    crew = KnowingCrew({})
     crew.lose = 2
     with pytest.raises(InfraError, match=r"2 of 4 replies of a probe \(write\)"):
         go(config, crew)
     assert go(config, crew)[0].funnel["kept"] == 4
 
 
-def test_progress_is_told(tmp_path: Path, tokenizer: Any) -> None:
+def test_progress_is_told(tmp_path: Path) -> None:
     heard: list[Any] = []
     config = configured(tmp_path, folder(tmp_path, world(4)))
-    go(config, KnowingCrew(tokenizer, {}), listeners=[heard.append])
+    go(config, KnowingCrew({}), listeners=[heard.append])
     ends = {e.purpose: (e.done, e.total) for e in heard if isinstance(e, ProbeAsked)}
     told = {"write": 4, "vote": 12, "changed": 4, "alone": 4, "closed book": 16}
     assert ends == {purpose: (count, count) for purpose, count in told.items()}, "there is no other passage"
 
 
-def test_questions_of_people_are_preferred(tmp_path: Path, tokenizer: Any) -> None:
+def test_questions_of_people_are_preferred(tmp_path: Path) -> None:
     facts = world(4)
     docs = folder(tmp_path, facts)
     name, town = next(iter(facts.items()))
     asked = tmp_path / "asked.json"
     asked.write_text(f'[{{"question": "Where did {name} come into this world?", "answer": "{town}"}}]')
-    tests, _ = go(
-        configured(tmp_path, docs, f"domain.questions={asked}", "probe.questions=2"), KnowingCrew(tokenizer, {})
-    )
+    tests, _ = go(configured(tmp_path, docs, f"domain.questions={asked}", "probe.questions=2"), KnowingCrew({}))
     assert tests.funnel["by_people"] == 1 and tests.funnel["written"] == 1
     assert [q.origin for q in tests.about.values()] == ["person", "model"]
     none_written, _ = go(
         configured(tmp_path, docs, f"domain.questions={asked}", "probe.questions=1", f"run.uri={tmp_path / 'other'}"),
-        crew := KnowingCrew(tokenizer, {}),
+        crew := KnowingCrew({}),
     )
     assert none_written.funnel["written"] == 0 and none_written.funnel["kept"] == 1
     assert all(p.schema is None for p in crew.sampled)
 
 
-def test_where_no_question_survives_that_is_the_result(tmp_path: Path, tokenizer: Any) -> None:
-    crew = KnowingCrew(tokenizer, {}, write=lambda told: ("What does the passage say?", "nothing"))
+def test_where_no_question_survives_that_is_the_result(tmp_path: Path) -> None:
+    crew = KnowingCrew({}, write=lambda told: ("What does the passage say?", "nothing"))
     tests, found = go(configured(tmp_path, folder(tmp_path, world(4))), crew)
     assert tests.tasks == () and found.questions == ()
     assert tests.funnel["kept"] == 0 and tests.funnel["lost"] == {"pointing": 4}
     assert [p.weight for p in found.passages] == [1.0]
 
 
-def test_a_passage_that_is_deleted_takes_its_questions_along(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_passage_that_is_deleted_takes_its_questions_along(tmp_path: Path) -> None:
     facts = world(8)
-    go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew(tokenizer, {}))
+    go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew({}))
     ledger = Ledger(str(tmp_path / "run"))
     part = ledger.round(1)
     task = (part.get("tasks.json") or {})["tasks"][0]
@@ -186,12 +165,12 @@ def test_a_passage_that_is_deleted_takes_its_questions_along(tmp_path: Path, tok
 # the command
 
 
-def test_the_command_says_what_is_not_known_and_writes_data_for_a_run(tmp_path: Path, tokenizer: Any) -> None:
+def test_the_command_says_what_is_not_known_and_writes_data_for_a_run(tmp_path: Path) -> None:
     facts = world(12)
     docs = folder(tmp_path, facts)
     config = command.configured(str(docs), [f"run.uri={tmp_path / 'run'}", *LIKE_THESE])
     assert config.domain.name == "documents" and config.run.uri == str(tmp_path / "run")
-    tests, found = go(config, KnowingCrew(tokenizer, dict(list(facts.items())[:4])))
+    tests, found = go(config, KnowingCrew(dict(list(facts.items())[:4])))
     shown = command.show(config, tests, found, tmp_path / "questions.json")
     assert "12 questions written; 12 stood every check" in shown
     assert "1 of 3 passages are known already" in shown and "least known:" in shown
@@ -204,8 +183,8 @@ def test_the_command_says_what_is_not_known_and_writes_data_for_a_run(tmp_path: 
     assert command.as_data(config, tests, found)["funnel"] == tests.funnel
 
 
-def test_a_probe_without_a_question_says_what_to_do(tmp_path: Path, tokenizer: Any) -> None:
-    crew = KnowingCrew(tokenizer, {}, write=lambda told: ("", ""))
+def test_a_probe_without_a_question_says_what_to_do(tmp_path: Path) -> None:
+    crew = KnowingCrew({}, write=lambda told: ("", ""))
     config = configured(tmp_path, folder(tmp_path, world(4)))
     shown = command.show(config, *go(config, crew), None)
     assert "4 questions written; 0 stood every check (failed: form 4)" in shown and "a larger model" in shown
@@ -221,7 +200,7 @@ def test_where_questions_can_not_be_written_is_found_before_the_work(tmp_path: P
 # planted faults
 
 
-def test_planted_faults_are_found(tmp_path: Path, tokenizer: Any) -> None:
+def test_planted_faults_are_found(tmp_path: Path) -> None:
     """False answers, leaks, two right answers, pointing at the text, and what can be guessed; four of each in 40."""
     facts = world(40)
     names = list(facts)
@@ -242,7 +221,6 @@ def test_planted_faults_are_found(tmp_path: Path, tokenizer: Any) -> None:
         return f"In which town was {name} born?", town
 
     crew = KnowingCrew(
-        tokenizer,
         dict(list(facts.items())[20:30]),
         write,
         quarrelsome=[n for n, f in fault.items() if f == "two"],

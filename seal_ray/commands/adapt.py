@@ -1,0 +1,80 @@
+"""What `seal-ray adapt` leaves: a folder with an adapter, and a page that says what it knows."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from seal_ray import models
+from seal_ray.commands import learned
+from seal_ray.commands.served import NOTE
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError
+from seal_ray.loops.adapt import Adapted, titles
+from seal_ray.loops.history import Run
+from seal_ray.policy import versions
+from seal_ray.policy.export import export
+from seal_ray.policy.version_files import ADAPTER, ADAPTER_CONFIG
+from seal_ray.records import Json
+
+PAGE, TEXT, DATA = "learned.html", "learned.md", "learned.json"
+OURS = (PAGE, TEXT, DATA, NOTE, ADAPTER, ADAPTER_CONFIG)
+
+
+def check_target(to: Path) -> None:
+    """A folder that can't be written is found before hours of work, not after. An earlier page of ours is replaced."""
+    if to.exists() and not (to / DATA).is_file():
+        raise ConfigError(f"{to} is already there", hint="name another folder with --to")
+    folder = to.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder} is no folder that can be written to", hint="make it, or name another folder")
+
+
+def write(done: Adapted, config: Config, to: Path) -> dict[str, Json]:
+    """The pages always; the adapter where the gate accepted it."""
+    said = learned.as_data(done, config.run.uri, str(to))
+    accepted = done.version is not None and done.decision == "accept"
+    to.mkdir(exist_ok=True)
+    for name in OURS:  # what an earlier call of this very command has left
+        with contextlib.suppress(FileNotFoundError):
+            (to / name).unlink()
+    if accepted and done.version:
+        _export(done, config, to)
+        note = {"model": config.model.model_dump(mode="json"), "topics": titles(done.tests), "run": config.run.uri}
+        (to / NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    name = to.absolute().name
+    (to / PAGE).write_text(learned.html(done, config.run.uri, name), encoding="utf-8", errors="replace")
+    (to / TEXT).write_text(learned.markdown(done, config.run.uri, name), encoding="utf-8", errors="replace")
+    (to / DATA).write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="replace")
+    return said | {"exported": accepted}
+
+
+def _export(done: Adapted, config: Config, to: Path) -> None:
+    assert done.version and done.version.path
+    run = Run(config.run.uri, config.storage)
+    base = models.fetch(config.model, config.storage)
+    with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
+        _, made_in, name = done.version.path.split("/")
+        run.ledger.round(int(made_in)).get_dir(name, folder)
+        versions.check(done.version, folder)
+        made = Path(folder) / "made"
+        export(base, folder, str(made), kind="adapter", probe=_probe(done, base))
+        for file in made.iterdir():
+            shutil.copyfile(file, to / file.name)
+
+
+def _probe(done: Adapted, base: str) -> list[list[int]]:
+    tokenizer = models.tokenizer(base)
+    return [models.text_ids(tokenizer, q.text)[:256] for q in done.before.questions[:4] if q.text]
+
+
+def show(done: Adapted, config: Config, to: Path) -> str:
+    lines: list[Any] = ["", *learned.summary(done), ""]
+    lines.append(f"  read it:   {to / PAGE}")
+    if done.version and done.decision == "accept":
+        lines += [f'  ask it:    seal-ray ask {to} "…"', f"  serve it:  seal-ray serve {to}"]
+    lines.append(f"  look close: seal-ray report {config.run.uri}")
+    return "\n".join(lines)

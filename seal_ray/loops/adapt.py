@@ -1,0 +1,245 @@
+"""From documents to an adapter that knows them: probe, try edits, learn what helped, ask again, decide.
+
+Three rounds of one ledger, each gone on with where it stopped:
+ 1. questions about the documents, and what the version that is begun with knows of them;
+ 2. edits of the passages that are not known, each tried on the questions that are not held out;
+ 3. one version that learns the texts that helped, the same questions asked of it, and the gate's word.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from seal_ray.config import Config
+from seal_ray.domains.base import Rejected
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, Warned
+from seal_ray.loops import rounds
+from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.explore import explore
+from seal_ray.loops.history import Run
+from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
+from seal_ray.loops.probing.slices import Slice, slices
+from seal_ray.loops.probing.support import supported_texts
+from seal_ray.loops.probing.uncertainty import UncertaintyMap
+from seal_ray.loops.rewarding import settle
+from seal_ray.loops.session import Session, once
+from seal_ray.policy import select, versions
+from seal_ray.policy.gate import GateDecision, decide
+from seal_ray.policy.lessons import Lesson, lesson_text
+from seal_ray.records import Choice, Edit, Json, Task, Version, decode, derive_seed, encode
+from seal_ray.storage.ledger import RoundLedger
+
+PROBE, TRY, LEARN = 1, 2, 3  # rounds
+PASSAGE = "the passage itself"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of it. `version` None: nothing had to be learned, or nothing could be."""
+
+    tests: QuestionSet
+    before: UncertaintyMap
+    after: UncertaintyMap | None
+    version: Version | None
+    decision: str  # accept, reject, nothing to learn
+    reasons: tuple[str, ...]
+    slices: tuple[Slice, ...]
+    texts: Mapping[str, Json]  # what was learned from: counts, and what was left out
+
+
+def adapt(
+    config: Config,
+    *,
+    policy: str = "",
+    stop: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
+) -> Adapted:
+    """All of it. `policy`: RUN#N, a version that writes the edits and is trained on; empty: the base model."""
+    with Session(config, stop=stop, on_stop=on_stop) as session:
+        return run_adapt(session, begun_with(session, policy))
+
+
+def begun_with(session: Session, policy: str) -> Version:
+    if not policy:
+        return versions.first(session.base)
+    uri, mark, number = policy.rpartition("#")
+    source = Run(uri if mark else policy, session.config.storage)
+    known = [v for v in source.versions() if not mark or str(v.number) == number]
+    if not known:
+        raise ConfigError(f"--policy {policy}: there is no such version", hint="`seal-ray lineage` lists them")
+    version = known[-1]
+    if version.base != session.base:
+        raise ConfigError(f"--policy {policy} belongs to another model", hint=f"set model.name as in {source.uri}")
+    return session.borrow(version, source.ledger)
+
+
+def run_adapt(session: Session, version: Version) -> Adapted:
+    tests, before = probe_round(session, version)
+    tasks = to_learn(tests, before)
+    if not tasks:
+        session.outcome = "nothing to learn"
+        return Adapted(tests, before, None, None, "nothing to learn", ("everything is known already",), (), {})
+    exploration, choices = try_round(session, version, tasks)
+    return learn_round(session, version, tests, before, exploration, choices)
+
+
+# 1. what is not known
+
+
+def probe_round(session: Session, version: Version) -> tuple[QuestionSet, UncertaintyMap]:
+    part = session.open_round(PROBE)
+    tests = make_tests(session, part, every_task(session))
+    if not tests.tasks:
+        lost = ", ".join(f"{name} {count}" for name, count in dict(tests.funnel["lost"]).items()) or "none was written"
+        raise DataError(
+            f"no question stood its checks ({lost}), so nobody could tell what is learned",
+            hint="take a larger model (model.name), or write some questions yourself (domain.questions)",
+        )
+    before = look(session, part, version, tests)
+    _commit(session, part, version, "probed")
+    return tests, before
+
+
+def to_learn(tests: QuestionSet, known: UncertaintyMap) -> tuple[Task, ...]:
+    """The passages that are not known, with the questions that are not held out; the least known first."""
+    weights = {p.task: p.weight for p in known.passages}
+    weak = [t for t in tests.training() if weights.get(t.id, 1.0) > 0]
+    return tuple(sorted(weak, key=lambda t: (-weights.get(t.id, 1.0), t.id)))
+
+
+def unasked(session: Session, known: UncertaintyMap) -> list[Task]:
+    """Passages that no question is about: they are learned as they stand."""
+    silent = {p.task for p in known.passages if p.doubt is None and p.weight > 0}
+    return [t for t in every_task(session) if t.id in silent]
+
+
+# 2. which edits help
+
+
+def try_round(session: Session, version: Version, tasks: tuple[Task, ...]) -> tuple[Exploration, list[Choice]]:
+    part, config = session.open_round(TRY), session.config
+    part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
+    session.tell(RoundStarted(len(tasks), version.number, config.sampling.edits))
+    plan = Plan(tasks, version, config.sampling.edits, config.inner.repeats, config.inner.context_arm, salt=TRY)
+    exploration = explore(session, part, plan)
+    rewarded = settle(session, part, exploration)
+
+    def selected() -> Json:
+        picked = select.choose(rewarded.rewards, config.select)
+        return {
+            "choices": [encode(c) for c in picked],
+            "kept": encode(select.kept(rewarded.rewards, picked)),
+            "abstained": select.abstentions(rewarded.rewards, config.select),
+        }
+
+    known = once(part, "selection.json", selected)
+    choices = [decode(Choice, c) for c in known["choices"]]
+    session.tell(EditsSelected(len(choices), len(known["abstained"]), known["abstained"], known["kept"]))
+    _commit(session, part, version, "tried")
+    return exploration, [c for c in choices if c.weight > 0]
+
+
+# 3. one version that knows them
+
+
+def learn_round(
+    session: Session,
+    version: Version,
+    tests: QuestionSet,
+    before: UncertaintyMap,
+    exploration: Exploration,
+    choices: Sequence[Choice],
+) -> Adapted:
+    part, config = session.open_round(LEARN), session.config
+    tasks = {t.id: t for t in exploration.plan.tasks}
+    part.put("tasks.json", {"tasks": [encode(t) for t in tests.final() or tests.tasks], "version": encode(version)})
+    session.tell(RoundStarted(len(tasks), version.number, 0))
+    edits = {e.id: e for own in exploration.edits.values() for e in own}
+    chosen = {c.task: edits[c.edit] for c in choices if c.edit in edits}
+    lessons, texts = _lessons(session, [*tasks.values(), *unasked(session, before)], chosen)
+    once(part, "texts.json", lambda: texts)
+    new = rounds.learn(session, part, version, lessons)
+    if new is None:
+        _commit(session, part, version, "no update")
+        reason = str((part.get("update.json") or {}).get("reason", "no version was made"))
+        return Adapted(tests, before, None, None, "no update", (reason,), (), texts)
+    after = look(session, part, new, tests)
+    found = tuple(slices(before, after, {t.id: t.data["context"] for t in every_task(session)}, config.run.seed))
+    # on what was learned the version is meant to move: drift says something only where other texts are kept back
+    drift = (part.get("update.json") or {}).get("drift") if session.domain.tasks("validation") else None
+    said = once(part, "gate.json", lambda: encode(judged(before, after, drift, config)))
+    decision, reasons = said["decision"], tuple(said["reasons"])
+    session.tell(GateDecided(decision, said["figures"], reasons))
+    once(part, "slices.json", lambda: [encode(s) for s in found])
+    _commit(session, part, new if decision == "accept" else version, decision)
+    return Adapted(tests, before, after, new, decision, reasons, found, texts)
+
+
+def _lessons(
+    session: Session, tasks: Sequence[Task], chosen: Mapping[str, Edit]
+) -> tuple[list[Lesson], dict[str, Json]]:
+    """The texts of the chosen edits that their passages support, and each passage itself."""
+    lessons: list[Lesson] = []
+    counts = {"passages": 0, "edits": 0, "texts": 0, "unsupported": 0}
+    left_out: list[dict[str, Json]] = []
+    for task in tasks:
+        edit = chosen.get(task.id)
+        content = edit.content if edit else None
+        try:
+            texts = list(session.domain.texts(task, content))
+            examples, _ = session.domain.training(task, content, session.tokenizer)
+        except Rejected as rejected:
+            session.tell(Warned(f"passage {task.id} is left out: {rejected.failure.message}"))
+            continue
+        kept, made_up = supported_texts(texts, task.data["title"], task.data["context"])
+        left_out += [{"task": task.id, "text": text, "made_up": what} for text, what in made_up]
+        lessons += [_lesson(examples[n].ids, task.id, f"{edit.id if edit else PASSAGE}/{n}") for n in kept]
+        counts["passages"] += 1
+        counts["edits"] += edit is not None
+        counts["texts"] += len(kept)
+        counts["unsupported"] += len(made_up)
+    return lessons, {**counts, "left_out": left_out}
+
+
+def _lesson(ids: Sequence[int], task: str, name: str) -> Lesson:
+    return Lesson(name, task, lesson_text((), ids))
+
+
+def judged(before: UncertaintyMap, after: UncertaintyMap, drift: float | None, config: Config) -> GateDecision:
+    """The gate's rule on the held-out questions: how likely the right answers are, before and after."""
+    section = config.gate if config.gate.mode != "off" else config.gate.model_copy(update={"mode": "auto"})
+    held_out = {q.id for q in before.questions if q.held_out} or {q.id for q in before.questions}
+    known = {q.id: q.right for q in before.questions if q.right >= 0.5}
+    later = {q.id: q.right for q in after.questions}
+    has_likelihood = all(q.likelihood is not None for q in (*before.questions, *after.questions) if q.id in held_out)
+
+    if len(held_out) < 2:
+        alone = ("there are too few questions to compare the versions by",)
+        return GateDecision("accept", "accept", {}, alone)
+
+    def scores(found: UncertaintyMap) -> dict[str, float]:
+        return {
+            q.id: q.likelihood if has_likelihood and q.likelihood is not None else q.right
+            for q in found.questions
+            if q.id in held_out
+        }
+
+    return decide(
+        scores(before),
+        scores(after),
+        known,
+        later,
+        drift,
+        section,
+        derive_seed(config.run.seed, "gate"),
+        measure="likelihood" if has_likelihood else "accuracy",
+    )
+
+
+def _commit(session: Session, part: RoundLedger, version: Version, decision: str) -> None:
+    manifest = part.commit({"version": encode(version), "decision": decision})
+    session.tell(RoundCommitted(manifest, version.number, decision, session.seconds))
+
+
+def titles(tests: QuestionSet) -> list[str]:
+    return list(dict.fromkeys(t.data["title"] for t in tests.tasks))

@@ -1,0 +1,172 @@
+"""From documents to an adapter, with a table in the place of a model: what is learned, left out, and said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from knowing_crew import LIKE_THESE, TOWNS, KnowingCrew, folder, world
+
+from seal_ray.commands import adapt as command
+from seal_ray.commands import learned
+from seal_ray.commands import probe as probing
+from seal_ray.commands.served import find
+from seal_ray.config import Config, StorageSection
+from seal_ray.errors import ConfigError, DataError, Interrupted
+from seal_ray.loops import rounds
+from seal_ray.loops.adapt import Adapted, begun_with, run_adapt
+from seal_ray.loops.history import Run
+from seal_ray.loops.probing.slices import slices
+from seal_ray.loops.probing.support import unsupported
+from seal_ray.loops.session import Session
+from seal_ray.storage.verification import verify
+
+SMALL = ("sampling.edits=2", "inner.repeats=1", "probe.held_out=0.25", "grading.reward=likelihood")
+
+
+def configured(tmp_path: Path, docs: Path, *changes: str) -> Config:
+    return probing.configured(str(docs), [f"run.uri={tmp_path / 'run'}", *LIKE_THESE, *SMALL, *changes], kind="adapt")
+
+
+def go(config: Config, crew: KnowingCrew, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Adapted:
+    monkeypatch.setattr(rounds, "update", crew.update)
+    with Session(config, hire=lambda *_: crew, **more) as session:  # type: ignore[arg-type,return-value]
+        return run_adapt(session, begun_with(session, ""))
+
+
+def test_what_was_not_known_is_learned_and_the_rest_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(16)
+    known = dict(list(facts.items())[:4])
+    crew = KnowingCrew(known)
+    config = configured(tmp_path, folder(tmp_path, facts))
+    done = go(config, crew, monkeypatch)
+    assert done.decision == "accept" and done.after
+    (job,) = crew.jobs
+    taught = " ".join(crew.tokenizer.decode([*x.text.prompt_ids, *x.text.ids]) for x in job.lessons)
+    assert all(n in taught for n in facts if n not in known) and not any(n in taught for n in known)
+    outcomes = {a.before.text.split(" was ")[1].removesuffix(" born?"): a.outcome for a in learned.questions(done)}
+    assert outcomes == {n: "known before" if n in known else "learned" for n in facts}
+    whole = next(s for s in done.slices if s.by == "all")
+    assert whole.after == 1 and whole.low is not None and whole.low > 0.4
+    held = {q.id for q in done.before.questions if q.held_out}
+    tried = {q["question"] for t in Run(config.run.uri).round(2).tasks for q in t.data["questions"]}
+    assert len(held) == 4 and not tried & {q.text for q in done.before.questions if q.held_out}
+    assert not verify(Run(config.run.uri).ledger)
+    assert [r.committed for r in Run(config.run.uri).rounds()] == [True] * 3
+
+    out = tmp_path / "mine"
+    said = command.write(done, config, out)
+    assert said["outcomes"] == {"learned": 12, "not learned": 0, "lost": 0, "known before": 4} and said["exported"]
+    assert {p.name for p in out.iterdir()} == set(command.OURS)
+    assert list(find(str(out), StorageSection(), str(tmp_path)).adapters) == ["mine"]
+    assert find(config.run.uri, StorageSection(), str(tmp_path)).adapters.keys() == {"version-3"}
+    command.check_target(out)  # the same command may be given again
+    shown = command.show(done, config, out)
+    assert "16 questions about 4 of 4 passages" in shown and "seal-ray ask" in shown
+
+
+def test_lines_that_no_passage_supports_are_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(8)
+    crew = KnowingCrew({})
+    crew.lies = {n: next(t for t in TOWNS if t not in facts.values()) for n in list(facts)[:3]}
+    config = configured(tmp_path, folder(tmp_path, facts))
+    done = go(config, crew, monkeypatch)
+    (job,) = crew.jobs
+    taught = " ".join(crew.tokenizer.decode([*x.text.prompt_ids, *x.text.ids]) for x in job.lessons)
+    assert not any(lie in taught for lie in crew.lies.values())
+    assert done.texts["unsupported"] == 3
+    page = learned.html(done, config.run.uri, "mine")
+    assert "Left out" in page and all(lie in page for lie in crew.lies.values())
+
+
+def test_where_everything_is_known_there_is_nothing_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(8)
+    crew = KnowingCrew(facts)
+    config = configured(tmp_path, folder(tmp_path, facts))
+    done = go(config, crew, monkeypatch)
+    assert done.decision == "nothing to learn" and not crew.jobs
+    out = tmp_path / "mine"
+    assert not command.write(done, config, out)["exported"]
+    assert {p.name for p in out.iterdir()} == {command.PAGE, command.TEXT, command.DATA}
+    assert "there is nothing to learn" in (out / command.TEXT).read_text()
+    assert "nothing to learn" in command.show(done, config, out)
+
+
+def test_where_no_question_survives_it_stops_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = KnowingCrew({}, write=lambda told: ("What?", "nothing"))
+    with pytest.raises(DataError, match=r"no question stood its checks \(form 4\).*domain.questions"):
+        go(configured(tmp_path, folder(tmp_path, world(4))), crew, monkeypatch)
+
+
+def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(8)
+    config = configured(tmp_path, folder(tmp_path, facts), "probe.chunk=8")
+    crew = KnowingCrew({})
+    stops = 0
+    done = None
+    while done is None:
+        before = len(crew.sampled) + 3 * len(crew.tried)
+        try:
+            done = go(config, crew, monkeypatch, stop=lambda b=before: len(crew.sampled) + 3 * len(crew.tried) > b + 40)
+        except Interrupted:
+            stops += 1
+    assert stops >= 2 and done.decision == "accept" and len(crew.jobs) == 1
+    again = go(config, KnowingCrew({}), monkeypatch)
+    assert (again.before, again.after, again.decision) == (done.before, done.after, done.decision)
+
+
+def test_a_folder_that_is_somebody_elses_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ConfigError, match="already there"):
+        command.check_target(tmp_path / "there")
+    with pytest.raises(ConfigError, match="no folder"):
+        command.check_target(tmp_path / "no" / "where")
+
+
+def test_what_documents_say_can_not_break_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(4)
+    docs = folder(tmp_path, facts)
+    evil = "</title><script>document.title=1</script>|`*_<img src=x onerror=1>"
+    name, town = next(iter(facts.items()))
+    (docs / "evil.md").write_text(f"# {evil}\n\n{name} Smith was born in {town}.")
+    config = configured(tmp_path, docs)
+    done = go(config, KnowingCrew({}), monkeypatch)
+    page = learned.html(done, config.run.uri, "a <b> name")
+    assert "<script" not in page and "<img" not in page and "default-src 'none'" in page
+    assert "<script" not in learned.markdown(done, config.run.uri, evil).replace("\\<", "")
+    json.dumps(learned.as_data(done, config.run.uri, "out"))
+
+
+# its parts
+
+PASSAGE = "Odalys Wren built a clock that ran on the tide. It drove eleven dials. In 1902 an eel stopped it."
+
+
+@pytest.mark.parametrize(
+    ("text", "supported"),
+    [
+        ("1. The clock of Odalys Wren ran on the tide.", True),
+        ("Question 1: How many dials did it drive?\nAnswer: eleven", True),
+        ("An eel stopped the clock in 1902.", True),
+        ("The clock drove twelve dials.", False),
+        ("An eel stopped the clock in 1903.", False),
+        ("Bram Tolliver built the clock.", False),
+        ("Steam engines need coal, water and somebody who watches them closely.", False),
+    ],
+)
+def test_a_text_is_supported_by_its_passage_or_not(text: str, supported: bool) -> None:
+    assert (unsupported(text, "Odalys Wren", PASSAGE) == "") is supported
+
+
+def test_slices_compare_like_with_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(12)
+    done = go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew({}), monkeypatch)
+    assert done.after
+    texts = {t.id: t.data["context"] for t in done.tests.tasks}
+    found = slices(done.before, done.after, texts, 1)
+    assert found == slices(done.before, done.after, texts, 1)
+    by = {kind: sum(s.questions for s in found if s.by == kind) for kind in {s.by for s in found}}
+    assert by == dict.fromkeys(by, 12), "each question is in one slice of each kind"
+    assert {s.name for s in found if s.by == "document"} == {"000.md", "004.md", "008.md"}
+    rarities = {"in one passage", "in two or three", "in more than three"}
+    assert {s.name for s in found if s.by == "rarity of the answer"} <= rarities
