@@ -35,7 +35,7 @@ padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #8884; } td.n, th.n { tex
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTwice:
     """One question before and after."""
 
     document: str
@@ -49,10 +49,10 @@ class Asked:
         return "known before" if was and now else "lost" if was else "learned" if now else "not learned"
 
 
-def questions(done: Adapted) -> list[Asked]:
+def questions(done: Adapted) -> list[AskedTwice]:
     later = {q.id: q for q in done.after.questions} if done.after else {}
     documents = {p.task: p.document for p in done.before.passages}
-    return [Asked(documents.get(q.task, ""), q, later.get(q.id)) for q in done.before.questions]
+    return [AskedTwice(documents.get(q.task, ""), q, later.get(q.id)) for q in done.before.questions]
 
 
 def as_data(done: Adapted, uri: str, out: str) -> dict[str, Json]:
@@ -171,7 +171,7 @@ def _after(q: MappedQuestion, later: Mapping[str, MappedQuestion]) -> str:
     return f' <span class="quiet">→ {later[q.id].doubt:.0%} after</span>' if q.id in later else ""
 
 
-def _outcome(outcome: str, asked: Sequence[Asked]) -> str:
+def _outcome(outcome: str, asked: Sequence[AskedTwice]) -> str:
     opened = " open" if outcome != "known before" and asked else ""
     return (
         f'<details{opened}><summary class="big">{escape(outcome)}: {len(asked)} '
@@ -179,7 +179,7 @@ def _outcome(outcome: str, asked: Sequence[Asked]) -> str:
     )
 
 
-def _questions(asked: Sequence[Asked], *, with_after: bool = True) -> str:
+def _questions(asked: Sequence[AskedTwice], *, with_after: bool = True) -> str:
     if not asked:
         return ""
     heads = ["question", "right answer", "before", *(["after"] if with_after else []), "document"]
