@@ -325,6 +325,49 @@ class MathDomain(Section):
         return self
 
 
+CodeStyle = Literal["solve", "variations", "explain", "tests", "mixture"]
+
+
+class CodeDomain(Section):
+    """Tasks with tests: edits are solved variations, explanations or tests; the reward is the share of tests passed."""
+
+    name: Literal["code"] = "code"
+    data: str = Field(..., min_length=1, description="JSON or JSON lines by path or URI, or hf:DATASET")
+    fields: dict[Literal["prompt", "tests", "setup", "entry", "solution", "group", "id"], str] = Field(
+        default_factory=dict,
+        description="names of the data's fields: prompt, tests (assertions, check(candidate), or args with expected), "
+        "setup (run before each test), entry (the function's name), solution (for a likelihood), group, id",
+    )
+    language: Literal["python", "toy"] = Field(
+        default="python", description="toy: words applied to lists of digits, interpreted here, for tests of learning"
+    )
+    isolation: Literal["auto", "bubblewrap", "namespaces", "none"] = Field(
+        default="auto",
+        description="what keeps programs apart; auto refuses where nothing does; none: limits of time and memory only",
+    )
+    seconds: float = Field(default=5, gt=0, le=600, description="of computing for one test")
+    memory_mb: int = Field(default=512, ge=64, le=65536, description="for a program and all that it starts")
+    parallel: int = Field(default=4, ge=1, le=256, description="trials whose programs run at once")
+    validation: Share = Field(default=0.1, description="share of tasks kept for validation")
+    test: Share = Field(default=0.1, description="share of tasks kept for the final test")
+    style: CodeStyle = Field(default="variations", description="what the policy is asked to write")
+    mixture: dict[str, float] = Field(default_factory=dict, description="weights of styles, for style: mixture")
+    shown_tests: int = Field(default=1, ge=0, le=100, description="tests of a task that its text shows")
+    max_tests: int = Field(default=20, ge=1, le=1000, description="hidden tests of a task that are run, at most")
+    max_texts: int = Field(default=20, ge=1, le=1000, description="lessons of an edit, at most")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "CodeDomain":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} and test {self.test} leave no tasks to train on; lower one")
+        if (self.style == "mixture") != bool(self.mixture):
+            raise ValueError("style: mixture and mixture: {style: weight} go together; give both or neither")
+        for style, weight in self.mixture.items():
+            if style not in get_args(CodeStyle) or style == "mixture" or weight <= 0:
+                raise ValueError(f"mixture: {style}: {weight} is not a style with a weight over 0")
+        return self
+
+
 class PluginDomain(Section):
     """A domain from another package, found under the entry point group `seal_ray.domains`."""
 
@@ -334,7 +377,7 @@ class PluginDomain(Section):
 
 def _which_domain(value: Any) -> str:
     name = value.get("name", "knowledge") if isinstance(value, dict) else getattr(value, "name", "")
-    return name if isinstance(name, str) and name in {"knowledge", "documents", "arc", "math"} else "plugin"
+    return name if isinstance(name, str) and name in {"knowledge", "documents", "arc", "math", "code"} else "plugin"
 
 
 DomainSection = Annotated[
@@ -342,6 +385,7 @@ DomainSection = Annotated[
     | Annotated[DocumentsDomain, Tag("documents")]
     | Annotated[ArcDomain, Tag("arc")]
     | Annotated[MathDomain, Tag("math")]
+    | Annotated[CodeDomain, Tag("code")]
     | Annotated[PluginDomain, Tag("plugin")],
     Discriminator(_which_domain),
 ]

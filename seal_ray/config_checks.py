@@ -5,7 +5,7 @@ They are looked at before a run begins and never when one is read or resumed: wh
 
 from dataclasses import dataclass
 
-from seal_ray.config import ArcDomain, Config, KnowledgeDomain, MathDomain, PluginDomain
+from seal_ray.config import ArcDomain, CodeDomain, Config, KnowledgeDomain, MathDomain, PluginDomain
 from seal_ray.errors import ConfigError
 
 LEAST_VOTES = 3
@@ -71,7 +71,7 @@ def _asks_alike(config: Config) -> bool:
     """Whether a task's slots are all asked the same. Of another package's domain nobody knows."""
     if isinstance(config.domain, KnowledgeDomain):
         return config.domain.style not in {"mixture", "entities"}
-    if isinstance(config.domain, MathDomain):
+    if isinstance(config.domain, MathDomain | CodeDomain):
         return config.domain.style != "mixture"
     return isinstance(config.domain, ArcDomain)
 
@@ -90,10 +90,10 @@ def _answering(config: Config) -> list[Contradiction]:
 
 def _grading(config: Config) -> list[Contradiction]:
     section, found = config.grading, []
-    if not isinstance(config.domain, ArcDomain | MathDomain):
+    if not isinstance(config.domain, ArcDomain | MathDomain | CodeDomain):
         return []
     if section.grader in {"judge", "cascade"}:
-        what = "a grid" if config.domain.name == "arc" else "an answer"
+        what = {"arc": "a grid", "math": "an answer", "code": "a program"}[config.domain.name]
         message = f"{section.grader} is never asked: {what} is right or wrong by itself"
         found.append(Contradiction("grading.grader", message, f"use exact with domain {config.domain.name}", True))
     if section.reward == "rubric" and isinstance(config.domain, ArcDomain):

@@ -14,7 +14,7 @@ from seal_ray.storage.input_folders import InputReader
 
 GROUP = "seal_ray.domains"
 # modules of this package; looking through all that is installed takes its time
-OWN = {"knowledge", "documents", "arc", "math"}
+OWN = {"knowledge", "documents", "arc", "math", "code"}
 
 
 def load_domain(

@@ -1,5 +1,6 @@
 """The crew of a run: it joins the cluster, plans who runs where, and has samplers, workers and trainers at hand."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from seal_ray.fleet.actors import RayActors
 from seal_ray.fleet.placement import Placement, plan_placement
 from seal_ray.fleet.pool import Pool
 from seal_ray.fleet.preflight import preflight, room_for_trainers, wait_for_least
+from seal_ray.fleet.programs import run_on_cluster
 from seal_ray.fleet.reservations import Reservations
 from seal_ray.fleet.resources_held import ResourcesHeld
 from seal_ray.fleet.samplers import SamplerGroup, sampler_class
@@ -19,6 +21,8 @@ from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.models.shared import share
 from seal_ray.records import Version
 from seal_ray.sampling.engine import LORA_RANKS, EngineSettings
+from seal_ray.sandbox import Program, ProgramLimits, ProgramResult
+from seal_ray.sandbox.choice import WantedIsolation
 
 PROCESS_BYTES = 1.5e9  # an actor without a model: its libraries and what they keep
 COPIES = 4  # of the weights as they are stored: in float32, and as much again for what is computed with them
@@ -69,6 +73,12 @@ class Crew:
             )
         self._pool.version(version, adapter_dir)
         return self._pool
+
+    def run_programs(
+        self, programs: Sequence[Program], limits: ProgramLimits, isolation: WantedIsolation
+    ) -> list[ProgramResult]:
+        """What a model wrote, in sandboxes of the cluster's nodes; from any thread."""
+        return run_on_cluster(programs, limits, isolation)
 
     def trainers(self) -> dict[str, Any]:
         """What the policy update is given to run on; whoever is in its way has gone by then.

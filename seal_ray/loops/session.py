@@ -49,6 +49,8 @@ from seal_ray.loops.spending import Spending
 from seal_ray.policy import versions
 from seal_ray.records import Json, Version, encode
 from seal_ray.redaction import redacted
+from seal_ray.sandbox import Program, ProgramLimits, ProgramResult, run_programs
+from seal_ray.sandbox.choice import WantedIsolation
 from seal_ray.software import lacking, software
 from seal_ray.storage.epochs import Alive
 from seal_ray.storage.ledger import Ledger, RoundLedger
@@ -113,7 +115,8 @@ class Session:
             undo.callback(self._dismiss)
             undo.callback(self._close_listeners)
             asking = config.grading.grader in {"judge", "cascade"}
-            self.graders = ThreadPoolExecutor(8 if asking else 1, thread_name_prefix="grading")
+            at_once = 8 if asking else getattr(config.domain, "parallel", 1)
+            self.graders = ThreadPoolExecutor(at_once, thread_name_prefix="grading")
             undo.callback(self.graders.shutdown, wait=False, cancel_futures=True)
             self.ledger = Ledger(config.run.uri, config.storage, sink=self.tell)
             undo.callback(self._close_ledger)
@@ -130,6 +133,8 @@ class Session:
             chat = config.model.chat
             self.chat = chat == "yes" or (chat == "auto" and models.has_chat_template(self.folder))
             self.domain = configured(config, self.chat)
+            if run_on := getattr(self.domain, "run_on", None):  # its answers are programs
+                run_on(self._run_programs)
             self.grader = grading.build(config.grading, config.run.uri, config.storage)
             self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
             self.spending = Spending(config.run.budget, self._gpu_hours, self._judge_dollars, note.get("spent"))
@@ -164,6 +169,13 @@ class Session:
             if isinstance(self._crew, Crew):  # what stands in for one in tests has no head
                 self._head = HeadWatch(self._crew.head, self._leave_lost_head)
         return self._crew
+
+    def _run_programs(
+        self, programs: Sequence[Program], limits: ProgramLimits, isolation: WantedIsolation
+    ) -> Sequence[ProgramResult]:
+        """On the cluster where the run has joined one; else on this machine: only verdicts are left to give."""
+        on_cluster = getattr(self._crew, "run_programs", run_programs)
+        return on_cluster(programs, limits, isolation)
 
     def open_round(self, number: int) -> RoundLedger:
         """A round's part of the ledger. What is told from here on without a round of its own bears this number."""

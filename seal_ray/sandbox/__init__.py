@@ -1,6 +1,6 @@
 """Where a program runs that nobody trusts: apart, watched, and heard through a channel that it lacks."""
 
-from seal_ray.sandbox.choice import choose
+from seal_ray.sandbox.choice import choose, run_programs
 from seal_ray.sandbox.isolation import Isolation
 from seal_ray.sandbox.program import CaseResult, Program, ProgramLimits, ProgramResult
 from seal_ray.sandbox.runner import run_program
@@ -13,4 +13,5 @@ __all__ = [
     "ProgramResult",
     "choose",
     "run_program",
+    "run_programs",
 ]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from seal_ray.errors import NoIsolation
 from seal_ray.sandbox.isolation import Isolation, IsolationKind
-from seal_ray.sandbox.program import Program, ProgramLimits
+from seal_ray.sandbox.program import Program, ProgramLimits, ProgramResult
 from seal_ray.sandbox.runner import run_program
 
 HINT = (
@@ -16,10 +16,11 @@ HINT = (
     "user.max_user_namespaces over 0; in a container: a seccomp profile that allows unshare, and procMount: Unmasked); "
     "domain.isolation: none runs programs with limits of time and memory only, in reach of all that this account reads"
 )
+WantedIsolation = Literal["auto", "bubblewrap", "namespaces", "none"]
 TRIAL = Program("def f(x):\n    return x + 1\n", ({"code": "assert f(1) == 2"}, {"code": "assert f(1) == 3"}))
 
 
-def choose(wanted: Literal["auto", "bubblewrap", "namespaces", "none"] = "auto") -> Isolation:
+def choose(wanted: WantedIsolation = "auto") -> Isolation:
     """The isolation that is asked for, tried out once. Raises where it can't be had."""
     if wanted == "none":
         return Isolation("none")
@@ -49,3 +50,11 @@ def problem_with(kind: IsolationKind) -> str:
         return result.failure.message
     came_to = [case.kind for case in result.cases]
     return "" if came_to == ["passed", "wrong"] else f"a trial came to {came_to}"
+
+
+def run_programs(
+    programs: Sequence[Program], limits: ProgramLimits, wanted: WantedIsolation = "auto"
+) -> list[ProgramResult]:
+    """What became of each, in sandboxes on this machine, one after another."""
+    isolation = choose(wanted)
+    return [run_program(program, limits, isolation) for program in programs]

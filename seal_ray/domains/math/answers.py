@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from seal_ray.domains.math import symbols
-from seal_ray.domains.math.expressions import LONGEST, NoExpression, Tree, read
+from seal_ray.domains.math.expressions import LONGEST, Expression, NoExpression, read
 from seal_ray.domains.math.numbers import TooLarge, value
 from seal_ray.text import without_thoughts
 
@@ -58,7 +58,7 @@ def _readable(text: str) -> bool:
 def right(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
     """For each (answer, accepted answers) whether it is one of them; what numbers can't tell is asked together."""
     outcome: list[bool | None] = [None] * len(pairs)
-    open_pairs: list[tuple[int, Tree, Tree]] = []
+    open_pairs: list[tuple[int, Expression, Expression]] = []
     for number, (answer, accepted) in enumerate(pairs):
         looks = [_quick(answer, gold) for gold in accepted]
         if True in looks:
@@ -70,7 +70,7 @@ def right(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
     return [bool(one) for one in outcome]
 
 
-def _quick(answer: str, gold: str) -> bool | tuple[Tree, Tree]:
+def _quick(answer: str, gold: str) -> bool | tuple[Expression, Expression]:
     """What can be said without sympy; else the two trees that it is to compare."""
     if _flat(answer) == _flat(gold):
         return True
@@ -81,7 +81,7 @@ def _quick(answer: str, gold: str) -> bool | tuple[Tree, Tree]:
     return _trees(left, wanted, "." in answer or "." in gold)
 
 
-def _trees(left: Tree, wanted: Tree, decimals: bool) -> bool | tuple[Tree, Tree]:
+def _trees(left: Expression, wanted: Expression, decimals: bool) -> bool | tuple[Expression, Expression]:
     left, wanted = _said(left), _said(wanted)
     if _several(left) or _several(wanted):
         return _lists(left, wanted, decimals)
@@ -94,16 +94,16 @@ def _trees(left: Tree, wanted: Tree, decimals: bool) -> bool | tuple[Tree, Tree]
     return left == wanted or (left, wanted)
 
 
-def _said(tree: Tree) -> Tree:
+def _said(tree: Expression) -> Expression:
     """`x = 5` says 5."""
     return tree[2] if isinstance(tree, tuple) and tree[0] == "=" and isinstance(tree[1], str) else tree
 
 
-def _several(tree: Tree) -> bool:
+def _several(tree: Expression) -> bool:
     return isinstance(tree, tuple) and tree[0] in {"list", "tuple", "set"}
 
 
-def _lists(left: Tree, wanted: Tree, decimals: bool) -> bool:
+def _lists(left: Expression, wanted: Expression, decimals: bool) -> bool:
     """Lists and sets in any order, tuples and intervals as they stand, item by item; their items are plain numbers."""
     if not (_several(left) and _several(wanted)) or len(left) != len(wanted):
         return False

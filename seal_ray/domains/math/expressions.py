@@ -8,7 +8,7 @@ import re
 from fractions import Fraction
 from typing import Any, NoReturn
 
-Tree = Any  # Fraction | str | tuple[str, Tree, ...]
+Expression = Any  # Fraction | str | tuple[str, Expression, ...]
 
 LONGEST = 400  # characters of an expression
 DEEPEST = 40
@@ -32,7 +32,7 @@ class NoExpression(Exception):
     """A text is no expression."""
 
 
-def read(text: str) -> Tree:
+def read(text: str) -> Expression:
     """The tree of an expression; several with commas between them, or in brackets, make a list."""
     if len(text) > LONGEST:
         raise NoExpression(f"an expression of {len(text)} characters")
@@ -80,21 +80,21 @@ class _Parser:
         if self.peek():
             self.fail(f"{self.peek()!r} comes after its end")
 
-    def items(self) -> Tree:
+    def items(self) -> Expression:
         found = [self.relation()]
         while self.peek() == ",":
             self.take(",")
             found.append(self.relation())
         return found[0] if len(found) == 1 else ("list", *found)
 
-    def relation(self) -> Tree:
+    def relation(self) -> Expression:
         left = self.sum()
         if self.peek() == "=":
             self.take("=")
             return ("=", left, self.sum())
         return left
 
-    def sum(self) -> Tree:
+    def sum(self) -> Expression:
         self.depth += 1
         if self.depth > DEEPEST:
             self.fail("nested too deeply")
@@ -104,7 +104,7 @@ class _Parser:
         self.depth -= 1
         return tree
 
-    def product(self) -> Tree:
+    def product(self) -> Expression:
         tree = self.signed()
         while True:
             token = self.peek()
@@ -115,7 +115,7 @@ class _Parser:
             else:
                 return tree
 
-    def signed(self) -> Tree:
+    def signed(self) -> Expression:
         if self.peek() in {"+", "-"}:
             sign = self.take()
             self.depth += 1
@@ -126,7 +126,7 @@ class _Parser:
             return ("-", Fraction(0), inner) if sign == "-" else inner
         return self.power()
 
-    def power(self) -> Tree:
+    def power(self) -> Expression:
         tree = self.atom()
         while self.peek() in {"%", "!"}:
             tree = ("/", tree, Fraction(100)) if self.take() == "%" else ("!", tree)
@@ -135,7 +135,7 @@ class _Parser:
             return ("^", tree, self.argument() if self.peek() == "{" else self.signed())
         return tree
 
-    def atom(self) -> Tree:
+    def atom(self) -> Expression:
         token, kind = self.peek(), self.kind()
         if kind == "number":
             self.take()
@@ -156,7 +156,7 @@ class _Parser:
             return ("set", *inner[1:]) if token == "\\{" else ("tuple", token + ended, *inner[1:])
         return ("set", inner) if token == "\\{" else inner
 
-    def named(self, token: str) -> Tree:
+    def named(self, token: str) -> Expression:
         name = token.removeprefix("\\")
         if name in {"frac", "dfrac", "tfrac"}:
             return ("/", self.argument(), self.argument())
@@ -173,12 +173,12 @@ class _Parser:
             self.fail(f"{token} is not known")
         if len(name) > 3:
             self.fail(f"{name!r} is a word")
-        tree: Tree = name[0]
+        tree: Expression = name[0]
         for letter in name[1:]:
             tree = ("*", tree, letter)
         return tree
 
-    def argument(self) -> Tree:
+    def argument(self) -> Expression:
         if self.peek() == "{":
             self.take("{")
             inner = self.sum()

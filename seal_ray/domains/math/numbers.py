@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from seal_ray.domains.math.expressions import Tree
+from seal_ray.domains.math.expressions import Expression
 
 BITS = 4096  # of a numerator or denominator, at most
 
@@ -11,7 +11,7 @@ class TooLarge(Exception):
     """A number that is not computed: what equals an answer is never that large."""
 
 
-def value(tree: Tree) -> Fraction | None:
+def value(tree: Expression) -> Fraction | None:
     """The number that a tree is; None where it is none, or an irrational one."""
     if isinstance(tree, Fraction):
         return tree

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from seal_ray.domains.math.expressions import Tree
+from seal_ray.domains.math.expressions import Expression
 
 SECONDS = 5  # of computing for a pair
 MEMORY = 1 << 30  # bytes of address space
@@ -67,7 +67,7 @@ for line in sys.stdin:
 """
 
 
-def same(pairs: Sequence[tuple[Tree, Tree]]) -> list[bool]:
+def same(pairs: Sequence[tuple[Expression, Expression]]) -> list[bool]:
     """For each pair whether the two are equal. What can't be shown within the limits is not."""
     answers: list[bool] = []
     while len(answers) < len(pairs):
@@ -78,7 +78,7 @@ def same(pairs: Sequence[tuple[Tree, Tree]]) -> list[bool]:
     return answers
 
 
-def _ask(pairs: Sequence[tuple[Tree, Tree]]) -> list[bool]:
+def _ask(pairs: Sequence[tuple[Expression, Expression]]) -> list[bool]:
     lines = "".join(json.dumps([_plain(a), _plain(b)]) + "\n" for a, b in pairs)
     words = [sys.executable, "-I", "-B", "-c", CODE % (MEMORY, MEMORY, SECONDS)]
     process = subprocess.Popen(
@@ -96,7 +96,7 @@ def _ask(pairs: Sequence[tuple[Tree, Tree]]) -> list[bool]:
     return [json.loads(line) for line in said.splitlines() if line in {"true", "false"}]
 
 
-def _plain(tree: Tree) -> Any:
+def _plain(tree: Expression) -> Any:
     if isinstance(tree, Fraction):
         return ["number", tree.numerator, tree.denominator]
     return tree if isinstance(tree, str) else [tree[0], *map(_plain, tree[1:])]
