@@ -1,18 +1,25 @@
 """Every reader of a text that a model or a judge wrote, as a function of that text alone."""
 
+import contextlib
 import json
 from collections.abc import Callable
+from functools import cache
 
 from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain
 from seal_ray.domains import knowledge
 from seal_ray.domains.arc import build as build_arc
 from seal_ray.domains.arc.formats import read_grid
+from seal_ray.domains.math import answers, prompts
+from seal_ray.domains.math.expressions import NoExpression
+from seal_ray.domains.math.expressions import read as read_expression
+from seal_ray.domains.math.numbers import TooLarge, value
 from seal_ray.domains.prompts import entities
 from seal_ray.grading import judge, rubric
 from seal_ray.grading.diversity import similarity
 from seal_ray.grading.endpoint import Garbage, JudgeReply
 from seal_ray.grading.lexical import ExactGrader, LexicalGrader
-from seal_ray.records import Answer, Failure, Json, Recipe, canonical
+from seal_ray.loops.probing.written import read_question
+from seal_ray.records import Answer, Failure, Json, Recipe, Reply, Task, canonical
 from seal_ray.text import storable
 
 PASSAGE = {
@@ -79,14 +86,20 @@ def _grids(text: str) -> None:
     read_grid(text, "lists")
 
 
-def _votes(text: str) -> None:
+@cache
+def _puzzle() -> tuple[Task, tuple[str, ...]]:
+    """A task and its questions' ids, which take far longer to make than a text takes to read."""
     task = (ARC.tasks("train") or ARC.tasks("test"))[0]
-    _kept(ARC.verdicts(task, "c", [Answer(q.id, text, 1, "stop", 0.0) for q in ARC.questions(task)], ExactGrader()))
+    return task, tuple(q.id for q in ARC.questions(task))
+
+
+def _votes(text: str) -> None:
+    task, questions = _puzzle()
+    _kept(ARC.verdicts(task, "c", [Answer(q, text, 1, "stop", 0.0) for q in questions], ExactGrader()))
 
 
 def _directives(text: str) -> None:
-    task = (ARC.tasks("train") or ARC.tasks("test"))[0]
-    _kept(ARC.parse(task, text))
+    _kept(ARC.parse(_puzzle()[0], text))
 
 
 def _reply(understand: Callable[[JudgeReply], Json]) -> Callable[[str], None]:
@@ -107,6 +120,26 @@ def _passage(text: str) -> None:
     entities("Tavik Island", text)
 
 
+def _asked(text: str) -> None:
+    """A question that a model wrote for a probe, bare and as the JSON that was asked for."""
+    for said in (text, json.dumps({"question": text, "answer": text})):
+        reply = Reply("r", "t", "write", "", "v", 0, said, 0.0, 1, "stop")
+        read_question(Task("t", {"title": "", "context": "", "questions": []}), (0, 1), reply)
+
+
+def _solved(text: str) -> None:
+    for thought in (False, True):
+        _kept([vars(one) for one in prompts.solved(text, "2 + 2", thought=thought, most=8)])
+
+
+def _computed(text: str) -> None:
+    """A number or a formula, as far as it is read in this process."""
+    said = answers.final(text)
+    _kept(said)
+    with contextlib.suppress(NoExpression, TooLarge):
+        value(read_expression(said))
+
+
 READERS: dict[str, Callable[[str], None]] = {
     "edit": _edit,
     "answer": _answer(PLAIN),
@@ -119,4 +152,7 @@ READERS: dict[str, Callable[[str], None]] = {
     "rubric": _reply(rubric.understand),
     "similar": _similar,
     "passage": _passage,
+    "asked": _asked,
+    "solved": _solved,
+    "computed": _computed,
 }

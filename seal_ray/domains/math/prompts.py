@@ -59,9 +59,10 @@ class Solved:
     said: str
 
 
-_PROBLEM = re.compile(r"^[ \t>#*]*(?:\d+[.)]\s*)?\**problem(?:[ \t]*\d+)?\**[ \t]*:\**", re.I | re.M)
-_SOLUTION = re.compile(r"^[ \t>#*]*\**solution\**[ \t]*:\**", re.I | re.M)
-_ANSWER = re.compile(r"^[ \t>#*]*\**(?:final )?answer\**[ \t]*:\**", re.I | re.M)
+# one way to read each character, and stars counted where they follow a word: a line of nothing but stars is read once
+_PROBLEM = re.compile(r"^[ \t>#*]*(?:\d+[.)][ \t]*\*{0,3})?problem(?:[ \t]*\d+)?\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
+_SOLUTION = re.compile(r"^[ \t>#*]*solution\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
+_ANSWER = re.compile(r"^[ \t>#*]*(?:final )?answer\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
 
 
 def solved(edit: str, shown: str, *, thought: bool, most: int) -> list[Solved]:
