@@ -1,6 +1,6 @@
 """Trains the tiny model of `math-tiny.yaml`, once: a small Llama that has seen made-up arithmetic.
 
-    python jobs/math_tiny_model.py         a minute or two on 2 CPU cores; a second call finds it and ends at once
+    python jobs/math_tiny_model.py         a minute on 2 CPU cores; a second call finds it and ends at once
 
 It is kept beside the other models of this node, and .cache/math-tiny leads to it. It knows what each rule does to two
 digits where the rule is named, or shown by examples; a bare problem names none. It also writes edits when it is asked
@@ -20,17 +20,17 @@ from seal_ray.records import derive_seed, digest
 
 LINK = Path(".cache/math-tiny")
 SEED = 20251125  # of the model and what it is trained on
-STEPS = 700
-BATCH = 1600  # tokens of a batch, about
+STEPS = 600
+BATCH = 1000  # tokens of a batch, about
 PIECES = r"\n\n|\n|[0-9]| ?[A-Za-z]+|[^A-Za-z0-9\s]+ ?|\s"  # a digit is a token of its own
 VOCABULARY = 420
 CONTEXT = 512
 SHAPE: dict[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
+    "hidden_size": 64,
+    "intermediate_size": 192,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
     "head_dim": 32,
     "rope_parameters": {"rope_theta": 100.0, "rope_type": "default"},
 }

@@ -2,8 +2,8 @@
 
     python jobs/math_tiny_tasks.py         writes jobs/data/math_tiny.jsonl, the same from its seed on any machine
 
-A group has a context, which the policy sees: `a Q b is twice a plus b`. Its problems do not repeat it: `4 Q 7`. So they
-can only be answered by a model that was trained on what the context says. All results are taken on a clock of ten.
+A group has a context, which the policy sees: `a Q b is the larger`. Its problems do not repeat it: `4 Q 6`. So they
+can only be answered by a model that was trained on what the context says. All results are taken on a clock of seven.
 """
 
 import json
@@ -14,19 +14,17 @@ import numpy as np
 
 FILE = Path(__file__).parent / "data" / "math_tiny.jsonl"
 HELD_OUT = 4242  # the seed of the file; models are trained on what other seeds make
-GROUPS = 180
+GROUPS = 140
 PROBLEMS = 9  # of a group
-CLOCK = 10
+CLOCK = 7
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 RULES: dict[str, Callable[[int, int], int]] = {
     "a plus b": lambda a, b: a + b,
     "a minus b": lambda a, b: a - b,
-    "b minus a": lambda a, b: b - a,
-    "a times b": lambda a, b: a * b,
-    "twice a plus b": lambda a, b: 2 * a + b,
-    "a plus twice b": lambda a, b: a + 2 * b,
     "the larger": max,
     "the smaller": min,
+    "a alone": lambda a, b: a,
+    "b alone": lambda a, b: b,
 }
 
 

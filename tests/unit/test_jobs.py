@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from seal_ray import config_file
+from seal_ray import config_checks, config_file
 from seal_ray.commands import plan as planning
-from seal_ray.config import ArcDomain, Config, KnowledgeDomain
+from seal_ray.config import ArcDomain, CodeDomain, Config, KnowledgeDomain, MathDomain
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.crew import engine_rank
@@ -18,6 +19,7 @@ from seal_ray.records import PAPER_RECIPE
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
 SHARED = Path("../shared/data")
+FORMS = Path("tests/recorded/forms")  # invented rows in the form of public data sets
 
 
 def load(name: str, *overrides: str) -> Config:
@@ -27,6 +29,8 @@ def load(name: str, *overrides: str) -> Config:
 def in_place_of_what_users_bring(config: Config) -> list[str]:
     """Overrides that put data of the same form where a configuration names files that its user has to fetch."""
     domain = config.domain
+    if isinstance(domain, MathDomain | CodeDomain) and domain.data.startswith("hf:"):
+        return [f"domain.data={FORMS}/{'gsm8k' if domain.name == 'math' else 'mbpp'}.jsonl"]
     if not isinstance(domain, KnowledgeDomain | ArcDomain) or (ROOT / domain.data).exists():
         return []
     if isinstance(domain, KnowledgeDomain):
@@ -92,6 +96,8 @@ def lacking(plan: Placement, machine: Sequence[Node]) -> list[str]:
         ("one-gpu.yaml", nodes(1, 16, 1), 1, 1),
         ("squad-3b.yaml", nodes(1, 16, 1), 1, 1),
         ("8-gpus.yaml", nodes(1, 64, 8), 7, 8),
+        ("gsm8k-7b.yaml", nodes(1, 64, 8), 7, 8),
+        ("mbpp-7b.yaml", nodes(1, 64, 8), 7, 8),
         ("4-nodes-of-8.yaml", nodes(4, 64, 8), 28, 32),
     ],
 )
@@ -105,6 +111,17 @@ def test_a_configuration_fits_the_machines_that_it_is_for(
     if machine[0].gpus:
         fewer = [n for n in machine if n.id != "n0"] or nodes(1, 16)
         assert name == "4-nodes-of-8.yaml" or lacking(plan, fewer)
+
+
+@pytest.mark.parametrize("name", ["gsm8k-7b.yaml", "mbpp-7b.yaml"])
+def test_a_computed_job_is_planned_with_data_of_its_form(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    config = load(name, *in_place_of_what_users_bring(load(name)))
+    assert not config_checks.check(config)
+    planned: Any = planning.make(config)
+    train = planned["tasks"]["train"]
+    assert planned["round"]["edits"] == min(train, config.run.tasks_per_round) * config.sampling.edits > 0
+    assert config.answering.max_tokens >= config.answering.engine_from, "long answers are vLLM's to give"
 
 
 def test_the_papers_recipe_is_what_it_says_it_is() -> None:
