@@ -191,6 +191,27 @@ Style = Literal[
 ]
 
 
+class DirectivesSection(Section):
+    """Edits that say how they are to be learned, as one JSON object with directives and a text."""
+
+    offered: bool = Field(default=False, description="the policy chooses how its text is learned, within these limits")
+    constrained: bool = Field(default=True, description="the object is sampled under its JSON schema")
+    objectives: tuple[Objective, ...] = Field(
+        default=("text", "answers", "distill", "distill_on_policy"), min_length=1, description="as inner.objective"
+    )
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(), description="the only learning rates offered; empty: any within limits"
+    )
+    epoch_choices: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(), description="the only numbers of epochs offered; empty: any within limits"
+    )
+    max_epochs: int = Field(default=20, ge=1, description="an edit that asks for more is failed: over_budget")
+    max_lr: float = Field(default=1e-2, gt=0, description="an edit that asks for more is failed: over_budget")
+    max_steps: int = Field(
+        default=375, ge=1, description="an edit that needs more optimiser steps is failed: over_budget"
+    )
+
+
 class KnowledgeDomain(Section):
     """Passages with questions: learn the passage, answer closed book."""
 
@@ -212,6 +233,10 @@ class KnowledgeDomain(Section):
         default=30, ge=1, le=1000, description="training texts of an edit, at most (the passage comes on top)"
     )
     add_context: bool = Field(default=True, description="the passage itself is the last training text")
+    mask_until: str = Field(
+        default="", description="a training text carries loss only after the first of these in it, where it has one"
+    )
+    directives: DirectivesSection = DirectivesSection()
     max_questions: int = Field(default=0, ge=0, description="questions asked of a passage, at most; 0 is all")
     thought: bool = Field(default=False, description="answers think aloud first; the final answer is taken out")
     distractors: int = Field(

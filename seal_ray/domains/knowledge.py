@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+from pydantic import ValidationError
+
 from seal_ray.config import AnsweringSection, KnowledgeDomain
 from seal_ray.domains import distractors, passages
 from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
@@ -12,6 +14,12 @@ from seal_ray.domains.pairs import QuestionAnswer, pairs
 from seal_ray.domains.prompts import edit_prompt, pick_entities, pick_style
 from seal_ray.domains.questions import answer_lead, final_answer, question_prompt
 from seal_ray.domains.teaching import Teaching, answered, titled
+from seal_ray.domains.text_directives import (
+    TextDirectives,
+    directives_schema,
+    instruction,
+    read_directives_and_text,
+)
 from seal_ray.errors import ConfigError, Missing
 from seal_ray.records import (
     Answer,
@@ -132,17 +140,37 @@ class Knowledge:
         return Description(task.data["title"], task.data["context"], tuple(asked))
 
     def edit_request(self, task: Task, slot: int) -> EditRequest:
-        style = pick_style(self._section.style, self._section.mixture, self._seed, task.id, slot)
-        return EditRequest(Prompt(self._edit_prompt(task, slot, style), chat=self._chat), style=style)
+        section, directives = self._section, self._section.directives
+        style = pick_style(section.style, section.mixture, self._seed, task.id, slot)
+        schema = directives_schema(directives, section.max_texts) if directives.offered else None
+        return EditRequest(
+            Prompt(self._edit_prompt(task, slot, style), chat=self._chat),
+            style=style,
+            schema=schema if directives.constrained else None,
+        )
 
     def _edit_prompt(self, task: Task, slot: int, style: str) -> str:
-        title, context = task.data["title"], task.data["context"]
+        title, context, directives = task.data["title"], task.data["context"], self._section.directives
         among = pick_entities(title, context, self._seed, task.id, slot) if style == "entities" else ()
-        return edit_prompt(style, title, context, chat=self._chat, template=self._template, among=among)
+        chat = self._chat or directives.offered
+        asked = edit_prompt(style, title, context, chat=chat, template=self._template, among=among)
+        if not directives.offered:
+            return asked
+        return f"{asked}\n\n{instruction(directives, self._section.max_texts)}" + ("" if self._chat else "\n\nJSON: ")
 
     def parse(self, task: Task, text: str) -> Json | Failure:
         """The edit's text, without thoughts in tags; an empty one or a mere copy of what was asked is none."""
         text = without_thoughts(storable(text[:MAX_EDIT]), unfinished=True).strip()
+        if self._section.directives.offered:
+            read = read_directives_and_text(text, self._section.directives, self._section.max_texts)
+            if isinstance(read, Failure):
+                return read
+            alone = read.passage and not (read.statements or read.questions)
+            failure = None if alone else self._no_edit(task, read.text)
+            return failure or read.model_dump()
+        return self._no_edit(task, text) or text
+
+    def _no_edit(self, task: Task, text: str) -> Failure | None:
         if not re.search(r"\w", text):
             return Failure("no_text", "the edit is empty")
         style = self._section.style
@@ -152,38 +180,60 @@ class Knowledge:
             asked = _flat(prompt)
             if flat in asked or flat.removeprefix(asked).strip() in asked:
                 return Failure("copies_prompt", f"the edit only repeats what was asked: {text[:60]!r}")
-        return text
+        return None
 
     def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
-        """`content`: a text, or several that are trained on as one edit."""
-        recipe, title, context = self._recipe, task.data["title"], task.data["context"]
-        how = Teaching(
-            title, context, recipe.objective, tokenizer, self._chat, recipe.max_length, self._section.thought
-        )
-        alone = [how.text(titled(title, context))]
-        if content is None:
-            return alone, recipe
-        if _texts(content) is None:
+        """`content`: a text; several that are trained on as one edit; or directives with a text."""
+        chosen = _directives(content)
+        if content is not None and not chosen and _texts(content) is None:
             raise Rejected(Failure("unparsable", f"an edit is a text, not a {type(content).__name__}"))
+        recipe = self._recipe
+        if chosen:
+            recipe = replace(recipe, objective=chosen.objective, lr=chosen.learning_rate, epochs=chosen.epochs)
+        how = self._teaching(task, recipe, tokenizer)
         pieces = self._pieces(task, content)
-        if not pieces:
+        if content is not None and not pieces and not (chosen and chosen.passage):
             raise Rejected(Failure("no_text", "nothing to train on is left of the edit"))
-        if failure := answered(pieces, recipe.objective):
+        if content is not None and pieces and (failure := answered(pieces, recipe.objective)):
             raise Rejected(failure)
-        return [*map(how.example, pieces), *(alone if self._section.add_context else [])], recipe
+        alone = [how.text(titled(how.title, how.context))] if self._with_passage(content, chosen) else []
+        examples = [*map(how.example, pieces), *alone]
+        limit = self._section.directives.max_steps
+        if chosen and (steps := recipe.steps(len(examples))) > limit:
+            message = f"{steps} steps for {len(examples)} texts are over domain.directives.max_steps: {limit}"
+            raise Rejected(Failure("over_budget", message))
+        return examples, recipe
+
+    def _teaching(self, task: Task, recipe: Recipe, tokenizer: Tokenizer) -> Teaching:
+        section = self._section
+        return Teaching(
+            task.data["title"],
+            task.data["context"],
+            recipe.objective,
+            tokenizer,
+            self._chat,
+            recipe.max_length,
+            section.thought,
+            section.mask_until,
+        )
 
     def texts(self, task: Task, content: Json) -> Sequence[str]:
         title, context = task.data["title"], task.data["context"]
-        if content is None:
-            return [titled(title, context)]
-        if _texts(content) is None:
+        chosen = _directives(content)
+        if content is not None and not chosen and _texts(content) is None:
             return []
         own = [titled(title, str(piece)) for piece in self._pieces(task, content)]
-        return [*own, titled(title, context)] if self._section.add_context else own
+        return [*own, titled(title, context)] if self._with_passage(content, chosen) else own
+
+    def _with_passage(self, content: Json, chosen: TextDirectives | None) -> bool:
+        """Whether the passage itself is learned: as directives or configuration say, and where there is no edit."""
+        return chosen.passage if chosen else content is None or self._section.add_context
 
     def _pieces(self, task: Task, content: Json) -> list[str | QuestionAnswer]:
         """What of an edit is trained on: its texts, or where the objective wants them the answers to its questions."""
         section, pieces = self._section, []
+        if chosen := _directives(content):
+            return chosen.pieces(lambda text: edit_texts(text, split_lines=section.split_lines))
         for text in _texts(content) or []:
             own: Sequence[str | QuestionAnswer] = pairs(text) if self._recipe.objective != "text" else []
             if not own:
@@ -219,6 +269,14 @@ class Knowledge:
 
 def _id(task: Task, number: int) -> str:
     return f"{task.id}#{number}"
+
+
+def _directives(content: Json) -> TextDirectives | None:
+    """The directives of an edit that was parsed; None where it has none."""
+    try:
+        return TextDirectives.model_validate(content) if isinstance(content, dict) else None
+    except ValidationError:
+        return None
 
 
 def _texts(content: Json) -> list[str] | None:

@@ -19,11 +19,17 @@ class QuestionAnswer:
 
 
 def pairs(text: str) -> list[QuestionAnswer]:
-    """The pairs in a text, in order and each once; a question without an answer is none.
+    """The pairs in a text, in order and each once; a question without an answer is none."""
+    return read_pairs(text)[0]
+
+
+def read_pairs(text: str) -> tuple[list[QuestionAnswer], list[str]]:
+    """The pairs in a text, and the lines that belong to none.
 
     A text that begins with an unlabelled question was begun by its prompt, which ends with `Question 1:`.
     """
     read: list[list[str]] = []  # question and answer
+    rest: list[str] = []
     place: int | None = None  # which of the two the next line goes on with
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if mark := _QUESTION.match(line):
@@ -39,10 +45,12 @@ def pairs(text: str) -> list[QuestionAnswer]:
         if place == 0 and (mark := _INLINE.search(line)):
             read[-1][0] += f" {line[: mark.start()]}"
             place, line = 1, line[mark.end() :]
-        if place is not None:
+        if place is None:
+            rest.append(line)
+        else:
             read[-1][place] += f" {line}"
     flat = [QuestionAnswer(_flat(question), _flat(answer)) for question, answer in read]
-    return list(dict.fromkeys(p for p in flat if p.question and re.search(r"\w", p.answer)))
+    return list(dict.fromkeys(p for p in flat if p.question and re.search(r"\w", p.answer))), rest
 
 
 def _flat(text: str) -> str:

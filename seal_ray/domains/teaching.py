@@ -24,11 +24,14 @@ class Teaching:
     chat: bool
     max_length: int
     thought: bool = False  # questions are asked so that answers think aloud
+    mask_until: str = ""  # texts carry loss after this
 
     def example(self, piece: str | QuestionAnswer) -> Example:
-        if isinstance(piece, QuestionAnswer):
+        if isinstance(piece, QuestionAnswer) and self.objective != "text":
             return self._answer(piece)
-        return self._taught_text(piece) if self.objective == "distill" else self.text(titled(self.title, piece))
+        if self.objective == "distill":
+            return self._taught_text(str(piece))
+        return self.text(titled(self.title, str(piece)))
 
     def text(self, text: str) -> Example:
         """The text's tokens and exactly one end-of-text, so that the model learns to stop; all carry loss."""
@@ -39,7 +42,17 @@ class Teaching:
             raise Rejected(
                 Failure("too_long", f"a text of {len(ids)} tokens is over inner.max_length {self.max_length}")
             )
-        return Example(ids=ids, mask=(True,) * len(ids))
+        return Example(ids=ids, mask=self._mask(text, ids))
+
+    def _mask(self, text: str, ids: tuple[int, ...]) -> tuple[bool, ...]:
+        """Loss on everything, or on what comes after a text's first `mask_until`."""
+        at = text.find(self.mask_until) if self.mask_until else -1
+        if at < 0:
+            return (True,) * len(ids)
+        spans = self.tokenizer(text, split_special_tokens=True, return_offsets_mapping=True)["offset_mapping"]
+        masked = sum(start < at + len(self.mask_until) for start, _ in spans)
+        # the end of the text is learned in any case
+        return tuple(n >= masked or n == len(ids) - 1 for n in range(len(ids)))
 
     def _taught_text(self, text: str) -> Example:
         """The text after its title, which the teacher reads after the passage."""

@@ -25,6 +25,8 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
 
     with serving(teach) as server:
         arms = ["none", "context", "untrained", f"file:{data}#alone", f"file:{data}#notes", f"teacher:{server.url}#t"]
+        chosen = ["offered=true", "learning_rates=[0.001]", "epoch_choices=[2]"]
+        arms += ["untrained with sampling.max_tokens=160 " + " ".join(f"domain.directives.{c}" for c in chosen)]
         arms += ["joined:untrained with inner.objective=distill sampling.temperature=0.7"]
         words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
         words += ["--set", f"domain.data={data}", "--set", "domain.validation=0", "--set", "domain.test=0"]
@@ -42,6 +44,8 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
     # an empty edit is the passage alone
     assert likelihood[arms[3]]["mean"] == pytest.approx(likelihood["context"]["mean"], abs=1e-4)
     assert likelihood[arms[4]]["mean"] != likelihood["context"]["mean"]
+    directed = [e.content for e in Run(uri).round(7).edits if not e.failure]
+    assert directed and all((c["learning_rate"], c["epochs"]) == (0.001, 2) for c in directed), "under their schema"
     joined = found["costs"][arms[-1]]
     assert joined["candidates"] == 3 and joined["edit_tokens"] > 0 and (joined["taught"] > 0) == (joined["failed"] < 3)
     texts = {e.text for e in Run(uri).round(6).edits}
