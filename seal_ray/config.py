@@ -451,6 +451,7 @@ class InnerSection(Section):
         le=4096,
         description="with distill_on_policy, tokens of an answer written in training, at most",
     )
+    dropout: float = Field(default=0, ge=0, lt=1, description="share of an adapter's inputs left out in training")
     last_layers: int = Field(default=0, ge=0, description="adapters on so many of the last blocks only; 0 is all")
     rank: int = Field(default=32, ge=1, le=512, description="of a candidate's adapter")
     alpha: float = Field(default=64, gt=0, description="scale of a candidate's adapter (alpha / rank)")

@@ -146,6 +146,7 @@ class Recipe:
     objective: Objective = "text"
     distill_temperature: float = 2.0  # of teacher and student, for examples that have a teacher
     answer_tokens: int = 32  # with distill_on_policy: tokens of an answer that is written while training, at most
+    dropout: float = 0.0  # share of an adapter's inputs that is left out in training
     last_layers: int = 0  # adapters on so many of the model's last blocks only; 0 is all
 
     def steps(self, examples: int) -> int:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel
 
 from seal_ray.inner.attention import NAME, Forks, KeyValueCache, block_mask, packed_attention
+from seal_ray.inner.dropout import Dropout
 from seal_ray.inner.layout import BLOCK_COST, Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, AddedAdapters, Beneath
 from seal_ray.inner.norm import FrozenNorm, rms_norms
@@ -47,6 +48,7 @@ class Pass:
     cache: KeyValueCache | None = None
     forks: Forks | None = None
     bounds: Tensor | None = None  # of texts that are not padded, for attention over any lengths at once
+    dropout: Dropout | None = None
     masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
 
     def mask(self, block: Block, window: int | None) -> Tensor | None:
@@ -145,6 +147,8 @@ class Frozen:
             if current is None or current.adapted is None:
                 return own(x, *args, **kwargs)
             adapters, adapted = current.adapters[name], current.adapted
+            if current.dropout is not None:
+                adapted = current.dropout.over(name, adapted)
             if beneath is not None:
                 return AdaptedLinear.apply(x, self._anchor, beneath, adapters, adapted)  # type: ignore[return-value]
             y = own(x, *args, **kwargs).to(x.dtype)
@@ -171,13 +175,15 @@ class Frozen:
         cache: KeyValueCache | None = None,
         segments: Sequence[int] | None = None,
         ragged: RaggedTexts | None = None,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """The last hidden states `[rows, width]` of a packed row. Only while attached."""
         position_ids = self._row(positions)
         forks = None if segments is None else Forks(self._row(segments)[0], position_ids[0])
         in_blocks = [b for b in blocks if b.last > b.first]
         adapted = ragged.adapted if ragged else BlockRows(in_blocks) if in_blocks else None
-        self._pass = Pass(blocks, adapters, adapted, self.device, cache, forks, ragged.bounds if ragged else None)
+        bounds = ragged.bounds if ragged else None
+        self._pass = Pass(blocks, adapters, adapted, self.device, cache, forks, bounds, dropout)
         out = self.decoder(
             input_ids=self._row(ids),
             position_ids=position_ids,

@@ -27,6 +27,8 @@ def check_recipe(recipe: Recipe, layers: Mapping[str, Any], head: str | None) ->
         raise ValueError(f"schedule {recipe.schedule!r} is unknown; use linear, cosine or constant")
     if not (math.isfinite(recipe.distill_temperature) and recipe.distill_temperature > 0):
         raise ValueError(f"distillation at temperature {recipe.distill_temperature}; use a number above 0")
+    if not 0 <= recipe.dropout < 1:
+        raise ValueError(f"dropout {recipe.dropout} leaves nothing or is none; use 0 or more, and less than 1")
     if recipe.answer_tokens < 1:
         raise ValueError(f"answers of {recipe.answer_tokens} tokens teach nothing; use 1 or more")
     if recipe.pad_to and recipe.objective.startswith("distill"):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from seal_ray.inner.answer import Sampling, draws
 from seal_ray.inner.distill import TOP
+from seal_ray.inner.dropout import kept, text_key
 from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.recipe import (
     check_examples,
@@ -109,6 +110,7 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
         parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay, fused=True
     )
     steps = windows(len(texts), recipe, seed)
+    dropped = _drop_inputs(peft, recipe)
     given = list(texts)
     expected = {t: _expected(result, e, recipe) for t, e in enumerate(given) if e.teacher and not writes(recipe, e)}
     for step, batches in enumerate(steps):
@@ -125,6 +127,8 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
         total = 0.0
         for batch in batches:
             ids, labels, seen = _batch([texts[t] for t in batch], device)
+            firsts = torch.tensor([text_key(seed, step, t) for t in batch], device=device)
+            dropped["rows"] = firsts[:, None] + torch.arange(ids.shape[1], device=device)
             logits = peft(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()
             losses = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="none").view(
                 len(batch), -1
@@ -135,6 +139,7 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
             ]
             loss = torch.stack(each).sum() / count
             loss.backward()
+            dropped.clear()
             total += loss.item()
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
@@ -142,6 +147,30 @@ def fit_one(model: nn.Module, examples: Sequence[Example], recipe: Recipe, seed:
         optimiser.zero_grad()
         result.losses.append(total)
     return result
+
+
+class _Dropped(nn.Module):
+    """Dropout of one layer, drawn for the rows that are trained on just now."""
+
+    def __init__(self, layer: str, rate: float, rows: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.layer, self.rate, self.rows = layer, rate, rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "rows" not in self.rows:
+            return x
+        keys = self.rows["rows"].flatten()
+        rates = torch.full(keys.shape, self.rate, device=keys.device)
+        return x * kept(keys, rates, self.layer, x.shape[-1]).view(x.shape).to(x.dtype)
+
+
+def _drop_inputs(peft: Any, recipe: Recipe) -> dict[str, Tensor]:
+    """Puts dropout on the candidate's adapter; what is given back says whose rows are trained on."""
+    rows: dict[str, Tensor] = {}
+    for name, layer in peft.get_base_model().named_modules() if recipe.dropout else ():
+        if isinstance(layer, LoraLayer) and NAME in layer.lora_dropout:
+            layer.lora_dropout[NAME] = _Dropped(name, recipe.dropout, rows)
+    return rows
 
 
 def _speech(recipe: Recipe) -> Sampling:

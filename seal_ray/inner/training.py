@@ -8,7 +8,7 @@ import gc
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import torch
@@ -19,6 +19,7 @@ from seal_ray.inner.adam import Adam
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.capacity import out_of_memory
 from seal_ray.inner.distill import TopTokens, top_kl
+from seal_ray.inner.dropout import Dropout, text_key
 from seal_ray.inner.frozen import Frozen, RaggedTexts
 from seal_ray.inner.head import loss_and_gradient
 from seal_ray.inner.layout import Layout, Text, order, pack, pack_ragged
@@ -56,9 +57,14 @@ class Occupant:
     done: int = 0
     answered: dict[int, TrainingText] = field(default_factory=dict)  # with its own answers of this epoch
 
-    @property
-    def texts(self) -> list[TrainingText]:
-        return [self.answered.get(t) or self.course.texts[t] for t in self.course.steps[self.done]]
+    def texts(self, seed: int) -> list[TrainingText]:
+        """Those of its next step. `seed`: of its training."""
+        numbers, rate = self.course.steps[self.done], self.course.recipe.dropout
+        texts = [self.answered.get(t) or self.course.texts[t] for t in numbers]
+        if not rate:
+            return texts
+        keys = [text_key(seed, self.done, t) for t in numbers]
+        return [replace(text, dropout=rate, key=key) for text, key in zip(texts, keys, strict=True)]
 
     @property
     def epoch(self) -> int:
@@ -182,7 +188,8 @@ class SlotTraining:
     def _step(self) -> None:
         """One optimiser step of everybody in a slot."""
         stack, frozen = self.bank.stack, self.bank.frozen
-        texts = {s: [Text(n, t.ids) for n, t in enumerate(r.texts)] for s, r in self.running.items()}
+        of_step = {s: r.texts(self.bank.seeds[r.course.number]) for s, r in self.running.items()}
+        texts = {s: [Text(n, t.ids) for n, t in enumerate(own)] for s, own in of_step.items()}
         standing = list(self.running)
         # blocks want like lengths beside each other; ragged rows take any order
         slots = sorted(standing) if self.ragged else [standing[i] for i in order(list(texts.values()))]
@@ -190,7 +197,7 @@ class SlotTraining:
         scales = [r.course.recipe.alpha / r.course.recipe.rank for r in batch]
         index, scale = staged(frozen.device, [slots], [scales])
         adapters = stack.trained(self.master, index, scale, frozen.dtype, self.grads)
-        losses = self._within_memory(adapters, [r.texts for r in batch])
+        losses = self._within_memory(adapters, [of_step[s] for s in slots])
         stack.unscaled(self.grads[: len(slots)], scale)
         norms = self.adam.step(slots, index, self.grads, [r.rate for r in batch])
         self.told.append(StepResult([(r.course.number, r.done) for r in batch], losses, norms))
@@ -267,9 +274,9 @@ def gradients(
         if ragged:
             integers += _bounds(layout)
         at, wanted, owner, ids, places, *more, weight = staged(frozen.device, integers, [shares])
-        hidden = frozen.hidden(
-            ids, places, layout.blocks, adapters, ragged=_ragged_texts(layout, *more) if more else None
-        )
+        ragged_texts = _ragged_texts(layout, *more) if more else None
+        dropout = _dropout(layout, keys, frozen.device)
+        hidden = frozen.hidden(ids, places, layout.blocks, adapters, ragged=ragged_texts, dropout=dropout)
         if frozen.head_name in adapters:  # a head with adapters of its own needs every row of the blocks
             token_losses = _token_losses(frozen.head(hidden)[at].float(), wanted, teacher)
             (token_losses * weight).sum().backward()
@@ -284,6 +291,13 @@ def gradients(
 def _token_losses(logits: Tensor, wanted: Tensor, teacher: TopTokens | None) -> Tensor:
     token_losses = F.cross_entropy(logits[: len(wanted)], wanted, reduction="none")
     return token_losses if teacher is None else torch.cat([token_losses, top_kl(logits[len(wanted) :], teacher)])
+
+
+def _dropout(layout: Layout, keys: list[tuple[int, TrainingText]], device: torch.device) -> Dropout | None:
+    """None where nobody leaves anything out."""
+    own = [(start, keys[text.key][1]) for text, start in zip(layout.texts, layout.starts, strict=True)]
+    dropped = [(start, len(text.ids), text.key, text.dropout) for start, text in own if text.dropout]
+    return Dropout.of(layout.rows, dropped, device) if dropped else None
 
 
 def _bounds(layout: Layout) -> list[list[int]]:

@@ -14,6 +14,8 @@ class TrainingText:
     ids: Sequence[int]
     labelled: Sequence[int]  # which tokens carry loss; the first of a text never does
     teacher: TopTokens | None = None  # at these tokens
+    dropout: float = 0.0  # share of the adapter's inputs that is left out
+    key: int = 0  # what that is drawn from
 
     @staticmethod
     def of(example: Example, teacher: TopTokens | None = None) -> "TrainingText":
