@@ -223,7 +223,7 @@ def _command(served: Served, settings: ServeSettings) -> list[str]:
     to_come = served.run.config.policy.rank if served.run else 1
     rank = next((r for r in LORA_RANKS if r >= max(served.rank, to_come)), LORA_RANKS[-1])
     layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(served.base)})
-    command = [sys.executable, "-m", "seal_ray.sampling.server", "serve", served.base]
+    command = [sys.executable, "-m", "seal_ray.sampling.server", "--model", served.base]
     command += ["--served-model-name", BASE, "--host", settings.host, "--port", str(settings.port)]
     command += ["--dtype", models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")]
     command += ["--max-model-len", str(longest), "--generation-config", "vllm", "--disable-log-stats"]

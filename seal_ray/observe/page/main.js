@@ -1,5 +1,5 @@
 // Which view is shown: all of it is in the address after #, so that every view can be linked to.
-const VIEWS = { overview, tasks: (where) => listing("tasks", where), edits: (where) => listing("edits", where), task: taskPage };
+const VIEWS = { overview, tasks: (where) => listing("tasks", where), edits: (where) => listing("edits", where), task: taskPage, knowledge: knowledgeMap };
 const main = document.getElementById("main");
 const THEMES = ["auto", "light", "dark"];
 
@@ -53,7 +53,8 @@ function top() {
   document.getElementById("top").append(
     el("div", { class: "who" }, el("span", { class: "product" }, "seal_ray report"), el("span", { class: "uri" }, data.uri),
       badge(data.state === "done" ? "good" : data.state === "on" || data.state === "held" ? "wait" : "", data.held ? "held" : data.state.toLowerCase()), decided === "reject" && badge("bad", "last version rejected")),
-    el("nav", { "aria-label": "views" }, tab("overview", "Overview"), tab("tasks", "Tasks", count(data.tasks.length + sum((r) => r.deleted.length))), tab("edits", "Edits", count(data.edits.length)), toggle));
+    el("nav", { "aria-label": "views" }, tab("overview", "Overview"), tab("tasks", "Tasks", count(data.tasks.length + sum((r) => r.deleted.length))), tab("edits", "Edits", count(data.edits.length)),
+      data.knowledge.length > 0 && tab("knowledge", "Knowledge"), toggle));
   document.getElementById("end").append(`Made ${moment(data.made)} by ${data.by}, from the run's ledger alone.`,
     data.longest < 20000 ? ` Texts over ${whole(data.longest)} characters are cut.` : "");
   document.title = `${data.uri} · seal_ray report`;
