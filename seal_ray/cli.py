@@ -439,6 +439,7 @@ def serve(
     start_within: Annotated[float, typer.Option("--start-within", help="seconds that the start may take")] = 600,
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve a version through vLLM's OpenAI-compatible server; base and adapters are asked by name."""
     import tempfile
@@ -453,7 +454,11 @@ def serve(
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
-        serving.serve(found, settings, scratch, say=lambda text: typer.echo(printable(text)), stop=stopped.is_set)
+
+        def say(text: str, told: dict[str, Any]) -> None:
+            typer.echo(json.dumps(told) if as_json else printable(text))
+
+        serving.serve(found, settings, scratch, say=say, stop=stopped.is_set)
 
 
 @app.command()

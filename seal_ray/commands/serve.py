@@ -23,12 +23,14 @@ import httpx
 from seal_ray import models
 from seal_ray.commands.served import BASE, Served, fetched, name_of
 from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
+from seal_ray.records import Json
 from seal_ray.sampling.engine import LORA_RANKS, NO_EFFECT, largest_effect, linear_layers
 from seal_ray.text import first_line
 
 KEY = "SEAL_RAY_SERVE_KEY"  # environment variable with the token that clients send
 ADAPTERS = 8  # that are held at once; the one that was asked longest ago makes room on the device
 TAIL = 15  # lines of the server's log that an error shows
+Say = Callable[[str, dict[str, Json]], None]  # what is told, for people and for programs
 NO_DIFFERENCE = 1e-6  # nats: what an adapter must move on a probe, unless it is nothing itself
 
 
@@ -72,18 +74,17 @@ def serve(
     settings: ServeSettings,
     scratch: str,
     *,
-    say: Callable[[str], None],
+    say: Say,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Until `stop` says so, or the server ends."""
     with running(served, settings, stop) as server:
         for name, folder in served.adapters.items():
             server.load(name, folder)
-        shown = ", ".join([BASE, *served.adapters])
-        say(
-            f"ready: http://{_address(settings)}/v1   models: {shown}"
-            + ("" if server.guarded else "   (this machine only)")
-        )
+        names = [BASE, *served.adapters]
+        url = f"http://{_address(settings)}/v1"
+        only_here = "" if server.guarded else "   (this machine only)"
+        say(f"ready: {url}   models: {', '.join(names)}{only_here}", {"ready": url, "models": names})
         looked = time.monotonic()
         while not stop():
             server.check()
@@ -94,16 +95,18 @@ def serve(
     raise Interrupted("the server was stopped")
 
 
-def _load_newer(served: Served, server: "Server", scratch: str, say: Callable[[str], None]) -> None:
+def _load_newer(served: Served, server: "Server", scratch: str, say: Say) -> None:
     """The version that is current by now, if it is not there yet. What goes wrong is said, and the server goes on."""
     assert served.run
     try:
         current = served.run.current()
         if current and current.path and name_of(current) not in server.loaded:
             server.load(name_of(current), fetched(served.run, current, scratch))
-            say(f"loaded {name_of(current)}; the others can still be asked by name")
+            name = name_of(current)
+            say(f"loaded {name}; the others can still be asked by name", {"loaded": name})
     except (SealError, OSError, httpx.HTTPError) as error:
-        say(f"warning: the newest version could not be loaded: {first_line(error)}")
+        warning = f"the newest version could not be loaded: {first_line(error)}"
+        say(f"warning: {warning}", {"warning": warning})
 
 
 @contextlib.contextmanager

@@ -25,7 +25,20 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "jobs/README.md", "cluster/README.md"]
 PROGRAMS = ("seal-ray", "ray", "make", "sbatch", "kubectl", "python", "docker", "export", "RAY_AUTH_MODE=token")
 # what a page's commands need that only a cluster, GPUs or hours have; everything else of seal-ray is run here
-ELSEWHERE = {"run", "submit", "doctor", "export", "evaluate", "approve", "reject", "rollback"}
+ELSEWHERE = {
+    "probe",
+    "adapt",
+    "ask",
+    "serve",
+    "run",
+    "submit",
+    "doctor",
+    "export",
+    "evaluate",
+    "approve",
+    "reject",
+    "rollback",
+}
 
 
 def page(name: str) -> str:
