@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import knowledge_tiny_tasks
+import math_tiny_tasks
 import numpy as np
 from curve_picture import Panel, picture
 from one_process_crew import OneProcessCrew, update
@@ -60,6 +61,12 @@ def _directives(edit: Edit) -> dict[str, float]:
     return flags | {"output": float(content.get("loss") == "output")}
 
 
+def _examples(edit: Edit) -> dict[str, float]:
+    rule = edit.task.split("-is-", 1)[1].rsplit("-", 1)[0].replace("-", " ")
+    own, true = math_tiny_tasks.way_of(edit.text, rule)
+    return {way: float(way == own) for way in ("many", "few", "untrue", "same", "other")} | {"true": true}
+
+
 @dataclass(frozen=True)
 class World:
     job: str
@@ -69,6 +76,7 @@ class World:
 
 WORLDS = {
     "knowledge": World("knowledge-tiny.yaml", (), _notes),
+    "mathematics": World("math-tiny.yaml", (), _examples),
     "arc": World(
         "arc-tiny.yaml",
         (

@@ -7,6 +7,7 @@ can only be answered by a model that was trained on what the context says. All r
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,21 @@ def rows(groups: int, seed: int) -> list[dict[str, str]]:
         for text, right in draw_problems(letter, rule, PROBLEMS, rng):
             found.append({"context": context(letter, rule), "problem": f"{text}", "answer": right})
     return found
+
+
+def way_of(text: str, rule: str) -> tuple[str, float]:
+    """In which way an edit is written, and the share of its examples that are true."""
+    examples = [(a, b, said) for a, b, said in _EXAMPLE.findall(text) if int(a) < CLOCK and int(b) < CLOCK]
+    if not examples:
+        return "other", 0.0
+    true = sum(said == answer(rule, int(a), int(b)) for a, b, said in examples) / len(examples)
+    different = len(set(examples))
+    if different == 1 < len(examples):
+        return "same", true
+    return ("few" if different <= 3 else "many" if true > 0.75 else "untrue"), true
+
+
+_EXAMPLE = re.compile(r"Problem: (\d) [A-Z] (\d)\nAnswer: (\d+)")
 
 
 def main() -> None:

@@ -371,7 +371,7 @@ class CodeDomain(Section):
         description="what keeps programs apart; auto refuses where nothing does; none: limits of time and memory only",
     )
     seconds: float = Field(default=5, gt=0, le=600, description="of computing for one test")
-    memory_mb: int = Field(default=512, ge=64, le=65536, description="for a program and all that it starts")
+    memory_mb: int = Field(default=512, ge=128, le=65536, description="for a program and all that it starts")
     parallel: int = Field(default=4, ge=1, le=256, description="trials whose programs run at once")
     validation: Share = Field(default=0.1, description="share of tasks kept for validation")
     test: Share = Field(default=0.1, description="share of tasks kept for the final test")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seal_ray import grading, models
-from seal_ray.config import Config
+from seal_ray.config import CodeDomain, Config
 from seal_ray.errors import InfraError, SealError
 from seal_ray.fleet import cluster, node_facts, node_survey, ray_private
 from seal_ray.fleet.cluster import Node
@@ -21,6 +21,8 @@ from seal_ray.fleet.node_survey import Told, computing
 from seal_ray.models.cache import default_root
 from seal_ray.records import Json
 from seal_ray.sampling.engine import ENVIRONMENT
+from seal_ray.sandbox import choose
+from seal_ray.sandbox.choice import HINT
 from seal_ray.software import astray, software, unlike
 from seal_ray.storage.store import Store, is_local
 
@@ -248,11 +250,24 @@ def model(setup: Setup) -> str:
 
 
 def grader(setup: Setup) -> str:
-    section = setup.config.grading
+    section, domain = setup.config.grading, setup.config.domain
+    if isinstance(domain, CodeDomain) and domain.language != "toy":
+        return _sandboxes(setup, domain)
     grading.build(section)
     if section.reward == "rubric":
         grading.judge_endpoint(section)
     return section.grader if section.grader == "lexical" else f"{section.grader}; its key is set where one is asked for"
+
+
+def _sandboxes(setup: Setup, domain: CodeDomain) -> str:
+    """What keeps programs apart, tried out on every node that would run some; here, where none is asked."""
+    nodes = computing(setup.nodes)
+    if not nodes:
+        return f"programs run in sandboxes: {choose(domain.isolation).kind} here"
+    told = node_survey.ask(nodes, choose, domain.isolation)
+    _all_well([(t.node, t.error) for t in told], hint=HINT)
+    kinds = ", ".join(sorted({t.value.kind for t in told}))
+    return f"programs run in sandboxes: {kinds} on {_nodes(told)}"
 
 
 def lora(setup: Setup) -> str:
@@ -345,7 +360,7 @@ CHECKS: list[tuple[str, float, Check]] = [
     ("conditional put", 90, conditional_put),
     ("model", 200, model),
     ("chat", 120, chat),
-    ("grader", 30, grader),
+    ("grader", 120, grader),
     ("lora", LORA_SECONDS + 20, lora),
     ("disks", 120, disks),
 ]

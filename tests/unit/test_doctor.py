@@ -18,6 +18,7 @@ from seal_ray.fleet import node_facts
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.marked_processes import MARK
 from seal_ray.fleet.node_survey import Told
+from seal_ray.sandbox import Isolation
 from seal_ray.software import astray, software, unlike
 from seal_ray.storage.local_files import LocalFiles
 
@@ -254,6 +255,17 @@ def test_a_judge_without_its_key_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("NO_SUCH_KEY", "secret-word")
     found = look(doctor.grader, grading=section)
     assert found.state == "green" and "secret-word" not in found.found
+
+
+def test_a_node_that_can_not_keep_programs_apart_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = {"name": "code", "data": "rows.jsonl"}
+    answers(monkeypatch, Isolation("namespaces"))
+    assert look(doctor.grader, CPU, domain=code).found == "programs run in sandboxes: namespaces on 1 node"
+    answers(monkeypatch, None, "programs can't be kept apart on this machine")
+    found = look(doctor.grader, CPU, domain=code)
+    assert found.state == "red" and "can't be kept apart" in found.found and "bubblewrap" in found.hint
+    assert look(doctor.grader, domain=code | {"isolation": "none"}).found == "programs run in sandboxes: none here"
+    assert look(doctor.grader, domain=code | {"language": "toy"}).found == "lexical"
 
 
 def test_too_little_disk_or_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ LONGEST = 400  # characters of an expression
 DEEPEST = 40
 DIGITS = 60  # of a number
 FUNCTIONS = ("sqrt", "sin", "cos", "tan", "log", "ln", "exp", "abs", "arcsin", "arccos", "arctan")
+VARIABLES = frozenset("abcdkmnpqrtxyz")  # letters that may stand side by side
 CONSTANTS = ("pi", "infty", "i", "e")
 
 _TOKENS = re.compile(
@@ -171,7 +172,7 @@ class _Parser:
             return name
         if token.startswith("\\"):
             self.fail(f"{token} is not known")
-        if len(name) > 3:
+        if len(name) > 3 or not set(name) <= VARIABLES:
             self.fail(f"{name!r} is a word")
         tree: Expression = name[0]
         for letter in name[1:]:
