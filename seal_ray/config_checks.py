@@ -33,7 +33,7 @@ def check(config: Config) -> list[Contradiction]:
 
 
 def contradictions(config: Config) -> list[Contradiction]:
-    looks = (_sampling, _answering, _grading, _policy, _devices, _learning, _voting)
+    looks = (_sampling, _answering, _grading, _policy, _devices, _learning, _voting, _objective)
     return [one for look in looks for one in look(config)]
 
 
@@ -45,6 +45,20 @@ def _learning(config: Config) -> list[Contradiction]:
     if config.select.control != "none":
         message = "rewards are shuffled within each task, so this run is a control and its versions learn nothing"
         found.append(Contradiction("select.control", message, "leave it out for a run that is to learn"))
+    return found
+
+
+def _objective(config: Config) -> list[Contradiction]:
+    domain, objective, found = config.domain, config.inner.objective, list[Contradiction]()
+    if objective != "text" and not isinstance(domain, KnowledgeDomain | PluginDomain):
+        message = f"domain {domain.name} makes its training texts itself and has nothing to be learned as {objective}"
+        found.append(Contradiction("inner.objective", message, "leave it out, or use domain knowledge", True))
+    if isinstance(domain, KnowledgeDomain) and domain.directives.offered and objective != "text":
+        message = "each edit chooses its own objective where domain.directives.offered is true"
+        found.append(Contradiction("inner.objective", message, "leave it out, or narrow domain.directives.objectives"))
+    if config.answering.top_p < 1 and config.answering.temperature == 0:
+        message = f"{config.answering.top_p:g} changes nothing where answering.temperature is 0"
+        found.append(Contradiction("answering.top_p", message, "raise the temperature, or leave it out"))
     return found
 
 

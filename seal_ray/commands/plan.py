@@ -36,6 +36,8 @@ def make(config: Config) -> dict[str, Json]:
             f"{TEXTS} texts of {TEXT_TOKENS} tokens for an edit in text, as published; directives: the whole limit",
         ],
     }
+    if config.inner.objective.startswith("distill"):
+        found["rests_on"].append("what a teacher reads, and what adapters write while they are trained, is left out")
     shape = _shape(config)
     if shape:
         found |= _machines(config, counts, shape)

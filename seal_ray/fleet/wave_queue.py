@@ -34,9 +34,14 @@ class QueuedAttempt:
 
 
 def work_of(attempt: Attempt) -> int:
-    """Tokens that go through the model for a candidate: trained, read and written."""
+    """Tokens that go through the model for a candidate: trained, taught, read and written."""
     recipe = attempt.candidate.recipe
     trained = attempt.tokens * recipe.epochs * 3 if recipe else 0  # a backward costs two forwards
+    if recipe and recipe.objective == "distill_on_policy":  # each epoch it answers, and the teacher reads that
+        answer = recipe.answer_tokens
+        trained += recipe.epochs * sum(len(e.teacher) + len(e.ids) + answer for e in attempt.examples if e.teacher)
+    else:
+        trained += sum(len(e.teacher) + len(e.ids) for e in attempt.examples if e.teacher)
     asked = sum(len(a.prompt_ids) + a.max_tokens + sum(map(len, a.gold_ids)) for a in attempt.asks)
     return BASE_WORK + trained + asked
 

@@ -145,7 +145,9 @@ class Slurm:
 
     def processes(self) -> list[str]:
         """What the user that submits runs on this machine."""
-        done = subprocess.run(["ps", "-ww", "-u", USER, "-o", "pid=,args="], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["ps", "-ww", "-u", USER, "-o", "pid=,args="], capture_output=True, text=True, check=False
+        )
         # what only waits to be reaped is over
         return [line for line in done.stdout.splitlines() if "<defunct>" not in line]
 

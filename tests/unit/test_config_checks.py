@@ -28,6 +28,7 @@ def found(*overrides: str) -> list[str]:
         ([ARC, "grading.grader=judge", *JUDGE], "grading.grader"),
         ([ARC, "grading.grader=cascade", *JUDGE], "grading.grader"),
         (["policy.mode=full", "policy.fresh=true"], "policy.fresh"),
+        ([ARC, "inner.objective=distill"], "inner.objective"),
     ],
 )
 def test_what_would_not_do_what_is_asked_is_refused_with_its_key_and_a_hint(overrides: list[str], key: str) -> None:
@@ -41,6 +42,8 @@ def test_what_would_not_do_what_is_asked_is_refused_with_its_key_and_a_hint(over
         (["policy.mode=full", "policy.rank=8", "policy.targets=[q_proj]"], ["policy.rank", "policy.targets"]),
         (["domain.thought=true"], ["answering.max_tokens"]),
         (["answering.samples=4"], ["answering.samples"]),
+        (["answering.top_p=0.9"], ["answering.top_p"]),
+        (["inner.objective=distill", "domain.directives.offered=true"], ["inner.objective"]),
         ([ARC, "grading.reward=rubric", *JUDGE], ["grading.reward"]),
     ],
 )
@@ -63,6 +66,7 @@ def test_what_has_no_effect_is_warned_about(overrides: list[str], keys: list[str
         ["policy.mode=full"],
         ["domain.thought=true", "answering.max_tokens=256"],
         ["answering.samples=4", "answering.temperature=0.7"],
+        ["inner.objective=distill", "answering.temperature=0.7", "answering.top_p=0.9"],
     ],
 )
 def test_what_means_what_it_says_is_left_alone(overrides: list[str]) -> None:
