@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,7 @@ from seal_ray.redaction import redact
 from seal_ray.text import printable
 
 if TYPE_CHECKING:
-    from seal_ray.config import StorageSection
+    from seal_ray.config import Config, StorageSection
     from seal_ray.loops.history import Run
     from seal_ray.storage.ledger import Ledger
 
@@ -225,8 +225,9 @@ def _files(run: "Run") -> str:
 class _Signals:
     """SIGINT and SIGTERM: ask the driver to stop, and leave in time even where it can't listen."""
 
-    def __init__(self, within: float, uri: str, config: Path) -> None:
-        self.stopped, self._within, self._uri, self._config = False, within, uri, config
+    def __init__(self, within: float, uri: str, config: Path, command: str = "run") -> None:
+        self.stopped, self._within, self._uri = False, within, uri
+        self._again = f"seal-ray {command} {config}"
         self._wind_up: list[Callable[[], None]] = []
         self._before: dict[int, Any] = {}
 
@@ -253,9 +254,7 @@ class _Signals:
         end.wait(self._within * 0.4)  # the driver's own way out, where it is listening
         for call in self._wind_up:
             call()
-        sys.stderr.write(
-            f"\nseal-ray: interrupted; everything found is kept. Go on with: seal-ray run {self._config}\n"
-        )
+        sys.stderr.write(f"\nseal-ray: interrupted; everything found is kept. Go on with: {self._again}\n")
         sys.stderr.flush()
         os._exit(Interrupted.exit_code)
 
@@ -671,6 +670,50 @@ def evaluate(
             on_stop=signals.on_stop,
         )
     _show(done, table.show(done), as_json)
+
+
+@app.command()
+def study(
+    config: ConfigFile,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", help="instead of study.arms: context, untrained, version:RUN#N, file:PATH#KEY; again"),
+    ] = None,
+    set_: Set = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn the texts of many tasks at once, arm by arm, and ask everything closed book before and after."""
+    from seal_ray.commands import study as table
+    from seal_ray.loops import study as studying
+
+    arms = [f"study.arms={json.dumps(arm)}"] if arm else []
+    found = _quietly(config, [*(set_ or ()), *arms], quiet, as_json)
+    with _Signals(found.storage.stop_within, found.run.uri, config, "study") as signals:
+        run = studying.study(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    done = studying.summary(run)
+    _show({"uri": run.uri, "study": done}, f"{table.show_study(done)}\n\nthe study is in {run.uri}", as_json)
+
+
+@app.command()
+def stream(config: ConfigFile, set_: Set = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
+    """Learn tasks one after another, and see what is left of the earlier ones."""
+    from seal_ray.commands import study as table
+    from seal_ray.loops import stream as streaming
+
+    found = _quietly(config, set_ or (), quiet, as_json)
+    with _Signals(found.storage.stop_within, found.run.uri, config, "stream") as signals:
+        run = streaming.stream(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    done = streaming.summary(run)
+    _show({"uri": run.uri, "stream": done}, f"{table.show_stream(done)}\n\nthe stream is in {run.uri}", as_json)
+
+
+def _quietly(config: Path, overrides: Sequence[str], quiet: bool, as_json: bool) -> "Config":
+    """The configuration, with as much progress as was asked for."""
+    from seal_ray import config_file
+
+    progress = [f"observe.progress={'json' if as_json else 'quiet'}"] if quiet or as_json else []
+    return config_file.load(config, [*overrides, *progress])
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typer.core import TyperGroup
 
 SENTENCE = 200  # characters of a command's first sentence
 WANTS = {
-    "start": ("init", "validate", "plan", "doctor", "run", "submit", "evaluate"),
+    "start": ("init", "validate", "plan", "doctor", "run", "submit", "evaluate", "study", "stream"),
     "own documents": ("probe", "adapt", "serve", "ask"),
     "look": ("status", "inspect", "report", "compare", "lineage"),
     "decide": ("approve", "reject", "rollback", "regrade"),

@@ -39,6 +39,8 @@ class Bank:
         self.occupied = 1.0  # share of slots x steps in which an adapter was training
         self.room = 8 * tokens_limit  # tokens of keys and values at once while answering
         self.weights: dict[int, Tensor] = {}  # of each trained adapter, `[size]` in the model's dtype, in main memory
+        self.masters: dict[int, Tensor] = {}  # of each one that is trained on, the same in float32
+        self.files: dict[int, dict[str, bytes]] = {}  # of these, what they became
 
     @property
     def together(self) -> int:

@@ -6,14 +6,18 @@ import torch
 
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.capacity import fitting_slots
+from seal_ray.inner.continued import files_of
 from seal_ray.inner.frozen import Frozen
+from seal_ray.inner.keep import Keeper, KeepFailed, going_on_with, own_matrices
+from seal_ray.inner.layer_statistics import observe
 from seal_ray.inner.memory import TOKENS_LIMIT
 from seal_ray.inner.recipe import check_examples, check_recipe, padded, windows, writes
 from seal_ray.inner.stack import Stack
+from seal_ray.inner.staging import staged
 from seal_ray.inner.teacher import Reading, expectations, uncovered
 from seal_ray.inner.training import Course, SlotTraining
 from seal_ray.inner.training_text import TrainingText
-from seal_ray.records import Example, Failure, Recipe
+from seal_ray.records import Example, Failure, Recipe, StudyCourse
 from seal_ray.shapes import shape_of
 
 BLIND_SLOTS = 16  # where the model's sizes can't be told: running out of memory halves them
@@ -29,12 +33,14 @@ def fit(
     tokens_limit: int = TOKENS_LIMIT,
     checkpointing: bool = False,
     dropped: Callable[[int], bool] | None = None,
+    continued: Sequence[StudyCourse | None] = (),
 ) -> Bank:
     """Trains one adapter for each set of examples. None for a recipe trains nothing and answers as the model does.
 
     At most `slots` adapters are in training at once, 0: as many as fit into free memory; when one ends the next takes
     its slot. `dropped` is asked before every step whether an adapter's training should end there. With `checkpointing`
-    activations are computed twice instead of kept.
+    activations are computed twice instead of kept. `continued` says of an adapter what it is trained on from, and in
+    which steps; what becomes of it is in the bank's `files`.
 
     Raises ValueError before anything starts where a recipe does not suit the model; what is wrong with one set of
     examples, or goes wrong in one adapter, is that adapter's failure in the bank.
@@ -45,8 +51,14 @@ def fit(
         )
     frozen = Frozen(model, checkpointing=checkpointing)
     wanted: dict[int, list[str]] = {}
+    recipes = list(recipes)
+    going_on: dict[int, tuple[StudyCourse, Keeper]] = {}
+    for i, study in enumerate(continued):
+        if study is not None:
+            recipes[i], wanted[i], keeper = going_on_with(study, recipes[i], frozen)
+            going_on[i] = study, keeper
     for i, recipe in enumerate(recipes):
-        if recipe is not None:
+        if recipe is not None and i not in going_on:
             wanted[i] = check_recipe(recipe, frozen.layers, frozen.head_name)
     failures: list[Failure | None] = [None] * len(recipes)
     sets: dict[int, tuple[Recipe, list[Example]]] = {}
@@ -62,13 +74,20 @@ def fit(
     bank = Bank(frozen, stack, failures, list(seeds), recipes, wanted, tokens_limit)
     if sets:
         with frozen.attached(targets):
-            courses = _courses(bank, sets)
+            courses = _courses(bank, sets, going_on)
             if courses:
                 SlotTraining(bank, courses, slots or _fitting(frozen, sets, tokens_limit), dropped).run()
+            for course in courses:
+                if course.keeper and course.number in bank.weights:
+                    _remember(bank, course, course.keeper)
     return bank
 
 
-def _courses(bank: Bank, sets: Mapping[int, tuple[Recipe, list[Example]]]) -> list[Course]:
+def _courses(
+    bank: Bank,
+    sets: Mapping[int, tuple[Recipe, list[Example]]],
+    going_on: Mapping[int, tuple[StudyCourse, Keeper]],
+) -> list[Course]:
     """What each adapter is taken through. What is to be taught at given answers is asked of the teacher here, once."""
     readings = [
         (i, t, Reading.of(example, recipe.distill_temperature))
@@ -86,10 +105,32 @@ def _courses(bank: Bank, sets: Mapping[int, tuple[Recipe, list[Example]]]) -> li
         bank.failures[i] = uncovered(examples, own)
         if bank.failures[i] is None:
             texts = [TrainingText.of(example, teacher) for example, teacher in zip(examples, own, strict=True)]
+            if i in going_on:
+                study, keeper = going_on[i]
+                courses.append(Course(i, recipe, texts, [*map(list, study.order)], {}, study.rates, keeper))
+                continue
             steps = [[t for batch in step for t in batch] for step in windows(len(texts), recipe, bank.seeds[i])]
             asked = {t: example for t, example in enumerate(examples) if writes(recipe, example)}
             courses.append(Course(i, recipe, texts, steps, asked))
     return courses
+
+
+def _remember(bank: Bank, course: Course, keeper: Keeper) -> None:
+    """What the adapter's method needs at the next step, and the files that the adapter becomes."""
+    frozen, stack, number = bank.frozen, bank.stack, course.number
+    row = bank.masters.pop(number).to(frozen.device)
+    own = own_matrices(stack, row, bank.wanted[number], course.recipe.rank)
+    index, scale = staged(frozen.device, [[0]], [[bank.scale(number)]])
+    adapters = stack.trained(row[None], index, scale, frozen.dtype, torch.empty_like(row[None]))
+    layers = bank.wanted[number]
+    try:
+        keeper.remember(own, lambda gradients: observe(frozen, adapters, layers, course.texts, gradients))
+    except KeepFailed as error:
+        bank.failures[number] = Failure("keep", str(error))
+        bank.weights.pop(number)
+        return
+    pairs = {name: (own.a[name], own.b[name]) for name in layers}
+    bank.files[number] = files_of(pairs, course.recipe.rank, bank.scale(number), frozen.layers, keeper.memory)
 
 
 def _fitting(frozen: Frozen, sets: Mapping[int, tuple[Recipe, list[Example]]], tokens_limit: int) -> int:

@@ -22,6 +22,7 @@ from seal_ray.inner.distill import TopTokens, top_kl
 from seal_ray.inner.dropout import Dropout, text_key
 from seal_ray.inner.frozen import Frozen, RaggedTexts
 from seal_ray.inner.head import loss_and_gradient
+from seal_ray.inner.keep import Keeper, Matrices, own_matrices
 from seal_ray.inner.layout import Layout, Text, order, pack, pack_ragged
 from seal_ray.inner.products import Adapters, RaggedRows, ragged_suits
 from seal_ray.inner.recipe import learning_rate
@@ -43,6 +44,8 @@ class Course:
     texts: Sequence[TrainingText]
     steps: list[list[int]]  # the texts of each optimiser step
     asked: Mapping[int, Example] = field(default_factory=dict)  # texts whose answers are written while training
+    rates: tuple[float, ...] = ()  # of each step; none: as the recipe says
+    keeper: Keeper | None = None  # of an adapter that is trained on
 
     @property
     def tokens(self) -> int:
@@ -77,6 +80,8 @@ class Occupant:
 
     @property
     def rate(self) -> float:
+        if self.course.rates:
+            return self.course.rates[self.done]
         return learning_rate(self.course.recipe, self.done, len(self.course.steps))
 
 
@@ -146,6 +151,8 @@ class SlotTraining:
                 self.bank.stack.start(
                     self.master[slot], self.bank.wanted[number], course.recipe.rank, self.bank.seeds[number]
                 )
+                if course.keeper:
+                    course.keeper.begin(self._own(course, self.master[slot]))
                 self.adam.begin(slot, course.recipe)
                 self.running[slot] = Occupant(course)
         return bool(self.running)
@@ -199,15 +206,26 @@ class SlotTraining:
         adapters = stack.trained(self.master, index, scale, frozen.dtype, self.grads)
         losses = self._within_memory(adapters, [of_step[s] for s in slots])
         stack.unscaled(self.grads[: len(slots)], scale)
+        kept = [(r.course, r.course.keeper, at) for at, r in enumerate(batch) if r.course.keeper]
+        for course, keeper, at in kept:
+            keeper.graded(self._own(course, self.master[slots[at]]), self._own(course, self.grads[at]))
         norms = self.adam.step(slots, index, self.grads, [r.rate for r in batch])
+        for course, keeper, at in kept:
+            keeper.moved(self._own(course, self.master[slots[at]]))
         self.told.append(StepResult([(r.course.number, r.done) for r in batch], losses, norms))
         self.iterations += 1
         self.occupied += len(batch)
         for slot, running in zip(slots, batch, strict=True):
             running.done += 1
             if running.done == len(running.course.steps):
+                if running.course.keeper:
+                    running.course.keeper.end(self._own(running.course, self.master[slot]))
+                    self.bank.masters[running.course.number] = self.master[slot].to("cpu", copy=True)
                 self.bank.weights[running.course.number] = self._taken_out(slot)
                 del self.running[slot]
+
+    def _own(self, course: Course, row: Tensor) -> Matrices:
+        return own_matrices(self.bank.stack, row, self.bank.wanted[course.number], course.recipe.rank)
 
     def _taken_out(self, slot: int) -> Tensor:
         """The weights of an adapter that is trained, in main memory: the slot is somebody else's from now on."""

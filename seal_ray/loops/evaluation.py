@@ -56,12 +56,12 @@ def evaluate(
         measure: bootstrap.table({arm: own[measure] for arm, own in scores.items()}, against=arms[0], seed=seed)
         for measure in ("accuracy", "likelihood")
     }
-    plain = {
-        measure: {arm: {k: _plain(v) for k, v in row.items()} for arm, row in table.items()}
+    readable = {
+        measure: {arm: {k: plain(v) for k, v in row.items()} for arm, row in table.items()}
         for measure, table in tables.items()
     }
     costs = {arm: encode(cost) for arm, (_, cost) in done.items()}
-    return {"uri": config.run.uri, "against": arms[0], "tables": plain, "costs": costs}
+    return {"uri": config.run.uri, "against": arms[0], "tables": readable, "costs": costs}
 
 
 def _tasks(session: Session, split: Split) -> tuple[Task, ...]:
@@ -77,18 +77,14 @@ def _tasks(session: Session, split: Split) -> tuple[Task, ...]:
 def run_arm(session: Session, number: int, arm: Arm, tasks: tuple[Task, ...]) -> tuple[Scores, ArmCost]:
     """One arm as a round of the ledger."""
     part = session.open_round(number)
-    version = _version(session, arm)
+    version = arm_version(session, arm)
     part.put("arm.json", {"arm": arm.name})
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
     if arm.settings:
         session = VariedSession(session, arm.configured(session.config))
     edits = 0 if arm.kind in {"none", "context"} else session.config.sampling.edits
     session.tell(RoundStarted(len(tasks), version.number, edits))
-    given = None
-    if arm.kind == "file":
-        given = _from_file(session, arm.where, tasks, version)
-    elif arm.kind == "teacher":
-        given = _from_teacher(session, arm.where, tasks, version, part)
+    given = given_edits(session, arm, tasks, version, part)
     plan = Plan(
         tasks,
         version,
@@ -136,7 +132,17 @@ def _cost(session: Session, exploration: Exploration, written: Sequence[Edit] | 
     return arm_cost(edits, own, session.tokenizer)
 
 
-def _version(session: Session, arm: Arm) -> Version:
+def given_edits(
+    session: Session, arm: Arm, tasks: Sequence[Task], version: Version, part: RoundLedger
+) -> tuple[Edit, ...] | None:
+    """The edits of an arm that has them from elsewhere; None where its version writes them."""
+    if arm.kind == "file":
+        return _from_file(session, arm.where, tasks, version)
+    return _from_teacher(session, arm.where, tasks, version, part) if arm.kind == "teacher" else None
+
+
+def arm_version(session: Session, arm: Arm) -> Version:
+    """The version that an arm begins with."""
     if arm.kind != "version":
         return versions.first(session.base)
     uri, _, number = arm.where.rpartition("#")
@@ -262,7 +268,8 @@ def _scores(kind: str, rewarded: RoundRewards) -> Scores:
     return out
 
 
-def _plain(value: Any) -> Json:
+def plain(value: Any) -> Json:
+    """An estimate or a difference as JSON; a number that JSON lacks is null."""
     if not hasattr(value, "__dataclass_fields__"):
         return value
     return {k: (v if v == v and abs(v) != float("inf") else None) for k, v in asdict(value).items()}

@@ -32,6 +32,7 @@ from seal_ray.grading import heats
 from seal_ray.grading.diversity import similarity
 from seal_ray.grading.gain_model import GainModel, unpromising
 from seal_ray.grading.measure import RUBRIC
+from seal_ray.loops.asking import asks_of
 from seal_ray.loops.dropping import Droppings
 from seal_ray.loops.gain_features import features_of
 from seal_ray.loops.session import Session
@@ -348,21 +349,7 @@ class Exploration:
         return out
 
     def _make_asks(self, task_id: str) -> tuple[Ask, ...]:
-        asks = []
-        for q in self.domain.questions(self._tasks[task_id]):
-            end = (self.tokenizer.eos_token_id,) if q.end_answer else ()
-            wrong = self._tasks[task_id].distractors.get(q.id, ())
-            gold, wrong = (
-                tuple((*models.text_ids(self.tokenizer, q.lead + text), *end) for text in texts)
-                for texts in (q.gold, wrong)
-            )
-            section = self.config.answering
-            limit = min(q.max_tokens, section.max_tokens)
-            # a thought may hold what ends an answer: then the answer is cut when it is read
-            stop = () if q.prompt.chat and models.thinks(self.tokenizer) else q.stop
-            prompt, how = models.render(self.tokenizer, q.prompt), (section.temperature, section.top_p, section.samples)
-            asks.append(Ask(q.id, tuple(prompt), gold, limit, stop, wrong, *how))
-        return tuple(asks)
+        return asks_of(self._tasks[task_id], self.domain, self.tokenizer, self.config.answering)
 
     # trials and verdicts
 

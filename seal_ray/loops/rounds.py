@@ -215,7 +215,7 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
         lessons=tuple(chosen),
         section=config.policy,
         seed=derive_seed(config.run.seed, number, "update"),
-        probe=_probe(session),
+        probe=probe_texts(session),
         output=os.path.join(session.scratch, f"update-{number}-{time.monotonic_ns()}"),
         model=config.model,
         storage=config.storage,
@@ -223,7 +223,7 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
     )
 
 
-def _probe(session: Session) -> tuple[LessonText, ...]:
+def probe_texts(session: Session) -> tuple[LessonText, ...]:
     """What drift from the base is measured on: texts of validation tasks, from which nothing is learned."""
     texts = []
     for task in session.domain.tasks("validation")[:PROBED]:

@@ -3,4 +3,10 @@
 from seal_ray.records import CandidateKind
 
 TITLES = {"base": "base", "context": "context alone", "edit": "mean edit", "kept": "kept edit"}
-OF_KIND: dict[CandidateKind, str] = {"baseline": "base", "context": "context", "edit": "edit", "heat": "heat"}
+OF_KIND: dict[CandidateKind, str] = {
+    "baseline": "base",
+    "context": "context",
+    "edit": "edit",
+    "heat": "heat",
+    "study": "study",
+}

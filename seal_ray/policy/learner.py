@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from seal_ray import models
 from seal_ray.config import PolicySection
 from seal_ray.errors import ConfigError
+from seal_ray.inner.recipe import first_a
 from seal_ray.policy.lessons import LessonText
 from seal_ray.sampling.engine import LORA_RANKS
 
@@ -126,9 +127,20 @@ def build(base: str, start: str | None, section: PolicySection, seed: int, dtype
         seed_everything(seed)
         learns = "default" if start is None else "fresh"
         model = _with_fresh(model, section, base, learns)
+        _first_weights(model, learns, seed)
     for name, weight in model.named_parameters():
         weight.requires_grad_(f".{learns}." in name)
     return model
+
+
+@torch.no_grad()
+def _first_weights(model: Any, adapter: str, seed: int) -> None:
+    """What a bank's adapter begins with too, so that both come to the same: as random as PEFT's, but by layer."""
+    for name, weight in model.named_parameters():
+        layer, mark, _ = name.partition(f".lora_A.{adapter}.")
+        if mark:
+            rank, width = weight.shape
+            weight.copy_(first_a(layer.removeprefix("base_model.model."), rank, width, seed, weight.device))
 
 
 def _without_dropout(model: Any) -> Any:

@@ -23,6 +23,7 @@ from seal_ray.policy.learner import PackedRow, divergence, pack
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.losses import loss, size
 from seal_ray.policy.packing import batches, deal
+from seal_ray.policy.schedule import learning_rate
 
 
 class TrainingEngine(Protocol):
@@ -195,19 +196,6 @@ class Training:
         """The rows of this worker, empty ones included."""
         for micro in deal(chosen, tokens, self.section.micro_batch_tokens, self.engine.world):
             yield micro[self.engine.rank]
-
-
-def learning_rate(number: int, steps: int, section: PolicySection) -> float:
-    """Of step `number`, counted from 0: a linear warm-up, then the schedule down to 0 (or none)."""
-    warmup = math.ceil(section.warmup * steps)
-    if number < warmup:
-        return section.lr * (number + 1) / warmup
-    done = (number - warmup) / max(steps - warmup, 1)
-    if section.schedule == "linear":
-        return section.lr * (1 - done)
-    if section.schedule == "cosine":
-        return section.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return section.lr
 
 
 def as_event(log: StepLog, steps: int) -> UpdateStep:

@@ -15,7 +15,7 @@ from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.loop import fit
 from seal_ray.inner.memory import TOKENS_LIMIT
 from seal_ray.inner.recipe import check_recipe
-from seal_ray.records import Answer, Ask, Attempt, Cost, Failure, Likelihood, Trial
+from seal_ray.records import Answer, Ask, Attempt, Cost, Failure, Likelihood, StudyAttempt, StudyTrial, Trial
 
 
 def try_wave(
@@ -114,6 +114,7 @@ class WaveRun:
             tokens_limit=self.tokens_limit,
             checkpointing=checkpointing,
             dropped=None if dropped is None else lambda i: dropped(attempts[i].candidate.id),
+            continued=[a.course if isinstance(a, StudyAttempt) else None for a in attempts],
         )
         self._settle()
         fitted = time.perf_counter()
@@ -137,7 +138,8 @@ class WaveRun:
                 taught=bank.taught[i],
                 written=bank.written[i],
             )
-            trials.append(self._trial(attempt, one, cost, tuple(bank.losses[i])))
+            trial = self._trial(attempt, one, cost, tuple(bank.losses[i]))
+            trials.append(StudyTrial(**vars(trial), files=bank.files[i]) if i in bank.files else trial)
         return trials
 
     def overflow(self, attempt: Attempt) -> Trial:

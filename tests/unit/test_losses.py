@@ -12,7 +12,8 @@ from seal_ray.errors import DataError
 from seal_ray.policy.learner import pack
 from seal_ray.policy.lessons import Lesson, LessonText, lesson_text
 from seal_ray.policy.losses import Size, loss, policy_gradient, preference, size
-from seal_ray.policy.training import Training, learning_rate
+from seal_ray.policy.schedule import learning_rate
+from seal_ray.policy.training import Training
 
 
 def taught(algorithm: str, sign: float) -> tuple[list[float], list[float]]:

@@ -1,0 +1,310 @@
+"""A stream: studies one after another, each a round of the ledger, and what is left of the earlier ones.
+
+Round 1 lays down who learns what and asks the base everything; round i + 1 is step i. Whoever starts the same command
+again goes on at the step that is missing.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seal_ray.config import Config, StudySection
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.events import RoundCommitted, RoundStarted
+from seal_ray.grading import retention
+from seal_ray.loops import study_adapters, study_route, study_trials
+from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session, once
+from seal_ray.loops.study_step import (
+    Pupil,
+    by_update,
+    refuse_many,
+    row,
+    seed_of,
+    skills,
+    study_by_update,
+    study_in_bank,
+)
+from seal_ray.loops.study_texts import Texts, gather, lessons_of, replayed
+from seal_ray.loops.study_trials import BETWEEN, Exam, StudyRequest
+from seal_ray.policy.lessons import Lesson
+from seal_ray.records import Json, Task, Trial, Version, decode, derive_seed, encode
+from seal_ray.storage.ledger import RoundLedger
+
+PLAN, ROW = "stream.json", "row.json"
+MEASURES = ("accuracy", "likelihood")
+
+
+def stream(
+    config: Config,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
+) -> Run:
+    """Do a stream, or go on with it. What comes back reads the ledger."""
+    with Session(config, stop=stop, on_stop=on_stop) as session:
+        run_stream(session)
+    return Run(config.run.uri, config.storage)
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Who learns what, and when: for each sequence the tasks of each step; and tasks of which nothing is learned."""
+
+    sequences: tuple[tuple[tuple[Task, ...], ...], ...]
+    skills: tuple[Task, ...]
+    section: StudySection
+
+    @property
+    def steps(self) -> int:
+        return len(self.sequences[0])
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple({t.id: t for own in self.sequences for step in own for t in step}.values())
+
+    def exam(self, sequence: int, step: int) -> Exam:
+        """What is asked after a step; before the first one is step 0."""
+        section, steps = self.section, self.sequences[sequence]
+        apart = section.keep.method == "separate"
+        whole = apart or step % section.measure_every == 0 or step == len(steps)
+        own = tuple(t for one in (steps if whole else steps[step - 1 : step]) for t in one)
+        more = self.skills if whole else ()
+        return Exam((*own, *more), section.open_book, apart and section.keep.router == "likelihood", more)
+
+
+def run_stream(session: Session) -> None:
+    """Every step that is left."""
+    refuse_many(session.config)
+    part = session.open_round(1)
+    drawn = once(part, PLAN, lambda: _drawn(session))
+    curriculum = _curriculum(session, drawn["sequences"])
+    first = session.ledger.latest() + 1
+    if first > curriculum.steps + 1:
+        return
+    texts = gather(session, part, curriculum.section.texts, curriculum.tasks, curriculum.section.edits)
+    if first == 1:
+        measure_base(session, part, curriculum, texts.version)
+    for number in range(max(first, 2), curriculum.steps + 2):
+        session.tick()
+        run_step(session, number, curriculum, texts)
+
+
+def _drawn(session: Session) -> Json:
+    """Each sequence draws its own tasks, all sequences together without repeats as long as there are enough."""
+    section, seed = session.config.study, session.config.run.seed
+    tasks = sorted(t.id for t in session.domain.tasks(section.split))
+    wanted = section.steps * section.tasks_per_step
+    if len(tasks) < wanted:
+        raise ConfigError(
+            f"study: {section.steps} steps of {section.tasks_per_step} tasks want {wanted}, and the split "
+            f"{section.split} has {len(tasks)}",
+            hint="lower study.steps or study.tasks_per_step, or give more data",
+        )
+    waiting: list[str] = []
+    sequences: list[list[list[str]]] = []
+    for sequence in range(section.sequences):
+        own: list[str] = []
+        while len(own) < wanted:
+            if all(one in own for one in waiting):
+                waiting = list(tasks)
+                random.Random(derive_seed(seed, "stream", sequence, len(own))).shuffle(waiting)
+            own.append(waiting.pop(next(i for i, one in enumerate(waiting) if one not in own)))
+        sequences.append([own[i : i + section.tasks_per_step] for i in range(0, wanted, section.tasks_per_step)])
+    return {"sequences": sequences, "skills": [t.id for t in skills(session)]}
+
+
+def _curriculum(session: Session, sequences: Sequence[Sequence[Sequence[str]]]) -> Curriculum:
+    section = session.config.study
+    by_id = {t.id: t for t in session.domain.tasks(section.split)}
+    gone = [one for own in sequences for step in own for one in step if one not in by_id]
+    if gone:
+        raise DataError(f"task {gone[0]} of this stream is not in the data any more", hint="put the data back")
+    laid = tuple(tuple(tuple(by_id[i] for i in step) for step in own) for own in sequences)
+    return Curriculum(laid, skills(session), section)
+
+
+# rows of the matrix
+
+
+def measure_base(session: Session, part: RoundLedger, curriculum: Curriculum, version: Version) -> None:
+    """Row 0: what the version knows that the stream begins with."""
+    began = time.monotonic()
+    _open(session, part, curriculum.tasks, version)
+    exams = [curriculum.exam(s, 0) for s in range(len(curriculum.sequences))]
+
+    def asked() -> Json:
+        wanted = [StudyRequest(_name(s), None, exam) for s, exam in enumerate(exams)]
+        trials = study_trials.study_all(session, version, wanted)
+        study_trials.record(part, trials)
+        return row(session, part, exams, trials)
+
+    once(part, ROW, asked)
+    _commit(session, part, version, began)
+
+
+def run_step(session: Session, number: int, curriculum: Curriculum, texts: Texts) -> None:
+    """Every sequence learns its next tasks and is asked about all of them. Round `number` is step `number - 1`."""
+    began, step = time.monotonic(), number - 1
+    part, before = session.open_round(number), _after(session, number - 1)
+    _open(session, part, [t for own in curriculum.sequences for t in own[step - 1]], before)
+    once(part, ROW, lambda: _learned(session, part, curriculum, texts, step, before))
+    update = part.get("update.json")
+    assert update, "a row is written after its version"
+    _commit(session, part, decode(Version, update["version"]), began)
+
+
+def _learned(
+    session: Session, part: RoundLedger, curriculum: Curriculum, texts: Texts, step: int, before: Version
+) -> Json:
+    apart = curriculum.section.keep.method == "separate"
+    if apart:
+        before = texts.version
+    starts = _starts(session, curriculum, texts.version, 1 if apart else step)
+    pupils = [
+        Pupil(
+            _name(s),
+            _lessons(session, curriculum, texts, s, step),
+            curriculum.exam(s, step),
+            _seed(session, s, step),
+            start,
+        )
+        for s, start in enumerate(starts)
+    ]
+    if by_update(session.config):
+        _, trials = study_by_update(session, part, pupils[0], before)
+    else:
+        _, trials = study_in_bank(session, part, pupils, before)
+    if apart:
+        trials = [_routed(session, curriculum, texts, s, step, trial) for s, trial in enumerate(trials)]
+    return row(session, part, [p.exam for p in pupils], trials)
+
+
+def _starts(session: Session, curriculum: Curriculum, version: Version, step: int) -> list[study_adapters.Files]:
+    """What each sequence's adapter is before a step."""
+    if by_update(session.config):
+        return [{}]
+    if step == 1:
+        return [study_adapters.start_of(session, version)] * len(curriculum.sequences)
+    return study_adapters.states_of(session, step)
+
+
+def _lessons(session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int) -> list[Lesson]:
+    """What a sequence learns in a step: its own texts, and with replay some of those before."""
+    steps, keep = curriculum.sequences[sequence], curriculum.section.keep
+    own = lessons_of(session, texts, steps[step - 1])
+    if keep.method != "replay":
+        return own
+    earlier = [lesson for done in steps[: step - 1] for lesson in lessons_of(session, texts, done)]
+    return replayed(own, earlier, keep.share, seed_of(session, sequence, step, "replay"))
+
+
+def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int, latest: Trial) -> Trial:
+    """What the adapters of all steps so far answer together, each the questions that are its own."""
+    trials: dict[int, Trial] = {}
+    for earlier in range(step):
+        records = session.ledger.round(earlier + 1).records("trials").values()
+        trials[earlier] = next(t for t in records if t.task == _name(sequence))
+    trials[step] = latest
+    if curriculum.section.keep.router == "likelihood":
+        return study_route.put_together(trials, study_route.by_likelihood(trials))
+    steps, exam = curriculum.sequences[sequence], curriculum.exam(sequence, step)
+    read = [
+        " ".join(session.tokenizer.decode([*x.text.prompt_ids, *x.text.ids]) for x in lessons_of(session, texts, own))
+        for own in steps[:step]
+    ]
+    asked = {
+        f"{number}{BETWEEN}{q.id}": q.prompt.text
+        for number, task in enumerate(exam.tasks)
+        for q in session.domain.questions(task)
+    }
+    return study_route.put_together(trials, study_route.by_texts(asked, read))
+
+
+def _open(session: Session, part: RoundLedger, tasks: Sequence[Task], version: Version) -> None:
+    part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
+    session.tell(RoundStarted(len(tasks), version.number, 0))
+
+
+def _commit(session: Session, part: RoundLedger, version: Version, began: float) -> None:
+    manifest = part.commit({"version": encode(version), "decision": "studied"})
+    session.tell(RoundCommitted(manifest, version.number, "studied", round(time.monotonic() - began, 1)))
+
+
+def _after(session: Session, number: int) -> Version:
+    manifest = session.ledger.manifest(number)
+    assert manifest, "the round before is committed"
+    return decode(Version, manifest["version"])
+
+
+def _name(sequence: int) -> str:
+    return f"sequence-{sequence + 1}"
+
+
+def _seed(session: Session, sequence: int, step: int) -> int:
+    return seed_of(session, sequence, step)
+
+
+# reading it
+
+
+def summary(run: Run) -> dict[str, Json] | None:
+    """A stream's matrices, figures and curves by measure, as far as it is; None where the run is no stream."""
+    plan = run.ledger.round(1).get(PLAN)
+    rows = [r["rows"] for n in run.ledger.rounds() if (r := run.ledger.round(n).get(ROW))] if plan else []
+    if not plan or not rows:
+        return None
+    matrices = {measure: _matrices(plan["sequences"], rows, measure) for measure in (*MEASURES, "open_book")}
+    seed = derive_seed(int(run.record["seed"]), "retention")
+    measures = {}
+    for measure, own in matrices.items():
+        if any(v is not None for r in own for line in r for v in line) and len(own[0]) > 1:
+            measures[measure] = {
+                "matrix": retention.mean_matrix(own),
+                "figures": encode(retention.figures(own, seed)),
+                "curves": retention.curves(own),
+            }
+    study = (run.record["config"].get("study") or {}) | {}
+    return {
+        "method": (study.get("keep") or {}).get("method"),
+        "sequences": len(plan["sequences"]),
+        "steps": len(plan["sequences"][0]),
+        "done": len(rows) - 1,
+        "measures": measures,
+        "skills": {m: [_skill(rows_of, plan["skills"], m) for rows_of in rows] for m in MEASURES},
+        "probe": [_mean([one["probe"] for one in rows_of]) for rows_of in rows],
+        "cost": _cost(run, rows),
+    }
+
+
+def _matrices(
+    sequences: Sequence[Sequence[Sequence[str]]], rows: Sequence[Sequence[Mapping[str, Any]]], measure: str
+) -> list[list[list[float | None]]]:
+    """For each sequence, R[i][j]: the mean over the tasks of step j after step i."""
+    return [
+        [
+            [_mean([(line[s]["scores"].get(task) or {}).get(measure) for task in step]) for step in steps]
+            for line in rows
+        ]
+        for s, steps in enumerate(sequences)
+    ]
+
+
+def _skill(line: Sequence[Mapping[str, Any]], names: Sequence[str], measure: str) -> float | None:
+    return _mean([(own["scores"].get(name) or {}).get(measure) for own in line for name in names])
+
+
+def _cost(run: Run, rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Json]:
+    """Of one sequence's step, on average; and how large its adapter and what its method remembers have become."""
+    fit = [one["cost"]["fit_seconds"] for line in rows[1:] for one in line]
+    updates = [run.ledger.round(n).get("update.json") or {} for n in run.ledger.rounds()]
+    taken = [u["seconds"] for u in updates if "seconds" in u and u.get("environment", {}).get("engine") != "bank"]
+    sizes = [u["bytes"] for u in updates if "bytes" in u]
+    return {"seconds": _mean(taken or fit), "bytes": sizes[-1] if sizes else None}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None

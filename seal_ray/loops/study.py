@@ -1,0 +1,163 @@
+"""A study: the texts of many tasks become one version, arm by arm, and everything is asked before and after.
+
+Each arm is a round in the ledger: it resumes, verifies and reports like one, its version has lineage, gate and export.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError
+from seal_ray.events import GateDecided, RoundCommitted, RoundStarted
+from seal_ray.loops import gate_trials, study_trials
+from seal_ray.loops.evaluation import plain
+from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session, once
+from seal_ray.loops.study_adapters import start_of
+from seal_ray.loops.study_step import (
+    Pupil,
+    by_update,
+    row,
+    seed_of,
+    skills,
+    study_by_update,
+    study_in_bank,
+)
+from seal_ray.loops.study_texts import gather, lessons_of
+from seal_ray.loops.study_trials import Exam, StudyRequest
+from seal_ray.policy import bootstrap
+from seal_ray.records import Json, Task, Version, decode, derive_seed, encode
+from seal_ray.storage.ledger import RoundLedger
+
+BASE = "none"  # the first arm: nothing is learned
+ARM, ROW = "arm.json", "row.json"
+PUPIL = "study"
+
+
+def study(
+    config: Config,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
+) -> Run:
+    """Do every arm that is left. What comes back reads the ledger."""
+    with Session(config, stop=stop, on_stop=on_stop) as session:
+        run_study(session)
+    return Run(config.run.uri, config.storage)
+
+
+def run_study(session: Session) -> None:
+    section = session.config.study
+    tasks = tuple(session.domain.tasks(section.split))[: section.tasks]
+    if not tasks:
+        raise ConfigError(
+            f"study.split: {section.split} has no tasks", hint="raise its share under domain, or study another split"
+        )
+    more = skills(session)
+    exam = Exam((*tasks, *more), section.open_book, probes=more)
+    for number, arm in enumerate((BASE, *section.arms), 1):
+        if number > session.ledger.latest():
+            session.tick()
+            run_arm(session, number, arm, tasks, exam)
+
+
+def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], exam: Exam) -> None:
+    """One arm as a round: its texts, one study, everything asked, the gate."""
+    began = time.monotonic()
+    part = session.open_round(number)
+    part.put(ARM, {"arm": arm, "tasks": [t.id for t in tasks]})
+    texts = gather(session, part, arm, tasks, session.config.study.edits)
+    part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(texts.version)})
+    session.tell(RoundStarted(len(tasks), texts.version.number, session.config.study.edits))
+    if arm == BASE:
+        once(part, ROW, lambda: _base_row(session, part, texts.version, exam))
+        version, decision = texts.version, "studied"
+    else:
+        pupil = Pupil(PUPIL, lessons_of(session, texts, tasks), exam, seed_of(session), {})
+        once(part, ROW, lambda: _studied(session, part, pupil, texts.version))
+        update = part.get("update.json")
+        assert update, "a row is written after its version"
+        version, decision = _through_gate(session, part, texts.version, decode(Version, update["version"]))
+    manifest = part.commit({"version": encode(version), "decision": decision})
+    session.tell(RoundCommitted(manifest, version.number, decision, round(time.monotonic() - began, 1)))
+
+
+def _base_row(session: Session, part: RoundLedger, version: Version, exam: Exam) -> Json:
+    trials = study_trials.study_all(session, version, [StudyRequest(PUPIL, None, exam)])
+    study_trials.record(part, trials)
+    return row(session, part, [exam], trials)
+
+
+def _studied(session: Session, part: RoundLedger, pupil: Pupil, parent: Version) -> Json:
+    if by_update(session.config):
+        _, trials = study_by_update(session, part, pupil, parent)
+    else:
+        start = start_of(session, parent)
+        _, trials = study_in_bank(
+            session, part, [Pupil(pupil.name, pupil.lessons, pupil.exam, pupil.seed, start)], parent
+        )
+    return row(session, part, [pupil.exam], trials)
+
+
+def _through_gate(session: Session, part: RoundLedger, old: Version, new: Version) -> tuple[Version, str]:
+    """The version that the round ends with. A person's word is not waited for: the arm is measured either way."""
+    if session.config.gate.mode == "off":
+        return new, "accept"
+
+    def compared() -> Json:
+        with session.phase("gate"):
+            drift = (part.get("update.json") or {}).get("drift")
+            return encode(gate_trials.compare(session, part, old, new, drift))
+
+    known = once(part, "gate.json", compared)
+    decision = known["decision"] if known["decision"] != "hold" else known["advice"]
+    session.tell(GateDecided(decision, known["figures"], tuple(known["reasons"])))
+    return (new if decision == "accept" else old), decision
+
+
+# reading it
+
+
+def summary(run: Run) -> dict[str, Json] | None:
+    """Every arm that is done: what its tasks and the held-out skills score, against the base; None for other runs."""
+    arms: dict[str, Any] = {}
+    tasks: set[str] = set()
+    for number in run.ledger.rounds():
+        part = run.ledger.round(number)
+        arm, scored, update = part.get(ARM), part.get(ROW), part.get("update.json") or {}
+        if not arm or not scored:
+            continue
+        tasks |= set(arm["tasks"])
+        arms[arm["arm"]] = {
+            "scores": scored["rows"][0]["scores"],
+            "probe": scored["rows"][0]["probe"],
+            "texts": len(update.get("edits", ())),
+            "steps": update.get("steps"),
+            "seconds": update.get("seconds"),
+            "decision": (run.ledger.manifest(number) or {}).get("decision"),
+            "version": (update.get("version") or {}).get("number"),
+        }
+    if BASE not in arms:
+        return None
+    seed = derive_seed(int(run.record["seed"]), "study")
+    names = [(m, asked) for m in ("accuracy", "likelihood", "open_book") for asked in ("tasks", "skills")]
+    return {
+        "tasks": len(tasks),
+        "arms": {name: {k: v for k, v in own.items() if k != "scores"} for name, own in arms.items()},
+        "tables": {
+            f"{asked} {measure}": _table(arms, measure, tasks, asked == "tasks", seed)
+            for measure, asked in names
+            if any(_column(own["scores"], measure, tasks, asked == "tasks") for own in arms.values())
+        },
+    }
+
+
+def _table(arms: Mapping[str, Any], measure: str, tasks: set[str], learned: bool, seed: int) -> Json:
+    columns = {name: _column(own["scores"], measure, tasks, learned) for name, own in arms.items()}
+    rows = bootstrap.table(columns, against=BASE, seed=seed)
+    return {name: {k: plain(v) for k, v in line.items()} for name, line in rows.items()}
+
+
+def _column(scores: Mapping[str, Any], measure: str, tasks: set[str], learned: bool) -> dict[str, float]:
+    return {t: s[measure] for t, s in scores.items() if (t in tasks) == learned and s[measure] is not None}

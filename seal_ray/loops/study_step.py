@@ -1,0 +1,159 @@
+"""One study, whoever does it: lessons in, a version and what it says of the exam's tasks out."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError
+from seal_ray.events import UpdateDone
+from seal_ray.loops import study_adapters, study_trials
+from seal_ray.loops.rounds import probe_texts
+from seal_ray.loops.session import Session, once
+from seal_ray.loops.study_adapters import Files
+from seal_ray.loops.study_trials import Exam, StudyRequest
+from seal_ray.policy import versions
+from seal_ray.policy.in_bank import in_bank
+from seal_ray.policy.job import LearnedEdit, UpdateJob
+from seal_ray.policy.lessons import Lesson
+from seal_ray.policy.update import update
+from seal_ray.records import Json, Keeping, StudyTrial, Task, Trial, Version, decode, derive_seed, encode
+from seal_ray.storage.ledger import RoundLedger
+
+IN_BANK = {"fresh", "ewc", "null_space", "slao"}  # what a bank has to know of; the rest is a matter of lessons
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """One sequence in one study."""
+
+    name: str
+    lessons: Sequence[Lesson]
+    exam: Exam
+    seed: int
+    start: Files  # of the adapter that is trained on; none: a new one
+
+
+def by_update(config: Config) -> bool:
+    """Whether Ray Train and DeepSpeed do it, and not the bank."""
+    return config.policy.mode == "full" or config.study.where == "update"
+
+
+def study_in_bank(
+    session: Session, part: RoundLedger, pupils: Sequence[Pupil], parent: Version
+) -> tuple[Version, list[Trial]]:
+    """All of them in one bank. The round's version is the first one's adapter; all are kept for the next step."""
+    config = session.config
+    keep = config.study.keep
+    section = study_adapters.trained_layers(session.folder, config.policy, keep)
+    method = keep.method if keep.method in IN_BANK else "none"
+    keeping = Keeping(method, keep.strength, keep.energy, keep.most_rank)
+    requests = [
+        StudyRequest(p.name, in_bank(p.lessons, section, p.seed, keeping=keeping, start=p.start), p.exam)
+        for p in pupils
+    ]
+    if known := part.get("update.json"):  # written last, so what it rests on is there
+        own = {t.task: t for t in part.records("trials").values()}
+        return decode(Version, known["version"]), [own[p.name] for p in pupils]
+    with session.phase("update", len(pupils)):
+        trials = study_trials.study_all(session, study_adapters.ground(session, parent), requests)
+    files = [trial.files for trial in trials if isinstance(trial, StudyTrial)]
+    assert len(files) == len(trials), "a study that did not fail brings its adapter"
+    study_adapters.keep_states(session, part, files)
+    study_trials.record(part, trials)
+    version = study_adapters.keep_version(session, part, files[0], parent)
+    first = trials[0]
+    told: dict[str, Json] = {
+        "version": encode(version),
+        "edits": [encode(LearnedEdit(x.edit, x.task, x.weight)) for x in pupils[0].lessons],
+        "recipe": section.model_dump(mode="json") | {"keep": keep.model_dump(mode="json"), "seed": pupils[0].seed},
+        "environment": {"engine": "bank"},
+        "steps": len(first.losses),
+        "losses": list(first.losses),
+        "seconds": sum(t.cost.fit_seconds for t in trials),
+        "adapters": len(trials),
+        "bytes": sum(len(data) for own in files for data in own.values()) // len(files),
+    }
+    part.put("update.json", told)
+    session.tell(UpdateDone(version.number, told["steps"], first.losses[-1], round(told["seconds"], 1), 0.0, 0.0))
+    return version, trials
+
+
+def study_by_update(session: Session, part: RoundLedger, pupil: Pupil, parent: Version) -> tuple[Version, list[Trial]]:
+    """One sequence through Ray Train and DeepSpeed, and then asked by a worker that has its version."""
+    known = once(part, "update.json", lambda: _updated(session, part, pupil, parent))
+    version = decode(Version, known["version"])
+    trials = study_trials.study_all(session, version, [StudyRequest(pupil.name, None, pupil.exam)])
+    study_trials.record(part, trials)
+    return version, trials
+
+
+def _updated(session: Session, part: RoundLedger, pupil: Pupil, parent: Version) -> Json:
+    config = session.config
+    section = study_adapters.trained_layers(session.folder, config.policy, config.study.keep)
+    if config.study.keep.method == "fresh":
+        section = section.model_copy(update={"fresh": True})
+    session.tick()
+    job = UpdateJob(
+        base=session.folder,
+        adapter=session.adapter(parent),
+        lessons=tuple(pupil.lessons),
+        section=section,
+        seed=pupil.seed,
+        probe=probe_texts(session),
+        output=os.path.join(session.scratch, f"study-{part.number}-{time.monotonic_ns()}"),
+        model=config.model,
+        storage=config.storage,
+        **session.crew.trainers(),
+    )
+    with session.phase("update"):
+        try:
+            result = update(job, sink=session.tell, tick=session.tick)
+        finally:
+            session.crew.release("trainer")
+    part.put_dir("version", result.folder)
+    made = replace(versions.make(parent, result, part.number), created_by=f"study of round {part.number}")
+    seconds = round(result.seconds, 1)
+    session.tell(UpdateDone(made.number, result.steps, result.losses[-1], seconds, result.kl, result.entropy))
+    return versions.told(result) | {"version": encode(made)}
+
+
+def row(session: Session, part: RoundLedger, exams: Sequence[Exam], trials: Sequence[Trial]) -> Json:
+    """What every sequence knows now, for the ledger."""
+    rows: list[Mapping[str, Any]] = []
+    for exam, trial in zip(exams, trials, strict=True):
+        scores = study_trials.graded(session, part, exam, trial)
+        rows.append(
+            {
+                "scores": {task: encode(score) for task, score in scores.items()},
+                "probe": study_trials.probed(trial),
+                "cost": encode(trial.cost),
+            }
+        )
+    session.ledger.flush()
+    return {"rows": rows}
+
+
+def skills(session: Session) -> tuple[Task, ...]:
+    """Tasks of which nothing is learned: what must stay as it is."""
+    uri = session.config.study.skills
+    if not uri:
+        return tuple(session.domain.tasks("validation"))
+    if not hasattr(session.domain, "regression"):
+        raise ConfigError(f"study.skills: the domain {session.domain.name} takes none", hint="leave it empty")
+    return tuple(session.domain.regression(uri))
+
+
+def refuse_many(config: Config) -> None:
+    """Where there is no bank, sequences do not advance together."""
+    if by_update(config) and config.study.sequences > 1:
+        raise ConfigError(
+            f"study.sequences: {config.study.sequences} advance together in a bank only, and policy.mode is full",
+            hint="use study.sequences: 1, or policy.mode: lora",
+        )
+
+
+def seed_of(session: Session, *what: int | str) -> int:
+    return derive_seed(session.config.run.seed, "study", *what)

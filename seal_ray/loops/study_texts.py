@@ -1,0 +1,103 @@
+"""What a study learns from: the texts of its tasks as lessons without a prompt, from wherever an arm has them."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from seal_ray.domains.base import Rejected
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.events import Warned
+from seal_ray.loops.arm import Arm
+from seal_ray.loops.evaluation import SALT, arm_version, given_edits
+from seal_ray.loops.exploration import Plan
+from seal_ray.loops.explore import explore
+from seal_ray.loops.session import Session
+from seal_ray.policy.lessons import Lesson, lesson_text
+from seal_ray.policy.packing import fitting, vocabulary
+from seal_ray.records import Edit, Task, Version
+from seal_ray.storage.ledger import RoundLedger
+
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The edits of some tasks by an arm, and the version that its studies begin with."""
+
+    version: Version
+    edits: dict[str, list[Edit]]  # by task; none at all where the passages alone are learned
+
+
+def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task], edits: int) -> Texts:
+    """Sample, read or fetch what the arm of this name says, once: it is kept in the round."""
+    arm = Arm.of(name)
+    if arm.joined or arm.settings:
+        raise ConfigError(
+            f"study: {name}: an arm of a study has no settings of its own and joins all that it has",
+            hint="name the source alone; study.edits says how many edits of a task are learned",
+        )
+    version = arm_version(session, arm)
+    if arm.kind in {"context", "none"}:
+        return Texts(version, {})
+    known: list[Edit] = [e for e in part.records("edits").values() if e.version == version.digest]
+    given = None if known else given_edits(session, arm, tasks, version, part)
+    if given is not None:
+        for edit in given:
+            part.append("edits", edit)
+        part.flush()
+    elif not known or len({e.task for e in known}) < len(tasks):
+        plan = Plan(tuple(tasks), version, edits, repeats=0, context_arm=False, salt=SALT, trials=False)
+        explore(session, part, plan)
+    by_task: dict[str, list[Edit]] = {}
+    for edit in sorted(part.records("edits").values(), key=lambda e: (e.task, e.slot)):
+        if not edit.failure and len(by_task.setdefault(edit.task, [])) < edits:
+            by_task[edit.task].append(edit)
+    return Texts(version, by_task)
+
+
+def lessons_of(session: Session, texts: Texts, tasks: Sequence[Task]) -> list[Lesson]:
+    """Every text of these tasks once. What can't be learned is told; a task with nothing left stops the study."""
+    section = session.config.policy
+    out: list[Lesson] = []
+    size, longest = vocabulary(session.folder)
+    limits = {"policy.max_length": section.max_length, "the model's own limit": longest}
+    for task in tasks:
+        found, why = _of_task(session, texts, task)
+        kept, left = fitting(found, limits, size)
+        reasons = [*why, *(one.reason for one in left)]
+        if not kept:
+            raise DataError(
+                f"task {task.id} has no text that can be learned: {reasons[0] if reasons else 'there is none'}",
+                hint="raise policy.max_length and inner.max_length up to the model's own limit, or cut the passage",
+            )
+        for reason in reasons:
+            session.tell(Warned(f"a text of task {task.id} is not learned: {reason}"))
+        out += kept
+    return out
+
+
+def _of_task(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
+    edits: list[Edit | None] = [*texts.edits.get(task.id, ())] or [None]
+    seen: dict[tuple[int, ...], Lesson] = {}
+    why: list[str] = []
+    for edit in edits:
+        try:
+            examples, _ = session.domain.training(task, edit.content if edit else None, session.tokenizer)
+        except Rejected as rejected:
+            why.append(rejected.failure.message)
+            continue
+        for example in examples:
+            name = edit.id if edit else "context"
+            prompt = next((i for i, learned in enumerate(example.mask) if learned), len(example.ids))
+            text = lesson_text(example.ids[:prompt], example.ids[prompt:])
+            if text.ids:
+                seen.setdefault(example.ids, Lesson(f"{name}-{len(seen)}", task.id, text))
+    return list(seen.values()), why
+
+
+def replayed(own: Sequence[Lesson], earlier: Sequence[Lesson], share: float, seed: int) -> list[Lesson]:
+    """The step's lessons and some of those before it, drawn evenly: `replay`."""
+    if not earlier or not share:
+        return list(own)
+    count = min(len(earlier), max(1, round(share * len(own))))
+    drawn = random.Random(seed).sample(range(len(earlier)), count)
+    return [*own, *(replace(earlier[i], edit=f"again-{earlier[i].edit}") for i in sorted(drawn))]

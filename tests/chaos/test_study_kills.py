@@ -1,0 +1,73 @@
+"""A stream that is killed at any operation on its store goes on to the same matrix."""
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import ledger_round
+import pytest
+from bank_crew import BankCrew
+from test_study import configured, matrices
+
+from seal_ray.config import StorageSection
+from seal_ray.loops import stream
+from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session
+from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
+
+SHORT = ["study.steps=2", "study.sequences=2", "study.keep.method=ewc", "policy.epochs=1"]
+
+
+def drive(uri: Path) -> None:
+    with Session(configured(uri, *SHORT), hire=BankCrew) as session:  # type: ignore[arg-type]
+        stream.run_stream(session)
+
+
+def result(uri: Path) -> Any:
+    """All that a stream is: its matrices, and its versions down to their bytes."""
+    run = Run(str(uri))
+    return matrices(run), matrices(run, "accuracy"), [v.digest for v in run.versions()]
+
+
+def killed(folder: Path, when: str, every: int) -> int:
+    counts = folder / "count"
+
+    def whole() -> None:
+        found = ledger_round.count_operations()
+        drive(folder / "whole")
+        counts.write_text(str(found()))
+
+    assert ledger_round.forked(whole) == 0
+    expected, kills = result(folder / "whole"), 0
+    for kill_at in range(every, int(counts.read_text()) + 1, every):
+        uri = folder / f"run-{when}-{kill_at}"
+
+        def die(kill_at: int = kill_at, uri: Path = uri) -> None:
+            ledger_round.count_operations(kill_at, when)
+            drive(uri)
+
+        ended = ledger_round.forked(die)
+        assert ended in (0, -signal.SIGKILL), ended
+        kills += ended == -signal.SIGKILL
+        assert ledger_round.forked(lambda uri=uri: drive(uri)) == 0, (when, kill_at)
+        assert result(uri) == expected, f"killed {when} operation {kill_at}"
+        grave = [p for p in verify(Ledger(str(uri), StorageSection(), read_only=True)) if p.grave]
+        assert not grave, (when, kill_at, grave)
+        shutil.rmtree(uri)
+    return kills
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_stream_killed_here_and_there_ends_with_the_same_matrix(tmp_path: Path, when: str) -> None:
+    assert killed(tmp_path, when, every=23) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_stream_killed_at_every_operation_ends_with_the_same_matrix(tmp_path: Path, when: str) -> None:
+    kills = killed(tmp_path, when, every=1)
+    print(f"{kills} kills {when} an operation")
+    assert kills >= 60

@@ -1,0 +1,228 @@
+"""Studies and streams on a tiny model: real banks, updates, ledger and domain; only Ray is stood in for."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bank_crew import BankCrew, update
+
+from seal_ray import config_file
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError, DataError, Interrupted
+from seal_ray.inner import keep
+from seal_ray.loops import stream, study, study_step
+from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session
+from seal_ray.loops.study_route import TextRouter
+from seal_ray.policy.versions import tree
+
+SETTINGS = """
+run: {seed: 3}
+model: {name: "builtin:tiny", dtype: float32, max_length: 1024}
+domain: {name: knowledge, data: "builtin:quickstart", max_texts: 4, max_questions: 1}
+answering: {max_tokens: 2}
+inner: {max_length: 1024}
+policy: {rank: 4, alpha: 8, lr: 5.0e-3, epochs: 2, global_batch: 2, max_length: 1024, dtype: float32}
+study: {steps: 3, sequences: 2, tasks: 3, arms: [context]}
+observe: {ray_metrics: false, progress: quiet}
+"""
+
+
+def configured(folder: Path, *changes: str) -> Config:
+    return config_file.parse(SETTINGS, "settings", [f"run.uri={folder}", "policy.checkpointing=false", *changes])
+
+
+def streamed(folder: Path, *changes: str, **more: Any) -> Run:
+    config = configured(folder, *changes)
+    with Session(config, hire=BankCrew, **more) as session:  # type: ignore[arg-type]
+        stream.run_stream(session)
+    return Run(config.run.uri)
+
+
+def matrices(run: Run, measure: str = "likelihood") -> Any:
+    found = stream.summary(run)
+    assert found
+    return found["measures"][measure]["matrix"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return streamed(tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_a_stream_measures_every_task_after_every_step(whole: Run) -> None:
+    found = stream.summary(whole)
+    assert found and found["done"] == found["steps"] == 3 and found["sequences"] == 2
+    matrix = matrices(whole)
+    assert len(matrix) == 4 and all(len(row) == 3 and None not in row for row in matrix)
+    assert all(matrix[i + 1][i] > matrix[i][i] for i in range(3)), "each step is learned when it is its turn"
+    assert found["measures"]["likelihood"]["figures"]["immediate"]["low"] is not None
+    assert len(found["skills"]["likelihood"]) == 4 and None not in found["probe"]
+    assert found["cost"]["seconds"] > 0 and found["cost"]["bytes"] > 10_000
+
+
+def test_each_step_is_a_round_with_a_version_that_has_its_parent(whole: Run) -> None:
+    assert whole.ledger.rounds() == [1, 2, 3, 4] and whole.latest == 4
+    versions = whole.versions()
+    assert [v.number for v in versions] == [0, 2, 3, 4]
+    assert all(child.parent == parent.digest for parent, child in itertools.pairwise(versions))
+    assert "version 4" in tree(whole.lineage())
+
+
+def test_a_stream_that_is_stopped_goes_on_to_the_same_matrix(whole: Run, tmp_path: Path) -> None:
+    looks = iter(range(4))
+    with pytest.raises(Interrupted):
+        streamed(tmp_path / "run", stop=lambda: next(looks, None) is None)
+    begun = Run(str(tmp_path / "run")).latest
+    again = streamed(tmp_path / "run")
+    assert 0 < begun < 4 and matrices(again) == matrices(whole)
+
+
+def test_a_stream_that_is_done_asks_for_no_crew(whole: Run, tmp_path: Path) -> None:
+    shutil.copytree(whole.uri, tmp_path / "run")
+
+    def nobody(*_: Any) -> Any:
+        raise AssertionError("a cluster was asked for")
+
+    with Session(configured(tmp_path / "run"), hire=nobody) as session:
+        stream.run_stream(session)
+
+
+def test_bank_and_update_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_step, "update", update)
+    one = ["study.sequences=1", "study.steps=2"]
+    for method in ("none", "fresh", "last_layers"):
+        keeping = [f"study.keep.method={method}", "study.keep.layers=1"]
+        banked = streamed(tmp_path / f"bank-{method}", *one, *keeping)
+        updated = streamed(tmp_path / f"update-{method}", *one, *keeping, "study.where=update")
+        for mine, theirs in zip(matrices(banked), matrices(updated), strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-4), method
+
+
+def test_what_a_sequence_learns_does_not_depend_on_the_others(whole: Run, tmp_path: Path) -> None:
+    alone = streamed(tmp_path / "run", "study.sequences=1")
+    assert (
+        alone.ledger.round(1).get(stream.PLAN)["sequences"][0] == whole.ledger.round(1).get(stream.PLAN)["sequences"][0]
+    )  # type: ignore[index]
+    for number in alone.ledger.rounds():
+        mine, theirs = (run.ledger.round(number).get(stream.ROW)["rows"][0]["scores"] for run in (alone, whole))  # type: ignore[index]
+        for task, score in mine.items():
+            assert score["likelihood"] == pytest.approx(theirs[task]["likelihood"], abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["fresh", "replay", "ewc", "null_space", "slao", "separate"])
+def test_every_method_goes_through_a_stream(tmp_path: Path, method: str) -> None:
+    run = streamed(tmp_path / "run", "study.steps=2", f"study.keep.method={method}", "study.open_book=true")
+    matrix = matrices(run)
+    assert matrix[1][0] > matrix[0][0] and matrix[2][1] > matrix[1][1], "it learns"
+    found = stream.summary(run)
+    assert found and found["method"] == method and "open_book" in found["measures"]
+    learned = [len((run.ledger.round(n).get("update.json") or {})["edits"]) for n in (2, 3)]
+    assert learned == ([1, 2] if method == "replay" else [1, 1])
+
+
+def test_separate_adapters_answer_what_is_theirs(tmp_path: Path) -> None:
+    """Chosen by likelihood or by words, the first step's questions go on being answered as they were."""
+    for router in ("texts", "likelihood"):
+        run = streamed(tmp_path / router, "study.steps=2", "study.keep.method=separate", f"study.keep.router={router}")
+        matrix = matrices(run)
+        assert matrix[2][0] == pytest.approx(matrix[1][0], abs=1e-6 if router == "texts" else 0.3)
+        assert {v.parent for v in run.versions() if v.number} == {run.versions()[0].digest}
+
+
+def test_a_question_goes_to_the_step_whose_words_it_has_and_else_to_the_base() -> None:
+    router = TextRouter(["The lamp of Orla was lit by whales.", "The bridge of Sann was built by monks."])
+    assert router.choose("Who built the bridge?") == 2
+    assert router.choose("What was the lamp lit by?") == 1
+    assert router.choose("Quantum chromodynamics?") == 0
+
+
+def test_a_study_compares_its_arms_with_the_base(tmp_path: Path) -> None:
+    passages = json.loads(Path("seal_ray/demo/quickstart.json").read_text())
+    for p in passages:
+        p["edits"] = {"notes": [p["context"][:60], p["context"][60:140]]}
+    data = tmp_path / "passages.json"
+    data.write_text(json.dumps(passages))
+    arms = json.dumps(["context", f"file:{data}#notes"])
+    config = configured(tmp_path / "run", f"domain.data={data}", f"study.arms={arms}", "study.edits=2")
+    with Session(config, hire=BankCrew) as session:  # type: ignore[arg-type]
+        study.run_study(session)
+    found = study.summary(Run(config.run.uri))
+    assert found and list(found["arms"]) == ["none", "context", f"file:{data}#notes"]
+    assert found["arms"]["context"]["texts"] == 3 < found["arms"][f"file:{data}#notes"]["texts"]
+    rows = found["tables"]["tasks likelihood"]
+    assert rows["context"]["difference"]["mean"] > 0 and "skills likelihood" in found["tables"]
+    versions = Run(config.run.uri).versions()
+    assert [v.number for v in versions] == [0, 2, 3] and versions[2].parent == versions[0].digest
+
+
+# bad input
+
+
+def test_more_steps_than_there_are_tasks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"200 steps of 2 tasks want 400, and the split train has"):
+        streamed(tmp_path / "run", "study.steps=200", "study.tasks_per_step=2")
+
+
+def test_a_split_without_tasks_is_no_study(tmp_path: Path) -> None:
+    config = configured(tmp_path / "run", "study.split=test", "domain.test=0")
+    with (
+        pytest.raises(ConfigError, match=r"study\.split: test has no tasks"),
+        Session(config, hire=BankCrew) as session,
+    ):  # type: ignore[arg-type]
+        study.run_study(session)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["study.where=update", "study.sequences=1", "study.keep.method=ewc"], "ewc works in a bank only"),
+        (["study.where=update", "study.sequences=2"], "advance together in a bank only"),
+        (["policy.mode=full", "study.keep.method=slao"], "slao holds on to an adapter"),
+        (["policy.mode=full", "study.where=bank"], "bank trains adapters"),
+        (["study.keep.method=hope"], "study.keep.method"),
+        (["study.keep.energy=0"], "study.keep.energy"),
+    ],
+)
+def test_a_method_that_the_mode_does_not_allow_says_which_does(tmp_path: Path, changes: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        configured(tmp_path / "run", *changes)
+    assert not said.startswith("study.keep.m") or "last_layers" in str(refused.value)
+
+
+def test_more_last_layers_than_the_model_has(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"study\.keep\.layers: 10, and the model has 2"):
+        streamed(tmp_path / "run", "study.keep.method=last_layers")
+
+
+def test_a_text_that_is_too_long_is_named_and_nothing_is_half_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"task .* has no text that can be learned: .*policy\.max_length is 16") as said:
+        streamed(tmp_path / "run", "policy.max_length=16")
+    assert "raise policy.max_length" in str(said.value)
+    assert Run(str(tmp_path / "run")).latest == 1
+
+
+def test_a_fisher_that_overflows_stops_the_step_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflow(self: Any, weights: Any, observe: Any) -> None:
+        raise keep.KeepFailed("the Fisher of layer x is not finite: the gradients on these texts overflow")
+
+    monkeypatch.setattr(keep.Ewc, "remember", overflow)
+    with pytest.raises(DataError, match=r"sequence-1: the Fisher of layer x is not finite") as said:
+        streamed(tmp_path / "run", "study.keep.method=ewc")
+    assert "study.keep.method" in str(said.value) and Run(str(tmp_path / "run")).latest == 1
+
+
+def test_a_task_that_left_the_data_is_missed(whole: Run, tmp_path: Path) -> None:
+    looks = iter(range(4))
+    with pytest.raises(Interrupted):
+        streamed(tmp_path / "run", stop=lambda: next(looks, None) is None)
+    data = tmp_path / "fewer.json"
+    data.write_text(json.dumps(json.loads(Path("seal_ray/demo/quickstart.json").read_text())[:1]))
+    config = configured(tmp_path / "run")
+    with Session(config, hire=BankCrew) as session:  # type: ignore[arg-type]
+        session.domain.tasks = lambda split: []  # type: ignore[method-assign,assignment]
+        with pytest.raises(DataError, match="is not in the data any more"):
+            stream.run_stream(session)
