@@ -87,5 +87,5 @@ def _backward(frozen: Frozen, hidden: Tensor, text: TrainingText) -> None:
     at = torch.tensor(text.labelled, device=hidden.device) - 1
     wanted = torch.tensor([text.ids[i] for i in text.labelled], device=hidden.device)
     weight = torch.ones(len(wanted), device=hidden.device)
-    _, gradient = loss_and_gradient(frozen.head, hidden.detach()[at], wanted, weight)
+    _, gradient = loss_and_gradient(frozen.head, hidden.detach()[at], wanted, None, weight)
     hidden.backward(torch.zeros_like(hidden).index_copy_(0, at, gradient))
