@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from knowledge_tiny_model import known_people
 from knowledge_tiny_tasks import FACTS, HELD_OUT, PEOPLE, notes, people
 from one_process_crew import OneProcessCrew
 
@@ -24,7 +25,12 @@ from seal_ray.loops.session import Session
 from seal_ray.records import Json, derive_seed
 
 ROOT = Path(__file__).parent
-METHODS = ("none", "fresh", "last_layers", "replay", "ewc", "null_space", "slao", "separate")
+METHODS = (
+    "none", "fresh", "last_layers:layers=2", "replay:share=0.5", "ewc:strength=1", "ewc:strength=0.1", "null_space",
+    "slao", "separate",
+)  # fmt: skip
+# a study of eight short texts
+TINY = ("policy.epochs=16", "policy.lr=3.0e-3", "domain.distractors=0", "grading.reward=likelihood", "domain.test=0")
 FIGURES = ("base", "immediate", "retained", "kept", "backward", "forward")
 
 
@@ -37,6 +43,21 @@ def texts(folder: Path) -> Path:
         lines = [notes(person, kind, rng, FACTS) for kind in ("question", "statement")]
         rows.append({"context": person.passage, "notes": "\n".join(lines)})
     folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=1))
+    return path
+
+
+def skills(folder: Path, count: int = 12) -> Path:
+    """Questions about people whom the model knows by heart: what no study may cost."""
+    path = folder / "known.json"
+    rows = [
+        {
+            "title": person.name,
+            "context": person.passage,
+            "questions": [{"question": question, "answer": answer} for question, answer in person.questions()],
+        }
+        for person in known_people()[:count]
+    ]
     path.write_text(json.dumps(rows, indent=1))
     return path
 
@@ -75,7 +96,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="steps between two looks at all tasks")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="override a key; again for more")
     given = parser.parse_args()
+    given.to.mkdir(parents=True, exist_ok=True)
     source = given.texts or f"file:{texts(given.to)}#notes"
+    known = [] if given.texts else [f"study.skills={skills(given.to)}", *TINY]
     crew = OneProcessCrew()
     rows = [f"| method | {' | '.join(FIGURES)} | held out | a study costs |", "|" + " --- |" * (len(FIGURES) + 3)]
     print("\n".join(rows), flush=True)
@@ -92,6 +115,7 @@ def main() -> None:
             f"study.measure_every={given.every}",
             "observe.progress=quiet",
             "observe.ray_metrics=false",
+            *known,
             *given.changes,
         ]
         found = streamed(crew, given.config, changes)

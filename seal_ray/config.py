@@ -712,9 +712,10 @@ class KeepSection(Section):
     )
     layers: int = Field(default=10, ge=1, description="with last_layers: how many of the last layers are trained")
     share: Share = Field(
-        default=0.1, description="with replay: earlier lessons in a step, as a share of its own; with distill likewise"
+        default=0.1,
+        description="with replay and distill: lessons of earlier steps in a step, as a share of its own",
     )
-    strength: float = Field(default=10, ge=0, description="with ewc and distill: weight of what holds the model back")
+    strength: float = Field(default=10, ge=0, description="with ewc: weight of what holds the model back")
     energy: float = Field(
         default=0.95, gt=0, le=1, description="with null_space: share of a layer's inputs that no later step may touch"
     )

@@ -73,6 +73,7 @@ def overview(run: Run) -> dict[str, Json]:
         "held": run.held(),
         "rounds": [_figures(run, round_, gone) for round_, gone in zip(rounds, _deleted(run, rounds), strict=True)],
         "curve": run.curve(),
+        "stream": stream.summary(run),
         "time": timeline(events),
         "grading": _grading(events),
         "knowledge": knowledge.maps(run),

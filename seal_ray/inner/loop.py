@@ -7,6 +7,7 @@ import torch
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.capacity import fitting_slots
 from seal_ray.inner.continued import files_of
+from seal_ray.inner.distill import TopTokens
 from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.keep import Keeper, KeepFailed, going_on_with, own_matrices
 from seal_ray.inner.layer_statistics import observe
@@ -93,26 +94,46 @@ def _courses(
         (i, t, Reading.of(example, recipe.distill_temperature))
         for i, (recipe, examples) in sets.items()
         for t, example in enumerate(examples)
-        if example.teacher and not writes(recipe, example)
+        if example.teacher and i not in going_on and not writes(recipe, example)
     ]
     expected = expectations(bank.frozen, [reading for *_, reading in readings], bank.tokens_limit)
     teachers = {(i, t): teacher for (i, t, _), teacher in zip(readings, expected, strict=True)}
     for i, _, reading in readings:
         bank.taught[i] += len(reading.ids)
     courses = []
+    for i, (study, keeper) in going_on.items():
+        if i in sets:
+            courses.append(_going_on(bank, i, *sets[i], study, keeper))
     for i, (recipe, examples) in sets.items():
+        if i in going_on:
+            continue
         own = [teachers.get((i, t)) for t in range(len(examples))]
         bank.failures[i] = uncovered(examples, own)
         if bank.failures[i] is None:
             texts = [TrainingText.of(example, teacher) for example, teacher in zip(examples, own, strict=True)]
-            if i in going_on:
-                study, keeper = going_on[i]
-                courses.append(Course(i, recipe, texts, [*map(list, study.order)], {}, study.rates, keeper))
-                continue
             steps = [[t for batch in step for t in batch] for step in windows(len(texts), recipe, bank.seeds[i])]
             asked = {t: example for t, example in enumerate(examples) if writes(recipe, example)}
             courses.append(Course(i, recipe, texts, steps, asked))
     return courses
+
+
+def _going_on(
+    bank: Bank, number: int, recipe: Recipe, examples: list[Example], study: StudyCourse, keeper: Keeper
+) -> Course:
+    """What an adapter that is trained on is taken through. Its teacher is what it was itself before this step."""
+    asked = {t: Reading.of(e, recipe.distill_temperature) for t, e in enumerate(examples) if e.teacher}
+    teachers: dict[int, TopTokens] = {}
+    if asked:
+        row = torch.zeros(bank.stack.size, device=bank.frozen.device)
+        keeper.begin(own_matrices(bank.stack, row, bank.wanted[number], recipe.rank))
+        (scale,) = staged(bank.frozen.device, [], [[bank.scale(number)]])
+        before = bank.stack.finished([row.to(bank.frozen.dtype)], scale)
+        teachers = dict(
+            zip(asked, expectations(bank.frozen, [*asked.values()], bank.tokens_limit, before), strict=True)
+        )
+        bank.taught[number] += sum(len(reading.ids) for reading in asked.values())
+    texts = [TrainingText.of(example, teachers.get(t)) for t, example in enumerate(examples)]
+    return Course(number, recipe, texts, [*map(list, study.order)], {}, study.rates, keeper)
 
 
 def _remember(bank: Bank, course: Course, keeper: Keeper) -> None:

@@ -3,7 +3,7 @@
 A version's own adapter stays on: the teacher is what the student was before it was trained. It never moves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from seal_ray.inner.distill import TOP, TopTokens, top_tokens
 from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.head import chunks
 from seal_ray.inner.layout import Text, pack
+from seal_ray.inner.products import Adapters
 from seal_ray.records import Example, Failure
 
 
@@ -40,15 +41,25 @@ class Reading:
 
 
 @torch.no_grad()
-def expectations(frozen: Frozen, readings: Sequence[Reading], limit: int) -> list[TopTokens]:
-    """What the teacher expects in each reading. Each different one goes through the model once. Only while attached."""
+def expectations(
+    frozen: Frozen, readings: Sequence[Reading], limit: int, adapters: Mapping[str, Adapters] | None = None
+) -> list[TopTokens]:
+    """What the teacher expects in each reading. Each different one goes through the model once. Only while attached.
+
+    `adapters`: of one adapter, that the teacher has on.
+    """
     different = list(dict.fromkeys(readings))
     made: dict[Reading, TopTokens] = {}
     plain = [Text(n, reading.ids) for n, reading in enumerate(different)]
-    for layout in pack([], plain, limit=limit, cost=frozen.block_cost):
+    packed = (
+        pack([plain], limit=limit, cost=frozen.block_cost)
+        if adapters
+        else pack([], plain, limit=limit, cost=frozen.block_cost)
+    )
+    for layout in packed:
         own = [different[text.key] for text in layout.texts]
         at = [start + row for reading, start in zip(own, layout.starts, strict=True) for row in reading.asked]
-        states = frozen.packed(layout, {})[torch.tensor(at, device=frozen.device)]
+        states = frozen.packed(layout, adapters or {})[torch.tensor(at, device=frozen.device)]
         degrees = torch.tensor([r.temperature for r in own for _ in r.asked], device=frozen.device)
         parts = [top_tokens(frozen.head(states[rows]), degrees[rows])
                  for rows in chunks(len(at), frozen.vocabulary, frozen.device)]  # fmt: skip

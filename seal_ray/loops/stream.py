@@ -163,16 +163,7 @@ def _learned(
     if apart:
         before = texts.version
     starts = _starts(session, curriculum, texts.version, 1 if apart else step)
-    pupils = [
-        Pupil(
-            _name(s),
-            _lessons(session, curriculum, texts, s, step),
-            curriculum.exam(s, step),
-            _seed(session, s, step),
-            start,
-        )
-        for s, start in enumerate(starts)
-    ]
+    pupils = [_pupil(session, curriculum, texts, s, step, start) for s, start in enumerate(starts)]
     if by_update(session.config):
         _, trials = study_by_update(session, part, pupils[0], before)
     else:
@@ -191,14 +182,17 @@ def _starts(session: Session, curriculum: Curriculum, version: Version, step: in
     return study_adapters.states_of(session, step)
 
 
-def _lessons(session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int) -> list[Lesson]:
-    """What a sequence learns in a step: its own texts, and with replay some of those before."""
+def _pupil(
+    session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int, start: study_adapters.Files
+) -> Pupil:
+    """A sequence before a step: its own texts, and with replay or distillation some of those before."""
     steps, keep = curriculum.sequences[sequence], curriculum.section.keep
-    own = lessons_of(session, texts, steps[step - 1])
-    if keep.method != "replay":
-        return own
-    earlier = [lesson for done in steps[: step - 1] for lesson in lessons_of(session, texts, done)]
-    return replayed(own, earlier, keep.share, seed_of(session, sequence, step, "replay"))
+    lessons, again = lessons_of(session, texts, steps[step - 1]), list[Lesson]()
+    if keep.method in {"replay", "distill"}:
+        earlier = [lesson for done in steps[: step - 1] for lesson in lessons_of(session, texts, done)]
+        again = replayed(len(lessons), earlier, keep.share, seed_of(session, sequence, step, "replay"))
+    name, exam, seed = _name(sequence), curriculum.exam(sequence, step), seed_of(session, sequence, step)
+    return Pupil(name, [*lessons, *again], exam, seed, start, len(again))
 
 
 def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int, latest: Trial) -> Trial:
@@ -241,10 +235,6 @@ def _after(session: Session, number: int) -> Version:
 
 def _name(sequence: int) -> str:
     return f"sequence-{sequence + 1}"
-
-
-def _seed(session: Session, sequence: int, step: int) -> int:
-    return seed_of(session, sequence, step)
 
 
 # reading it

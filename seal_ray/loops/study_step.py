@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seal_ray.config import Config
+from seal_ray.config import Config, PolicySection
 from seal_ray.errors import ConfigError
 from seal_ray.events import UpdateDone
 from seal_ray.loops import study_adapters, study_trials
@@ -15,7 +15,7 @@ from seal_ray.loops.session import Session, once
 from seal_ray.loops.study_adapters import Files
 from seal_ray.loops.study_trials import Exam, StudyRequest
 from seal_ray.policy import versions
-from seal_ray.policy.in_bank import in_bank
+from seal_ray.policy.in_bank import BankUpdate, in_bank
 from seal_ray.policy.job import LearnedEdit, UpdateJob
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.update import update
@@ -34,6 +34,7 @@ class Pupil:
     exam: Exam
     seed: int
     start: Files  # of the adapter that is trained on; none: a new one
+    again: int = 0  # lessons at the end that are of earlier steps
 
 
 def by_update(config: Config) -> bool:
@@ -50,10 +51,7 @@ def study_in_bank(
     section = study_adapters.trained_layers(session.folder, config.policy, keep)
     method = keep.method if keep.method in IN_BANK else "none"
     keeping = Keeping(method, keep.strength, keep.energy, keep.most_rank)
-    requests = [
-        StudyRequest(p.name, in_bank(p.lessons, section, p.seed, keeping=keeping, start=p.start), p.exam)
-        for p in pupils
-    ]
+    requests = [StudyRequest(p.name, _update_of(p, section, keeping, keep.method == "distill"), p.exam) for p in pupils]
     if known := part.get("update.json"):  # written last, so what it rests on is there
         own = {t.task: t for t in part.records("trials").values()}
         return decode(Version, known["version"]), [own[p.name] for p in pupils]
@@ -79,6 +77,11 @@ def study_in_bank(
     part.put("update.json", told)
     session.tell(UpdateDone(version.number, told["steps"], first.losses[-1], round(told["seconds"], 1), 0.0, 0.0))
     return version, trials
+
+
+def _update_of(pupil: Pupil, section: PolicySection, keeping: Keeping, distills: bool) -> BankUpdate:
+    held = pupil.again if distills else 0
+    return in_bank(pupil.lessons, section, pupil.seed, keeping=keeping, start=pupil.start, held=held)
 
 
 def study_by_update(session: Session, part: RoundLedger, pupil: Pupil, parent: Version) -> tuple[Version, list[Trial]]:

@@ -94,10 +94,9 @@ def _of_task(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], 
     return list(seen.values()), why
 
 
-def replayed(own: Sequence[Lesson], earlier: Sequence[Lesson], share: float, seed: int) -> list[Lesson]:
-    """The step's lessons and some of those before it, drawn evenly: `replay`."""
+def replayed(count: int, earlier: Sequence[Lesson], share: float, seed: int) -> list[Lesson]:
+    """Of the lessons before a step with `count` of its own, as many as this share of them, drawn evenly."""
     if not earlier or not share:
-        return list(own)
-    count = min(len(earlier), max(1, round(share * len(own))))
-    drawn = random.Random(seed).sample(range(len(earlier)), count)
-    return [*own, *(replace(earlier[i], edit=f"again-{earlier[i].edit}") for i in sorted(drawn))]
+        return []
+    drawn = random.Random(seed).sample(range(len(earlier)), min(len(earlier), max(1, round(share * count))))
+    return [replace(earlier[i], edit=f"again-{earlier[i].edit}") for i in sorted(drawn)]

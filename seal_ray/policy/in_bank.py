@@ -32,8 +32,12 @@ def in_bank(
     *,
     keeping: Keeping | None = None,
     start: Mapping[str, bytes] | None = None,
+    held: int = 0,
 ) -> BankUpdate:
-    """The update with this seed. `start`: the files of the adapter to train on; none is a new one."""
+    """The update with this seed. `start`: the files of the adapter to train on; none is a new one.
+
+    Of the lessons the last `held` are not learned: at them the model is held to what it expected before this step.
+    """
     order = batches(len(lessons), section.epochs, section.global_batch, seed)
     recipe = Recipe(
         rank=section.rank,
@@ -50,9 +54,10 @@ def in_bank(
     )
     rates = tuple(learning_rate(number, len(order), section) for number in range(len(order)))
     course = StudyCourse(tuple(map(tuple, order)), rates, keeping or Keeping(), dict(start or {}))
-    return BankUpdate(tuple(map(_example, lessons)), recipe, course, derive_seed(seed, "adapter"))
+    examples = [_example(lesson, number >= len(lessons) - held) for number, lesson in enumerate(lessons)]
+    return BankUpdate(tuple(examples), recipe, course, derive_seed(seed, "adapter"))
 
 
-def _example(lesson: Lesson) -> Example:
+def _example(lesson: Lesson, held: bool) -> Example:
     prompt, ids = lesson.text.prompt_ids, lesson.text.ids
-    return Example((*prompt, *ids), (False,) * len(prompt) + (True,) * len(ids))
+    return Example((*prompt, *ids), (False,) * len(prompt) + (True,) * len(ids), prompt if held else ())

@@ -198,3 +198,19 @@ def test_what_is_no_adapter_of_the_model_is_refused(model: Any) -> None:
     with pytest.raises(ValueError, match="no method of a bank"):
         banked(model, in_bank(lessons(40), SECTION, 1, keeping=Keeping("hope")))
     assert MEMORY not in files
+
+
+def test_held_to_what_it_expected_before_a_model_keeps_it(model: Any) -> None:
+    """The second step with the first one's texts beside its own: to be learned again, or only to be held to."""
+    section = replace_section(epochs=20)
+    first = banked(model, in_bank(lessons(40), section, 1)).files[0]
+    both = [*lessons(100), *lessons(40)]
+    held = banked(model, in_bank(both, section, 2, start=first, held=5))
+    again = banked(model, in_bank(both, section, 2, start=first))
+    alone = banked(model, in_bank(lessons(100), section, 2, start=first))
+    assert held.failures == [None] and held.taught[0] > 0 == alone.taught[0]
+    first_texts = {name: likelihood(model, b.files[0], lessons(40)) for name, b in (("held", held), ("alone", alone))}
+    assert first_texts["held"] > first_texts["alone"] + 0.5
+    assert likelihood(model, again.files[0], lessons(40)) > first_texts["held"]
+    still = in_bank(lessons(40), replace_section(epochs=1, global_batch=5), 2, start=first, held=5)
+    assert banked(model, still).losses[0] == [pytest.approx(0, abs=1e-4)], "it begins as what it is held to"
