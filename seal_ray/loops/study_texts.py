@@ -18,7 +18,6 @@ from seal_ray.records import Edit, Task, Version
 from seal_ray.storage.ledger import RoundLedger
 
 
-
 @dataclass(frozen=True)
 class Texts:
     """The edits of some tasks by an arm, and the version that its studies begin with."""
