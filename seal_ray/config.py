@@ -119,6 +119,11 @@ class RunSection(Section):
         default="auto",
         description="what to do with a run that is already at the URI; again: go on also where it ended for good",
     )
+    parent: Literal["latest", "best", "archive"] = Field(
+        default="latest",
+        description="which version a round begins with: the latest accepted, the best on validation tasks, or any of "
+        "the archive, drawn by that score and by how few children it has, rejected ones too",
+    )
     coverage: Share = Field(
         default=0.8, description="share of a round's candidates that must have a verdict, else the round stops"
     )

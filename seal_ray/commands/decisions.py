@@ -10,6 +10,7 @@ import time
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
+from seal_ray.loops.parents import FORMERLY, PARENT
 from seal_ray.records import Json, Version, decode, encode
 from seal_ray.storage.ledger import Ledger
 
@@ -48,8 +49,9 @@ def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[st
         source = ledger.manifest(to) if to else None
         version = decode(Version, source["version"]) if source else decode(Version, _first(ledger))
         said = _signed(why) | {"to": to, "version": encode(version)}
-        part.discard("rollback.json")  # of somebody who has thought again since
-        part.put("rollback.json", said)
+        for name in (FORMERLY, PARENT):  # of somebody who has thought again since
+            part.discard(name)
+        part.put(PARENT, said)
         return said
     finally:
         ledger.close()

@@ -13,7 +13,7 @@ from seal_ray.commands.terminal import last_end
 from seal_ray.domains import Teller
 from seal_ray.errors import ConfigError
 from seal_ray.events import Event, Graded, RunEnded, StoreRetried, TrialFailed, Warned
-from seal_ray.loops import stream
+from seal_ray.loops import parents, stream
 from seal_ray.loops.history import Round, Run, curve
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
@@ -127,7 +127,7 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
         "update": _update(round_.update),
         "gate": round_.gate,
         "word": part.get("decision.json"),
-        "rollback": part.get("rollback.json"),
+        "rollback": parents.said(part),
         "cost": _cost(round_, own, held_out),
     }
 

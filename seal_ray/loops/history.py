@@ -6,6 +6,7 @@ from seal_ray import config_file
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError
 from seal_ray.events import Event
+from seal_ray.loops import parents
 from seal_ray.policy import versions
 from seal_ray.records import Candidate, Choice, Edit, Json, Task, Trial, Verdict, Version, decode
 from seal_ray.redaction import redacted
@@ -58,8 +59,8 @@ class Run:
         return self.ledger.latest()
 
     def rollback(self) -> dict[str, Json] | None:
-        """Who went back to an earlier version since the last committed round, and why; None if nobody did."""
-        return self.ledger.round(self.latest + 1).get("rollback.json")
+        """Who named another version since the last committed round, and why; None if nobody did."""
+        return parents.said(self.ledger.round(self.latest + 1))
 
     def current(self) -> Version | None:
         """The version that the next round begins with; None before there is any."""

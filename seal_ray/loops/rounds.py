@@ -15,7 +15,7 @@ from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops import foreseeing, gate_trials, held_out
+from seal_ray.loops import foreseeing, gate_trials, held_out, parents
 from seal_ray.loops.exploration import Exploration, Plan
 from seal_ray.loops.explore import explore
 from seal_ray.loops.history import AFTER, BEFORE, Run
@@ -86,7 +86,7 @@ def begin(session: Session, part: RoundLedger) -> tuple[tuple[Task, ...], Versio
     run = session.config.run
 
     def decided() -> Json:
-        version = _current(session, part.number)
+        version = parents.parent_of(session.ledger, part.number, session.base, session.config)
         tasks = draw(session.domain.tasks("train"), run.seed, part.number, run.tasks_per_round)
         return {"tasks": [encode(t) for t in tasks], "version": encode(version)}
 
@@ -94,14 +94,6 @@ def begin(session: Session, part: RoundLedger) -> tuple[tuple[Task, ...], Versio
     tasks, version = tuple(decode(Task, t) for t in known["tasks"]), decode(Version, known["version"])
     session.tell(RoundStarted(len(tasks), version.number, session.config.sampling.edits))
     return tasks, version
-
-
-def _current(session: Session, number: int) -> Version:
-    back = session.ledger.round(number).get("rollback.json")
-    if back:
-        return decode(Version, back["version"])
-    manifest = session.ledger.manifest(number - 1) if number > 1 else None
-    return decode(Version, manifest["version"]) if manifest else versions.first(session.base)
 
 
 def draw(tasks: Sequence[Task], seed: int, number: int, count: int) -> list[Task]:
