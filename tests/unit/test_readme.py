@@ -26,6 +26,8 @@ PAGES = ["README.md", "jobs/README.md", "cluster/README.md"]
 PROGRAMS = ("seal-ray", "ray", "make", "sbatch", "kubectl", "python", "docker", "export", "RAY_AUTH_MODE=token")
 # what a page's commands need that only a cluster, GPUs or hours have; everything else of seal-ray is run here
 ELSEWHERE = {
+    "study",
+    "stream",
     "probe",
     "adapt",
     "ask",
