@@ -1,79 +1,71 @@
-"""Small runs without a cluster: the crew of a run as one process beside the loop's own, for experiments on few cores.
+"""Small runs without a cluster: the crew of a run in the loop's own process, for experiments on few cores.
 
-    with seal_ray on a cluster:  session -> Ray -> samplers, workers, trainers in processes of their own
-    here:                        session -> the same Sampler (vLLM), Worker (bank) and training loop, called directly
+    on a cluster:  session -> Ray -> samplers (vLLM), workers (banks), trainers, in processes of their own
+    here:          session -> a bank that writes edits, the same bank's waves, the same training loop, called directly
 
-Everything that decides or computes is the product's; what is missing is what makes it survive: leases, retries, blame,
-deadlines. Nothing of a run's results depends on which of the two has made it. Starting Ray and its actors costs more
-than a tiny world's whole round on a machine whose cores are busy.
+Starting vLLM and Ray's actors costs more than a tiny world's whole run where cores are busy. What decides (tasks,
+seeds, rewards, selection, ledger) and what trains is the product's. What is missing: leases, retries, blame, deadlines;
+and edits are drawn by the bank and not by vLLM, from the same distribution but with other luck.
 """
 
-import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from seal_ray import models
 from seal_ray.config import Config
+from seal_ray.errors import ConfigError
 from seal_ray.events import Sink
-from seal_ray.fleet.crew import engine_rank
-from seal_ray.fleet.wave_messages import WaveLease
-from seal_ray.fleet.worker import Worker, WorkerSettings
+from seal_ray.inner.answer import Sample, Sampling
+from seal_ray.inner.loop import fit
 from seal_ray.policy.job import LearnedEdit, StepLog, UpdateJob, UpdateResult
 from seal_ray.policy.packing import fitting, hold_back, vocabulary
 from seal_ray.records import Attempt, Edit, Trial, Version, derive_seed
-from seal_ray.sampling.engine import EngineSettings
-from seal_ray.sampling.sampler import EditPrompt, Sampler
+from seal_ray.sampling.sampler import EditPrompt, edit_id
 from seal_ray.software import software
+from seal_ray.trials.wave import try_wave
 
 ROOM = 64  # candidates in a wave
 Chunk = tuple[str, list[EditPrompt]]
 
 
 class OneProcessCrew:
-    """Samplers, pool and trainer in turn. `close` ends a run's use of it, `shut_down` the process of its engine."""
+    """Samplers, pool and trainer in turn. The base model stays in memory from run to run."""
 
     overlap = False
 
-    def __init__(self) -> None:
-        self._config: Config | None = None
-        self._engines: dict[tuple[Any, ...], _EngineProcess] = {}
-        self._worker: Worker | None = None
-        self._worker_for: Any = None
+    def __init__(self, threads: int = 1) -> None:
+        import torch
 
-    def hire(self, config: Config, _folder: str, _sink: Sink) -> "OneProcessCrew":
-        """For `Session(hire=…)`. Engine and model stay up where the next run wants the same."""
-        self._config = config
+        torch.set_num_threads(threads)
+        self._folder = ""
+        self.config: Config | None = None
+        self.model: Any = None
+        self.tokenizer: Any = None
+
+    def hire(self, config: Config, folder: str, _sink: Sink) -> "OneProcessCrew":
+        """For `Session(hire=…)`."""
+        if config.sampling.top_p < 1 or getattr(config.domain, "constrained", False) or config.policy.mode == "full":
+            raise ConfigError(
+                "without a cluster edits are drawn by the bank, which knows no top_p, no schema and no full weights",
+                hint="set sampling.top_p: 1, domain.constrained: false and policy.mode: lora, or use `seal-ray run`",
+            )
+        self.config = config
+        if folder != self._folder:
+            self._folder, self.tokenizer = folder, models.tokenizer(folder)
+            self.model = models.load(folder, dtype=config.model.dtype)
         return self
 
     def samplers(self, version: Version, adapter: str | None) -> "_Samplers":
-        assert self._config
-        config = self._config
-        settings = EngineSettings(
-            device="cpu",
-            dtype=config.model.dtype,
-            max_length=config.model.max_length,
-            lora_rank=engine_rank(config),
-            kv_cache_gb=config.sampling.kv_cache_gb,
-        )
-        key = (config.model, settings)
-        if key not in self._engines:
-            self._engines[key] = _EngineProcess(config, settings)
-        self._engines[key].ask("load_version", version, adapter)
-        return _Samplers(self._engines[key])
+        self.model = models.change_adapter(self.model, adapter)
+        return _Samplers(self, version)
 
-    def pool(self, version: Version, adapter: str | None) -> "_Pool":
-        assert self._config
-        config = self._config
-        if self._worker is None or self._worker_for != (config.model, config.inner, config.answering):
-            settings = WorkerSettings(config.model, config.storage, config.inner, config.answering, threads=1)
-            self._worker = Worker("here", settings)
-            self._worker_for = (config.model, config.inner, config.answering)
-        self._worker.load_version(version, adapter)
-        return _Pool(self._worker, version.digest)
+    def pool(self, _version: Version, adapter: str | None) -> "_Pool":
+        self.model = models.change_adapter(self.model, adapter)
+        return _Pool(self)
 
     def trainers(self) -> dict[str, Any]:
         return {}
@@ -87,47 +79,10 @@ class OneProcessCrew:
     def gpu_hours(self) -> float:
         return 0.0
 
-    def shut_down(self) -> None:
-        for engine in self._engines.values():
-            engine.end()
-        self._engines.clear()
-
-
-# sampling
-
-
-def _serve(config: Config, settings: EngineSettings, line: Connection) -> None:
-    sampler = Sampler(config.model, settings, config.storage)
-    line.send(sampler.start())
-    while True:
-        name, arguments = line.recv()
-        if name == "end":
-            return
-        line.send(getattr(sampler, name)(*arguments))
-
-
-class _EngineProcess:
-    """vLLM in a process of its own: on CPU it binds memory and sets seeds for the whole process."""
-
-    def __init__(self, config: Config, settings: EngineSettings) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._line, far = context.Pipe()
-        self._process = context.Process(target=_serve, args=(config, settings, far), daemon=True)
-        self._process.start()
-        self._line.recv()
-
-    def ask(self, name: str, *arguments: Any) -> Any:
-        self._line.send((name, arguments))
-        return self._line.recv()
-
-    def end(self) -> None:
-        self._line.send(("end", ()))
-        self._process.join()
-
 
 class _Samplers:
-    def __init__(self, engine: _EngineProcess) -> None:
-        self._engine, self._waiting = engine, list[Chunk]()
+    def __init__(self, crew: OneProcessCrew, version: Version) -> None:
+        self._crew, self._version, self._waiting = crew, version, list[Chunk]()
 
     def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
         self._waiting.append((chunk_id, list(chunk)))
@@ -136,16 +91,28 @@ class _Samplers:
         if not self._waiting:
             return []
         chunk_id, chunk = self._waiting.pop(0)
-        return [(chunk_id, self._engine.ask("sample", chunk))]
+        return [(chunk_id, self._write(chunk))]
 
+    def _write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
+        """A chunk is drawn whole, with its first prompt's seed: the same chunk from the same version is the same."""
+        end, first = self._crew.tokenizer.eos_token_id, chunk[0]
+        bank = fit(self._crew.model, [[]], [None], [first.seed])
+        sampling = Sampling(first.max_tokens, first.temperature, eos_ids=(end,))
+        (drawn,) = bank.answer([[p.prompt_ids for p in chunk]], sampling)
+        return [self._edit(prompt, samples[0]) for prompt, samples in zip(chunk, drawn, strict=True)]
 
-# trials
+    def _edit(self, prompt: EditPrompt, sample: Sample) -> Edit:
+        digest = self._version.digest
+        text = self._crew.tokenizer.decode(list(sample.ids), skip_special_tokens=True)
+        return Edit(
+            edit_id(digest, prompt), prompt.task, prompt.slot, digest, prompt.seed, prompt.prompt_ids, sample.ids,
+            sample.logprobs, text, sample.finish, style=prompt.style,
+        )  # fmt: skip
 
 
 class _Pool:
-    def __init__(self, worker: Worker, version: str) -> None:
-        self._worker, self._version = worker, version
-        self._waiting: list[Attempt] = []
+    def __init__(self, crew: OneProcessCrew) -> None:
+        self._crew, self._waiting = crew, list[Attempt]()
 
     def submit(self, attempts: Iterable[Attempt]) -> None:
         self._waiting += attempts
@@ -155,7 +122,18 @@ class _Pool:
             time.sleep(min(timeout, 0.01))  # graders have their turn
             return []
         wave, self._waiting = self._waiting[:ROOM], self._waiting[ROOM:]
-        return self._worker.try_wave(WaveLease(0, self._version, tuple(wave)))
+        config = self._crew.config
+        assert config
+        return try_wave(
+            self._crew.model,
+            self._crew.tokenizer,
+            wave,
+            temperature=config.answering.temperature,
+            samples=config.answering.samples,
+            wave=config.inner.wave,
+            tokens_limit=config.inner.wave_tokens,
+            worker="here",
+        )
 
     def room(self) -> int:
         return max(0, ROOM - len(self._waiting))
