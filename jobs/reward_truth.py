@@ -1,0 +1,121 @@
+"""Which reward chooses edits that are right? The edits of a recorded round, tried with many seeds.
+
+    python jobs/reward_truth.py runs/curves/knowledge/learning-1 --tasks 12 --seeds 23     goes on where it stopped
+    python jobs/reward_truth.py runs/curves/knowledge/learning-1 --show                    what is known by now
+
+The truth of an edit is the share of questions that are answered right after training on it, as a mean over seeds that
+the choice has not seen. For each measure: how reliable it is at 1, 2 and 3 repeats, how it ranks the edits of a task
+beside the truth, the truth of the edit that it chooses, and what is lost on a fresh seed; with bootstrap over tasks.
+Any run will do whose first round was written by version 0: `seal-ray evaluate --arm file:…` makes one of edits that
+somebody else has published. What heats and the model of gain save is worked out from the same trials.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trial_bench import TrialBench, Wanted
+from truth_figures import HEAT, Tried, report
+
+from seal_ray.domains import Teller
+from seal_ray.loops.gain_features import features_of
+from seal_ray.loops.history import Round, Run
+from seal_ray.records import Edit, Likelihood, Task, Trial
+
+WAVE = 48  # trials between two lines of the file
+HEAT_SEEDS = 3
+
+
+def wanted(round_: Round, tasks: int, edits: int, seeds: int) -> Iterator[Wanted]:
+    """Seed by seed, so that whatever is there when time is up is a whole experiment of fewer seeds."""
+    chosen = _chosen(round_, tasks, edits)
+    for task, _ in chosen:
+        yield Wanted(f"{task.id}|baseline|0", task, "baseline")
+    for seed in range(seeds):
+        for task, own in chosen:
+            for edit in own:
+                yield Wanted(f"{task.id}|{edit.id}|{seed}", task, "edit", edit.content, seed)
+                if seed < HEAT_SEEDS:
+                    yield Wanted(f"{task.id}|{edit.id}|{seed}|heat", task, "edit", edit.content, seed, HEAT)
+
+
+def _chosen(round_: Round, tasks: int, edits: int) -> list[tuple[Task, list[Edit]]]:
+    found = []
+    for task in round_.tasks[:tasks]:
+        own = sorted((e for e in round_.edits if e.task == task.id and not e.failure), key=lambda e: e.slot)
+        if len(own) > 1:
+            found.append((task, own[:edits]))
+    return found
+
+
+def line(trial: Trial, accuracy: float | None) -> dict[str, Any]:
+    return {
+        "name": trial.candidate,
+        "task": trial.task,
+        "accuracy": accuracy,
+        "gold": _by_question(trial.likelihoods),
+        "wrong": _by_question(trial.distractors),
+        "steps": trial.cost.steps,
+        "failure": trial.failure.kind if trial.failure else None,
+    }
+
+
+def _by_question(likelihoods: tuple[Likelihood, ...]) -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = {}
+    for one in likelihoods:
+        found.setdefault(one.question, []).append([round(one.logprob, 5), one.tokens])
+    return found
+
+
+def read(path: Path, features: dict[str, dict[str, float]]) -> list[Tried]:
+    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    return [Tried.of(one, features) for one in lines if not one["failure"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="which reward chooses edits that are right")
+    parser.add_argument("uri")
+    parser.add_argument("--round", type=int, default=1)
+    parser.add_argument("--tasks", type=int, default=12)
+    parser.add_argument("--edits", type=int, default=6, help="of a task, at most")
+    parser.add_argument("--seeds", type=int, default=23, help="3 to choose by, 20 for the truth")
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so many; the same command goes on")
+    parser.add_argument("--show", action="store_true", help="try nothing more")
+    parser.add_argument("--to", type=Path, default=Path("runs/truth.jsonl"))
+    given = parser.parse_args()
+    run = Run(given.uri)
+    round_ = run.round(given.round)
+    if not round_.version or round_.version.number:
+        parser.error(f"{given.uri}: round {given.round} was not written by version 0")
+    waiting: list[Wanted] = []
+    if not given.show:
+        began, bench = time.monotonic(), TrialBench(run.config)
+        known = {one["name"] for text in _lines(given.to) if (one := json.loads(text))}
+        waiting = [w for w in wanted(round_, given.tasks, given.edits, given.seeds) if w.name not in known]
+        given.to.parent.mkdir(parents=True, exist_ok=True)
+        while waiting and (not given.minutes or time.monotonic() - began < 60 * given.minutes):
+            wave, waiting = waiting[:WAVE], waiting[WAVE:]
+            trials = bench.try_all(wave)
+            with given.to.open("a") as file:
+                for w, trial in zip(wave, trials, strict=True):
+                    accuracy = None if trial.failure else bench.accuracy(w.task, trial)
+                    file.write(json.dumps(line(trial, accuracy)) + "\n")
+            print(f"{len(waiting)} trials are left, {time.monotonic() - began:.0f} s", flush=True)
+    teller = Teller.of(run.config)
+    features: dict[str, dict[str, float]] = {}
+    for task in round_.tasks:
+        features |= features_of([e for e in round_.edits if e.task == task.id], teller.describe(task))
+    print(*report(read(given.to, features)), sep="\n")
+    if waiting:
+        raise SystemExit(f"{len(waiting)} trials are left; the same command goes on")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Trials of one's own: edits of a configuration's tasks, tried in this process with any recipe and seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seal_ray import grading, models
+from seal_ray.config import Config
+from seal_ray.domains import load_domain
+from seal_ray.records import Ask, Attempt, Candidate, CandidateKind, Json, Recipe, Task, Trial, derive_seed
+from seal_ray.trials.wave import try_wave
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One trial: an edit of a task, or with kind baseline nothing at all."""
+
+    name: str
+    task: Task
+    kind: CandidateKind
+    content: Json = None
+    seed: int = 0
+    share: float = 1.0  # of the epochs
+
+
+class TrialBench:
+    def __init__(self, config: Config, threads: int = 1) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.config = config
+        folder = models.fetch(config.model)
+        self.tokenizer = models.tokenizer(folder)
+        self.model: Any = models.load(folder, dtype=config.model.dtype)
+        self.domain = load_domain(
+            config.domain,
+            recipe=config.inner.recipe(),
+            answering=config.answering,
+            chat=config.model.chat == "yes" or (config.model.chat == "auto" and models.has_chat_template(folder)),
+            seed=config.run.seed,
+            read=lambda path: (ROOT / path).read_bytes(),
+        )
+        self.grader = grading.build(config.grading, "", config.storage)
+
+    def attempt(self, wanted: Wanted) -> Attempt:
+        task, recipe, examples = wanted.task, None, []
+        if wanted.kind != "baseline":
+            examples, recipe = self.domain.training(task, wanted.content, self.tokenizer)
+            recipe = _shortened(recipe, wanted.share)
+        number = derive_seed("bench", task.id, wanted.seed)
+        candidate = Candidate(wanted.name, task.id, wanted.kind, wanted.name, 0, wanted.seed, number, recipe)
+        return Attempt(candidate, tuple(examples), self._asks(task))
+
+    def try_all(self, wanted: Sequence[Wanted]) -> list[Trial]:
+        attempts = [self.attempt(w) for w in wanted]
+        return try_wave(self.model, self.tokenizer, attempts, wave=self.config.inner.wave)
+
+    def accuracy(self, task: Task, trial: Trial) -> float | None:
+        verdicts = self.domain.verdicts(task, trial.candidate, trial.answers, self.grader)
+        credits_ = [v.credit for v in verdicts if v.credit is not None]
+        return sum(credits_) / len(credits_) if credits_ else None
+
+    def _asks(self, task: Task) -> tuple[Ask, ...]:
+        asks = []
+        for q in self.domain.questions(task):
+            end = (self.tokenizer.eos_token_id,) if q.end_answer else ()
+            gold, wrong = (
+                tuple((*models.text_ids(self.tokenizer, q.lead + text), *end) for text in texts)
+                for texts in (q.gold, task.distractors.get(q.id, ()))
+            )
+            limit = min(q.max_tokens, self.config.answering.max_tokens)
+            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, q.stop, wrong))
+        return tuple(asks)
+
+
+def _shortened(recipe: Recipe, share: float) -> Recipe:
+    from seal_ray.grading.heats import shortened
+
+    return recipe if share == 1 else shortened(recipe, share)

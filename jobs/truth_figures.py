@@ -1,0 +1,296 @@
+"""What many seeds say about rewards: reliability, rank beside the truth, truth of what is chosen, with intervals."""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from seal_ray.grading.gain_model import GainModel, TriedEdit, fit, predict
+from seal_ray.grading.variance import components
+
+HEAT = 0.25  # of the epochs
+KEEP, PRUNE = 0.34, 0.5  # shares of a task's edits: that go on after a heat, that a model of gain drops
+SAMPLES = 4000
+Left = Callable[[str, dict[str, float]], set[str]]  # by task and what heats say: the edits that are tried in full
+Values = dict[str, dict[str, dict[int, float]]]  # by task, edit and seed
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial of an edit; of a baseline where `edit` is that word."""
+
+    task: str
+    edit: str
+    seed: int
+    heat: bool
+    accuracy: float
+    gold: Mapping[str, Sequence[Sequence[float]]]  # by question: log-probability and tokens of each accepted answer
+    wrong: Mapping[str, Sequence[Sequence[float]]]
+    steps: int
+    features: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any], features: Mapping[str, Mapping[str, float]]) -> "Tried":
+        _, edit, seed, *more = line["name"].rsplit("|", 3 if line["name"].endswith("|heat") else 2)
+        numbers = (line["accuracy"], line["gold"], line["wrong"], line["steps"])
+        return cls(line["task"], edit, int(seed), bool(more), *numbers, features.get(edit, {}))
+
+
+def measures(trial: Tried, base: Tried) -> dict[str, float]:
+    """Every measure of one trial, as means over questions."""
+    rows = [_question(trial, base, q) for q in trial.gold if q in base.gold]
+    names = set.intersection(*map(set, rows)) if rows else set()
+    return {"accuracy": trial.accuracy} | {n: statistics.fmean(r[n] for r in rows) for n in sorted(names)}
+
+
+def _question(trial: Tried, base: Tried, q: str) -> dict[str, float]:
+    def gains(own: Sequence[Sequence[float]], before: Sequence[Sequence[float]], *, each: bool) -> list[float]:
+        pairs = zip(own, before, strict=True)
+        return [(a[0] - b[0]) / (a[1] if each else 1) for a, b in pairs]
+
+    found = {"likelihood": max(p / n for p, n in trial.gold[q])}
+    wrong, wrong_before = trial.wrong.get(q, ()), base.wrong.get(q, ())
+    if wrong and len(wrong) == len(wrong_before):
+        by_token = gains(wrong, wrong_before, each=True)
+        found["contrast"] = max(gains(trial.gold[q], base.gold[q], each=True)) - statistics.fmean(by_token)
+        right, others = max(gains(trial.gold[q], base.gold[q], each=False)), gains(wrong, wrong_before, each=False)
+        found["contrast, sums"] = right - statistics.fmean(others)
+        top = max(right, *others)
+        found["contrast, softmax"] = math.exp(right - top) / sum(math.exp(v - top) for v in (right, *others))
+        found["contrast, wins"] = float(right > max(others))
+    return found
+
+
+def tabulate(trials: Sequence[Tried], *, heat: bool = False) -> dict[str, Values]:
+    """By measure, with blends of accuracy beside each."""
+    base = {t.task: t for t in trials if t.edit == "baseline"}
+    tables: dict[str, Values] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    for t in trials:
+        if t.edit != "baseline" and t.heat == heat and t.task in base:
+            for name, value in measures(t, base[t.task]).items():
+                tables[name][t.task][t.edit][t.seed] = value
+    return {n: _plain(v) for n, v in tables.items()} | {
+        f"accuracy + {n}": _blend(tables["accuracy"], tables[n]) for n in tables if n != "accuracy"
+    }
+
+
+def _plain(values: Values) -> Values:
+    return {task: {edit: dict(seeds) for edit, seeds in own.items()} for task, own in values.items()}
+
+
+def _blend(accuracy: Values, other: Values) -> Values:
+    """Half of each, after the other is put on accuracy's scale, as the reward does it."""
+
+    def spread(values: Values) -> float:
+        apart = [v - statistics.fmean(e.values()) for own in values.values() for e in _by_seed(own) for v in e.values()]
+        return math.sqrt(statistics.fmean(a * a for a in apart)) if apart else 0.0
+
+    scale = (spread(accuracy) or 1.0) / (spread(other) or 1.0)
+    return {
+        task: {e: {s: (v + scale * other[task][e][s]) / 2 for s, v in seeds.items()} for e, seeds in own.items()}
+        for task, own in accuracy.items()
+    }
+
+
+def _by_seed(own: Mapping[str, Mapping[int, float]]) -> list[dict[str, float]]:
+    seeds = sorted({s for e in own.values() for s in e})
+    return [{e: v[s] for e, v in own.items() if s in v} for s in seeds]
+
+
+# what is chosen
+
+
+def mean_over(own: Mapping[str, Mapping[int, float]], seeds: Sequence[int]) -> dict[str, float]:
+    """By edit, over those of the seeds that it has; edits without any are left out."""
+    return {e: statistics.fmean(v[s] for s in seeds if s in v) for e, v in own.items() if any(s in v for s in seeds)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How choosing by a measure did on one task, as means over the blocks of seeds that it was chosen by."""
+
+    truth: float
+    mean: float  # truth of the mean edit
+    best: float  # of the truly best
+    lost: float  # accuracy on the seeds that it was chosen by, minus the truth
+    rank: float | None  # Spearman's correlation with the truth
+
+
+def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, Choice]:
+    """By task. Blocks of so many seeds choose, all other seeds say how good the choice was."""
+    found: dict[str, Choice] = {}
+    for task, own in measure.items():
+        every = sorted({s for e in own.values() for s in e})
+        rows = []
+        for start in range(0, len(every) - len(every) % repeats, repeats):
+            block = every[start : start + repeats]
+            others = [s for s in every if s not in block]
+            said, truth = mean_over(own, block), mean_over(accuracy[task], others)
+            both = sorted(e for e in said if e in truth)
+            if len(both) < 2:
+                continue
+            chosen = max(both, key=lambda e: (said[e], e))
+            now = statistics.fmean(accuracy[task][chosen][s] for s in block)
+            rank = spearman([said[e] for e in both], [truth[e] for e in both])
+            values = [truth[e] for e in both]
+            rows.append((truth[chosen], statistics.fmean(values), max(values), now - truth[chosen], rank))
+        if rows:
+            ranks = [r[4] for r in rows if r[4] is not None]
+            means = [statistics.fmean(r[k] for r in rows) for k in range(4)]
+            found[task] = Choice(*means, statistics.fmean(ranks) if ranks else None)
+    return found
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    a, b = _ranks(one), _ranks(other)
+    size = math.sqrt(float((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum() / size) if size > 0 else None
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+    array = np.array(values)
+    ranks = np.array([((array < v).sum() + (array <= v).sum() - 1) / 2 for v in array])
+    return ranks - ranks.mean()
+
+
+def over_tasks(values: Sequence[float], seed: int = 1) -> tuple[float, float, float]:
+    """The mean with its bootstrap interval over tasks."""
+    array = np.array(values)
+    draws = np.random.default_rng(seed).integers(0, len(array), (SAMPLES, len(array)))
+    low, high = np.quantile(array[draws].mean(axis=1), [0.025, 0.975])
+    return float(array.mean()), float(low), float(high)
+
+
+# what is saved
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Choosing among fewer edits: the share of the optimiser steps that it takes, and the truth of what it chooses."""
+
+    steps: float
+    truth: dict[str, float]  # by task
+    all_tried: dict[str, float]  # of what is chosen where all are tried
+
+
+def saved(trials: Sequence[Tried], measure: str, left: Left, heats: bool) -> Saving:
+    """What choosing among fewer edits takes, and what comes of it."""
+    full, heat = tabulate(trials)[measure], tabulate(trials, heat=True).get(measure, {})
+    accuracy = tabulate(trials)["accuracy"]
+    steps = {(t.task, t.edit, t.seed, t.heat): t.steps for t in trials}
+    spent, whole = 0, 0
+    truth, all_tried = {}, {}
+    for task, own in full.items():
+        seeds = sorted({s for e in heat.get(task, {}).values() for s in e})
+        rows = []
+        for seed in seeds:
+            said = {e: v[seed] for e, v in own.items() if seed in v}
+            others = mean_over(accuracy[task], [s for s in {s for e in own.values() for s in e} if s not in seeds])
+            kept = left(task, {e: v[seed] for e, v in heat[task].items() if seed in v}) & said.keys()
+            if len(said) < 2 or not kept or not others:
+                continue
+            whole += sum(steps[task, e, seed, False] for e in said)
+            spent += sum(steps[task, e, seed, False] for e in kept)
+            spent += sum(steps[task, e, seed, True] for e in said) if heats else 0
+            rows.append((others[max(kept, key=lambda e: said[e])], others[max(said, key=lambda e: said[e])]))
+        if rows:
+            truth[task], all_tried[task] = (statistics.fmean(r[k] for r in rows) for k in (0, 1))
+    return Saving(spent / max(1, whole), truth, all_tried)
+
+
+def by_heat(_task: str, heat: dict[str, float]) -> set[str]:
+    ranked = sorted(heat, key=lambda e: -heat[e])
+    return set(ranked[: max(2, math.ceil(KEEP * len(ranked)))])
+
+
+def by_model(trials: Sequence[Tried], measure: str) -> tuple[Left, list[float]]:
+    """Dropping by a model of gain that has never seen the task; and how it agrees with the gains, model by model."""
+    full = tabulate(trials)[measure]
+    features = {t.edit: t.features for t in trials}
+    models: dict[str, GainModel | str] = {}
+    for task in full:
+        others = [(t, own) for t, own in full.items() if t != task]
+        samples = [TriedEdit(t, features[e], next(iter(v.values()))) for t, own in others for e, v in own.items()]
+        models[task] = fit(samples, "", measure)
+
+    def left(task: str, heat: dict[str, float]) -> set[str]:
+        model = models[task]
+        if isinstance(model, str):
+            return set(heat)
+        said = predict(model, {e: features[e] for e in heat})
+        ranked = sorted(said, key=lambda e: -said[e])
+        return set(ranked[: max(2, math.ceil((1 - PRUNE) * len(ranked)))])
+
+    return left, [m.agreement for m in models.values() if isinstance(m, GainModel)]
+
+
+# in words
+
+
+def report(trials: Sequence[Tried]) -> list[str]:
+    tables = tabulate(trials)
+    if "accuracy" not in tables:
+        return ["nothing has been tried yet"]
+    accuracy = tables["accuracy"]
+    seeds = len({s for own in accuracy.values() for e in own.values() for s in e})
+    lines = [
+        f"{len(accuracy)} tasks, {sum(map(len, accuracy.values()))} edits, {seeds} seeds",
+        "",
+        "| measure | reliability at 1 | 2 | 3 | rank beside the truth | truth of the chosen (3 repeats) "
+        "| over the mean edit | over accuracy + likelihood | lost on fresh seeds |",
+        "| --- |" + " ---: |" * 8,
+    ]
+    today = choices(tables.get("accuracy + likelihood", accuracy), accuracy, 3)
+    for name, table in tables.items():
+        found = components(list(table.values()))
+        reliability = [f"{found.reliability(r):.2f}" if found else "-" for r in (1, 2, 3)]
+        chosen = choices(table, accuracy, 3)
+        tasks = sorted(t for t in chosen if t in today)
+        if not tasks:
+            continue
+        over_mean = over_tasks([chosen[t].truth - chosen[t].mean for t in tasks])
+        over_today = over_tasks([chosen[t].truth - today[t].truth for t in tasks])
+        ranks = [r for t in tasks if (r := chosen[t].rank) is not None]
+        lines.append(
+            f"| {name} | {' | '.join(reliability)} | {statistics.fmean(ranks):.2f} | "
+            f"{statistics.fmean(chosen[t].truth for t in tasks):.3f} | "
+            f"{_between(over_mean)} | {_between(over_today)} | "
+            f"{100 * statistics.fmean(chosen[t].lost for t in tasks):.1f} points |"
+        )
+    if today:
+        best = statistics.fmean(c.best for c in today.values())
+        lines += [
+            "",
+            f"truth of the mean edit {statistics.fmean(c.mean for c in today.values()):.3f}, of the best {best:.3f}",
+        ]
+    return [*lines, "", *savings(trials)]
+
+
+def savings(trials: Sequence[Tried], measure: str = "") -> list[str]:
+    names = tabulate(trials)
+    measure = measure or next(n for n in ("accuracy + contrast", "accuracy + likelihood") if n in names)
+    left, agreement = by_model(trials, measure)
+    lines = [f"| choosing with one repeat by {measure} | share of the steps | truth of the chosen beside trying all |"]
+    lines.append("| --- | ---: | ---: |")
+    for title, pick, heats in (
+        (f"heats of {HEAT:.0%} of the epochs, {KEEP:.0%} go on", by_heat, True),
+        (f"a model of gain fitted on the other tasks drops {PRUNE:.0%}", left, False),
+    ):
+        found = saved(trials, measure, pick, heats)
+        if found.truth:
+            apart = over_tasks([found.truth[t] - found.all_tried[t] for t in found.truth])
+            lines.append(f"| {title} | {found.steps:.0%} | {_between(apart)} |")
+    if agreement:
+        lines += [
+            "",
+            f"the model's predictions and gains on tasks left out: correlation {statistics.fmean(agreement):.2f}",
+        ]
+    return lines
+
+
+def _between(found: tuple[float, float, float]) -> str:
+    return f"{found[0]:+.3f} ({found[1]:+.3f} to {found[2]:+.3f})"

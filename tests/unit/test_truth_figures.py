@@ -1,0 +1,86 @@
+"""What many seeds say about rewards, on trials that are made up so that the answer is known."""
+
+import importlib
+import random
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(JOBS))
+    return importlib.import_module("truth_figures")
+
+
+def trials(figures: ModuleType, tasks: int = 8, edits: int = 6, seeds: int = 9) -> list[Any]:
+    """Edits of known worth: accuracy is coarse and noisy, the right answer's likelihood follows the worth closely, but
+    half of the edits raise any answer's likelihood: only the contrast sees through that."""
+    luck, made = random.Random(1), []
+    for t in range(tasks):
+        flat = {f"q{q}": [[-8.0, 2]] for q in range(4)}
+        made.append(figures.Tried(f"t{t}", "baseline", 0, False, 0.0, flat, {q: [[-8.0, 2]] * 3 for q in flat}, 0))
+        for e in range(edits):
+            worth, any_answer = e / edits, 4.0 * (e % 2)
+            for seed in range(seeds):
+                for heat in (False, True) if seed < 3 else (False,):
+                    known = sum(luck.random() < worth for _ in range(4)) / 4
+                    gain = 4 * worth * (0.6 if heat else 1.0) + luck.gauss(0, 0.1)
+                    gold = {q: [[-8.0 + any_answer + gain, 2]] for q in flat}
+                    wrong = {q: [[-8.0 + any_answer, 2]] * 3 for q in flat}
+                    steps, features = (2 if heat else 8), {"worth": worth, "chance": luck.random()}
+                    made.append(figures.Tried(f"t{t}", f"t{t}e{e}", seed, heat, known, gold, wrong, steps, features))
+    return made
+
+
+def test_a_line_of_the_file_comes_back_as_a_trial(figures: ModuleType) -> None:
+    line = {"task": "a|b", "accuracy": 0.5, "gold": {}, "wrong": {}, "steps": 3}
+    plain, heat = (figures.Tried.of({**line, "name": name}, {}) for name in ("a|b|e1|4", "a|b|e1|4|heat"))
+    assert (plain.edit, plain.seed, plain.heat) == ("e1", 4, False)
+    assert (heat.edit, heat.seed, heat.heat) == ("e1", 4, True)
+
+
+def test_the_contrast_sees_through_what_helps_any_answer_and_the_likelihood_does_not(figures: ModuleType) -> None:
+    made = trials(figures)
+    tables = figures.tabulate(made)
+    found = {n: figures.choices(tables[n], tables["accuracy"], 3) for n in ("likelihood", "contrast", "accuracy")}
+    rank = {n: sum(c.rank for c in own.values() if c.rank is not None) / len(own) for n, own in found.items()}
+    assert rank["contrast"] > 0.8 > rank["likelihood"]
+    assert rank["contrast"] > rank["accuracy"]
+    for own in found["contrast"].values():
+        assert own.mean < own.truth <= own.best + 1e-9
+
+
+def test_the_truth_is_never_of_the_seeds_that_chose(figures: ModuleType) -> None:
+    table = {"t": {"a": {0: 1.0, 1: 0.0, 2: 0.0, 3: 0.0}, "b": {0: 0.0, 1: 0.5, 2: 0.5, 3: 0.5}}}
+    chosen = figures.choices(table, table, 1)["t"]
+    assert chosen.truth == pytest.approx((0.0 + 3 * (0.5 + 0.5 + 0.0) / 3) / 4)
+    lucky = {"t": {"a": {0: 1.0, 1: 0.0}, "b": {0: 0.0, 1: 1.0}}}
+    assert figures.choices(lucky, lucky, 1)["t"].lost == 1.0, "what was promised and did not come back"
+    assert figures.spearman([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
+    assert figures.spearman([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_heats_and_the_model_of_gain_choose_as_well_for_fewer_steps(figures: ModuleType) -> None:
+    made = trials(figures)
+    heats = figures.saved(made, "contrast", figures.by_heat, True)
+    assert heats.steps == pytest.approx((6 * 2 + 3 * 8) / (6 * 8))
+    left, agreement = figures.by_model(made, "contrast")
+    model = figures.saved(made, "contrast", left, False)
+    assert model.steps == pytest.approx(0.5) and min(agreement) > 0.9
+    for found in (heats, model):
+        apart = [found.truth[t] - found.all_tried[t] for t in found.truth]
+        assert len(apart) == 8 and abs(sum(apart) / len(apart)) < 0.05
+
+
+def test_the_report_says_it_in_tables(figures: ModuleType) -> None:
+    lines = figures.report(trials(figures))
+    assert lines[0] == "8 tasks, 48 edits, 9 seeds"
+    rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("| ")}
+    assert {"accuracy", "contrast", "accuracy + contrast", "contrast, softmax", "contrast, wins"} <= rows.keys()
+    assert any("heats of 25% of the epochs" in line for line in lines)
+    assert figures.report([]) == ["nothing has been tried yet"]
