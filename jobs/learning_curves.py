@@ -22,7 +22,6 @@ from typing import Any
 import knowledge_tiny_tasks
 import math_tiny_tasks
 import numpy as np
-from curve_picture import Panel, picture
 from one_process_crew import OneProcessCrew, update
 
 from seal_ray import config_file
@@ -31,6 +30,7 @@ from seal_ray.errors import Interrupted
 from seal_ray.loops import rounds
 from seal_ray.loops.history import Round, Run
 from seal_ray.loops.session import Session
+from seal_ray.observe.curve_picture import Panel, picture
 from seal_ray.records import Edit, derive_seed
 from seal_ray.storage.ledger import Ledger
 

@@ -291,14 +291,18 @@ def status(
 @app.command()
 def compare(
     uris: Annotated[list[str], typer.Argument(help="where the runs are kept", metavar="URI URI...")],
+    to: Annotated[str, typer.Option("--to", help="also write a page (HTML) with the learning curves drawn")] = "",
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Runs side by side: settings that differ, and every arm's figures round by round."""
     from seal_ray.commands import compare as side_by_side
+    from seal_ray.commands import compare_page
 
     compared = side_by_side.compare([_open(uri, endpoint, storage) for uri in uris])
+    if to:
+        compare_page.write(compared, Path(to))
     _show(compared, side_by_side.show(compared), as_json)
 
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from seal_ray.cli import app
 from seal_ray.commands.compare import compare, differing, show
+from seal_ray.commands.compare_page import write
 from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run
 
@@ -48,6 +49,22 @@ def test_the_command_prints_a_table_or_json_and_wants_two_runs(uris: list[str]) 
     assert [run["uri"] for run in json.loads(done.stdout)["runs"]] == uris
     with pytest.raises(ConfigError, match="two runs"):
         compare([Run(uris[0])])
+
+
+def test_a_page_shows_what_the_table_does_and_whatever_is_in_it_is_text(
+    uris: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = CliRunner().invoke(app, ["compare", *uris, "--to", str(tmp_path / "page.html")])
+    assert done.exit_code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "mean edit, likelihood" in page and "None of them was tried on held-out tasks" in page
+    hostile = compare([Run(uri) for uri in uris])
+    hostile["differ"] = {"x": ["<script>1</script>", "<b>"]}
+    hostile["runs"][0] |= {"uri": "<script>alert(1)</script>"}
+    write(hostile, tmp_path / "hostile.html")
+    assert "<script" not in (tmp_path / "hostile.html").read_text()
+    with pytest.raises(ConfigError, match="can't be written"):
+        write(hostile, tmp_path / "page.html" / "below.html")
 
 
 def test_a_run_that_is_not_there_is_named(uris: list[str], tmp_path: Path) -> None:

@@ -118,6 +118,10 @@ def test_the_curve_is_told_drawn_and_compared(whole: tuple[Run, MadeCrew, list[A
     assert lines[start + 1].split() == ["after", "0", "after", "1", "after", "2", "after", "3"]
     gain = run.curve()[0]["gain"]
     assert f"{gain['mean']:+.3f} ±{gain['error']:.3f}" in lines[start + 2]
+    page = tmp_path / "side by side" / "compare.html"
+    done = CliRunner().invoke(app, ["compare", run.uri, run.uri, "--to", str(page)])
+    assert done.exit_code == 0 and f"{gain['mean']:+.3f} ±{gain['error']:.3f}" in page.read_text()
+    assert "held-out tasks: accuracy of the mean edit" in page.read_text() and "<polyline" in page.read_text()
     done = CliRunner().invoke(app, ["report", run.uri, "--to", str(tmp_path / "report.html")])
     assert done.exit_code == 0 and '"curve":[{"after":0' in (tmp_path / "report.html").read_text()
 
