@@ -76,6 +76,8 @@ def rewards(
                 standings.append(
                     Standing(edit, task, len(column.table[edit]), following[edit], value.mean, value.error, noise)
                 )
+    if not pooled[wanted] and section.reward != "rubric":
+        notes += _unknown_errors(columns[wanted], measured)
     agreement, among = agrees(found)
     if agreement is not None and agreement < 0 and among >= LEAST_EDITS:
         notes.append(
@@ -98,6 +100,20 @@ def rewards(
         notes=tuple(notes),
         agreement=agreement,
     )
+
+
+def _unknown_errors(columns: Mapping[str, "_Column"], measured: Sequence[Measured]) -> list[str]:
+    """Where nothing was repeated and there are no several questions to go by, chance can't be told from worth."""
+    asked: dict[str, set[str]] = defaultdict(set)
+    for m in measured:
+        asked[m.task] |= m.correct.keys() | m.likely.keys()
+    alone = [task for task, column in columns.items() if len(column.table) > 1 and len(asked[task]) < 2]
+    if not alone:
+        return []
+    return [
+        f"{len(alone)} of {len(columns)} tasks have one question, and their edits one repeat each: how much of a "
+        "reward is chance can't be told, so its error is given as 0; raise inner.repeats"
+    ]
 
 
 def agrees(rewarded: Sequence[Reward]) -> tuple[float | None, int]:

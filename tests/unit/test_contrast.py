@@ -1,6 +1,7 @@
 """The contrast: what training does for a right answer beyond what it does for wrong ones of its kind."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,17 @@ def test_the_knowledge_domain_has_distractors_where_they_are_asked_for() -> None
     assert all(any(task.distractors.values()) for task in tasks)
     bare = configured(config_file.load("builtin:quickstart")).tasks("train")
     assert [t.digest for t in bare] == [t.digest for t in tasks] and not any(t.distractors for t in bare)
+
+
+def test_questions_that_have_no_wrong_answer_are_told_of(tmp_path: Path) -> None:
+    asked = [{"question": "When?", "answer": "1843"}, {"question": "What?", "answer": "the tide"}]
+    (tmp_path / "one.json").write_text(
+        json.dumps([{"title": "One", "context": "In 1843 the tide.", "questions": asked}])
+    )
+    changes = [f"domain.data={tmp_path}/one.json", "domain.distractors=4", "domain.validation=0", "domain.test=0"]
+    domain = configured(config_file.load("builtin:quickstart", changes))
+    assert any("for 2 of 2 questions there is no wrong answer" in warning for warning in domain.warnings)
+    assert not configured(config_file.load("builtin:quickstart", ["domain.distractors=4"])).warnings
 
 
 def trial(name: str, right: dict[str, float], wrong: dict[str, list[float]]) -> Trial:
@@ -147,4 +159,4 @@ def test_a_reward_that_moves_against_accuracy_is_told() -> None:
     worth = rewards(edits, candidates, trials, verdicts, section=GradingSection(reward="likelihood"))
     assert worth.agreement == -1.0 and any("against accuracy" in note for note in worth.notes)
     worth = rewards(edits, candidates, trials, verdicts, section=GradingSection(reward="accuracy"))
-    assert worth.agreement == 1.0 and not worth.notes
+    assert worth.agreement == 1.0 and not any("against accuracy" in note for note in worth.notes)

@@ -155,6 +155,20 @@ def test_a_task_without_its_baseline_gives_no_rewards_and_says_so() -> None:
     assert worth.notes == ("t: its baseline has no accuracy, so its edits have no reward",)
 
 
+def test_one_question_and_one_repeat_say_nothing_of_chance_and_that_is_said() -> None:
+    alone, more = Round(), Round()
+    for found, right in ((alone, [1]), (more, [1, 0])):
+        for slot in (-1, 0, 1):
+            found.trial("t", slot, right if slot else [0] * len(right))
+    assert more.worth().notes == ()
+    (note,) = alone.worth().notes
+    assert note.startswith("1 of 1 tasks have one question") and "raise inner.repeats" in note
+    assert [r.value.error for r in alone.worth().rewards] == [0.0, 0.0]
+    alone.trial("t", 0, [0], repeat=1)
+    alone.trial("t", 1, [1], repeat=1)
+    assert alone.worth().notes == (), "a second repeat tells"
+
+
 def test_nothing_at_all_is_no_error() -> None:
     worth = Round().worth()
     assert worth.rewards == ()
