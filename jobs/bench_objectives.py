@@ -78,10 +78,9 @@ class Study:
 
     def domain(self, objective: str, style: str = "implications") -> tuple[Any, dict[str, Task]]:
         flat = [{k: p[k] for k in ("title", "context", "questions")} for p in self.chosen]
+        settings: dict[str, Any] = {"style": style, "max_texts": self.args.texts}
         made = knowledge.build(
-            KnowledgeDomain(
-                data="passages", validation=0, test=0, style=style, max_texts=self.args.texts, max_questions=5
-            ),  # type: ignore[arg-type]
+            KnowledgeDomain(data="passages", validation=0, test=0, max_questions=5, **settings),
             recipe=replace(self.recipe, objective=objective),  # type: ignore[arg-type]
             answering=AnsweringSection(max_tokens=24),
             chat=self.chat,

@@ -71,6 +71,19 @@ def processes(mark: str) -> list[int]:
     return out
 
 
+def raylets_of(node: str) -> list[int]:
+    """Process ids of a node's raylet."""
+    out = []
+    for entry in os.scandir("/proc"):
+        try:
+            words = Path(f"/proc/{entry.name}/cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if b"raylet/raylet" in words and f"--node_id={node}".encode() in words:
+            out.append(int(entry.name))
+    return out
+
+
 @contextmanager
 def autoscaled(most: int, each: dict[str, float], *, idle_seconds: float = 6, join: bool = True) -> Iterator[str]:
     """The address of a head without resources; up to `most` nodes with `each` come when something asks for them."""
@@ -85,8 +98,10 @@ def autoscaled(most: int, each: dict[str, float], *, idle_seconds: float = 6, jo
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "disabled",  # on loopback, with sleeping workers
+        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),  # as this process, which it calls back
     }
+    if environment["RAY_AUTH_MODE"] == "token":
+        subprocess.run(["ray", "get-auth-token", "--generate"], env=environment, capture_output=True, check=True)
     command = [
         "ray",
         "start",

@@ -26,6 +26,7 @@ def test_a_lost_head_ends_the_run_with_its_own_code_and_the_same_command_goes_on
         )
         while driver.poll() is None and not list((tmp_path / "run").rglob("edits*")):
             time.sleep(0.2)
+        assert cluster.head_node
         cluster.head_node.kill_gcs_server()
         _, said = driver.communicate(timeout=200)
         assert driver.returncode == 3, said

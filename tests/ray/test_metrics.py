@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -145,7 +146,6 @@ def test_dashboard_and_alerts_ask_only_for_metrics_that_exist(
 
 
 def test_vllms_own_figures_are_beside_ours(endpoint: Callable[[str], Page]) -> None:
-    @ray.remote(num_cpus=1)
     class Writer:
         def write(self, folder: str, settings: EngineSettings, request: GenerateRequest) -> int:
             from seal_ray.sampling.engine import Engine
@@ -153,7 +153,7 @@ def test_vllms_own_figures_are_beside_ours(endpoint: Callable[[str], Page]) -> N
             (text,) = Engine(folder, settings).generate([request])
             return len(text.ids)
 
-    writer = Writer.remote()
+    writer: Any = ray.remote(num_cpus=1)(Writer).remote()
     settings = EngineSettings(dtype="float32", max_length=64, kv_cache_gb=0.1, metrics=True)
     request = GenerateRequest((5, 6, 7), seed=0, max_tokens=8)
     written = ray.get(writer.write.remote(base_folder(), settings, request))

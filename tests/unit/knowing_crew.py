@@ -146,7 +146,7 @@ class KnowingCrew:
         if "\nPassage:\n" in text:  # an edit is asked for
             facts = FACT.findall(text.rpartition("\nPassage:\n")[2])
             return "\n".join(
-                f"The town where {n} was born is known: {sentence(n, self.lies.get(n, t))}" for n, t in facts
+                f"The town where {n} was born is known: {sentence(n, str(self.lies.get(n, t)))}" for n, t in facts
             )
         asked = text.rpartition("\nQuestion: ")[2].partition("\n")[0]
         name = self.asked_for(asked)

@@ -41,6 +41,7 @@ def test_the_gradient_in_place_is_autograds(temperature, top):
     losses = top_kl(student, teacher)
     losses.sum().backward()
     own = student.detach().clone()
+    assert student.grad is not None
     assert torch.allclose(top_kl_to_gradient(own, teacher), losses, atol=1e-5)
     assert torch.allclose(own, student.grad, atol=1e-6)
 
@@ -52,6 +53,7 @@ def test_a_certain_teacher_and_a_certain_student_make_no_nan():
     wrong = sure.flip(0).clone().requires_grad_()
     losses = top_kl(wrong, teacher)
     losses.sum().backward()
+    assert wrong.grad is not None
     assert losses.isfinite().all() and wrong.grad.isfinite().all() and (losses > 10).all()
     assert top_kl_to_gradient(sure.flip(0).clone(), teacher).isfinite().all()
     assert top_kl(sure, teacher).abs().max() < 1e-5

@@ -190,7 +190,7 @@ def test_a_text_carries_loss_after_what_it_is_masked_until() -> None:
     found = domain(mask_until="Answer:", split_lines=False, add_context=False)
     tokenizer = byte_tokenizer()
     (asked,), _ = found.training(only_task(found), "Why? Answer: Because. Answer: no", tokenizer)
-    assert tokenizer.decode([t for t, m in zip(asked.ids, asked.mask, strict=True) if m]).startswith(
+    assert str(tokenizer.decode([t for t, m in zip(asked.ids, asked.mask, strict=True) if m])).startswith(
         " Because. Answer: no"
     )
     (plain,), _ = found.training(only_task(found), "It is so.", tokenizer)

@@ -15,7 +15,7 @@ def load(section: CodeDomain, read: Callable[[str], bytes], warn: Callable[[str]
     """All tasks of a source, each once. One whose tests are all shown, or that has none, is left out."""
     found: dict[str, Task] = {}
     untested = twice = 0
-    for row in read_rows(section.data, read, dict(section.fields)):
+    for row in read_rows(section.data, read, {str(k): v for k, v in section.fields.items()}):
         data = _data(row, section)
         if not data["hidden"]:
             untested += 1

@@ -5,6 +5,7 @@ learn to program, where real programs need a sandbox.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
 from seal_ray.records import Json
 from seal_ray.sandbox import CaseResult, Program, ProgramResult
@@ -66,5 +67,5 @@ def _case(words: Sequence[str], case: Mapping[str, Json]) -> CaseResult:
     return CaseResult("passed") if given == case.get("expected") else CaseResult("wrong", f"{given}"[:100])
 
 
-def is_digits(value: Json) -> bool:
+def is_digits(value: Json) -> TypeGuard[list[int]]:
     return isinstance(value, list) and len(value) <= MOST and all(type(x) is int and 0 <= x < CLOCK for x in value)

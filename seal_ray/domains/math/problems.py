@@ -28,7 +28,7 @@ def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str]
     """All problems of a source, each once. One without an answer is left out where answers come from the data."""
     found: dict[tuple[str, str, str], MathProblem] = {}
     unanswered = twice = 0
-    for row in read_rows(section.data, read, dict(section.fields)):
+    for row in read_rows(section.data, read, {str(k): v for k, v in section.fields.items()}):
         problem = _problem(row)
         if not problem.answers and section.gold == "data":
             unanswered += 1
