@@ -128,8 +128,6 @@ class _Pool:
             self._crew.model,
             self._crew.tokenizer,
             wave,
-            temperature=config.answering.temperature,
-            samples=config.answering.samples,
             wave=config.inner.wave,
             tokens_limit=config.inner.wave_tokens,
             worker="here",

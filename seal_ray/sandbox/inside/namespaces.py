@@ -21,7 +21,6 @@ APART = (
     | calls.CLONE_NEWUTS
     | calls.CLONE_NEWCGROUP
 )
-ROOT = "/tmp"  # where the new root is put together; nobody outside of the namespace sees that
 DEVICES = ("null", "zero", "urandom")
 
 

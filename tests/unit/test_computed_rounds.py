@@ -1,0 +1,85 @@
+"""Whole rounds of mathematics and of code: a tiny model, its bank and its update, real sandboxes, no cluster."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seal_ray.config import Config
+from seal_ray.errors import NoIsolation
+from seal_ray.loops import rounds
+from seal_ray.loops.history import Round, Run
+from seal_ray.loops.session import Session
+from seal_ray.sandbox import choose
+
+JOBS = Path(__file__).parents[2] / "jobs"
+ADD = "def add(a, b):\n    return a + b\n"
+
+
+@pytest.fixture
+def one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(JOBS))
+    crew = importlib.import_module("one_process_crew")
+    monkeypatch.setattr(rounds, "update", crew.update)
+
+    def run(domain: dict[str, Any], rows: list[dict[str, Any]], **answering: Any) -> Round:
+        data = tmp_path / "rows.jsonl"
+        data.write_text("\n".join(map(json.dumps, rows)))
+        config = Config.model_validate(
+            {
+                "run": {"uri": str(tmp_path / "run"), "rounds": 1, "tasks_per_round": 2},
+                "model": {"name": "builtin:tiny", "dtype": "float32", "max_length": 512},
+                "domain": {"data": str(data), "validation": 0, "test": 0, **domain},
+                "sampling": {"edits": 2, "max_tokens": 16, "top_p": 1},
+                "inner": {"rank": 2, "epochs": 1, "repeats": 1, "max_length": 512, "context_arm": False},
+                "answering": answering,
+                "grading": {"grader": "exact", "reward": "likelihood"},
+                "policy": {"rank": 2, "global_batch": 2, "epochs": 1, "checkpointing": False, "dtype": "float32"},
+                "observe": {"progress": "quiet", "ray_metrics": False},
+            }
+        )
+        with Session(config, hire=crew.OneProcessCrew().hire) as session:
+            rounds.run_rounds(session)
+        done = Run(config.run.uri)
+        assert done.latest == 1
+        return done.round(1)
+
+    return run
+
+
+def whole(found: Round) -> None:
+    """Every edit was tried, every trial answered and judged, and a version was trained on the best."""
+    good = [e for e in found.edits if not e.failure]
+    assert good and len(found.candidates) == 2 + len(good)
+    assert not [t.failure for t in found.trials if t.failure]
+    assert {v.candidate for v in found.verdicts} == {t.candidate for t in found.trials}
+    assert not [v.failure for v in found.verdicts if v.failure] and {v.grader for v in found.verdicts} == {"exact"}
+    assert found.rewards and len(found.rewards["rewards"]) == len(good) and found.choices
+    assert found.update and found.update["version"]["number"] == 1
+
+
+def test_a_round_of_mathematics(one_round: Any) -> None:
+    rows = [{"problem": f"{n} + 1", "answer": f"#### {n + 1}"} for n in range(8)]
+    found = one_round({"name": "math", "asked": 3}, rows, max_tokens=8, samples=2, temperature=1.0)
+    whole(found)
+    assert {(len(t.answers), len(t.likelihoods)) for t in found.trials} == {(6, 3)}
+
+
+def test_a_round_of_code_whose_programs_run_in_sandboxes(one_round: Any) -> None:
+    try:
+        choose()
+    except NoIsolation as none:
+        pytest.skip(str(none))
+    tests = ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
+    rows = [{"prompt": f"Add {n} numbers.", "tests": tests, "solution": ADD} for n in range(2)]
+    found = one_round({"name": "code", "style": "solve"}, rows, max_tokens=8)
+    whole(found)
+    assert {v.score for v in found.verdicts} == {0.0}, "what a random model writes is wrong, and no failure"
+
+
+def test_a_round_of_the_toy_language(one_round: Any) -> None:
+    tests = [{"args": [[1, 2, 3]], "expected": [3, 2, 1]}, {"args": [[4, 5]], "expected": [5, 4]}]
+    rows = [{"prompt": f"Turn around, number {n}.", "tests": tests, "solution": "reverse"} for n in range(2)]
+    whole(one_round({"name": "code", "language": "toy"}, rows, max_tokens=4))
