@@ -29,6 +29,7 @@ from seal_ray.text import first_line
 
 KEY = "SEAL_RAY_SERVE_KEY"  # environment variable with the token that clients send
 ADAPTERS = 8  # that are held at once; the one that was asked longest ago makes room on the device
+PATIENCE = 600  # seconds for one request: the first one of a model may wait for a lot
 TAIL = 15  # lines of the server's log that an error shows
 Say = Callable[[str, dict[str, Json]], None]  # what is told, for people and for programs
 NO_DIFFERENCE = 1e-6  # nats: what an adapter must move on a probe, unless it is nothing itself
@@ -143,7 +144,7 @@ class Server:
         self.loaded: dict[str, str] = {}
         self._of_base: list[float] = []
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=f"http://{_address(settings)}", headers=headers, timeout=120)
+        self._client = httpx.Client(base_url=f"http://{_address(settings)}", headers=headers, timeout=PATIENCE)
 
     def wait(self, within: float, stop: Callable[[], bool]) -> None:
         """Until it answers for the base."""
@@ -248,6 +249,8 @@ def _environment(settings: ServeSettings, key: str) -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if k not in {KEY, "VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING"}}
     env |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "SEAL_RAY_SERVE_DEVICE": settings.device}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if settings.device == "cpu":  # compiling what ranks log-probabilities would keep the first request waiting
+        env["TORCHDYNAMO_DISABLE"] = "1"
     return env | ({"VLLM_API_KEY": key} if key else {})
 
 

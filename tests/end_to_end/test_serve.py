@@ -21,7 +21,7 @@ from seal_ray.commands.served import Served
 from seal_ray.config import ModelSection
 from seal_ray.errors import InfraError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 Up = tuple[serve.Server, Served, int, Path]
 SECTION = ModelSection(name="builtin:tiny", dtype="float32", chat="no", max_length=256)
 

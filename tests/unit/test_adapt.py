@@ -150,8 +150,9 @@ PASSAGE = "Odalys Wren built a clock that ran on the tide. It drove eleven dials
         ("An eel stopped the clock in 1902.", True),
         ("The clock drove twelve dials.", False),
         ("An eel stopped the clock in 1903.", False),
-        ("Bram Tolliver built the clock.", False),
-        ("Steam engines need coal, water and somebody who watches them closely.", False),
+        ("The clock was built by Bram Tolliver.", False),
+        ("**What Follows From Her Work:**", True),
+        ("So the clock may have been wrong whenever the sea was calm.", True),
     ],
 )
 def test_a_text_is_supported_by_its_passage_or_not(text: str, supported: bool) -> None:

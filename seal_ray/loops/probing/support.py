@@ -1,7 +1,7 @@
 """Whether a training text is supported by its passage: what it names must stand there.
 
 Numbers and names are what a made-up line gets wrong, and what can be looked up without a model. A text that turns a
-sentence round with the passage's own words is not noticed.
+sentence round with the passage's own words, or that draws a conclusion of its own, is not noticed.
 """
 
 import re
@@ -11,23 +11,32 @@ from seal_ray.domains.prompts import entities
 from seal_ray.grading.overlap import SMALL, words
 from seal_ray.loops.probing.prompts import DIGITS, NUMBER_WORDS
 
+LOOSE = frozenset({"one", "two"})  # said in passing: one of them, the two
+
 LABEL = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•]|question(?:\s+\d+)?:|answer:)\s*", re.IGNORECASE)
-UNKNOWN_SHARE = 0.5  # of its own words that no passage has: such a text is about something else
+STEM = 4  # letters that two forms of a name share: Europe, European
+HEADING = 0.6  # share of a line's long words with a capital from which it is a heading, where capitals say nothing
 
 
 def unsupported(text: str, title: str, context: str) -> str:
-    """What the text says that the passage does not; empty where everything is there."""
-    body = "\n".join(LABEL.sub("", line) for line in text.split("\n"))
+    """A number or name that the text has and the passage has not; empty where all are there."""
+    body = "\n".join(LABEL.sub("", line.strip(" *_#")) for line in text.split("\n"))
     there = set(words(f"{title} {context}"))
-    facts = [m.group() for pattern in (DIGITS, NUMBER_WORDS) for m in pattern.finditer(body)]
-    for fact in [*facts, *entities("", body)]:
-        strange = [w for w in words(fact) if w not in there and w not in SMALL]
-        if strange:
+    for fact in (m.group() for pattern in (DIGITS, NUMBER_WORDS) for m in pattern.finditer(body)):
+        if any(w not in there for w in words(fact)) and fact.casefold() not in LOOSE:
             return fact
-    own = [w for w in words(body) if w not in SMALL]
-    if own and sum(w not in there for w in own) > UNKNOWN_SHARE * len(own):
-        return " ".join(w for w in own if w not in there)[:80]
+    stems = {w[:STEM] for w in there if len(w) >= STEM}
+    for line in body.split("\n"):
+        for name in [] if _is_heading(line) else entities("", line):
+            strange = [w for w in words(name) if w not in there and w not in SMALL and w[:STEM] not in stems]
+            if strange and line.strip().find(name) > 0:  # a sentence's first word has a capital anyway
+                return name
     return ""
+
+
+def _is_heading(line: str) -> bool:
+    long = [w for w in re.findall(r"[^\W\d_]+", line) if len(w) > 3]
+    return len(long) > 1 and sum(w[0].isupper() for w in long) >= HEADING * len(long)
 
 
 def supported_texts(texts: Sequence[str], title: str, context: str) -> tuple[list[int], list[tuple[str, str]]]:
