@@ -50,6 +50,11 @@ class Former:
         memory = load(files[MEMORY]) if MEMORY in files else {}
         return Former(pairs, rank, config["lora_alpha"] / rank, memory)
 
+    def on(self, device: torch.device) -> "Former":
+        """The same, where the bank is."""
+        pairs = {name: (a.to(device), b.to(device)) for name, (a, b) in self.pairs.items()}
+        return Former(pairs, self.rank, self.scale, {name: value.to(device) for name, value in self.memory.items()})
+
     def joined(self, most: int) -> "Former":
         """The same product in at most `most` ranks: what is left out is what changes the least."""
         if self.rank <= most:

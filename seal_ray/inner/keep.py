@@ -140,7 +140,7 @@ class Slao(Keeper):
         for name, b in weights.b.items():
             self.memory[f"trained.{name}"] = b.clone()
             if name in self.former.pairs:
-                merged = self.former.pairs[name][1].to(b.device)
+                merged = self.former.pairs[name][1]
                 b.copy_(merged + (b - merged) / math.sqrt(step))
 
 
@@ -166,9 +166,9 @@ class Ewc(Keeper):
         pull = self.keeping.strength * self.scale**2
         for name, (out, into) in self._fisher.items():
             a, b = weights.a[name], weights.b[name]
-            a_was, b_was = (w.to(a.device) for w in self.former.pairs[name])
-            left = torch.cat([b, -b_was], dim=1) * out.to(a.device)[:, None]
-            right = torch.cat([a, a_was]) * into.to(a.device)
+            a_was, b_was = self.former.pairs[name]
+            left = torch.cat([b, -b_was], dim=1) * out[:, None]
+            right = torch.cat([a, a_was]) * into
             gradients.a[name].add_((b.mT @ left) @ right, alpha=pull)
             gradients.b[name].add_(left @ (right @ a.mT), alpha=pull)
 
@@ -185,7 +185,7 @@ class Ewc(Keeper):
             for end, own, other in (("out", out, into), ("in", into, out)):
                 margin = own * (other.sum() * (weights_in_all / total))
                 key = f"fisher_{end}.{name}"
-                self.memory[key] = margin + self.memory[key].to(margin.device) if key in self.memory else margin
+                self.memory[key] = margin + self.memory[key] if key in self.memory else margin
 
 
 KEEPERS: dict[str, type[Keeper]] = {
@@ -209,7 +209,7 @@ def going_on_with(course: StudyCourse, recipe: Recipe | None, frozen: Frozen) ->
         raise ValueError("an adapter that is trained on needs a recipe, and a learning rate for each of its steps")
     chosen, former = (
         check_recipe(recipe, frozen.layers, frozen.head_name),
-        Former.read(course.start, frozen.layers),
+        Former.read(course.start, frozen.layers).on(frozen.device),
     )
     kind = KEEPERS.get(course.keeping.method, Keeper)
     if former.pairs and kind.adds:

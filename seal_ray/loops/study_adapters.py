@@ -26,6 +26,11 @@ def ground(session: Session, version: Version) -> Version:
 
 def start_of(session: Session, version: Version) -> Files:
     """The files of the adapter that a version is; none where it has none."""
+    if version.kind == "full":
+        raise ConfigError(
+            f"version {version.number} has weights of its own, and a bank trains adapters on the run's own base",
+            hint="export it and name the folder as model.name, or use policy.mode: full",
+        )
     folder = session.adapter(version) if version.kind == "adapter" else None
     return _read(Path(folder)) if folder else {}
 

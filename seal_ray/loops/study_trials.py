@@ -163,7 +163,8 @@ def graded(session: Session, part: RoundLedger, exam: Exam, trial: Trial) -> dic
         verdicts = _verdicts(session, task, trial, closed)
         with_passage = _verdicts(session, task, trial, opened) if exam.open_book else []
         for verdict in (*verdicts, *with_passage):
-            part.append("verdicts", verdict)
+            if not (verdict.failure and verdict.failure.blame == "infra"):  # it is asked again
+                part.append("verdicts", verdict)
         count, failed = count + len(verdicts), failed + sum(v.failure is not None for v in verdicts)
         own = [value for question, value in likely.items() if question.startswith(closed)]
         scores[task.id] = Score(_credit(verdicts), sum(own) / len(own) if own else None, _credit(with_passage))
