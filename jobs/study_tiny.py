@@ -30,7 +30,10 @@ METHODS = (
     "slao", "separate",
 )  # fmt: skip
 # a study of eight short texts
-TINY = ("policy.epochs=16", "policy.lr=3.0e-3", "domain.distractors=0", "grading.reward=likelihood", "domain.test=0")
+TINY = (
+    "policy.epochs=16", "policy.lr=3.0e-3", "domain.distractors=0", "grading.reward=likelihood", "domain.test=0",
+    "evaluation.every=0",
+)  # fmt: skip
 FIGURES = ("base", "immediate", "retained", "kept", "backward", "forward")
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seal_ray.errors import ConfigError
+from seal_ray.grading.retention import FIGURES
+from seal_ray.loops import stream
 from seal_ray.loops.history import Run
 from seal_ray.observe.arms import TITLES
 from seal_ray.records import Json
@@ -17,7 +19,9 @@ def compare(runs: Sequence[Run]) -> dict[str, Json]:
     if len(runs) < 2:
         raise ConfigError("compare wants two runs at least", hint="name another URI")
     return {
-        "runs": [{"uri": run.uri, "rounds": run.table(), "curve": run.curve()} for run in runs],
+        "runs": [
+            {"uri": run.uri, "rounds": run.table(), "curve": run.curve(), "stream": stream.summary(run)} for run in runs
+        ],
         "differ": differing([run.ledger.run()["config"] for run in runs]),
     }
 
@@ -43,6 +47,9 @@ def show(compared: dict[str, Any]) -> str:
     width = max(map(len, names))
     lines = ["settings that differ", *_settings(compared["differ"], len(runs))]
     rounds = sorted({row["round"] for run in runs for row in run["rounds"]})
+    streams = [run.get("stream") for run in runs]
+    if any(streams):
+        return "\n".join([*lines, *_streams(names, streams)])
     by_round = [{row["round"]: row for row in run["rounds"]} for run in runs]
     for measure, form in FORMS.items():
         for arm, title in TITLES.items():
@@ -75,6 +82,25 @@ def _curves(names: Sequence[str], curves: Sequence[Sequence[dict[str, Any]]]) ->
             cells = [_estimate(of(points[n]), form) if n in points else "-" for n in columns]
             lines.append(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
     return lines
+
+
+def _streams(names: Sequence[str], streams: Sequence[dict[str, Any] | None]) -> list[str]:
+    """What each stream keeps, and at which cost."""
+    width, lines = max(map(len, names)), list[str]()
+    for measure in ("accuracy", "likelihood"):
+        lines += ["", f"streams, {measure}", " " * width + "".join(f"{f:>24}" for f in ("method", *FIGURES, "kept"))]
+        for name, one in zip(names, streams, strict=True):
+            figures = ((one or {}).get("measures", {}).get(measure) or {}).get("figures") or {}
+            cells = [(one or {}).get("method") or "-", *(_interval(figures.get(f)) for f in (*FIGURES, "kept"))]
+            lines.append(f"{name:<{width}}" + "".join(f"{cell:>24}" for cell in cells))
+    return [*lines, "", "in brackets: 95 % intervals over sequences"]
+
+
+def _interval(value: dict[str, Any] | None) -> str:
+    if not value:
+        return "-"
+    ends = f" ({value['low']:.3f}, {value['high']:.3f})" if value["low"] is not None else ""
+    return f"{value['mean']:.3f}{ends}"
 
 
 def _settings(differ: dict[str, list[Json]], count: int) -> list[str]:

@@ -20,6 +20,7 @@ from seal_ray.loops.session import Session, once
 from seal_ray.loops.study_step import (
     Pupil,
     by_update,
+    lasting,
     refuse_many,
     row,
     seed_of,
@@ -44,7 +45,7 @@ def stream(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do a stream, or go on with it. What comes back reads the ledger."""
-    with Session(config, stop=stop, on_stop=on_stop) as session:
+    with Session(lasting(config, config.study.steps + 1), stop=stop, on_stop=on_stop) as session:
         run_stream(session)
     return Run(config.run.uri, config.storage)
 
@@ -137,7 +138,7 @@ def measure_base(session: Session, part: RoundLedger, curriculum: Curriculum, ve
 
     def asked() -> Json:
         wanted = [StudyRequest(_name(s), None, exam) for s, exam in enumerate(exams)]
-        trials = study_trials.study_all(session, version, wanted)
+        trials = study_trials.study_all(session, part, version, wanted)
         study_trials.record(part, trials)
         return row(session, part, exams, trials)
 

@@ -18,6 +18,7 @@ from seal_ray.loops.study_adapters import start_of
 from seal_ray.loops.study_step import (
     Pupil,
     by_update,
+    lasting,
     row,
     seed_of,
     skills,
@@ -42,7 +43,7 @@ def study(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do every arm that is left. What comes back reads the ledger."""
-    with Session(config, stop=stop, on_stop=on_stop) as session:
+    with Session(lasting(config, len(config.study.arms) + 1), stop=stop, on_stop=on_stop) as session:
         run_study(session)
     return Run(config.run.uri, config.storage)
 
@@ -84,7 +85,7 @@ def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], ex
 
 
 def _base_row(session: Session, part: RoundLedger, version: Version, exam: Exam) -> Json:
-    trials = study_trials.study_all(session, version, [StudyRequest(PUPIL, None, exam)])
+    trials = study_trials.study_all(session, part, version, [StudyRequest(PUPIL, None, exam)])
     study_trials.record(part, trials)
     return row(session, part, [exam], trials)
 

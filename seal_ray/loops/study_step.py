@@ -37,6 +37,11 @@ class Pupil:
     again: int = 0  # lessons at the end that are of earlier steps
 
 
+def lasting(config: Config, rounds: int) -> Config:
+    """The configuration with as many rounds as there will be, for whoever tells how far a run is."""
+    return config.model_copy(update={"run": config.run.model_copy(update={"rounds": rounds})})
+
+
 def by_update(config: Config) -> bool:
     """Whether Ray Train and DeepSpeed do it, and not the bank."""
     return config.policy.mode == "full" or config.study.where == "update"
@@ -56,7 +61,7 @@ def study_in_bank(
         own = {t.task: t for t in part.records("trials").values()}
         return decode(Version, known["version"]), [own[p.name] for p in pupils]
     with session.phase("update", len(pupils)):
-        trials = study_trials.study_all(session, study_adapters.ground(session, parent), requests)
+        trials = study_trials.study_all(session, part, study_adapters.ground(session, parent), requests)
     files = [trial.files for trial in trials if isinstance(trial, StudyTrial)]
     assert len(files) == len(trials), "a study that did not fail brings its adapter"
     study_adapters.keep_states(session, part, files)
@@ -88,7 +93,7 @@ def study_by_update(session: Session, part: RoundLedger, pupil: Pupil, parent: V
     """One sequence through Ray Train and DeepSpeed, and then asked by a worker that has its version."""
     known = once(part, "update.json", lambda: _updated(session, part, pupil, parent))
     version = decode(Version, known["version"])
-    trials = study_trials.study_all(session, version, [StudyRequest(pupil.name, None, pupil.exam)])
+    trials = study_trials.study_all(session, part, version, [StudyRequest(pupil.name, None, pupil.exam)])
     study_trials.record(part, trials)
     return version, trials
 

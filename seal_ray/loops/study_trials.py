@@ -111,10 +111,12 @@ class StudyRequest:
         return StudyAttempt(candidate, update.examples, asks, course)
 
 
-def study_all(session: Session, version: Version, requests: Sequence[StudyRequest]) -> list[Trial]:
+def study_all(session: Session, part: RoundLedger, version: Version, requests: Sequence[StudyRequest]) -> list[Trial]:
     """Train and ask all of them, together where there is room; one trial each, in their order. No failure comes back:
     a stream with a hole in it would measure something else."""
     attempts = [request.attempt(session, version) for request in requests]
+    for attempt in attempts:
+        part.append("candidates", attempt.candidate)
     session.crew.plan_anew()
     pool = session.crew.pool(version, session.adapter(version))
     pool.submit(attempts)

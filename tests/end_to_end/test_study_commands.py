@@ -19,6 +19,7 @@ def told(command: str, uri: Path, *changes: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_stream_in_workers_banks_and_its_report(tmp_path: Path) -> None:
     uri = tmp_path / "run"
     found = told("stream", uri, "study.steps=2", "study.sequences=3", "study.keep.method=null_space")
@@ -34,6 +35,7 @@ def test_a_stream_in_workers_banks_and_its_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_of_all_weights_goes_through_deepspeed(tmp_path: Path) -> None:
     uri = tmp_path / "run"
     full = ["policy.mode=full", "policy.zero_stage=3", "policy.lr=1e-4", "study.tasks=3", 'study.arms=["context"]']
@@ -44,6 +46,7 @@ def test_a_study_of_all_weights_goes_through_deepspeed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_from_the_bases_own_edits(tmp_path: Path) -> None:
     uri = tmp_path / "run"
     found = told("study", uri, "study.tasks=2", "study.edits=2", 'study.arms=["context","untrained"]')

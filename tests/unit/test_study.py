@@ -10,6 +10,7 @@ import pytest
 from bank_crew import BankCrew, update
 
 from seal_ray import config_file
+from seal_ray.commands.compare import compare, show
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, DataError, Interrupted
 from seal_ray.inner import keep
@@ -157,6 +158,14 @@ def test_a_study_compares_its_arms_with_the_base(tmp_path: Path) -> None:
     assert rows["context"]["difference"]["mean"] > 0 and "skills likelihood" in found["tables"]
     versions = Run(config.run.uri).versions()
     assert [v.number for v in versions] == [0, 2, 3] and versions[2].parent == versions[0].digest
+
+
+def test_streams_are_compared_by_what_they_keep(whole: Run) -> None:
+    lines = show(compare([whole, whole])).splitlines()
+    start = lines.index("streams, likelihood")
+    assert lines[start + 1].split()[:2] == ["method", "base"] and "none" in lines[start + 2]
+    kept = stream.summary(whole)["measures"]["likelihood"]["figures"]["retained"]  # type: ignore[index]
+    assert f"{kept['mean']:.3f} ({kept['low']:.3f}, {kept['high']:.3f})" in lines[start + 2]
 
 
 # bad input
