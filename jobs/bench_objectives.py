@@ -29,8 +29,8 @@ from seal_ray.records import Ask, Attempt, Candidate, Failure, Json, Recipe, Tas
 
 STYLES = ("self_qa", "faithful_implications", "critical_questions")
 SAMPLES = {"faithful_implications": 2, "critical_questions": 2}  # of the pair, as many samples as it lives on
-EDIT_TOKENS = 200
-KEPT_TOKENS = 120  # of each passage that has nothing to do with what is learned
+EDIT_TOKENS = 160
+KEPT_TOKENS = 100  # of each passage that has nothing to do with what is learned
 KEPT = 2
 
 
@@ -71,7 +71,8 @@ class Study:
         self.tokenizer = models.tokenizer(folder)
         self.chat = models.has_chat_template(folder) and args.chat != "no"
         self.model: Any = models.load(folder, dtype=args.dtype)
-        self.chosen = passages(args.data, args.passages + KEPT)
+        every = passages(args.data, 10_000)
+        self.chosen = [p for p in every if len(p["context"]) <= args.longest][: args.passages + KEPT]
         self.recipe = replace(
             Recipe(), epochs=args.epochs, rank=args.rank, alpha=2.0 * args.rank, lr=args.lr, answer_tokens=24
         )
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/published_edits_dev.json"))
     parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
     parser.add_argument("--passages", type=int, default=12)
+    parser.add_argument("--longest", type=int, default=10_000, help="characters of a passage")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--texts", type=int, default=6, help="of each text of an edit, at most")
