@@ -623,6 +623,13 @@ def export(
         str, typer.Option("--as", help="merged: a model that needs nothing else; adapter: for PEFT")
     ] = "merged",
     round_: RoundNumber = 0,
+    skill: Annotated[
+        str, typer.Option("--skill", help="RUN#N: add what that version has learned, of the same base model")
+    ] = "",
+    skill_beyond: Annotated[
+        str, typer.Option("--skill-beyond", help="RUN#N: only what it has learned beyond this version")
+    ] = "",
+    skill_weight: Annotated[float, typer.Option("--skill-weight", help="how much of it")] = 1.0,
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
@@ -632,7 +639,8 @@ def export(
 
     from seal_ray.commands import export
 
-    done = export.export(_open(uri, endpoint, storage), to, kind=as_, number=round_)
+    wanted = export.SkillRequest(skill, skill_beyond, skill_weight)
+    done = export.export(_open(uri, endpoint, storage), to, kind=as_, number=round_, skill=wanted)
     _show(
         asdict(done),
         f"wrote {done.folder}: {done.modules} layers changed, {done.difference:.2g} nats a token off the version "

@@ -1,19 +1,31 @@
 """A version of a run as a folder for others."""
 
+import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 from seal_ray import models
 from seal_ray.errors import ConfigError
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import Run, find_version
+from seal_ray.policy import skill as skills
 from seal_ray.policy import versions
 from seal_ray.policy.export import Exported, export_full
 from seal_ray.policy.export import export as write
 from seal_ray.records import Version, decode
 
 
-def export(run: Run, to: Path, *, kind: str, number: int) -> Exported:
+@dataclass(frozen=True)
+class SkillRequest:
+    """What is to be added to the version: so much of what one version has beyond another, or beyond its base."""
+
+    learned: str = ""  # RUN#N
+    plain: str = ""
+    weight: float = 1.0
+
+
+def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = SkillRequest()) -> Exported:
     """Write the version that was current after a round; 0 is the one that is current now."""
     if kind not in {"merged", "adapter"}:
         raise ConfigError(f"--as {kind}: no such form", hint="use merged or adapter")
@@ -32,8 +44,39 @@ def export(run: Run, to: Path, *, kind: str, number: int) -> Exported:
         versions.check(version, folder)
         probe = _probe(run, number or run.latest)
         if version.kind == "full":
+            if skill.learned:
+                raise ConfigError(
+                    f"--skill: version {version.number} is a set of full weights", hint="only adapters add up"
+                )
             return export_full(base, folder, str(to), probe=probe)
+        if skill.learned:
+            folder = _with_skill(run, version, folder, skill)
         return write(base, folder, str(to), kind=cast(Literal["merged", "adapter"], kind), probe=probe)
+
+
+def _with_skill(run: Run, version: Version, folder: str, request: SkillRequest) -> str:
+    """A folder beside the version's with the adapter that both make together."""
+    parts = {}
+    for name, reference in (("learned", request.learned), ("plain", request.plain)):
+        if reference:
+            other, source = find_version(reference, run.storage)
+            if other.base != version.base:
+                raise ConfigError(
+                    f"--skill {reference}: it comes from another base model than version {version.number}",
+                    hint="a skill can only be added to a version of the base model that it comes from",
+                )
+            if other.kind != "adapter" or other.path is None:
+                raise ConfigError(f"--skill {reference}: that version has no adapter", hint="name one that was trained")
+            parts[name] = os.path.join(folder, name)
+            os.makedirs(parts[name])
+            _, made_in, stored = other.path.split("/")
+            source.ledger.round(int(made_in)).get_dir(stored, parts[name])
+            versions.check(other, parts[name])
+    to = os.path.join(folder, "together")
+    os.makedirs(to)
+    own = skills.skill(parts["learned"], parts.get("plain"), request.weight)
+    skills.summed([skills.WeightedAdapter(folder), *own], to)
+    return to
 
 
 def _version(run: Run, number: int) -> Version | None:

@@ -20,7 +20,7 @@ from seal_ray.loops.arm import USAGE, Arm
 from seal_ray.loops.arm_cost import ArmCost, arm_cost
 from seal_ray.loops.exploration import Exploration, Plan
 from seal_ray.loops.explore import explore
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import find_version
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session
 from seal_ray.loops.varied_session import VariedSession
@@ -145,12 +145,8 @@ def arm_version(session: Session, arm: Arm) -> Version:
     """The version that an arm begins with."""
     if arm.kind != "version":
         return versions.first(session.base)
-    uri, _, number = arm.where.rpartition("#")
-    source = Run(uri, session.config.storage)
-    known = [v for v in source.versions() if str(v.number) == number]
-    if not known:
-        raise ConfigError(f"--arm {arm.name}: {uri} has no version {number}", hint="`seal-ray lineage` lists them")
-    return session.borrow(known[0], source.ledger)
+    version, source = find_version(arm.where, session.config.storage)
+    return session.borrow(version, source.ledger)
 
 
 def _from_file(session: Session, where: str, tasks: Sequence[Task], version: Version) -> tuple[Edit, ...]:

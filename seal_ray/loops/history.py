@@ -124,6 +124,18 @@ class Run:
         return sorted(found.values(), key=lambda v: v.number)
 
 
+def find_version(reference: str, storage: StorageSection) -> tuple[Version, Run]:
+    """The version that RUN#N names, and the run that has it."""
+    uri, _, number = reference.rpartition("#")
+    if not (uri and number):
+        raise ConfigError(f"{reference}: no version of a run", hint="write it as RUN#N")
+    run = Run(uri, storage)
+    known = [v for v in run.versions() if str(v.number) == number]
+    if not known:
+        raise ConfigError(f"{uri} has no version {number}", hint="`seal-ray lineage` lists them")
+    return known[0], run
+
+
 def curve(part: RoundLedger) -> list[dict[str, Json]]:
     """What a round has of the learning curve. `after`: the number of rounds that the version has behind it."""
     points = [(part.number - 1, part.get(BEFORE)), (part.number, part.get(AFTER))]

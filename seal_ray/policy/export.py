@@ -128,7 +128,7 @@ class _Change:
 
 def _changes(base: str, adapter: str) -> dict[str, _Change]:
     """For each weight of the base that the adapter changes: how. An adapter that does not fit is refused."""
-    config = _adapter_config(adapter)
+    config = adapter_config(adapter)
     rank, alpha = config["r"], config["lora_alpha"]
     scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
     held = {n for n in models.header_of(Path(adapter) / ADAPTER) if n != "__metadata__"}
@@ -157,7 +157,8 @@ def _changes(base: str, adapter: str) -> dict[str, _Change]:
     return found
 
 
-def _adapter_config(adapter: str) -> dict[str, Any]:
+def adapter_config(adapter: str) -> dict[str, Any]:
+    """The configuration of an adapter that is plain LoRA; refuses any other."""
     path = Path(adapter) / ADAPTER_CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from seal_ray.policy.job import LearnedEdit, UpdateResult
 from seal_ray.policy.learner import pack, token_scores
 from seal_ray.policy.lessons import LessonText
 from seal_ray.policy.packing import LeftOut
+from seal_ray.policy.skill import WeightedAdapter, skill, summed
 from seal_ray.records import decode, encode
 
 PROBE = [[1, *range(40 + 9 * i, 60 + 9 * i)] for i in range(3)]
@@ -213,3 +214,38 @@ def test_lineage_shows_every_version_under_its_parent_with_what_the_gate_said(ad
     assert lines[2].startswith("   ├─ ") and lines[2].endswith("reject") and "1 edits" in lines[2]
     assert roots[0]["children"][0]["edits"] == [{"edit": "e1", "task": "t1", "weight": 1.0}]
     assert encode(roots) == roots, "the tree is JSON"
+
+
+def test_a_skill_is_added_as_the_difference_of_two_versions_with_its_weight(adapter: str, tmp_path: Path) -> None:
+    write_adapter(tmp_path / "learned", seed=2)
+    write_adapter(tmp_path / "plain", seed=3)
+    parts = [WeightedAdapter(adapter), *skill(str(tmp_path / "learned"), str(tmp_path / "plain"), 0.5)]
+    (tmp_path / "together").mkdir()
+    summed(parts, str(tmp_path / "together"))
+
+    def change(folder: str) -> dict[str, torch.Tensor]:
+        found = export(base_folder(), folder, f"{folder}-merged", probe=PROBE)
+        return load_file(Path(found.folder) / "model.safetensors")
+
+    base = load_file(next(Path(base_folder()).glob("*.safetensors")))
+    together = change(str(tmp_path / "together"))
+    own = {p.folder: (change(p.folder), p.weight) for p in parts}
+    for name, weight in base.items():
+        wanted = weight + sum((merged[name] - weight) * share for merged, share in own.values())
+        assert torch.allclose(together[name], wanted, atol=1e-5), name
+    model = models.load(base_folder(), dtype="float32", adapter=str(tmp_path / "together"))
+    assert model.peft_config["default"].r == 24 and scores(model).isfinite().all()
+
+
+def test_adapters_of_different_layers_add_up_and_those_of_another_model_do_not(adapter: str, tmp_path: Path) -> None:
+    write_adapter(tmp_path / "last", seed=4)
+    weights = load_file(tmp_path / "last/adapter_model.safetensors")
+    last = {n: w for n, w in weights.items() if ".layers.1." in n}
+    save_file(last, tmp_path / "last/adapter_model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "together").mkdir()
+    summed([WeightedAdapter(adapter), WeightedAdapter(str(tmp_path / "last"))], str(tmp_path / "together"))
+    assert export(base_folder(), str(tmp_path / "together"), str(tmp_path / "out"), probe=PROBE).modules == 14
+    wide = {n: torch.cat([w, w], dim=1) if "lora_A" in n else w for n, w in weights.items()}
+    save_file(wide, tmp_path / "last/adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match="another shape"):
+        summed([WeightedAdapter(adapter), WeightedAdapter(str(tmp_path / "last"))], str(tmp_path / "together"))
