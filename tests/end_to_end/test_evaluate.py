@@ -25,9 +25,6 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
 
     with serving(teach) as server:
         arms = ["none", "context", "untrained", f"file:{data}#alone", f"file:{data}#notes", f"teacher:{server.url}#t"]
-        chosen = ["offered=true", "learning_rates=[0.001]", "epoch_choices=[2]"]
-        arms += ["untrained with sampling.max_tokens=160 " + " ".join(f"domain.directives.{c}" for c in chosen)]
-        arms += ["joined:untrained with inner.objective=distill sampling.temperature=0.7"]
         words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
         words += ["--set", f"domain.data={data}", "--set", "domain.validation=0", "--set", "domain.test=0"]
         words += ["--set", "inner.repeats=1", "--set", "grading.judge_retries=0"]
@@ -44,10 +41,6 @@ def test_every_arm_is_tried_on_the_same_tasks_and_a_teacher_is_asked_once(tmp_pa
     # an empty edit is the passage alone
     assert likelihood[arms[3]]["mean"] == pytest.approx(likelihood["context"]["mean"], abs=1e-4)
     assert likelihood[arms[4]]["mean"] != likelihood["context"]["mean"]
-    directed = [e.content for e in Run(uri).round(7).edits if not e.failure]
-    assert directed and all((c["learning_rate"], c["epochs"]) == (0.001, 2) for c in directed), "under their schema"
-    joined = found["costs"][arms[-1]]
-    assert joined["candidates"] == 3 and joined["edit_tokens"] > 0 and (joined["taught"] > 0) == (joined["failed"] < 3)
     texts = {e.text for e in Run(uri).round(6).edits}
     assert len(Run(uri).round(6).edits) == 6 and all(t.startswith("What ") for t in texts)
 
@@ -70,3 +63,22 @@ def test_directives_from_a_file_are_an_arm_of_the_puzzles(tmp_path: Path) -> Non
     assert rows[f"file:{edits}#mine"]["mean"]["mean"] != rows["none"]["mean"]["mean"]
     trials = [t for t in Run(uri).round(2).trials if t.losses]
     assert len(trials) == 2 and not any(t.failure for t in trials)
+
+
+@pytest.mark.slow
+def test_arms_with_settings_of_their_own_sample_and_learn_on_a_cluster(tmp_path: Path) -> None:
+    passages = json.loads(Path("seal_ray/demo/quickstart.json").read_text())[:2]
+    data, uri = tmp_path / "passages.json", str(tmp_path / "run")
+    data.write_text(json.dumps(passages))
+    chosen = ["offered=true", "learning_rates=[0.001]", "epoch_choices=[2]"]
+    arms = ["none", "untrained with sampling.max_tokens=160 " + " ".join(f"domain.directives.{c}" for c in chosen)]
+    arms += ["joined:untrained with inner.last_layers=1 sampling.temperature=0.7"]
+    words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
+    words += ["--set", f"domain.data={data}", "--set", "domain.validation=0", "--set", "domain.test=0"]
+    words += ["--set", "inner.repeats=1", *(w for arm in arms for w in ("--arm", arm))]
+    costs = json.loads(seal_ray(*words).stdout)["costs"]
+    edits = Run(uri).round(2).edits
+    directed = [e.content for e in edits if not e.failure]
+    assert len(edits) == 4 and directed, "vLLM samples under the schema"
+    assert all((c["learning_rate"], c["epochs"]) == (0.001, 2) for c in directed)
+    assert costs[arms[2]]["candidates"] == 2 and costs[arms[2]]["edit_tokens"] > 0 and not costs[arms[2]]["failed"]
