@@ -61,7 +61,7 @@ def killed(folder: Path, when: str, every: int) -> int:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_stream_killed_here_and_there_ends_with_the_same_matrix(tmp_path: Path, when: str) -> None:
-    assert killed(tmp_path, when, every=23) >= 3
+    assert killed(tmp_path, when, every=61) >= 2
 
 
 @pytest.mark.slow
