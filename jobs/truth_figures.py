@@ -140,8 +140,8 @@ def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, Choice
             rows.append((truth[chosen], statistics.fmean(values), max(values), now - truth[chosen], rank))
         if rows:
             ranks = [r[4] for r in rows if r[4] is not None]
-            means = [statistics.fmean(r[k] for r in rows) for k in range(4)]
-            found[task] = Choice(*means, statistics.fmean(ranks) if ranks else None)
+            truth, mean, best, lost = (statistics.fmean(r[k] for r in rows) for k in range(4))
+            found[task] = Choice(truth, mean, best, lost, statistics.fmean(ranks) if ranks else None)
     return found
 
 

@@ -7,9 +7,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from made_runs import configured, towns
 from recorded_run import record
 
 from seal_ray import config_file
+from seal_ray.errors import ConfigError
+from seal_ray.loops.history import Run
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -44,6 +47,29 @@ def test_runs_go_seed_by_seed_and_whole_ones_are_passed_over(
     record(str(tmp_path / "knowledge/learning-2"), rounds=1)
     assert curves.run(tmp_path, "knowledge", ["learning", "shuffled"], [1, 2], ["run.rounds=1"], 0)
     assert done == ["learning-1 none", "shuffled-1 shuffled", "shuffled-2 shuffled"]
+
+
+def test_a_run_in_one_process_is_a_whole_run_and_comes_out_the_same_again(
+    curves: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(curves.rounds, "update", curves.update)
+    crew, data = curves.OneProcessCrew(), towns(tmp_path / "towns.json")
+    small = {"run.rounds": 1, "sampling.top_p": 1, "evaluation.tasks": 2, "inner.epochs": 1, "inner.repeats": 1}
+
+    def done(name: str, **changes: Any) -> Run:
+        config = configured(data, tmp_path / name, **{**small, **changes})
+        with curves.Session(config, hire=crew.hire) as session:
+            curves.rounds.run_rounds(session)
+        return Run(config.run.uri)
+
+    one, other = done("one"), done("other")
+    found, again = one.round(1), other.round(1)
+    assert found.committed and (found.update or {})["version"] and [p["version"] for p in one.curve()] == [0, 1]
+    assert {e.id: e.text for e in found.edits} == {e.id: e.text for e in again.edits}
+    assert (found.update or {})["losses"] == (again.update or {})["losses"]
+    assert one.curve() == other.curve()
+    with pytest.raises(ConfigError, match="knows no top_p"):
+        done("third", **{"sampling.top_p": 0.9})
 
 
 def point(values: dict[str, float]) -> dict[str, Any]:
