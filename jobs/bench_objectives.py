@@ -72,7 +72,8 @@ class Study:
         self.chat = models.has_chat_template(folder) and args.chat != "no"
         self.model: Any = models.load(folder, dtype=args.dtype)
         every = passages(args.data, 10_000)
-        self.chosen = [p for p in every if len(p["context"]) <= args.longest][: args.passages + KEPT]
+        self.short = [p for p in every if len(p["context"]) <= args.longest]
+        self.chosen = self.short[: args.passages]
         self.recipe = replace(
             Recipe(), epochs=args.epochs, rank=args.rank, alpha=2.0 * args.rank, lr=args.lr, answer_tokens=24
         )
@@ -98,7 +99,7 @@ class Study:
             for samples in sorted({SAMPLES.get(style, 1) for style in STYLES}):
                 wanted = [
                     (passage["context"], style)
-                    for passage in self.chosen[: self.args.passages]
+                    for passage in self.chosen
                     for style in STYLES
                     if SAMPLES.get(style, 1) == samples
                 ]
@@ -124,7 +125,7 @@ class Study:
     def attempts(self, passage: Json) -> tuple[list[Attempt], dict[str, Failure], dict[str, int]]:
         """Every way and seed that has something to train on; why the others have not; tokens written for each way."""
         own = self.written()[passage["context"]]
-        others = [p for p in self.chosen[-KEPT:] if p["title"] != passage["title"]]
+        others = [p for p in reversed(self.short) if p["title"] != passage["title"]][:KEPT]
         attempts, failures, written = [], {}, {}
         for way in WAYS:
             made, tasks = self.domain(way.objective)
@@ -179,7 +180,7 @@ class Study:
         began = time.monotonic()
         self.written()
         print(f"edits: {time.monotonic() - began:.0f} s", flush=True)
-        for passage in self.chosen[: self.args.passages]:
+        for passage in self.chosen:
             path = self.out / f"passage-{digest(passage['context'])[:12]}.json"
             if path.exists():
                 continue
