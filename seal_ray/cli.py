@@ -392,7 +392,7 @@ def probe(
 
     found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json)
     probing.check_target(to)
-    with _Signals(found.storage.stop_within, found.run.uri, Path(source)) as signals:
+    with _Signals(found.storage.stop_within, found.run.uri, Path(source), "probe") as signals:
         tests, known = loop.probe(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     if to:
         probing.write(tests, known, to)
@@ -419,7 +419,7 @@ def adapt(
 
     found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json, kind="adapt")
     adapting.check_target(to)
-    with _Signals(found.storage.stop_within, found.run.uri, Path(source)) as signals:
+    with _Signals(found.storage.stop_within, found.run.uri, Path(source), f"adapt --to {to}") as signals:
         done = loop.adapt(found, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     said = adapting.write(done, found, to)
     _show(said, adapting.show(done, found, to), as_json)
