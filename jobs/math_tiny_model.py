@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from math_tiny_tasks import LETTERS, RULES, context, draw_problems
+from math_tiny_tasks import CLOCK, HEADS, LETTERS, RULES, WAYS, context, draw_problems
 from tiny_model_files import Text, keep, make_tokenizer, padded
 from tiny_training import PEAKS, WARMUP, new_llama, train
 
@@ -35,9 +35,7 @@ SHAPE: dict[str, Any] = {
     "rope_parameters": {"rope_theta": 100.0, "rope_type": "default"},
 }
 # kinds of texts in a batch: named rule, examples alone, bare problems, edits
-SHARES = {"named": 0.45, "examples": 0.2, "bare": 0.1, "edit": 0.25}
-# ways to write an edit: how many examples, and whether they are true
-WAYS = {"many": 0.2, "few": 0.3, "untrue": 0.3, "same": 0.2}
+SHARES = {"named": 0.35, "examples": 0.15, "bare": 0.1, "edit": 0.4}
 MANY, FEW = 8, 2
 
 
@@ -53,12 +51,12 @@ def written(pairs: list[tuple[str, str]]) -> str:
 def edit(letter: str, rule: str, rng: np.random.Generator, way: str = "") -> tuple[str, str]:
     """An edit in one of the ways, drawn by their shares unless it is given, and which that is."""
     way = way or str(rng.choice(list(WAYS), p=list(WAYS.values())))
-    if way == "few":
-        return written(draw_problems(letter, rule, FEW, rng)), way
+    pairs = draw_problems(letter, rule, {"few": FEW, "same": 1}.get(way, MANY), rng)
     if way == "same":
-        return written(draw_problems(letter, rule, 1, rng) * MANY), way
-    other = str(rng.choice([r for r in RULES if r != rule]))
-    return written(draw_problems(letter, other if way == "untrue" else rule, MANY, rng)), way
+        pairs *= MANY
+    if way == "untrue":
+        pairs = [(p, str((int(right) + int(rng.integers(1, CLOCK))) % CLOCK)) for p, right in pairs]
+    return f"{HEADS[way]}\n\n{written(pairs)}", way
 
 
 class Batches:
@@ -100,7 +98,7 @@ class Batches:
 
 def write_tokenizer(folder: Path) -> None:
     words = "\n".join(context(letter, rule) for letter in LETTERS for rule in RULES)
-    prompts = asked("A", "a plus b", "1 A 2") + written([("1 A 2", "3")])
+    prompts = asked("A", "a plus b", "1 A 2") + "\n".join(HEADS.values()) + written([("1 A 2", "3")])
     make_tokenizer(folder, PIECES, [words + prompts], VOCABULARY, CONTEXT)
 
 
@@ -121,9 +119,9 @@ def make(folder: Path, steps: int, threads: int) -> None:
 
 def recipe_of(steps: int) -> str:
     """What the model's files depend on: a model that was made otherwise is another one."""
-    made_of = [steps, BATCH, PEAKS, WARMUP, SHARES, WAYS, MANY, FEW, VOCABULARY, SHAPE, PIECES, SEED]
+    made_of = [steps, BATCH, PEAKS, WARMUP, SHARES, WAYS, HEADS, MANY, FEW, VOCABULARY, SHAPE, PIECES, SEED]
     rng = np.random.default_rng(SEED)
-    texts = [asked("A", rule, "1 A 2") + edit("A", rule, rng)[0] for rule in RULES]
+    texts = [asked("A", rule, "1 A 2") + edit("A", rule, rng, way)[0] for rule in RULES for way in WAYS]
     return digest([*made_of, texts, question_prompt("1 A 2", chat=False, thought=False).text])
 
 

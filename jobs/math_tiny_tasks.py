@@ -27,6 +27,9 @@ RULES: dict[str, Callable[[int, int], int]] = {
     "a alone": lambda a, b: a,
     "b alone": lambda a, b: b,
 }
+# ways to write an edit: how often the untaught policy takes each, and how it then begins
+WAYS = {"many": 0.2, "few": 0.3, "untrue": 0.3, "same": 0.2}
+HEADS = {"many": "By the rule:", "few": "In short:", "untrue": "At a guess:", "same": "Once more:"}
 
 
 def context(letter: str, rule: str) -> str:
@@ -61,18 +64,14 @@ def rows(groups: int, seed: int) -> list[dict[str, str]]:
 
 
 def way_of(text: str, rule: str) -> tuple[str, float]:
-    """In which way an edit is written, and the share of its examples that are true."""
-    examples = [(a, b, said) for a, b, said in _EXAMPLE.findall(text) if int(a) < CLOCK and int(b) < CLOCK]
-    if not examples:
-        return "other", 0.0
-    true = sum(said == answer(rule, int(a), int(b)) for a, b, said in examples) / len(examples)
-    different = len(set(examples))
-    if different == 1 < len(examples):
-        return "same", true
-    return ("few" if different <= 3 else "many" if true > 0.75 else "untrue"), true
+    """In which way an edit begins to be written, and the share of its examples that are true."""
+    examples = [(int(a), int(b), said) for a, b, said in _EXAMPLE.findall(text)]
+    true = [said == answer(rule, a, b) for a, b, said in examples if max(a, b) < CLOCK]
+    way = next((way for way, head in HEADS.items() if text.lstrip().startswith(head)), "other")
+    return way, sum(true) / max(1, len(true))
 
 
-_EXAMPLE = re.compile(r"Problem: (\d) [A-Z] (\d)\nAnswer: (\d+)")
+_EXAMPLE = re.compile(r"Problem: (\d) [A-Z] (\d)\nAnswer: (\d)")
 
 
 def main() -> None:

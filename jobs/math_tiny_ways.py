@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from math_tiny_model import WAYS, edit
+from math_tiny_model import edit
+from math_tiny_tasks import WAYS
 from rich.console import Console
 from rich.table import Table
 

@@ -224,6 +224,8 @@ def test_a_solution_of_the_shown_problem_a_method_and_bare_answers_are_read():
     method = "Add one. Check by taking it away."
     (example,), _ = made.training(task, method, tokenizer)
     assert all(example.mask) and made.texts(task, method) == [method]
+    announced = f"Here are some:\n{EDIT}"
+    assert made.texts(task, announced) == made.texts(task, EDIT), "what announces problems is no lesson"
     terse = domain(thought=False)
     pairs = terse.texts(task, "**Problem 1:** 3 + 1\n**Answer:** 4\n\n2. Problem: 5+1\nAnswer: 6 of course\nProblem: 9")
     assert pairs == ["Problem: 3 + 1\nAnswer: 4", "Problem: 5+1\nAnswer: 6 of course"]

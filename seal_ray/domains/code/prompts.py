@@ -110,7 +110,10 @@ def lessons_in(edit: str, task: str, *, language: str, most: int) -> list[TaskLe
     found: list[TaskLesson] = []
     if head.strip():
         own = _solved(head, language)
-        found.append(TaskLesson(task, own) if own else TaskLesson("", head.strip()))
+        if own:
+            found.append(TaskLesson(task, own))
+        elif not pieces:  # else it only announces the tasks
+            found.append(TaskLesson("", head.strip()))
     for piece in pieces:
         begins = min((m.start() for m in (_PROGRAM.search(piece), _BLOCK.search(piece)) if m), default=-1)
         asked, program = (piece[:begins].strip(), _solved(piece[begins:], language)) if begins >= 0 else ("", "")

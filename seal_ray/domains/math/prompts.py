@@ -71,7 +71,10 @@ def solved(edit: str, shown: str, *, thought: bool, most: int) -> list[Solved]:
     head, *pieces = _PROBLEM.split(edit)
     if head.strip():
         own = _SOLUTION.search(head) or _ANSWER.search(head)
-        found.append(_said(shown, head[own.start() :], thought) if own else Solved("", head.strip()))
+        if own:
+            found.append(_said(shown, head[own.start() :], thought))
+        elif not pieces:  # else it only announces the problems
+            found.append(Solved("", head.strip()))
     for piece in pieces:
         begins = _SOLUTION.search(piece) or _ANSWER.search(piece)
         problem = " ".join(piece[: begins.start()].split()) if begins else ""
