@@ -36,6 +36,7 @@ def one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 "inner": {"rank": 2, "epochs": 1, "repeats": 1, "max_length": 512, "context_arm": False},
                 "answering": answering,
                 "grading": {"grader": "exact", "reward": "likelihood"},
+                "select": {"rule": "threshold", "threshold": -100.0},  # a random model's edits need not help
                 "policy": {"rank": 2, "global_batch": 2, "epochs": 1, "checkpointing": False, "dtype": "float32"},
                 "observe": {"progress": "quiet", "ray_metrics": False},
             }
