@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from seal_ray.models import text_ids
 from seal_ray.records import Edit, Trial
 
 
@@ -23,7 +24,7 @@ class ArmCost:
 
 def arm_cost(edits: Iterable[Edit], trials: Iterable[Trial], tokenizer: Any) -> ArmCost:
     """`trials` of the arm's own candidates. Of an edit from elsewhere the tokens are counted as the model reads it."""
-    tokens = sum(len(e.ids) or len(tokenizer(e.text)["input_ids"]) for e in edits)
+    tokens = sum(len(e.ids) or len(text_ids(tokenizer, e.text)) for e in edits)
     tried = list(trials)
     costs = [t.cost for t in tried]
     return ArmCost(
