@@ -1,4 +1,7 @@
-"""Studies and streams through the command line, on real Ray: in workers' banks, and through Ray Train and DeepSpeed."""
+"""Studies and streams through the command line, on real Ray: in workers' banks, and through Ray Train and DeepSpeed.
+
+Never run to its end yet.
+"""
 
 import json
 from pathlib import Path

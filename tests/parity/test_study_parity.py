@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from bank_crew import save
 from safetensors.torch import load
 
 from seal_ray import models
@@ -61,8 +62,7 @@ def updated(folder: str, start: str | None, own: Sequence[Lesson], section: Poli
     training = Training(engine, section, own, (), seed)
     training.reference = training.scan(own, lambda: None).logprobs
     training.run(lambda log: None, lambda: None, lambda epoch, loss: None, lambda step: None)
-    to.mkdir()
-    engine.save(lambda name, path: Path(to, name).write_bytes(Path(path).read_bytes()) and None)
+    save(engine, to)
     return str(to)
 
 
@@ -168,9 +168,11 @@ def test_the_penalty_of_ewc_is_the_gradient_of_what_it_says(model: Any) -> None:
     gradients = Matrices({"x": torch.zeros(2, 5)}, {"x": torch.zeros(3, 2)})
     keeper.graded(Matrices({"x": a}, {"x": b}), gradients)
     fisher = torch.outer(out, memory["fisher_in.x"]) / out.sum()
-    a.requires_grad_(True), b.requires_grad_(True)
+    a.requires_grad_(True)
+    b.requires_grad_(True)
     (0.5 * 0.7 * (fisher * (1.5 * (b @ a - b_was @ a_was)).square()).sum()).backward()
-    assert torch.allclose(gradients.a["x"], a.grad, atol=1e-5) and torch.allclose(gradients.b["x"], b.grad, atol=1e-5)
+    assert a.grad is not None and torch.allclose(gradients.a["x"], a.grad, atol=1e-5)
+    assert b.grad is not None and torch.allclose(gradients.b["x"], b.grad, atol=1e-5)
 
 
 def test_a_fisher_that_overflows_fails_its_adapter_and_no_other(model: Any) -> None:

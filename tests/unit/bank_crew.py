@@ -69,8 +69,7 @@ def update(job: UpdateJob, *, sink: Any, tick: Any) -> UpdateResult:
     training.reference = training.scan(job.lessons, lambda: None).logprobs
     log: list[Any] = []
     training.run(log.append, lambda: None, lambda epoch, loss: None, lambda step: None)
-    Path(job.output).mkdir()
-    engine.save(lambda name, path: Path(job.output, name).write_bytes(Path(path).read_bytes()) and None)
+    save(engine, Path(job.output))
     losses = tuple(step.loss for step in log)
     return UpdateResult(
         folder=job.output,
@@ -93,3 +92,13 @@ def update(job: UpdateJob, *, sink: Any, tick: Any) -> UpdateResult:
         recipe={},
         environment={},
     )
+
+
+def save(engine: SingleEngine, folder: Path) -> None:
+    """A new version's files, in a new folder."""
+    folder.mkdir()
+
+    def send(name: str, path: str) -> None:
+        (folder / name).write_bytes(Path(path).read_bytes())
+
+    engine.save(send)

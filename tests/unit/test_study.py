@@ -36,9 +36,13 @@ def configured(folder: Path, *changes: str) -> Config:
     return config_file.parse(SETTINGS, "settings", [f"run.uri={folder}", "policy.checkpointing=false", *changes])
 
 
+def opened(config: Config, **more: Any) -> Session:
+    return Session(config, hire=BankCrew, **more)  # type: ignore[arg-type]
+
+
 def streamed(folder: Path, *changes: str, **more: Any) -> Run:
     config = configured(folder, *changes)
-    with Session(config, hire=BankCrew, **more) as session:  # type: ignore[arg-type]
+    with opened(config, **more) as session:
         stream.run_stream(session)
     return Run(config.run.uri)
 
@@ -105,9 +109,8 @@ def test_bank_and_update_give_the_same_numbers(tmp_path: Path, monkeypatch: pyte
 
 def test_what_a_sequence_learns_does_not_depend_on_the_others(whole: Run, tmp_path: Path) -> None:
     alone = streamed(tmp_path / "run", "study.sequences=1")
-    assert (
-        alone.ledger.round(1).get(stream.PLAN)["sequences"][0] == whole.ledger.round(1).get(stream.PLAN)["sequences"][0]
-    )  # type: ignore[index]
+    drawn = [(run.ledger.round(1).get(stream.PLAN) or {})["sequences"][0] for run in (alone, whole)]
+    assert drawn[0] == drawn[1]
     for number in alone.ledger.rounds():
         mine, theirs = (run.ledger.round(number).get(stream.ROW)["rows"][0]["scores"] for run in (alone, whole))  # type: ignore[index]
         for task, score in mine.items():
@@ -149,7 +152,7 @@ def test_a_study_compares_its_arms_with_the_base(tmp_path: Path) -> None:
     data.write_text(json.dumps(passages))
     arms = json.dumps(["context", f"file:{data}#notes"])
     config = configured(tmp_path / "run", f"domain.data={data}", f"study.arms={arms}", "study.edits=2")
-    with Session(config, hire=BankCrew) as session:  # type: ignore[arg-type]
+    with opened(config) as session:
         study.run_study(session)
     found = study.summary(Run(config.run.uri))
     assert found and list(found["arms"]) == ["none", "context", f"file:{data}#notes"]
@@ -178,10 +181,7 @@ def test_more_steps_than_there_are_tasks(tmp_path: Path) -> None:
 
 def test_a_split_without_tasks_is_no_study(tmp_path: Path) -> None:
     config = configured(tmp_path / "run", "study.split=test", "domain.test=0")
-    with (
-        pytest.raises(ConfigError, match=r"study\.split: test has no tasks"),
-        Session(config, hire=BankCrew) as session,
-    ):  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"study\.split: test has no tasks"), opened(config) as session:
         study.run_study(session)
 
 
@@ -231,7 +231,7 @@ def test_a_task_that_left_the_data_is_missed(whole: Run, tmp_path: Path) -> None
     data = tmp_path / "fewer.json"
     data.write_text(json.dumps(json.loads(Path("seal_ray/demo/quickstart.json").read_text())[:1]))
     config = configured(tmp_path / "run")
-    with Session(config, hire=BankCrew) as session:  # type: ignore[arg-type]
+    with opened(config) as session:
         session.domain.tasks = lambda split: []  # type: ignore[method-assign,assignment]
         with pytest.raises(DataError, match="is not in the data any more"):
             stream.run_stream(session)
