@@ -71,14 +71,15 @@ def test_arms_with_settings_of_their_own_sample_and_learn_on_a_cluster(tmp_path:
     data, uri = tmp_path / "passages.json", str(tmp_path / "run")
     data.write_text(json.dumps(passages))
     chosen = ["offered=true", "learning_rates=[0.001]", "epoch_choices=[2]"]
-    arms = ["none", "untrained with sampling.max_tokens=160 " + " ".join(f"domain.directives.{c}" for c in chosen)]
+    arms = ["none", "untrained with sampling.max_tokens=300 " + " ".join(f"domain.directives.{c}" for c in chosen)]
     arms += ["joined:untrained with inner.last_layers=1 sampling.temperature=0.7"]
     words = ["evaluate", "jobs/tiny.yaml", "--split", "train", "--json", "--set", f"run.uri={uri}"]
     words += ["--set", f"domain.data={data}", "--set", "domain.validation=0", "--set", "domain.test=0"]
     words += ["--set", "inner.repeats=1", *(w for arm in arms for w in ("--arm", arm))]
     costs = json.loads(seal_ray(*words).stdout)["costs"]
     edits = Run(uri).round(2).edits
-    directed = [e.content for e in edits if not e.failure]
-    assert len(edits) == 4 and directed, "vLLM samples under the schema"
+    assert len(edits) == 4 and all(e.text.lstrip().startswith("{") for e in edits), "vLLM samples under the schema"
+    directed = [e.content for e in edits if not e.failure]  # a random model may not come to the end of its object
     assert all((c["learning_rate"], c["epochs"]) == (0.001, 2) for c in directed)
+    assert {e.failure.kind for e in edits if e.failure} <= {"unparsable", "no_text", "copy"}
     assert costs[arms[2]]["candidates"] == 2 and costs[arms[2]]["edit_tokens"] > 0 and not costs[arms[2]]["failed"]
