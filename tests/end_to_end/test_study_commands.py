@@ -1,7 +1,4 @@
-"""Studies and streams through the command line, on real Ray: in workers' banks, and through Ray Train and DeepSpeed.
-
-Never run to its end yet.
-"""
+"""Studies and streams through the command line, on real Ray: in workers' banks, and through Ray Train and DeepSpeed."""
 
 import json
 from pathlib import Path
