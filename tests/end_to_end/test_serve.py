@@ -1,5 +1,6 @@
 """A version is served by vLLM's own server over HTTP: base and adapters by name, new versions without a restart."""
 
+import contextlib
 import json
 import os
 import signal
@@ -112,7 +113,8 @@ def test_the_command_serves_a_folder_and_leaves_nothing_behind(base: str, tmp_pa
     (out / "seal-ray.json").write_text(json.dumps({"model": SECTION.model_dump(mode="json"), "topics": []}))
     port = free_port()
     command = [sys.executable, "-c", "from seal_ray.cli import main; main()", "serve", str(out), "--port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+    env = {k: v for k, v in environment().items() if k != serve.KEY}  # another test's server has a token
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env) as process, ended(process):
         assert process.stdout
         line = process.stdout.readline()
         assert line.startswith(f"ready: http://127.0.0.1:{port}/v1") and "base, out" in line
@@ -126,6 +128,16 @@ def test_the_command_serves_a_folder_and_leaves_nothing_behind(base: str, tmp_pa
         while processes_of(child) and time.monotonic() < until:
             time.sleep(0.2)
         assert not processes_of(child)
+
+
+@contextlib.contextmanager
+def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """A test that fails must not wait for a server that serves on."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
 
 
 def _parent(process: Path) -> int:
