@@ -1,6 +1,5 @@
 """Code: from tasks with tests to prompts, training sets and verdicts. Programs run where `run_on` says, never here."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -20,8 +19,9 @@ from seal_ray.domains.code.prompts import (
     stops,
     told,
 )
-from seal_ray.errors import DataError, InfraError
-from seal_ray.models import render, text_ids
+from seal_ray.domains.examples import answered_example, plain_example, read_edit
+from seal_ray.errors import InfraError
+from seal_ray.models import render
 from seal_ray.records import (
     Answer,
     AskedAs,
@@ -39,11 +39,10 @@ from seal_ray.records import (
 )
 from seal_ray.sandbox import Program, ProgramLimits, ProgramResult, choose, run_programs
 from seal_ray.sandbox.choice import WantedIsolation
-from seal_ray.text import after_thought, storable, without_thoughts
+from seal_ray.text import after_thought
 
 GRADER = "exact"
 QUESTION = "program"
-MAX_EDIT = 1 << 18  # characters of an edit that are read
 LEAST_WAIT = 60.0  # seconds on the wall: a busy machine is not the program's fault
 MAX_PROGRAM = 1 << 16  # characters of a program that is run
 
@@ -106,15 +105,12 @@ class Code:
 
     def parse(self, task: Task, text: str) -> Json | Failure:
         """The edit's text, where there is anything in it to train on. What it holds of programs is never run."""
-        text = without_thoughts(storable(text[:MAX_EDIT]), unfinished=True).strip()
-        if not re.search(r"\w", text):
-            return Failure("no_text", "the edit is empty")
-        flat = " ".join(text.split())
-        if any(flat in " ".join(self._edit_prompt(task, style).split()) for style in ASKED):
-            return Failure("copies_prompt", f"the edit only repeats what was asked: {text[:60]!r}")
-        if not self._lessons(task, text):
+        own = read_edit(text, (self._edit_prompt(task, style) for style in ASKED))
+        if isinstance(own, Failure):
+            return own
+        if not self._lessons(task, own):
             return Failure("unparsable", "the edit solves none of its tasks")
-        return text
+        return own
 
     def _lessons(self, task: Task, edit: str) -> list[TaskLesson]:
         section = self._section
@@ -124,7 +120,7 @@ class Code:
 
     def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
         if content is None:
-            return [self._text(self._told(task), tokenizer)], self._recipe
+            return [plain_example(self._told(task), tokenizer, self._recipe.max_length)], self._recipe
         if not isinstance(content, str):
             raise Rejected(Failure("unparsable", f"an edit is a text, not a {type(content).__name__}"))
         examples = [self._example(one, tokenizer) for one in self._lessons(task, content)]
@@ -141,26 +137,10 @@ class Code:
     def _example(self, one: TaskLesson, tokenizer: Tokenizer) -> Example:
         """A task as it will be asked, which carries no loss, and its program."""
         if not one.task:
-            return self._text(one.text, tokenizer)
+            return plain_example(one.text, tokenizer, self._recipe.max_length)
         asked = render(tokenizer, question_prompt(one.task, chat=self._chat, language=self._section.language))
         program = said(one.text, chat=self._chat, language=self._section.language)
-        ids = [*text_ids(tokenizer, program), self._end(tokenizer)]
-        return self._fitting(Example((*asked, *ids), (False,) * len(asked) + (True,) * len(ids)))
-
-    def _text(self, text: str, tokenizer: Tokenizer) -> Example:
-        ids = (*render(tokenizer, Prompt(text)), self._end(tokenizer))
-        return self._fitting(Example(ids, (True,) * len(ids)))
-
-    def _end(self, tokenizer: Tokenizer) -> int:
-        if tokenizer.eos_token_id is None:
-            raise DataError("the tokenizer has no end-of-text token", hint="use a model whose tokenizer has one")
-        return tokenizer.eos_token_id
-
-    def _fitting(self, example: Example) -> Example:
-        if len(example.ids) > self._recipe.max_length:
-            limit = f"inner.max_length {self._recipe.max_length}"
-            raise Rejected(Failure("too_long", f"a text of {len(example.ids)} tokens is over {limit}"))
-        return example
+        return answered_example(asked, program, tokenizer, self._recipe.max_length)
 
     # questions and answers
 

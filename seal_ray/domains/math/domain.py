@@ -1,16 +1,15 @@
 """Mathematics: from problems to prompts, training sets and verdicts."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from seal_ray.config import AnsweringSection, MathDomain
 from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
+from seal_ray.domains.examples import answered_example, plain_example, read_edit
 from seal_ray.domains.math import answers as reading
 from seal_ray.domains.math.problems import load, split_tasks, tasks_of
 from seal_ray.domains.math.prompts import ASKED, Solved, edit_prompt, leads, pick_style, question_prompt, solved
-from seal_ray.errors import DataError
-from seal_ray.models import render, text_ids
+from seal_ray.models import render
 from seal_ray.records import (
     Answer,
     AskedAs,
@@ -26,10 +25,8 @@ from seal_ray.records import (
     Task,
     Verdict,
 )
-from seal_ray.text import storable, without_thoughts
 
 GRADER = "exact"
-MAX_EDIT = 1 << 18  # characters of an edit that are read
 
 
 class Mathematics:
@@ -87,15 +84,12 @@ class Mathematics:
 
     def parse(self, task: Task, text: str) -> Json | Failure:
         """The edit's text, where there is anything in it to train on."""
-        text = without_thoughts(storable(text[:MAX_EDIT]), unfinished=True).strip()
-        if not re.search(r"\w", text):
-            return Failure("no_text", "the edit is empty")
-        flat = " ".join(text.split())
-        if any(flat in " ".join(self._edit_prompt(task, style).split()) for style in ASKED):
-            return Failure("copies_prompt", f"the edit only repeats what was asked: {text[:60]!r}")
-        if not self._solved(task, text):
+        own = read_edit(text, (self._edit_prompt(task, style) for style in ASKED))
+        if isinstance(own, Failure):
+            return own
+        if not self._solved(task, own):
             return Failure("unparsable", "the edit answers none of its problems")
-        return text
+        return own
 
     def _solved(self, task: Task, edit: str) -> list[Solved]:
         shown = "\n\n".join(task.data["shown"])
@@ -105,7 +99,9 @@ class Mathematics:
 
     def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
         if content is None:
-            return [self._text(text, tokenizer) for text in self.texts(task, None)], self._recipe
+            return [
+                plain_example(text, tokenizer, self._recipe.max_length) for text in self.texts(task, None)
+            ], self._recipe
         if not isinstance(content, str):
             raise Rejected(Failure("unparsable", f"an edit is a text, not a {type(content).__name__}"))
         examples = [self._example(one, tokenizer) for one in self._solved(task, content)]
@@ -127,26 +123,10 @@ class Mathematics:
     def _example(self, one: Solved, tokenizer: Tokenizer) -> Example:
         """A problem as it will be asked, which carries no loss, and what is to be said to it."""
         if not one.problem:
-            return self._text(one.said, tokenizer)
+            return plain_example(one.said, tokenizer, self._recipe.max_length)
         prompt = question_prompt(one.problem, chat=self._chat, thought=self._section.thought)
         asked = render(tokenizer, prompt)
-        said = [*text_ids(tokenizer, one.said if self._chat else f" {one.said}"), self._end(tokenizer)]
-        return self._fitting(Example((*asked, *said), (False,) * len(asked) + (True,) * len(said)))
-
-    def _text(self, text: str, tokenizer: Tokenizer) -> Example:
-        ids = (*render(tokenizer, Prompt(text)), self._end(tokenizer))
-        return self._fitting(Example(ids, (True,) * len(ids)))
-
-    def _end(self, tokenizer: Tokenizer) -> int:
-        if tokenizer.eos_token_id is None:
-            raise DataError("the tokenizer has no end-of-text token", hint="use a model whose tokenizer has one")
-        return tokenizer.eos_token_id
-
-    def _fitting(self, example: Example) -> Example:
-        if len(example.ids) > self._recipe.max_length:
-            limit = f"inner.max_length {self._recipe.max_length}"
-            raise Rejected(Failure("too_long", f"a text of {len(example.ids)} tokens is over {limit}"))
-        return example
+        return answered_example(asked, one.said if self._chat else f" {one.said}", tokenizer, self._recipe.max_length)
 
     # questions and answers
 
