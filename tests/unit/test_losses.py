@@ -29,13 +29,13 @@ def taught(algorithm: str, sign: float) -> tuple[list[float], list[float]]:
 @pytest.mark.parametrize("algorithm", ["rest_em", "weighted", "pairs", "grpo"])
 def test_an_update_makes_the_better_edits_likelier_and_not_the_others(algorithm: str) -> None:
     good, bad = taught(algorithm, 1.0)
-    assert min(good) > 0.1 and max(bad) < 0.05, (good, bad)
+    assert min(good) > 0.1 and max(bad) < min(good) / 5, (good, bad)  # what is not taught hardly moves
 
 
 @pytest.mark.parametrize("algorithm", ["rest_em", "weighted", "pairs", "grpo"])
 def test_with_the_sign_of_the_rewards_flipped_it_teaches_the_opposite(algorithm: str) -> None:
     good, bad = taught(algorithm, -1.0)
-    assert max(good) < 0.05 and min(bad) > 0.1, (good, bad)
+    assert min(bad) > 0.1 and max(good) < min(bad) / 5, (good, bad)
 
 
 def test_the_loss_of_a_batch_is_the_sum_over_any_cut_of_it() -> None:
