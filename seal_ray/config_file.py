@@ -5,23 +5,18 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from seal_ray.config import ArcDomain, Config, DocumentsDomain, KnowledgeDomain, PluginDomain, Section
+from seal_ray.config import Config, DomainSection, Section
 from seal_ray.errors import ConfigError
 from seal_ray.yaml_text import Key, YamlProblem, read_yaml
 
 AnySection = TypeVar("AnySection", bound=Section)
-DOMAINS: dict[str, type[Section]] = {
-    "knowledge": KnowledgeDomain,
-    "documents": DocumentsDomain,
-    "arc": ArcDomain,
-    "plugin": PluginDomain,
-}
+DOMAINS: dict[str, type[Section]] = {tag.tag: kind for kind, tag in map(get_args, get_args(get_args(DomainSection)[0]))}
 MOST_PROBLEMS = 20  # that are told of one configuration
 LONGEST_VALUE = 100  # characters of a value that is shown
 QUICKSTART, DOCUMENTS = "builtin:quickstart", "builtin:documents"
