@@ -1,11 +1,13 @@
 """The Ray cluster: joining it, and what its nodes have, as plain data."""
 
+import contextlib
 import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +38,7 @@ REACH_SECONDS = 5
 # Ray's own 15 leaves a process a thirtieth of a core that anything else wants: a browser beside a small run makes it
 # many times longer. With 5 the driver, Ray and whoever sits at the machine still go first.
 NICENESS = 5
+CHATTER = (b"Set ray log level from environment variable", b"Failed to determine local IP via external connectivity")
 _TYPE = "accelerator_type:"
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's token"
 
@@ -134,10 +137,31 @@ def _init(**options: Any) -> None:
     import ray
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ray.init(**options)
+    with _hushed():
+        ray.init(**options)
     if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Where Ray was told to be quiet it says so on the terminal. All else that is said comes a moment later."""
+    if "RAY_BACKEND_LOG_LEVEL" not in os.environ:
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        terminal = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            said.seek(0)
+            for line in said:
+                if not any(chatter in line for chatter in CHATTER):
+                    os.write(2, line)
 
 
 def _local(common: dict[str, Any]) -> str:
