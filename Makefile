@@ -21,7 +21,7 @@ $(READY): $(wildcard docker/requirements-*.lock) docker/setup.sh pyproject.toml
 quickstart: $(READY) ## two whole rounds with a small real model on this machine
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/seal-ray run --set run.uri=$(RUN_URI)
 
-test: $(READY) ## everything but the long tests (15 minutes at most, the installation included)
+test: $(READY) ## everything but the long tests (about 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not slow" tests
 
 test-all: $(READY) ## all tests, the long and the chaotic ones too (60 minutes at most)
