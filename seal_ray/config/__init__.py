@@ -1,0 +1,157 @@
+"""The whole configuration of a run, as one frozen, typed tree.
+
+Read from a file by `config_file`. Imports neither torch
+nor ray nor vllm, so that checking a configuration takes a fraction of a second.
+"""
+
+from pydantic import model_validator
+
+from seal_ray.config.answering import ANSWERING_NAMED, AnsweringSection
+from seal_ray.config.domains import (
+    ArcDomain,
+    CodeDomain,
+    CodeStyle,
+    DirectivesSection,
+    DocumentsDomain,
+    DomainSection,
+    KnowledgeDomain,
+    MathDomain,
+    MathStyle,
+    PluginDomain,
+    Style,
+)
+from seal_ray.config.evaluation import EvaluationSection
+from seal_ray.config.gate import GateSection
+from seal_ray.config.grading import GradingSection
+from seal_ray.config.inner import InnerSection
+from seal_ray.config.model import ModelSection
+from seal_ray.config.observe import ObserveSection
+from seal_ray.config.placement import PlacementSection
+from seal_ray.config.policy import UPDATE_METHODS, KeepMethod, PolicySection
+from seal_ray.config.probe import ProbeSection
+from seal_ray.config.run import Budget, RunSection
+from seal_ray.config.sampling import SamplingSection
+from seal_ray.config.section import DEEPEST, LARGEST, LONGEST, HttpUrl, Section, Share, Word
+from seal_ray.config.select import SelectSection
+from seal_ray.config.storage import StorageSection
+from seal_ray.config.study import KeepSection, StudySection
+from seal_ray.records import digest
+
+__all__ = [
+    "ANSWERING_NAMED",
+    "DEEPEST",
+    "LARGEST",
+    "LONGEST",
+    "MAY_CHANGE",
+    "UPDATE_METHODS",
+    "AnsweringSection",
+    "ArcDomain",
+    "Budget",
+    "CodeDomain",
+    "CodeStyle",
+    "Config",
+    "DirectivesSection",
+    "DocumentsDomain",
+    "DomainSection",
+    "EvaluationSection",
+    "GateSection",
+    "GradingSection",
+    "HttpUrl",
+    "InnerSection",
+    "KeepMethod",
+    "KeepSection",
+    "KnowledgeDomain",
+    "MathDomain",
+    "MathStyle",
+    "ModelSection",
+    "ObserveSection",
+    "PlacementSection",
+    "PluginDomain",
+    "PolicySection",
+    "ProbeSection",
+    "RunSection",
+    "SamplingSection",
+    "Section",
+    "SelectSection",
+    "Share",
+    "StorageSection",
+    "StudySection",
+    "Style",
+    "Word",
+]
+
+
+class Config(Section):
+    """A run, whole. Sections that are left out take their defaults."""
+
+    run: RunSection = RunSection()
+    model: ModelSection = ModelSection()
+    domain: DomainSection = KnowledgeDomain()
+    sampling: SamplingSection = SamplingSection()
+    inner: InnerSection = InnerSection()
+    answering: AnsweringSection = AnsweringSection()
+    grading: GradingSection = GradingSection()
+    probe: ProbeSection = ProbeSection()
+    select: SelectSection = SelectSection()
+    policy: PolicySection = PolicySection()
+    gate: GateSection = GateSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    study: StudySection = StudySection()
+    placement: PlacementSection = PlacementSection()
+    storage: StorageSection = StorageSection()
+    observe: ObserveSection = ObserveSection()
+
+    @model_validator(mode="after")
+    def _contrasted(self) -> "Config":
+        grading = self.grading
+        wanted = grading.reward == "contrast" or (grading.reward == "blend" and grading.blend_of == "contrast")
+        if wanted and not getattr(self.domain, "distractors", 0):
+            raise ValueError(
+                f"grading: a contrast needs wrong answers, and domain {self.domain.name} takes none; "
+                "set domain.distractors (8 is a good number) in a domain that has them, or take another reward"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _studied(self) -> "Config":
+        method = self.study.keep.method
+        if self.policy.mode == "full" and self.study.where == "bank":
+            raise ValueError("study.where: bank trains adapters, and policy.mode is full; use where: auto or update")
+        if self.policy.mode == "full" and method not in {"none", "replay"}:
+            raise ValueError(
+                f"study.keep.method: {method} holds on to an adapter, and policy.mode: full has none; "
+                "use none or replay, or policy.mode: lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _priced(self) -> "Config":
+        grading = self.grading
+        judged = grading.grader in {"judge", "cascade"} or grading.reward == "rubric"
+        if judged and self.run.budget.judge_dollars and not (grading.judge_price_in or grading.judge_price_out):
+            raise ValueError(
+                f"run.budget.judge_dollars: {self.run.budget.judge_dollars:g} limits nothing, for the judge has no "
+                "price; set grading.judge_price_in and judge_price_out, or leave the limit out"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        return digest(self.model_dump(mode="json"))
+
+
+# fields that may differ when a run is resumed
+MAY_CHANGE = (
+    "placement",
+    "observe",
+    "storage",
+    "run.budget",
+    "run.domain_errors",
+    "run.rounds",
+    "run.resume",
+    "run.uri",
+    "model.cache",
+    "model.cache_gb",
+    "inner.wave",
+    "inner.wave_tokens",
+)
