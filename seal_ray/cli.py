@@ -1,6 +1,5 @@
 """The commands. Each one reads its arguments, calls the room that does the work, and shows the result."""
 
-import contextlib
 import io
 import json
 import os
@@ -9,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,9 @@ import typer
 
 from seal_ray import __version__
 from seal_ray.commands.help import ByWants
+from seal_ray.commands.opening import given_storage, open_run, run_storage, target_storage, writable
 from seal_ray.commands.quiet import hush
+from seal_ray.commands.stop_signals import StopSignals
 from seal_ray.errors import ConfigError, Interrupted, SealError
 from seal_ray.redaction import redact
 from seal_ray.text import printable
@@ -25,7 +26,6 @@ from seal_ray.text import printable
 if TYPE_CHECKING:
     from seal_ray.config import Config, StorageSection
     from seal_ray.loops.history import Run
-    from seal_ray.storage.ledger import Ledger
 
 app = typer.Typer(
     name="seal-ray",
@@ -189,7 +189,7 @@ def run(
     from seal_ray.commands import example, terminal
     from seal_ray.loops import rounds
 
-    with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
+    with StopSignals(found.storage.stop_within, found.run.uri, config) as signals:
         done = rounds.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     rows = done.table()
     shown = "" if quiet or as_json else example.show(done)
@@ -222,43 +222,6 @@ def _files(run: "Run") -> str:
     )
 
 
-class _Signals:
-    """SIGINT and SIGTERM: ask the driver to stop, and leave in time even where it can't listen."""
-
-    def __init__(self, within: float, uri: str, config: Path, command: str = "run") -> None:
-        self.stopped, self._within, self._uri = False, within, uri
-        self._again = f"seal-ray {command} {config}"
-        self._wind_up: list[Callable[[], None]] = []
-        self._before: dict[int, Any] = {}
-
-    def on_stop(self, call: Callable[[], None]) -> None:
-        """What must be done before the process ends, also where the driver is stuck in a library."""
-        self._wind_up.append(call)
-
-    def __enter__(self) -> "_Signals":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _stop(self, *_: object) -> None:
-        if not self.stopped:
-            self.stopped = True
-            threading.Thread(target=self._leave, daemon=True).start()
-
-    def _leave(self) -> None:
-        end = threading.Event()
-        end.wait(self._within * 0.4)  # the driver's own way out, where it is listening
-        for call in self._wind_up:
-            call()
-        sys.stderr.write(f"\nseal-ray: interrupted; everything found is kept. Go on with: {self._again}\n")
-        sys.stderr.flush()
-        os._exit(Interrupted.exit_code)
-
-
 CLEAR = "\x1b[2J\x1b[H"  # a terminal's screen
 
 
@@ -279,7 +242,7 @@ def status(
     from seal_ray.commands import terminal
 
     while True:
-        found = terminal.status(_open(uri, endpoint, storage))
+        found = terminal.status(open_run(uri, endpoint, storage))
         if watch and not as_json and _on_terminal():
             sys.stdout.write(CLEAR)
         _show(found, terminal.show_status(found), as_json)
@@ -300,7 +263,7 @@ def compare(
     from seal_ray.commands import compare as side_by_side
     from seal_ray.commands import compare_page
 
-    compared = side_by_side.compare([_open(uri, endpoint, storage) for uri in uris])
+    compared = side_by_side.compare([open_run(uri, endpoint, storage) for uri in uris])
     if to:
         compare_page.write(compared, Path(to))
     _show(compared, side_by_side.show(compared), as_json)
@@ -321,7 +284,7 @@ def inspect(
 
     if bool(task) == bool(candidate):
         raise ConfigError("inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri}` names some")
-    found = terminal.inspect(_open(uri, endpoint, storage), task=task, candidate=candidate, number=round_)
+    found = terminal.inspect(open_run(uri, endpoint, storage), task=task, candidate=candidate, number=round_)
     _show(found, terminal.show_inspection(found), as_json)
 
 
@@ -336,7 +299,7 @@ def report(
     """Write one HTML file to read the run in: figures by round, and every task with its edits, answers and rewards."""
     from seal_ray.commands import report
 
-    made = report.write(_open(uri, endpoint, storage), to)
+    made = report.write(open_run(uri, endpoint, storage), to)
     _show(
         {"written": str(to), "bytes": len(made.html), "tasks": made.tasks, "left_out": made.left_out},
         f"wrote {to} ({len(made.html) / 1e6:.1f} MB, {made.tasks} tasks); open it in a browser, it needs no network",
@@ -392,7 +355,7 @@ def probe(
 
     found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json)
     probing.check_target(to)
-    with _Signals(found.storage.stop_within, found.run.uri, Path(source), "probe") as signals:
+    with StopSignals(found.storage.stop_within, found.run.uri, Path(source), "probe") as signals:
         tests, known = loop.probe(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     if to:
         probing.write(tests, known, to)
@@ -419,7 +382,7 @@ def adapt(
 
     found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json, kind="adapt")
     adapting.check_target(to)
-    with _Signals(found.storage.stop_within, found.run.uri, Path(source), f"adapt --to {to}") as signals:
+    with StopSignals(found.storage.stop_within, found.run.uri, Path(source), f"adapt --to {to}") as signals:
         done = loop.adapt(found, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     said = adapting.write(done, found, to)
     _show(said, adapting.show(done, found, to), as_json)
@@ -453,7 +416,7 @@ def serve(
     settings = serving.ServeSettings(host, port, _device(device), start_within)
     serving.check(settings)
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
-        found = served.find(target, _target_storage(target, endpoint, storage), scratch, model)
+        found = served.find(target, target_storage(target, endpoint, storage), scratch, model)
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -485,20 +448,13 @@ def ask(
     from seal_ray.commands.serve import KEY
 
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
-        found = served.find(target, _target_storage(target, endpoint, storage), scratch, model)
+        found = served.find(target, target_storage(target, endpoint, storage), scratch, model)
         if server:
             key = os.environ.get(KEY, "")
             said = asking.ask_server(server, key, found, question, topic=topic, max_tokens=max_tokens)
         else:
             said = asking.ask(found, question, topic=topic, max_tokens=max_tokens, device=_device(device))
     _show(asking.as_data(said), asking.show(said), as_json)
-
-
-def _target_storage(target: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
-    """How a run is reached; a folder with an adapter is a local one."""
-    if os.path.isfile(os.path.join(target, "adapter_config.json")):
-        return _given(endpoint, keys)
-    return _storage(target.rpartition("#")[0] or target, endpoint, keys)
 
 
 def _device(name: str) -> str:
@@ -520,7 +476,7 @@ def verify(uri: Uri, endpoint: EndpointUrl = "", storage: StorageKeys = None, as
     from seal_ray.commands import record_keeping
     from seal_ray.storage.verification import verify as check
 
-    problems = check(record_keeping.open_as_it_is(uri, _given(endpoint, storage)))
+    problems = check(record_keeping.open_as_it_is(uri, given_storage(endpoint, storage)))
     said = record_keeping.problems_as_data(problems)
     _show(said, record_keeping.show_problems(uri, problems), as_json)
     if not said["whole"]:
@@ -539,7 +495,7 @@ def gc(
     from seal_ray.commands import record_keeping
     from seal_ray.storage.garbage import gc as clear
 
-    with _writable(uri, endpoint, storage) as ledger:
+    with writable(uri, endpoint, storage) as ledger:
         waste = clear(ledger, dry_run=not delete_)
     _show(record_keeping.waste_as_data(waste, delete_), record_keeping.show_waste(waste, delete_), as_json)
 
@@ -559,7 +515,7 @@ def delete(
     from seal_ray.commands import record_keeping
     from seal_ray.storage.deletion import delete_task
 
-    with _writable(uri, endpoint, storage) as ledger:
+    with writable(uri, endpoint, storage) as ledger:
         done = delete_task(ledger, task, purge=purge)
     _show(record_keeping.deletion_as_data(done), record_keeping.show_deletion(task, done), as_json)
 
@@ -569,7 +525,7 @@ def lineage(uri: Uri, endpoint: EndpointUrl = "", storage: StorageKeys = None, a
     """Every version: parents, edits, losses, gate."""
     from seal_ray.policy.versions import tree
 
-    found = _open(uri, endpoint, storage).lineage()
+    found = open_run(uri, endpoint, storage).lineage()
     _show(found, tree(found), as_json)
 
 
@@ -581,7 +537,7 @@ def approve(
     uri: Uri, why: Why = "", endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False
 ) -> None:
     """Accept the version that a held gate waits with; the next `run` goes on with it."""
-    _decide(uri, _storage(uri, endpoint, storage), True, why, as_json)
+    _decide(uri, run_storage(uri, endpoint, storage), True, why, as_json)
 
 
 @app.command()
@@ -589,7 +545,7 @@ def reject(
     uri: Uri, why: Why = "", endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False
 ) -> None:
     """Reject the version that a held gate waits with; the next `run` goes on with the one before."""
-    _decide(uri, _storage(uri, endpoint, storage), False, why, as_json)
+    _decide(uri, run_storage(uri, endpoint, storage), False, why, as_json)
 
 
 def _decide(uri: str, storage: "StorageSection", accept: bool, why: str, as_json: bool) -> None:
@@ -611,7 +567,7 @@ def rollback(
     """Make an earlier version current. Nothing is deleted."""
     from seal_ray.commands import decisions
 
-    said = decisions.rollback(uri, _storage(uri, endpoint, storage), to=to, why=why)
+    said = decisions.rollback(uri, run_storage(uri, endpoint, storage), to=to, why=why)
     _show(said, f"version {said['version']['number']} is current; `seal-ray run` goes on with it", as_json)
 
 
@@ -640,7 +596,7 @@ def export(
     from seal_ray.commands import export
 
     wanted = export.SkillRequest(skill, skill_beyond, skill_weight)
-    done = export.export(_open(uri, endpoint, storage), to, kind=as_, number=round_, skill=wanted)
+    done = export.export(open_run(uri, endpoint, storage), to, kind=as_, number=round_, skill=wanted)
     _show(
         asdict(done),
         f"wrote {done.folder}: {done.modules} layers changed, {done.difference:.2g} nats a token off the version "
@@ -673,7 +629,7 @@ def evaluate(
     if split not in {"train", "validation", "test"}:
         raise ConfigError(f"--split {split}: no such split", hint="use train, validation or test")
     found = config_file.load(config, [*(set_ or ()), *(["observe.progress=quiet"] if quiet else [])])
-    with _Signals(found.storage.stop_within, found.run.uri, config) as signals:
+    with StopSignals(found.storage.stop_within, found.run.uri, config) as signals:
         done = evaluation.evaluate(
             found,
             arm or ["none", "context", "untrained"],
@@ -701,7 +657,7 @@ def study(
 
     arms = [f"study.arms={json.dumps(arm)}"] if arm else []
     found = _quietly(config, [*(set_ or ()), *arms], quiet, as_json)
-    with _Signals(found.storage.stop_within, found.run.uri, config, "study") as signals:
+    with StopSignals(found.storage.stop_within, found.run.uri, config, "study") as signals:
         run = studying.study(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     done = studying.summary(run)
     _show({"uri": run.uri, "study": done}, f"{table.show_study(done)}\n\nthe study is in {run.uri}", as_json)
@@ -714,7 +670,7 @@ def stream(config: ConfigFile, set_: Set = None, quiet: Quiet = False, as_json: 
     from seal_ray.loops import stream as streaming
 
     found = _quietly(config, set_ or (), quiet, as_json)
-    with _Signals(found.storage.stop_within, found.run.uri, config, "stream") as signals:
+    with StopSignals(found.storage.stop_within, found.run.uri, config, "stream") as signals:
         run = streaming.stream(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     done = streaming.summary(run)
     _show({"uri": run.uri, "stream": done}, f"{table.show_stream(done)}\n\nthe stream is in {run.uri}", as_json)
@@ -735,41 +691,8 @@ def regrade(
     """Grade a run's answers again, with the same or another grader; needs no GPU."""
     from seal_ray.commands import regrade as regrading
 
-    done = regrading.regrade(_open(uri, endpoint, storage), set_ or ())
+    done = regrading.regrade(open_run(uri, endpoint, storage), set_ or ())
     _show(done, regrading.show(done), as_json)
-
-
-@contextlib.contextmanager
-def _writable(uri: str, endpoint: str, keys: list[str] | None) -> "Iterator[Ledger]":
-    from seal_ray.storage.ledger import Ledger
-
-    ledger = Ledger(uri, _storage(uri, endpoint, keys))
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-def _open(uri: str, endpoint: str, keys: list[str] | None) -> "Run":
-    from seal_ray.loops.history import Run
-
-    return Run(uri, _storage(uri, endpoint, keys))
-
-
-def _storage(uri: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
-    """How the run is reached and written to: as it was made, under what the command line says."""
-    from seal_ray.storage.recorded import recorded_settings
-
-    return recorded_settings(uri, _given(endpoint, keys))
-
-
-def _given(endpoint: str, keys: list[str] | None) -> "StorageSection":
-    from seal_ray import config_file
-    from seal_ray.config import StorageSection
-
-    given = config_file.parse("", "--storage", [f"storage.{key}" for key in keys or ()]).storage
-    said = given.model_dump(exclude_unset=True) | ({"endpoint": endpoint} if endpoint else {})
-    return config_file.validated(StorageSection, said, {}, "--endpoint")
 
 
 def _show(data: Any, text: str, as_json: bool) -> None:

@@ -1,0 +1,52 @@
+"""How commands reach a run that is there: its storage section, under what the command line says."""
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seal_ray.config import StorageSection
+    from seal_ray.loops.history import Run
+    from seal_ray.storage.ledger import Ledger
+
+
+@contextlib.contextmanager
+def writable(uri: str, endpoint: str, keys: list[str] | None) -> "Iterator[Ledger]":
+    from seal_ray.storage.ledger import Ledger
+
+    ledger = Ledger(uri, run_storage(uri, endpoint, keys))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def open_run(uri: str, endpoint: str, keys: list[str] | None) -> "Run":
+    from seal_ray.loops.history import Run
+
+    return Run(uri, run_storage(uri, endpoint, keys))
+
+
+def run_storage(uri: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
+    """How the run is reached and written to: as it was made, under what the command line says."""
+    from seal_ray.storage.recorded import recorded_settings
+
+    return recorded_settings(uri, given_storage(endpoint, keys))
+
+
+def given_storage(endpoint: str, keys: list[str] | None) -> "StorageSection":
+    from seal_ray import config_file
+    from seal_ray.config import StorageSection
+
+    given = config_file.parse("", "--storage", [f"storage.{key}" for key in keys or ()]).storage
+    said = given.model_dump(exclude_unset=True) | ({"endpoint": endpoint} if endpoint else {})
+    return config_file.validated(StorageSection, said, {}, "--endpoint")
+
+
+def target_storage(target: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
+    """How a run is reached; a folder with an adapter is a local one."""
+    if os.path.isfile(os.path.join(target, "adapter_config.json")):
+        return given_storage(endpoint, keys)
+    return run_storage(target.rpartition("#")[0] or target, endpoint, keys)
