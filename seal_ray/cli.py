@@ -629,7 +629,7 @@ def evaluate(
     if split not in {"train", "validation", "test"}:
         raise ConfigError(f"--split {split}: no such split", hint="use train, validation or test")
     found = config_file.load(config, [*(set_ or ()), *(["observe.progress=quiet"] if quiet else [])])
-    with StopSignals(found.storage.stop_within, found.run.uri, config) as signals:
+    with StopSignals(found.storage.stop_within, found.run.uri, config, "evaluate") as signals:
         done = evaluation.evaluate(
             found,
             arm or ["none", "context", "untrained"],
