@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-ROOMS = {"loops", "domains", "fleet", "sampling", "trials", "inner", "grading", "policy", "storage"}
+ROOMS = {"cli", "loops", "domains", "fleet", "sampling", "trials", "inner", "grading", "policy", "storage"}
 
 
 def names_in(file: Path) -> set[str]:

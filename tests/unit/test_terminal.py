@@ -11,8 +11,8 @@ from recorded_run import record
 from typer.testing import CliRunner
 
 from seal_ray import cli
+from seal_ray.cli import COMMANDS, look
 from seal_ray.commands import example
-from seal_ray.commands.help import WANTS
 from seal_ray.events import RunStarted
 from seal_ray.loops.history import Run
 from seal_ray.storage.ledger import Ledger
@@ -75,7 +75,7 @@ def test_the_first_page_of_help_places_every_command_once() -> None:
     page = CliRunner().invoke(cli.app, ["--help"]).output
     sections = re.findall(r"^(\w[\w ]*):\n((?:  .*\n)+)", page, re.MULTILINE)
     shown = {title.lower(): re.findall(r"^  (\w+)", body, re.MULTILINE) for title, body in sections}
-    assert {want: tuple(shown[want]) for want in WANTS} == WANTS
+    assert {want: shown[want] for want in COMMANDS} == {w: [c.__name__ for c in own] for w, own in COMMANDS.items()}
     assert "other" not in shown and "..." not in page.split("Options")[1]
 
 
@@ -95,12 +95,12 @@ def test_a_status_that_is_watched_ends_when_nobody_drives_the_run(
         if len(looks) == 2:
             ledger.close()
 
-    monkeypatch.setattr("seal_ray.cli.time.sleep", sleep)
-    monkeypatch.setattr("seal_ray.cli._on_terminal", lambda: True)
+    monkeypatch.setattr("seal_ray.cli.look.time.sleep", sleep)
+    monkeypatch.setattr("seal_ray.cli.look._on_terminal", lambda: True)
     out = CliRunner().invoke(cli.app, ["status", uri, "--watch", "--every", "7"]).output
     assert looks == [7.0, 7.0]
     assert out.count("driven by somebody") == 2 and out.count("nobody drives it") == 1
-    assert out.count(cli.CLEAR) == 3 and out.startswith(cli.CLEAR)
+    assert out.count(look.CLEAR) == 3 and out.startswith(look.CLEAR)
 
 
 def test_a_shell_gets_its_completion() -> None:

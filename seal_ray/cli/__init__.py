@@ -1,0 +1,90 @@
+"""The command line. Each command reads its arguments, calls the room that does the work, and shows the result.
+
+The commands stand in files by what a person wants of them; what they do is in `seal_ray/commands` and the loops, which
+are imported when a command is called, so that help and mistakes are answered at once.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from seal_ray import __version__
+from seal_ray.cli import decide, documents, keep, look, prepare, start, take_away
+from seal_ray.cli.exits import fail
+from seal_ray.cli.help import ByWants
+from seal_ray.cli.quiet import hush
+from seal_ray.errors import Interrupted, SealError
+
+# pydantic would look through every installed package for plugins, at each start
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+app = typer.Typer(
+    name="seal-ray",
+    help="Self-adapting language models on a Ray cluster: rounds of sample, try, grade, select, update, gate.",
+    no_args_is_help=True,
+    cls=ByWants,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# by what a person wants, in the order of the first page of help
+COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "start": (
+        *(prepare.init, prepare.validate, prepare.plan, prepare.doctor),
+        *(start.run, start.submit, start.evaluate, start.study, start.stream),
+    ),
+    "own documents": (documents.probe, documents.adapt, documents.serve, documents.ask),
+    "look": (look.status, look.inspect, look.report, look.compare, look.lineage),
+    "decide": (decide.approve, decide.reject, decide.rollback, decide.regrade),
+    "take away": (take_away.export,),
+    "keep": (keep.verify, keep.gc, keep.delete),
+}
+for want, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=want)(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"seal-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="show tracebacks, and what libraries say", envvar="SEAL_RAY_DEBUG")
+    ] = False,
+    _shown: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["SEAL_RAY_DEBUG"] = "1"
+    else:
+        hush()
+
+
+def main() -> None:
+    """The entry point: one readable message and an exit code for whatever goes wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no failure
+    try:
+        sys.exit(
+            app(standalone_mode=False, prog_name="seal-ray")
+        )  # the code of a `typer.Exit`, which is returned here; else None
+    except SealError as error:
+        fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted", Interrupted.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the command line
+            fail(error.format_message(), 2)  # pyright: ignore
+        fail(f"{type(error).__name__}: {error}; this was not foreseen: --debug shows where it came from", 3)

@@ -1,0 +1,43 @@
+"""A version as a folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seal_ray.cli.arguments import AsJson, EndpointUrl, RoundNumber, StorageKeys, Uri
+from seal_ray.cli.opening import open_run
+from seal_ray.cli.output import show
+
+
+def export(
+    uri: Uri,
+    to: Annotated[Path, typer.Option("--to", help="folder to write")],
+    as_: Annotated[
+        str, typer.Option("--as", help="merged: a model that needs nothing else; adapter: for PEFT")
+    ] = "merged",
+    round_: RoundNumber = 0,
+    skill: Annotated[
+        str, typer.Option("--skill", help="RUN#N: add what that version has learned, of the same base model")
+    ] = "",
+    skill_beyond: Annotated[
+        str, typer.Option("--skill-beyond", help="RUN#N: only what it has learned beyond this version")
+    ] = "",
+    skill_weight: Annotated[float, typer.Option("--skill-weight", help="how much of it")] = 1.0,
+    endpoint: EndpointUrl = "",
+    storage: StorageKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a version as a folder that transformers, PEFT and vLLM load, checked by log-probabilities."""
+    from dataclasses import asdict
+
+    from seal_ray.commands import export
+
+    wanted = export.SkillRequest(skill, skill_beyond, skill_weight)
+    done = export.export(open_run(uri, endpoint, storage), to, kind=as_, number=round_, skill=wanted)
+    show(
+        asdict(done),
+        f"wrote {done.folder}: {done.modules} layers changed, {done.difference:.2g} nats a token off the version "
+        f"(which is {done.effect:.2g} off its base)",
+        as_json,
+    )
