@@ -14,10 +14,11 @@ from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import RoundCommitted, RoundStarted
 from seal_ray.grading import retention
-from seal_ray.loops import study_adapters, study_route, study_trials
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session, once
-from seal_ray.loops.study_step import (
+from seal_ray.loops.studying import adapters
+from seal_ray.loops.studying.route import by_likelihood, by_texts, put_together
+from seal_ray.loops.studying.step import (
     Pupil,
     by_update,
     lasting,
@@ -28,8 +29,8 @@ from seal_ray.loops.study_step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.study_texts import Texts, gather, lessons_of, replayed
-from seal_ray.loops.study_trials import BETWEEN, Exam, StudyRequest
+from seal_ray.loops.studying.texts import Texts, gather, lessons_of, replayed
+from seal_ray.loops.studying.trials import BETWEEN, Exam, StudyRequest, record, study_all
 from seal_ray.policy.lessons import Lesson
 from seal_ray.records import Json, Task, Trial, Version, decode, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
@@ -138,8 +139,8 @@ def measure_base(session: Session, part: RoundLedger, curriculum: Curriculum, ve
 
     def asked() -> Json:
         wanted = [StudyRequest(_name(s), None, exam) for s, exam in enumerate(exams)]
-        trials = study_trials.study_all(session, part, version, wanted)
-        study_trials.record(part, trials)
+        trials = study_all(session, part, version, wanted)
+        record(part, trials)
         return row(session, part, exams, trials)
 
     once(part, ROW, asked)
@@ -174,17 +175,17 @@ def _learned(
     return row(session, part, [p.exam for p in pupils], trials)
 
 
-def _starts(session: Session, curriculum: Curriculum, version: Version, step: int) -> list[study_adapters.Files]:
+def _starts(session: Session, curriculum: Curriculum, version: Version, step: int) -> list[adapters.Files]:
     """What each sequence's adapter is before a step."""
     if by_update(session.config):
         return [{}]
     if step == 1:
-        return [study_adapters.start_of(session, version)] * len(curriculum.sequences)
-    return study_adapters.states_of(session, step)
+        return [adapters.start_of(session, version)] * len(curriculum.sequences)
+    return adapters.states_of(session, step)
 
 
 def _pupil(
-    session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int, start: study_adapters.Files
+    session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int, start: adapters.Files
 ) -> Pupil:
     """A sequence before a step: its own texts, and with replay or distillation some of those before."""
     steps, keep = curriculum.sequences[sequence], curriculum.section.keep
@@ -204,7 +205,7 @@ def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: in
         trials[earlier] = next(t for t in records if t.task == _name(sequence))
     trials[step] = latest
     if curriculum.section.keep.router == "likelihood":
-        return study_route.put_together(trials, study_route.by_likelihood(trials))
+        return put_together(trials, by_likelihood(trials))
     steps, exam = curriculum.sequences[sequence], curriculum.exam(sequence, step)
     read = [
         " ".join(session.tokenizer.decode([*x.text.prompt_ids, *x.text.ids]) for x in lessons_of(session, texts, own))
@@ -215,7 +216,7 @@ def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: in
         for number, task in enumerate(exam.tasks)
         for q in session.domain.questions(task)
     }
-    return study_route.put_together(trials, study_route.by_texts(asked, read))
+    return put_together(trials, by_texts(asked, read))
 
 
 def _open(session: Session, part: RoundLedger, tasks: Sequence[Task], version: Version) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.events import GateDecided, RoundCommitted, RoundStarted
-from seal_ray.loops import gate_trials, study_trials
+from seal_ray.loops import gate_trials
 from seal_ray.loops.evaluation import plain
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session, once
-from seal_ray.loops.study_adapters import start_of
-from seal_ray.loops.study_step import (
+from seal_ray.loops.studying.adapters import start_of
+from seal_ray.loops.studying.step import (
     Pupil,
     by_update,
     lasting,
@@ -25,8 +25,8 @@ from seal_ray.loops.study_step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.study_texts import gather, lessons_of
-from seal_ray.loops.study_trials import Exam, StudyRequest
+from seal_ray.loops.studying.texts import gather, lessons_of
+from seal_ray.loops.studying.trials import Exam, StudyRequest, record, study_all
 from seal_ray.policy import bootstrap
 from seal_ray.records import Json, Task, Version, decode, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
@@ -85,8 +85,8 @@ def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], ex
 
 
 def _base_row(session: Session, part: RoundLedger, version: Version, exam: Exam) -> Json:
-    trials = study_trials.study_all(session, part, version, [StudyRequest(PUPIL, None, exam)])
-    study_trials.record(part, trials)
+    trials = study_all(session, part, version, [StudyRequest(PUPIL, None, exam)])
+    record(part, trials)
     return row(session, part, [exam], trials)
 
 

@@ -14,10 +14,11 @@ from seal_ray.commands.compare import compare, show
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, DataError, Interrupted
 from seal_ray.inner import keep
-from seal_ray.loops import stream, study, study_step
+from seal_ray.loops import stream, study
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
-from seal_ray.loops.study_route import TextRouter
+from seal_ray.loops.studying import step
+from seal_ray.loops.studying.route import TextRouter
 from seal_ray.policy.versions import tree
 
 SETTINGS = """
@@ -97,7 +98,7 @@ def test_a_stream_that_is_done_asks_for_no_crew(whole: Run, tmp_path: Path) -> N
 
 
 def test_bank_and_update_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_step, "update", update)
+    monkeypatch.setattr(step, "update", update)
     one = ["study.sequences=1", "study.steps=2"]
     for method in ("none", "fresh", "last_layers"):
         keeping = [f"study.keep.method={method}", "study.keep.layers=1"]

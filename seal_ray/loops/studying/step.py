@@ -9,11 +9,11 @@ from typing import Any
 from seal_ray.config import Config, PolicySection
 from seal_ray.errors import ConfigError
 from seal_ray.events import UpdateDone
-from seal_ray.loops import study_adapters, study_trials
 from seal_ray.loops.rounds import probe_texts
 from seal_ray.loops.session import Session, once
-from seal_ray.loops.study_adapters import Files
-from seal_ray.loops.study_trials import Exam, StudyRequest
+from seal_ray.loops.studying import adapters
+from seal_ray.loops.studying.adapters import Files
+from seal_ray.loops.studying.trials import Exam, StudyRequest, graded, probed, record, study_all
 from seal_ray.policy import versions
 from seal_ray.policy.in_bank import BankUpdate, in_bank
 from seal_ray.policy.job import LearnedEdit, UpdateJob
@@ -53,7 +53,7 @@ def study_in_bank(
     """All of them in one bank. The round's version is the first one's adapter; all are kept for the next step."""
     config = session.config
     keep = config.study.keep
-    section = study_adapters.trained_layers(session.folder, config.policy, keep)
+    section = adapters.trained_layers(session.folder, config.policy, keep)
     method = keep.method if keep.method in IN_BANK else "none"
     keeping = Keeping(method, keep.strength, keep.energy, keep.most_rank)
     requests = [StudyRequest(p.name, _update_of(p, section, keeping, keep.method == "distill"), p.exam) for p in pupils]
@@ -61,12 +61,12 @@ def study_in_bank(
         own = {t.task: t for t in part.records("trials").values()}
         return decode(Version, known["version"]), [own[p.name] for p in pupils]
     with session.phase("update", len(pupils)):
-        trials = study_trials.study_all(session, part, study_adapters.ground(session, parent), requests)
+        trials = study_all(session, part, adapters.ground(session, parent), requests)
     files = [trial.files for trial in trials if isinstance(trial, StudyTrial)]
     assert len(files) == len(trials), "a study that did not fail brings its adapter"
-    study_adapters.keep_states(session, part, files)
-    study_trials.record(part, trials)
-    version = study_adapters.keep_version(session, part, files[0], parent)
+    adapters.keep_states(session, part, files)
+    record(part, trials)
+    version = adapters.keep_version(session, part, files[0], parent)
     first = trials[0]
     told: dict[str, Json] = {
         "version": encode(version),
@@ -93,14 +93,14 @@ def study_by_update(session: Session, part: RoundLedger, pupil: Pupil, parent: V
     """One sequence through Ray Train and DeepSpeed, and then asked by a worker that has its version."""
     known = once(part, "update.json", lambda: _updated(session, part, pupil, parent))
     version = decode(Version, known["version"])
-    trials = study_trials.study_all(session, part, version, [StudyRequest(pupil.name, None, pupil.exam)])
-    study_trials.record(part, trials)
+    trials = study_all(session, part, version, [StudyRequest(pupil.name, None, pupil.exam)])
+    record(part, trials)
     return version, trials
 
 
 def _updated(session: Session, part: RoundLedger, pupil: Pupil, parent: Version) -> Json:
     config = session.config
-    section = study_adapters.trained_layers(session.folder, config.policy, config.study.keep)
+    section = adapters.trained_layers(session.folder, config.policy, config.study.keep)
     if config.study.keep.method == "fresh":
         section = section.model_copy(update={"fresh": True})
     session.tick()
@@ -132,11 +132,11 @@ def row(session: Session, part: RoundLedger, exams: Sequence[Exam], trials: Sequ
     """What every sequence knows now, for the ledger."""
     rows: list[Mapping[str, Any]] = []
     for exam, trial in zip(exams, trials, strict=True):
-        scores = study_trials.graded(session, part, exam, trial)
+        scores = graded(session, part, exam, trial)
         rows.append(
             {
                 "scores": {task: encode(score) for task, score in scores.items()},
-                "probe": study_trials.probed(trial),
+                "probe": probed(trial),
                 "cost": encode(trial.cost),
             }
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from seal_ray.grading.measure import question_likelihoods
 from seal_ray.grading.overlap import words
-from seal_ray.loops.study_trials import BETWEEN, ROUTE
+from seal_ray.loops.studying.trials import BETWEEN, ROUTE
 from seal_ray.records import Trial
 
 BASE = 0  # who is asked where no step's texts have anything to do with the question
