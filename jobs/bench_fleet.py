@@ -178,8 +178,9 @@ def try_all(pool: Pool, count: int, seed: int, at: Any) -> None:
 
 def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> Any:
     """A real exploration over given edits in a real session, but with this pool for a crew, ready to go."""
-    from seal_ray.loops.exploration import Exploration, Plan
+    from seal_ray.loops.exploration import Exploration
     from seal_ray.loops.explore import drive
+    from seal_ray.loops.exploring.plan import Plan
     from seal_ray.loops.phases import Phases
     from seal_ray.loops.session import Session
 

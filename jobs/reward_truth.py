@@ -21,7 +21,7 @@ from trial_bench import TrialBench, Wanted
 from truth_figures import HEAT, Tried, report
 
 from seal_ray.domains import Teller
-from seal_ray.loops.gain_features import features_of
+from seal_ray.loops.exploring.gain_features import features_of
 from seal_ray.loops.history import Round, Run
 from seal_ray.records import Edit, Likelihood, Task, Trial
 

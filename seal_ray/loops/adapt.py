@@ -14,8 +14,9 @@ from seal_ray.domains.base import Rejected
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, Warned
 from seal_ray.loops import rounds
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import Run
 from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
 from seal_ray.loops.probing.slices import Slice, slices

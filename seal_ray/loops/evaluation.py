@@ -18,8 +18,9 @@ from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops.arm import USAGE, Arm
 from seal_ray.loops.arm_cost import ArmCost, arm_cost
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import find_version
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session

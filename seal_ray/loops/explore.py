@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.phases import Phases
 from seal_ray.loops.session import Session
 from seal_ray.records import Attempt, Edit, Trial

@@ -9,7 +9,7 @@ from seal_ray.events import Warned
 from seal_ray.grading.gain_model import GainModel, TriedEdit, calibrated, fit, predict
 from seal_ray.grading.reward import RoundRewards, rewards
 from seal_ray.loops.exploration import Exploration
-from seal_ray.loops.gain_features import features_of
+from seal_ray.loops.exploring.gain_features import features_of
 from seal_ray.loops.history import Round, Run, read_round
 from seal_ray.loops.session import Session, once
 from seal_ray.records import Estimate, Reward, decode

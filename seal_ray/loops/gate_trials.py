@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.rewarding import reward
 from seal_ray.loops.session import Session
 from seal_ray.policy.gate import GateDecision, Measure, decide

@@ -12,8 +12,9 @@ from seal_ray.errors import ConfigError
 from seal_ray.events import HeldOutScored
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.grading.variance import mean_and_error
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import AFTER, curve
 from seal_ray.loops.rewarding import covered, reward
 from seal_ray.loops.session import Session, once

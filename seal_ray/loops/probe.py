@@ -18,8 +18,8 @@ from seal_ray.domains.documents.sentences import sentences
 from seal_ray.errors import ConfigError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.measure import question_likelihoods
-from seal_ray.loops.exploration import Plan
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.probing.asking import ProbeRequest, ask
 from seal_ray.loops.probing.prompts import spread, writing_prompt, writing_schema
 from seal_ray.loops.probing.uncertainty import MappedQuestion, UncertaintyMap, mapped, passage_map

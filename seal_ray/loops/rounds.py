@@ -16,8 +16,9 @@ from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import foreseeing, gate_trials, held_out, parents
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import AFTER, BEFORE, Run
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once

@@ -12,7 +12,7 @@ from made_runs import configured, go, towns
 from seal_ray.errors import ConfigError
 from seal_ray.events import EditsDropped, Warned
 from seal_ray.grading.gain_model import GainModel, TriedEdit, calibrated, fit, predict, unpromising
-from seal_ray.loops.gain_features import features_of
+from seal_ray.loops.exploring.gain_features import features_of
 from seal_ray.loops.history import Run
 from seal_ray.records import Attempt, Description, Edit, Likelihood, Trial, decode, encode
 

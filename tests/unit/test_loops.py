@@ -13,8 +13,8 @@ from seal_ray.config import Config
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted
 from seal_ray.events import BudgetReached, RunEnded, RunStarted
 from seal_ray.loops import rounds
-from seal_ray.loops.exploration import Plan
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import Round, Run
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session, once

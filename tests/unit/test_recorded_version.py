@@ -10,7 +10,8 @@ import pytest
 
 from seal_ray import config_file
 from seal_ray.config import AnsweringSection, Config
-from seal_ray.loops.exploration import Exploration, Plan
+from seal_ray.loops.exploration import Exploration
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import Run
 from seal_ray.loops.resuming import differences
 from seal_ray.loops.session import Session

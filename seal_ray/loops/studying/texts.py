@@ -9,8 +9,8 @@ from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import Warned
 from seal_ray.loops.arm import Arm
 from seal_ray.loops.evaluation import SALT, arm_version, given_edits
-from seal_ray.loops.exploration import Plan
 from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.session import Session
 from seal_ray.policy.lessons import Lesson, lesson_text
 from seal_ray.policy.packing import fitting, vocabulary

@@ -1,0 +1,1 @@
+"""What an exploration is made of: its plan, edits as they are read, candidates as they are made, verdicts."""
