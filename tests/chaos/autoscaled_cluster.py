@@ -1,4 +1,4 @@
-"""A Ray head whose autoscaler starts and ends nodes on this machine, through Ray's fake provider."""
+"""A Ray head whose autoscaler (Ray's second) starts and ends nodes on this machine, through Ray's fake provider."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from seal_ray.config import PlacementSection
 from seal_ray.fleet import cluster
@@ -35,7 +36,14 @@ def config(most: int, each: dict[str, float], idle_seconds: float) -> dict[str, 
         "max_workers": most,
         "upscaling_speed": 100,
         "idle_timeout_minutes": idle_seconds / 60,
-        "provider": {"type": "fake_multinode", "disable_node_updaters": True, "disable_launch_config_check": True},
+        "provider": {
+            "type": "external",  # by its own name it would look for the file that the wheel has not
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "launch_multiple": True,
+            "head_node_id": FAKE_HEAD_NODE_ID,
+        },
         "head_node_type": "ray.head.default",
         "available_node_types": {
             "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
@@ -97,6 +105,10 @@ def autoscaled(most: int, each: dict[str, float], *, idle_seconds: float = 6, jo
         MARK: mark,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
+        # the first autoscaler tells nodes by their address, which fake ones share: idle ones never left
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),  # as this process, which it calls back
     }

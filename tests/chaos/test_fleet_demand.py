@@ -21,8 +21,6 @@ WANTED = {"max_workers": 4, "worker_grace": 90.0, "deadline": 90.0}
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    # Fake nodes share one address, by which the autoscaler tells the busy from the free: the last group it is asked
-    # for brings no node, of four that are wanted three come, and idle ones do not go while their neighbours live.
     with autoscaled(6, NODE) as address:
         yield address
 
@@ -45,11 +43,19 @@ def kill_nodes() -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def none_is_left(within: float) -> bool:
+    """Nodes that nothing asks for have gone."""
+    until = time.monotonic() + within
+    while nodes() and time.monotonic() < until:
+        time.sleep(0.5)
+    return nodes() == 0
+
+
 def workers(fleet: Fleet) -> set[str]:
     return {e.worker for e in fleet.events if isinstance(e, WaveDone)}
 
 
-def test_from_no_node_to_as_many_as_there_is_work_for(cluster: str) -> None:
+def test_from_no_node_to_as_many_as_there_is_work_for_and_back(cluster: str) -> None:
     assert nodes() == 0
     fleet = Fleet(**WANTED)
     began, seen = time.monotonic(), list[tuple[float, int, int]]()
@@ -64,9 +70,12 @@ def test_from_no_node_to_as_many_as_there_is_work_for(cluster: str) -> None:
     print("seconds, nodes, groups:", seen)
     assert len(done) == len(work) and not any(t.failure for t in done.values())
     assert max(groups for _, _, groups in seen) == 4, "more was asked for than the run may have"
-    assert max(n for _, n, _ in seen) >= 3 and len(workers(fleet)) >= 3
+    assert max(n for _, n, _ in seen) == 4 and len(workers(fleet)) == 4
     fleet.close()
+    closed = time.monotonic()
     assert asked() == 0
+    assert none_is_left(within=90)
+    print("seconds from the end to no node:", round(time.monotonic() - closed, 1))
 
 
 def test_a_last_worker_that_is_lost_is_replaced_by_a_new_node(cluster: str) -> None:
