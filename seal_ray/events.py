@@ -1,21 +1,15 @@
-"""What can happen in a run: one class for each kind, and how they stand in the stream.
+"""What can happen in a run: one class for each kind. How they stand in the stream: `event_stream`.
 
 Whoever has something to tell makes one of these and hands it to a `Sink`; whoever reads looks at the class. Round and
 time are put in by the session where the teller leaves them open. A field marked as a `Detail` is for the person who
 reads the stream or the trace; every other one is read by name somewhere.
-
-In the stream an event is an object with its kind, its own fields under `data`, its round and its time. Readers take
-what an older or newer version wrote: what they do not know becomes an `UnknownEvent`, which nobody may write.
 """
 
-import dataclasses
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from seal_ray.records import Blame, CandidateKind, Json, decode
+from seal_ray.records import Blame, CandidateKind, Json
 
 Phase = Literal["sampling", "trials", "grading", "update", "gate", "evaluation", "probe"]
 # phases that try edits of their own: what comes in while one is on does not belong to the round
@@ -323,125 +317,3 @@ class UnknownEvent(Event):
 
     kind: str
     data: Mapping[str, Json]
-
-
-# in the stream
-
-KINDS: dict[str, type[Event]] = {
-    "run_started": RunStarted,
-    "run_ended": RunEnded,
-    "round_started": RoundStarted,
-    "round_resumed": RoundResumed,
-    "round_committed": RoundCommitted,
-    "phase_started": PhaseStarted,
-    "phase_ended": PhaseEnded,
-    "sampled": EditsSampled,
-    "trial": TrialDone,
-    "trial_failed": TrialFailed,
-    "trial_again": TrialAgain,
-    "graded": Graded,
-    "repeats": RepeatsAsked,
-    "probe_asked": ProbeAsked,
-    "dropped": EditsDropped,
-    "rewards": RewardsMade,
-    "selected": EditsSelected,
-    "update_step": UpdateStep,
-    "update_validated": UpdateValidated,
-    "update": UpdateDone,
-    "gate": GateDecided,
-    "held_out": HeldOutScored,
-    "wave": WaveDone,
-    "worker": ActorChanged,
-    "lease": LeaseChanged,
-    "waiting": WaitingFor,
-    "budget": BudgetReached,
-    "storage": StoreRetried,
-    "warning": Warned,
-}
-_NAMES = {cls: kind for kind, cls in KINDS.items()}
-_OWN = {cls: tuple(f.name for f in dataclasses.fields(cls) if f.name not in ("round", "time")) for cls in _NAMES}
-
-
-def kind_of(event: Event) -> str:
-    return event.kind if isinstance(event, UnknownEvent) else _NAMES[type(event)]
-
-
-def fields_of(event: Event) -> dict[str, Json]:
-    """What is the event's own, as JSON. A number that JSON lacks is null: an event must never stop a run."""
-    values = vars(event)
-    if isinstance(event, UnknownEvent):
-        return dict(event.data)
-    return {name: _plain(values[name]) for name in _OWN[type(event)]}
-
-
-def encode_event(event: Event) -> Json:
-    """The event as it stands in the stream."""
-    if isinstance(event, UnknownEvent):
-        raise TypeError(f"an event of the unknown kind {event.kind!r} can't be written")
-    return {"kind": kind_of(event), "data": fields_of(event), "round": event.round, "time": event.time}
-
-
-def decode_event(line: Json) -> Event:
-    """The event that stands in the stream like this, whichever version wrote it."""
-    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
-        raise ValueError("this is no event")
-    kind, own = line["kind"], line.get("data") or {}
-    when = {"round": line.get("round", 0), "time": line.get("time", 0.0)}
-    cls = KINDS.get(kind)
-    if cls and isinstance(own, dict):
-        own = _OLDER.get(kind, dict)(own)
-        known = {name: own[name] for name in _OWN[cls] if name in own}
-        try:
-            return decode(cls, known | when)
-        except ValueError:
-            pass
-    return UnknownEvent(kind, own, **when)
-
-
-def _plain(value: Any) -> Json:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
-
-
-# what older versions wrote
-
-
-def _older_trial(own: dict[str, Json]) -> dict[str, Json]:
-    return {"arm": own.get("kind")} | own
-
-
-def _older_failed(own: dict[str, Json]) -> dict[str, Json]:
-    return {"arm": None, "failure": own.get("kind")} | own
-
-
-def _older_actor(own: dict[str, Json]) -> dict[str, Json]:
-    role = str(own.get("worker", "")).partition("-")[0]
-    state = {"up": "healthy"}.get(own.get("state", ""), own.get("state"))
-    if state == "dead" and own.get("reason") == "not needed any more":
-        state = "released"
-    return {"role": role} | own | {"state": state}
-
-
-def _older_lease(own: dict[str, Json]) -> dict[str, Json]:
-    if "gpus" in own:
-        return own
-    each = re.match(r"\d+ \S+ of ([\d.]+).* GPU and ", str(own.get("resources", "")))
-    return own | {"gpus": float(each.group(1)) if each else 0.0}
-
-
-def _older_end(own: dict[str, Json]) -> dict[str, Json]:
-    return own | {"reason": own.get("reason") or ""}
-
-
-_OLDER: dict[str, Callable[[dict[str, Json]], dict[str, Json]]] = {
-    "run_ended": _older_end,
-    "trial": _older_trial,
-    "trial_failed": _older_failed,
-    "worker": _older_actor,
-    "lease": _older_lease,
-}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seal_ray.errors import ConfigError
-from seal_ray.events import ActorChanged, Event, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Warned, fields_of
+from seal_ray.event_stream import fields_of
+from seal_ray.events import ActorChanged, Event, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Warned
 from seal_ray.loops.history import Round, Run
 from seal_ray.observe.arms import TITLES
 from seal_ray.records import Edit, Json, encode

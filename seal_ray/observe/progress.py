@@ -4,6 +4,7 @@ import json
 from typing import Any, TextIO
 
 from seal_ray.config import Config
+from seal_ray.event_stream import encode_event
 from seal_ray.events import (
     ASIDE,
     ActorChanged,
@@ -30,7 +31,6 @@ from seal_ray.events import (
     UpdateStep,
     WaitingFor,
     Warned,
-    encode_event,
 )
 from seal_ray.observe.arms import TITLES
 from seal_ray.observe.sinks import Observer

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from seal_ray.errors import ConfigError
-from seal_ray.events import Event, RunEnded, UpdateStep, decode_event, encode_event
+from seal_ray.event_stream import decode_event, encode_event
+from seal_ray.events import Event, RunEnded, UpdateStep
 from seal_ray.observe.scalars import scalars
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.redaction import redact

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from seal_ray.event_stream import fields_of, kind_of
 from seal_ray.events import (
     ActorChanged,
     BudgetReached,
@@ -24,8 +25,6 @@ from seal_ray.events import (
     WaitingFor,
     Warned,
     WaveDone,
-    fields_of,
-    kind_of,
 )
 from seal_ray.records import Json
 

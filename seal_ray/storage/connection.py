@@ -7,7 +7,8 @@ from collections import deque
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import LedgerError, SealError
-from seal_ray.events import Event, Sink, Warned, encode_event
+from seal_ray.event_stream import encode_event
+from seal_ray.events import Event, Sink, Warned
 from seal_ray.storage import codec
 from seal_ray.storage.epochs import Hold
 from seal_ray.storage.objects import Part

@@ -20,7 +20,8 @@ from typing import Any
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import Fenced, LedgerError, Missing, StorageError
-from seal_ray.events import Event, Sink, decode_event
+from seal_ray.event_stream import decode_event
+from seal_ray.events import Event, Sink
 from seal_ray.records import Json, digest, encode
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.codec import Damaged

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.config import StorageSection
-from seal_ray.events import Event, encode_event
+from seal_ray.event_stream import encode_event
+from seal_ray.events import Event
 from seal_ray.records import Answer, Edit, Trial
 from seal_ray.storage import codec
 from seal_ray.storage.ledger import Ledger

@@ -22,7 +22,8 @@ from judge_server import JudgeReply, serving, truth
 from seal_ray import config_file
 from seal_ray.config import Config
 from seal_ray.errors import BudgetSpent
-from seal_ray.events import Event, TrialDone, encode_event
+from seal_ray.event_stream import encode_event
+from seal_ray.events import Event, TrialDone
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session
 

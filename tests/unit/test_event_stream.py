@@ -18,7 +18,8 @@ from made_events import make
 from seal_ray import events
 from seal_ray.commands import report, terminal
 from seal_ray.config import Config
-from seal_ray.events import KINDS, Event, UnknownEvent, decode_event, encode_event, kind_of
+from seal_ray.event_stream import KINDS, decode_event, encode_event, kind_of
+from seal_ray.events import Event, UnknownEvent
 from seal_ray.observe import progress
 from seal_ray.observe.metrics import METRICS, RayMetrics
 from seal_ray.observe.scalars import scalars

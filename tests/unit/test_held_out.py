@@ -14,7 +14,8 @@ from seal_ray.commands.compare import compare, show
 from seal_ray.config import Config
 from seal_ray.config_checks import check, contradictions
 from seal_ray.errors import ConfigError
-from seal_ray.events import HeldOutScored, Warned, decode_event, encode_event
+from seal_ray.event_stream import decode_event, encode_event
+from seal_ray.events import HeldOutScored, Warned
 from seal_ray.loops.history import Run
 from seal_ray.observe.progress import told
 from seal_ray.observe.scalars import scalars

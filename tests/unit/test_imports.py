@@ -21,6 +21,7 @@ FLOORS = [
     {"storage", "software", "sandbox"},
     {"config_file", "config_checks"},
     {"config", "yaml_text"},
+    {"event_stream"},
     {"events"},
     {"records", "errors", "shapes"},
     {"redaction", "text", "plain_data"},

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from seal_ray import observe
 from seal_ray.config import Config
+from seal_ray.event_stream import decode_event
 from seal_ray.events import (
     ActorChanged,
     EditsSampled,
@@ -26,7 +27,6 @@ from seal_ray.events import (
     TrialFailed,
     UpdateStep,
     Warned,
-    decode_event,
 )
 from seal_ray.observe import progress
 from seal_ray.observe.tally import Tally
