@@ -1,13 +1,12 @@
 """The actors of one role as they come and go: started, given a version, watched, let go; and the jobs they were given.
 
 The pool and the samplers both stand on this. It is driven by `advance` and has no thread. Every job that was given out
-comes back exactly once as an `WaveOutcome`.
+comes back exactly once as a `WaveOutcome`.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from seal_ray.config import PlacementSection
@@ -16,6 +15,7 @@ from seal_ray.events import ActorChanged, RoleName, Sink, WaitingFor, Warned
 from seal_ray.fleet import actor_health
 from seal_ray.fleet.actor_health import Health, Sign
 from seal_ray.fleet.actors import ActorReply, Actors
+from seal_ray.fleet.members import Job, Member, WaveOutcome, say
 from seal_ray.fleet.wave_messages import Cause, Lost, OutOfMemory
 from seal_ray.records import Version
 
@@ -23,51 +23,6 @@ LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it
 SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
 IDLE_SECONDS = 60.0  # an actor without work for so long, and beyond the least, goes
 START_FAILURES = 3  # actors in a row that may fail to start before the run stops
-
-
-@dataclass
-class Job:
-    """What an actor was given to do; `work` is the giver's own."""
-
-    work: Any
-    began: float
-    limit: float
-
-
-@dataclass(frozen=True)
-class WaveOutcome:
-    """How a job ended: with a value, or by what it was lost."""
-
-    member: str
-    work: Any
-    seconds: float
-    value: Any = None
-    cause: Cause | None = None
-    reason: str = ""
-
-
-@dataclass
-class Member:
-    """What is known of one actor."""
-
-    name: str
-    born: float
-    health: Health
-    version: str = ""
-    loading: int | None = None  # ticket
-    job: Job | None = None
-    ping: tuple[int, float] | None = None  # ticket, when
-    pinged: float = -math.inf
-    condemned: tuple[float, Cause, str] | None = None  # is killed at this time at the latest, and why
-    busy: float = 0.0  # seconds
-    free_since: float = math.inf  # when it last became idle
-    spare: bool = False  # goes because it is not needed, or others wait for its place
-    node: str = ""  # its name, for people
-    log: str = ""
-
-    @property
-    def idle(self) -> bool:
-        return self.health.state == "healthy" and self.job is None and self.condemned is None
 
 
 class ActorGroup:
@@ -409,11 +364,3 @@ class ActorGroup:
                 alive=round(self._clock() - member.born, 2),
             )
         )
-
-
-def say(error: BaseException | None) -> str:
-    """An error in one line."""
-    if error is None:
-        return ""
-    text = error.reason if isinstance(error, Lost) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:500]

@@ -13,8 +13,9 @@ from typing import Any
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.events import Sink, TrialAgain, WaveDone
-from seal_ray.fleet.actor_group import ActorGroup, Member, WaveOutcome
+from seal_ray.fleet.actor_group import ActorGroup
 from seal_ray.fleet.actors import Actors
+from seal_ray.fleet.members import Member, WaveOutcome
 from seal_ray.fleet.wave_messages import NOBODYS, Cause, WaveLease
 from seal_ray.fleet.wave_queue import FIRST_WAVE, LONG, QueuedAttempt, Waiting, WaveDuration, split, work_of
 from seal_ray.records import Attempt, Failure, Trial, Version

@@ -8,9 +8,10 @@ from typing import Any
 from seal_ray.config import ModelSection, PlacementSection, StorageSection
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.events import Sink
-from seal_ray.fleet.actor_group import ActorGroup, WaveOutcome
+from seal_ray.fleet.actor_group import ActorGroup
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import Actors
+from seal_ray.fleet.members import WaveOutcome
 from seal_ray.fleet.placement import Placement
 from seal_ray.fleet.worker import answering_class, sign, stacks
 from seal_ray.models.shared import Shared, materialise
