@@ -129,7 +129,7 @@ def _asked(text: str) -> None:
 
 def _solved(text: str) -> None:
     for thought in (False, True):
-        _kept([vars(one) for one in prompts.solved(text, "2 + 2", thought=thought, most=8)])
+        _kept([vars(one) for one in prompts.lessons_in(text, "2 + 2", thought=thought, most=8)])
 
 
 def _computed(text: str) -> None:

@@ -265,6 +265,19 @@ def test_answers_are_right_or_wrong_by_themselves_and_several_count_by_their_sha
     assert found["3"].failure and found["3"].failure.kind == "no_answer", "a failure is no zero"
 
 
+def test_an_answer_of_a_megabyte_is_wrong_and_one_in_the_data_is_left_out():
+    made = domain()
+    task = first(made)
+    huge = ["1+" * 500_000 + "1", "Answer: " + "(" * 1_000_000, "9" * 1_000_000]
+    (found, *_) = made.verdicts(task, "c", [answer("0", text, n) for n, text in enumerate(huge)])
+    assert (found.score, found.correct, found.failure) == (0, False, None)
+    made = domain([*ROWS, {"problem": "how many?", "answer": "1" * 1_000_000}])
+    assert [w.split(": ")[1] for w in made.warnings] == [
+        "1 problems have an answer of more than 400 characters and are left out"
+    ]
+    assert all(len(a) < 9 for t in made.tasks("train") for q in t.data["asked"] for a in q["answers"])
+
+
 def test_without_gold_what_most_samples_say_is_right():
     made = domain(gold="majority")
     task = first(made)

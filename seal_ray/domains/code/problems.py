@@ -8,7 +8,7 @@ from seal_ray.domains.code import toy
 from seal_ray.domains.code.cases import read_tests
 from seal_ray.domains.rows import Row, read_rows
 from seal_ray.errors import DataError
-from seal_ray.records import Json, Split, Task, derive_seed, digest
+from seal_ray.records import Json, Task, digest
 
 
 def load(section: CodeDomain, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[Task]:
@@ -65,18 +65,3 @@ def _id(row: Row, data: dict[str, Json]) -> str:
     name = row.get("id")
     slug = re.sub(r"\W+", "-", str(name if isinstance(name, (str, int)) else data["entry"] or "task"))[:40].strip("-")
     return f"{slug}-{digest([data['prompt'], data['hidden']])[:8]}"
-
-
-def split_tasks(tasks: Sequence[Task], seed: int, validation: float, test: float) -> dict[Split, list[Task]]:
-    """The splits, drawn from the tasks' ids; tasks of one group are in one split."""
-    groups: dict[str, list[Task]] = {}
-    for task in sorted(tasks, key=lambda t: t.id):
-        groups.setdefault(task.group or task.id, []).append(task)
-    ranked = sorted(groups, key=lambda group: (derive_seed(seed, "code-split", group), group))
-    n_test, n_validation = round(len(ranked) * test), round(len(ranked) * validation)
-    cuts = {"test": ranked[:n_test], "validation": ranked[n_test : n_test + n_validation]}
-    chosen: dict[Split, list[Task]] = {"test": [], "validation": [], "train": []}
-    for group in ranked:
-        split: Split = "test" if group in cuts["test"] else "validation" if group in cuts["validation"] else "train"
-        chosen[split] += groups[group]
-    return chosen

@@ -1,11 +1,10 @@
 """What is asked about a task, and what is read from edits and answers: the same words on both sides."""
 
-import random
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from seal_ray.records import Json, Prompt, derive_seed
+from seal_ray.domains.computed import Solved
+from seal_ray.records import Json, Prompt
 
 TASK, PROGRAM = "Task:", "Program:"
 FENCE = "```"
@@ -29,13 +28,6 @@ def edit_prompt(style: str, task: str, *, chat: bool, language: str) -> str:
     )
     # a base model goes on with what such a text begins with
     return f"{ASKED[style]}{how}\n\n{TASK} {task}" + ("" if chat else "\n\n")
-
-
-def pick_style(style: str, mixture: Mapping[str, float], *seed: int | str) -> str:
-    if style != "mixture":
-        return style
-    names = sorted(mixture)
-    return random.Random(derive_seed("code-style", *seed)).choices(names, [mixture[n] for n in names])[0]
 
 
 def told(prompt: str, shown: Sequence[Json]) -> str:
@@ -69,19 +61,11 @@ def stops(chat: bool, language: str) -> tuple[str, ...]:
     return (f"\n{FENCE}",) if language == "python" else ("\n",)
 
 
-def said(program: str, *, chat: bool, language: str) -> str:
+def as_said(program: str, *, chat: bool, language: str) -> str:
     """A program as the model is to say it."""
     if language == "python":
         return f"{FENCE}python\n{program}\n{FENCE}" if chat else f"{program}\n{FENCE}"
     return program if chat else f" {program}"
-
-
-@dataclass(frozen=True)
-class TaskLesson:
-    """One thing to train on: a task with its program, or, without a task, a text."""
-
-    task: str
-    text: str
 
 
 _TASK = re.compile(r"^[ \t>#*]*(?:\d+[.)]\s*)?\**task(?:[ \t]*\d+)?\**[ \t]*:\**", re.I | re.M)
@@ -104,21 +88,21 @@ def program_in(text: str, language: str, *, begun: bool = False) -> str:
     return marked[-1].split(FENCE)[0].strip("\n") if len(marked) > 1 else text.split(FENCE)[0].strip("\n")
 
 
-def lessons_in(edit: str, task: str, *, language: str, most: int) -> list[TaskLesson]:
+def lessons_in(edit: str, task: str, *, language: str, most: int) -> list[Solved]:
     """What an edit teaches, in its order. A task that it does not solve teaches nothing."""
     head, *pieces = _TASK.split(edit)
-    found: list[TaskLesson] = []
+    found: list[Solved] = []
     if head.strip():
         own = _solved(head, language)
         if own:
-            found.append(TaskLesson(task, own))
+            found.append(Solved(task, own))
         elif not pieces:  # else it only announces the tasks
-            found.append(TaskLesson("", head.strip()))
+            found.append(Solved("", head.strip()))
     for piece in pieces:
         begins = min((m.start() for m in (_PROGRAM.search(piece), _BLOCK.search(piece)) if m), default=-1)
         asked, program = (piece[:begins].strip(), _solved(piece[begins:], language)) if begins >= 0 else ("", "")
         if asked and program:
-            found.append(TaskLesson(asked, program))
+            found.append(Solved(asked, program))
     return found[:most]
 
 

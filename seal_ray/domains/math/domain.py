@@ -1,71 +1,32 @@
 """Mathematics: from problems to prompts, training sets and verdicts."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
-from seal_ray.config import AnsweringSection, MathDomain
-from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
-from seal_ray.domains.examples import answered_example, plain_example, read_edit
+from seal_ray.config import MathDomain
+from seal_ray.domains.base import Grader, verdict
+from seal_ray.domains.computed import GRADER, ComputedDomain, Solved
 from seal_ray.domains.math import answers as reading
-from seal_ray.domains.math.problems import load, split_tasks, tasks_of
-from seal_ray.domains.math.prompts import ASKED, Solved, edit_prompt, leads, pick_style, question_prompt, solved
-from seal_ray.models import render
-from seal_ray.records import (
-    Answer,
-    AskedAs,
-    Description,
-    EditRequest,
-    Example,
-    Failure,
-    Json,
-    Prompt,
-    Question,
-    Recipe,
-    Split,
-    Task,
-    Verdict,
-)
-
-GRADER = "exact"
+from seal_ray.domains.math.problems import load, tasks_of
+from seal_ray.domains.math.prompts import ASKED, edit_prompt, leads, lessons_in, question_prompt
+from seal_ray.records import Answer, AskedAs, Description, Prompt, Question, Task, Verdict
 
 
-class Mathematics:
+class Mathematics(ComputedDomain):
     """Problems, learned from edits about one of them and asked on others of its kind."""
 
     name = "math"
+    styles = tuple(ASKED)
+    unsolved = "the edit answers none of its problems"
 
-    def __init__(
-        self,
-        section: MathDomain,
-        *,
-        recipe: Recipe,
-        max_tokens: int,
-        chat: bool,
-        seed: int,
-        read: Callable[[str], bytes],
-    ) -> None:
-        self._section, self._recipe, self._max_tokens = section, recipe, max_tokens
-        self._chat, self._seed, self._read = chat, seed, read
-        self._odd: list[str] = []
-
-    @cached_property
-    def _splits(self) -> dict[Split, list[Task]]:
-        section = self._section
-        found = tasks_of(load(section, self._read, self._odd.append), section, self._seed)
-        return split_tasks(found, self._seed, section.validation, section.test)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was odd in the data, for whoever shows it."""
-        _ = self._splits
-        return tuple(self._odd)
-
-    def tasks(self, split: Split) -> Sequence[Task]:
-        return self._splits[split]
+    def _load(self, section: MathDomain, warn: Callable[[str], None]) -> Sequence[Task]:
+        return tasks_of(load(section, self._read, warn), section, self._seed)
 
     def regression(self, uri: str) -> Sequence[Task]:
-        section = self._section.model_copy(update={"data": uri, "gold": "data"})
-        return tasks_of(load(section, self._read, lambda odd: None), section, self._seed)
+        """Its answers are the data's: a majority of samples is no measure of what got worse."""
+        return self._load(self._section.model_copy(update={"data": uri, "gold": "data"}), lambda odd: None)
+
+    def _split_group(self, task: Task) -> str:
+        return task.id  # no problem is in two tasks
 
     def describe(self, task: Task) -> Description:
         asked = [AskedAs(str(n), q["problem"], tuple(q["answers"])) for n, q in enumerate(task.data["asked"])]
@@ -74,59 +35,28 @@ class Mathematics:
 
     # edits
 
-    def edit_request(self, task: Task, slot: int) -> EditRequest:
-        style = pick_style(self._section.style, self._section.mixture, self._seed, task.id, slot)
-        return EditRequest(Prompt(self._edit_prompt(task, style), chat=self._chat), style=style)
-
     def _edit_prompt(self, task: Task, style: str) -> str:
-        shown = "\n\n".join(task.data["shown"])
-        return edit_prompt(style, task.data["context"], shown, chat=self._chat, thought=self._section.thought)
+        return edit_prompt(
+            style, task.data["context"], self._problems(task), chat=self._chat, thought=self._section.thought
+        )
 
-    def parse(self, task: Task, text: str) -> Json | Failure:
-        """The edit's text, where there is anything in it to train on."""
-        own = read_edit(text, (self._edit_prompt(task, style) for style in ASKED))
-        if isinstance(own, Failure):
-            return own
-        if not self._solved(task, own):
-            return Failure("unparsable", "the edit answers none of its problems")
-        return own
+    def _problems(self, task: Task) -> str:
+        return "\n\n".join(task.data["shown"])
 
-    def _solved(self, task: Task, edit: str) -> list[Solved]:
-        shown = "\n\n".join(task.data["shown"])
-        return solved(edit, shown, thought=self._section.thought, most=self._section.max_texts)
+    def _lessons(self, task: Task, edit: str) -> list[Solved]:
+        section = self._section
+        return lessons_in(edit, self._problems(task), thought=section.thought, most=section.max_texts)
 
     # training
 
-    def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
-        if content is None:
-            return [
-                plain_example(text, tokenizer, self._recipe.max_length) for text in self.texts(task, None)
-            ], self._recipe
-        if not isinstance(content, str):
-            raise Rejected(Failure("unparsable", f"an edit is a text, not a {type(content).__name__}"))
-        examples = [self._example(one, tokenizer) for one in self._solved(task, content)]
-        if not examples:
-            raise Rejected(Failure("no_text", "nothing to train on is left of the edit"))
-        return examples, self._recipe
+    def _shown(self, task: Task) -> str:
+        return f"{task.data['context']}\n{self._problems(task)}".strip()
 
-    def texts(self, task: Task, content: Json) -> Sequence[str]:
-        """Each lesson of the edit as one text; without an edit what the task shows."""
-        if content is None:
-            shown = "\n\n".join(task.data["shown"])
-            return [f"{task.data['context']}\n{shown}".strip()]
-        if not isinstance(content, str):
-            return []
-        found = self._solved(task, content)
-        return [f"{question_prompt(s.problem, chat=False, thought=self._section.thought).text} {s.said}" if s.problem
-                else s.said for s in found]  # fmt: skip
+    def _asked(self, problem: str, *, chat: bool) -> Prompt:
+        return question_prompt(problem, chat=chat, thought=self._section.thought)
 
-    def _example(self, one: Solved, tokenizer: Tokenizer) -> Example:
-        """A problem as it will be asked, which carries no loss, and what is to be said to it."""
-        if not one.problem:
-            return plain_example(one.said, tokenizer, self._recipe.max_length)
-        prompt = question_prompt(one.problem, chat=self._chat, thought=self._section.thought)
-        asked = render(tokenizer, prompt)
-        return answered_example(asked, one.said if self._chat else f" {one.said}", tokenizer, self._recipe.max_length)
+    def _answered(self, said: str) -> str:
+        return said if self._chat else f" {said}"
 
     # questions and answers
 
@@ -135,7 +65,7 @@ class Mathematics:
         return [
             Question(
                 id=str(number),
-                prompt=question_prompt(item["problem"], chat=self._chat, thought=thought),
+                prompt=self._asked(item["problem"], chat=self._chat),
                 gold=tuple(item["answers"]),
                 text=item["problem"],
                 max_tokens=self._max_tokens,
@@ -166,14 +96,4 @@ class Mathematics:
         return [elected] if elected else []
 
 
-def build(
-    section: MathDomain,
-    *,
-    recipe: Recipe,
-    answering: AnsweringSection,
-    chat: bool,
-    seed: int,
-    read: Callable[[str], bytes],
-) -> Mathematics:
-    """The domain that a configuration asks for. `read` fetches a path or a URI."""
-    return Mathematics(section, recipe=recipe, max_tokens=answering.max_tokens, chat=chat, seed=seed, read=read)
+build = Mathematics

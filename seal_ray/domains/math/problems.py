@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from seal_ray.config import MathDomain
+from seal_ray.domains.math.expressions import LONGEST
 from seal_ray.domains.rows import Row, read_rows
 from seal_ray.errors import DataError
-from seal_ray.records import Split, Task, derive_seed, digest
+from seal_ray.records import Task, derive_seed, digest
 
 SOLUTION_MARK = "####"  # ends the solutions of GSM8K; after it comes the answer
 
@@ -27,10 +28,12 @@ class MathProblem:
 def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[MathProblem]:
     """All problems of a source, each once. One without an answer is left out where answers come from the data."""
     found: dict[tuple[str, str, str], MathProblem] = {}
-    unanswered = twice = 0
+    unanswered = twice = too_long = 0
     for row in read_rows(section.data, read, {str(k): v for k, v in section.fields.items()}):
         problem = _problem(row)
-        if not problem.answers and section.gold == "data":
+        if any(len(answer) > LONGEST for answer in problem.answers):
+            too_long += 1
+        elif not problem.answers and section.gold == "data":
             unanswered += 1
         elif problem.name in found:
             twice += 1
@@ -38,10 +41,12 @@ def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str]
             found[problem.name] = problem
     if not found:
         raise DataError(
-            f"domain.data: {section.data}: none of {unanswered} problems has an answer",
+            f"domain.data: {section.data}: none of {unanswered + too_long} problems has an answer"
+            + f" of up to {LONGEST} characters" * bool(too_long),
             hint="name the field in domain.fields: {answer: NAME}, or set domain.gold: majority",
         )
-    for count, what in ((unanswered, "have no answer"), (twice, "come twice")):
+    long = f"have an answer of more than {LONGEST} characters"
+    for count, what in ((unanswered, "have no answer"), (too_long, long), (twice, "come twice")):
         if count:
             warn(f"{section.data}: {count} problems {what} and are left out")
     return list(found.values())
@@ -84,14 +89,3 @@ def _task(group: str, context: str, problems: Sequence[MathProblem], shown: int)
 
 def _slug(text: str) -> str:
     return re.sub(r"\W+", "-", text)[:40].strip("-")
-
-
-def split_tasks(tasks: Sequence[Task], seed: int, validation: float, test: float) -> dict[Split, list[Task]]:
-    """The splits, drawn from the tasks' ids alone. No problem is in two tasks, so none is in two splits."""
-    ranked = sorted(tasks, key=lambda task: (derive_seed(seed, "math-split", task.id), task.id))
-    n_test, n_validation = round(len(ranked) * test), round(len(ranked) * validation)
-    return {
-        "test": ranked[:n_test],
-        "validation": ranked[n_test : n_test + n_validation],
-        "train": ranked[n_test + n_validation :],
-    }

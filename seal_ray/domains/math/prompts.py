@@ -1,11 +1,9 @@
 """What is asked about problems, and what is read from edits: the same words on both sides."""
 
-import random
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-from seal_ray.records import Prompt, derive_seed
+from seal_ray.domains.computed import Solved
+from seal_ray.records import Prompt
 
 PROBLEM, SOLUTION, ANSWER = "Problem:", "Solution:", "Answer:"
 ASKED = {
@@ -36,13 +34,6 @@ def edit_prompt(style: str, context: str, shown: str, *, chat: bool, thought: bo
     return f"{asked}\n\n{about}{PROBLEM} {shown}" + ("" if chat else "\n\n")
 
 
-def pick_style(style: str, mixture: Mapping[str, float], *seed: int | str) -> str:
-    if style != "mixture":
-        return style
-    names = sorted(mixture)
-    return random.Random(derive_seed("math-style", *seed)).choices(names, [mixture[n] for n in names])[0]
-
-
 def question_prompt(problem: str, *, chat: bool, thought: bool) -> Prompt:
     """How a problem is asked, and how it stands in training. A base model goes on after `Solution:` or `Answer:`."""
     if not chat:
@@ -51,21 +42,13 @@ def question_prompt(problem: str, *, chat: bool, thought: bool) -> Prompt:
     return Prompt(problem, system=how if thought else "Answer the problem with the answer alone.", chat=True)
 
 
-@dataclass(frozen=True)
-class Solved:
-    """One thing to train on: a problem with what is to be said to it, or, without a problem, a text."""
-
-    problem: str
-    said: str
-
-
 # one way to read each character, and stars counted where they follow a word: a line of nothing but stars is read once
 _PROBLEM = re.compile(r"^[ \t>#*]*(?:\d+[.)][ \t]*\*{0,3})?problem(?:[ \t]*\d+)?\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
 _SOLUTION = re.compile(r"^[ \t>#*]*solution\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
 _ANSWER = re.compile(r"^[ \t>#*]*(?:final )?answer\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
 
 
-def solved(edit: str, shown: str, *, thought: bool, most: int) -> list[Solved]:
+def lessons_in(edit: str, shown: str, *, thought: bool, most: int) -> list[Solved]:
     """What an edit teaches, in its order. Problems that it does not answer teach nothing."""
     found: list[Solved] = []
     head, *pieces = _PROBLEM.split(edit)
