@@ -17,8 +17,11 @@ CaseKind = Literal[
     "processes",
     "output",  # it wrote or gave back more than it may
     "died",  # its process ended, or said what is no reply
-    "unsupported",  # the test gives the program a value that can't be sent to it: nothing is known of the program
+    # nothing is known of the program:
+    "unsupported",  # the test gives it a value that can't be sent to it
+    "broken_test",  # the test is no Python, or fails or does not end before it has asked for anything
 ]
+FAULTS_OF_TESTS = {"unsupported": "unsupported_tests", "broken_test": "broken_tests"}  # and as what a verdict fails
 
 
 @dataclass(frozen=True)

@@ -268,9 +268,35 @@ def test_each_way_to_be_wrong_has_its_name(isolation):
     assert results(isolation, "def g(x): return x\n", {"args": [1], "expected": 1}, entry="f") == ["wrong"]
 
 
+@pytest.mark.parametrize(
+    "test",
+    ["while True: pass", "assert add(1", "import no_such_module", "1 / 0", "assert False", "x = '\0'"],
+)
+def test_a_test_that_is_at_fault_by_itself_says_nothing_of_the_program(isolation, test):
+    assert results(isolation, SOUND, {"code": test}, GOOD, limits=LIMITS) == ["broken_test", "passed"]
+    broken_setup = results(isolation, SOUND, GOOD, setup=test)
+    assert broken_setup == ["broken_test"]
+
+
+def test_no_program_gets_rid_of_a_test_by_breaking_it(isolation):
+    """What a test does after it has asked the program, or with the program's own values, is the program's."""
+    hanging = {"code": "n = f(2)\nwhile n != 4: pass"}
+    patient = ProgramLimits(cpu=0.3, seconds=20)
+    for solution, case, kind in (
+        ("def f(x): return 5\n", hanging, "timeout"),
+        ("def f(x): return 'x'\n", {"code": "assert f(2) + 1 == 5"}, "raised"),
+        ("N = 0\ndef f(x): return 4\n", {"code": "while not N: pass\nassert f(2) == 4"}, "timeout"),
+        ("N = 0\ndef f(x): return 4\n", {"code": "def check():\n    assert f(2) / N == 4\ncheck()"}, "raised"),
+        ("range = 5\ndef f(x): return 4\n", {"code": "for x in range(3):\n    assert f(x) == 0"}, "raised"),
+        ("def g(x): return 4\n", {"code": "assert f(2) == 4"}, "raised"),
+    ):
+        assert results(isolation, solution, case, limits=patient) == [kind], solution
+
+
 def test_tests_that_do_not_end_are_the_tests_fault(isolation, monkeypatch):
     limits = ProgramLimits(seconds=0.5, total=0.5)
-    assert results(isolation, SOUND, {"code": "while True: pass"}, limits=limits) == ["timeout"]
+    asleep = {"code": "import time\ntime.sleep(1000)"}
+    assert results(isolation, SOUND, asleep, limits=limits) == ["broken_test"]
     monkeypatch.setattr(runner, "GRACE", 0.5)
     began = time.monotonic()
     done = run_program(Program(SOUND, ({"code": "9 ** 9 ** 9"},)), limits, isolation)

@@ -150,10 +150,10 @@ def test_an_edits_solved_tasks_are_trained_on_as_tasks_are_asked():
 
 def test_an_explanation_is_a_text_and_a_program_alone_solves_the_task_itself():
     explained = lessons_in("Use plus.", "add", language="python", most=9)
-    assert [(one.task, one.text) for one in explained] == [("", "Use plus.")]
+    assert [(one.problem, one.said) for one in explained] == [("", "Use plus.")]
     solved = lessons_in("Like this:\n```\nx = 1\n```", "add", language="python", most=9)
-    assert [(one.task, one.text) for one in solved] == [("add", "x = 1")]
-    assert lessons_in("Program: up up", "add", language="toy", most=9)[0].text == "up up"
+    assert [(one.problem, one.said) for one in solved] == [("add", "x = 1")]
+    assert lessons_in("Program: up up", "add", language="toy", most=9)[0].said == "up up"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,45 @@ def test_a_program_counts_by_the_share_of_hidden_tests_that_it_passes():
     assert score("def add(a, b):\n    return abs(a) + abs(b)") == 0.5
     assert score("def add(a, b) return", "def add(a, b):\n    return a + b") == 0.5
     assert score("def add(a, b):\n    while True: pass") == 0, "a loop is wrong, and no failure"
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize("test", ["while True: pass", "assert add(1", "import no_such_module"])
+def test_a_test_that_is_at_fault_by_itself_gives_no_score_and_takes_none(test):
+    sound = "def add(a, b):\n    return a + b"
+    for tests, score in (([test], None), ([test, "assert add(2, 2) == 4"], 1.0)):
+        made = domain(MBPP | {"test_list": ["assert add(1, 2) == 3", *tests]}, fields=MBPP_FIELDS, seconds=0.3)
+        (found,) = made.verdicts(first(made), "c", [answer(sound)])
+        assert found.score == score
+        assert (found.failure and (found.failure.kind, found.failure.blame)) == (
+            None if score else ("broken_tests", "data")
+        )
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        # what stands in the tests, wherever it may be looked for
+        "import gc, glob, sys\ndef add(a, b):\n    texts, frame = [], sys._getframe()\n    while frame:\n"
+        "        texts.append(repr(frame.f_locals) + repr(frame.f_code.co_consts))\n        frame = frame.f_back\n"
+        "    texts += [o for o in gc.get_objects() if isinstance(o, str)] + [repr(sys.argv)]\n"
+        "    for name in glob.glob('/proc/*/cmdline') + glob.glob('/tmp/*'):\n        try:\n"
+        "            texts.append(open(name, errors='replace').read())\n        except OSError:\n            pass\n"
+        "    for text in texts:\n        for line in text.split('assert ' + 'add')[1:]:\n"
+        "            return int(line.split('== ')[1].split()[0])\n",
+        # what the harness would say
+        "import json, os\nfor fd in range(1, 64):\n    try:\n"
+        "        os.write(fd, json.dumps({'nonce': '', 'cases': [['passed', '']] * 2}).encode() + b'\\n')\n"
+        "    except OSError:\n        pass\nos._exit(0)\n",
+        # a value that equals all others
+        "class Yes:\n    def __eq__(self, other):\n        return True\ndef add(a, b):\n    return Yes()\n",
+    ],
+    ids=["reads the tests", "pretends to be the harness", "equals everything"],
+)
+def test_a_program_that_cheats_is_wrong(cheat):
+    (found,) = mbpp().verdicts(first(mbpp()), "c", [answer(cheat)])
+    assert (found.score, found.correct, found.failure) == (0, False, None)
 
 
 @pytest.mark.usefixtures("sandboxed")

@@ -12,7 +12,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 from seal_ray.sandbox.inside import calls, seccomp
@@ -24,6 +25,14 @@ GRACE = 1.0  # seconds that a test may take besides what it asks the solution
 
 class Raised(Exception):
     """An exception of the solution whose type is not one of Python's own."""
+
+
+class Late(BaseException):
+    """A test does not end. No `except Exception` of a test holds it up."""
+
+
+class NoTest(Exception):
+    """A test is no Python."""
 
 
 def main() -> None:
@@ -63,14 +72,19 @@ def _restrict(limits: dict[str, Any]) -> None:
 
 
 class Examination:
-    """All cases of a program, one after another."""
+    """All cases of a program, one after another.
+
+    A test that fails before it has asked the solution for anything fails for every solution: it is broken.
+    """
 
     def __init__(self, spec: dict[str, Any], host: Host) -> None:
         self.entry, self.cases, self.setup = spec["entry"], spec["cases"], spec["setup"]
         self.host, self.limits = host, spec["limits"]
         self.ends = time.monotonic() + self.limits["total"]
-        self.alarm = math.inf
+        self.alarm = self.busy = math.inf  # on the wall, and of this thread's own computing
+        self.asked = True  # whether what the case comes to may rest on the solution
         signal.signal(signal.SIGALRM, self._too_long)
+        signal.signal(signal.SIGPROF, self._too_long)
 
     def run(self) -> list[list[str]]:
         return [self._timed(case) for case in self.cases]
@@ -78,22 +92,21 @@ class Examination:
     def _timed(self, case: dict[str, Any]) -> list[str]:
         try:
             return self._case(case)
-        except TimeoutError:
-            return ["timeout", "the test does not end"]
+        except Late:
+            return self._failed("timeout", "the test does not end")
 
     def _too_long(self, *_: Any) -> None:
         """An alarm, once a case; one that the solution sends is none."""
-        if time.monotonic() >= self.alarm:
-            self.alarm = math.inf
-            raise TimeoutError
+        if time.monotonic() >= self.alarm or time.thread_time() >= self.busy:
+            self.alarm = self.busy = math.inf
+            raise Late
 
     def _case(self, case: dict[str, Any]) -> list[str]:
         if time.monotonic() > self.ends:
             return ["timeout", f"all cases together take more than {self.limits['total']:g} s"]
         self.host.begin()
-        allowed = self.limits["seconds"] + GRACE
-        self.alarm = time.monotonic() + allowed
-        signal.setitimer(signal.ITIMER_REAL, allowed + NAP, 1.0)
+        self.asked = True
+        self._set_alarms()
         try:
             failed = self._load() or (self._code(case["code"]) if "code" in case else self._values(case))
             return failed or ["passed", ""]
@@ -101,18 +114,29 @@ class Examination:
             return [ended.kind, ended.message]
         except Unsendable as error:
             return ["unsupported", str(error)]
+        except NoTest as error:
+            return ["broken_test", str(error)]
+        except NameError as error:  # most likely the solution's, which it lacks
+            return ["raised", f"NameError: {error}"]
         except AssertionError as error:
-            return ["wrong", str(error)[:300] or "the assertion does not hold"]
+            return self._failed("wrong", str(error)[:300] or "the assertion does not hold")
         except MemoryError:
-            return ["memory", "MemoryError"]
-        except TimeoutError as error:
-            if not self.alarm < math.inf:
-                raise
-            return ["raised", f"TimeoutError: {error}"]
+            return self._failed("memory", "MemoryError")
+        except Late:
+            raise
         except BaseException as error:
-            return ["raised", f"{type(error).__name__}: {str(error)[:300]}"]
+            return self._failed("raised", f"{type(error).__name__}: {str(error)[:300]}")
         finally:
-            self.alarm = math.inf
+            self.alarm = self.busy = math.inf
+
+    def _set_alarms(self) -> None:
+        seconds, cpu = self.limits["seconds"] + GRACE, self.limits["cpu"] + GRACE
+        self.alarm, self.busy = time.monotonic() + seconds, time.thread_time() + cpu
+        signal.setitimer(signal.ITIMER_REAL, seconds + NAP, 1.0)
+        signal.setitimer(signal.ITIMER_PROF, cpu + NAP, 1.0)
+
+    def _failed(self, kind: str, message: str) -> list[str]:
+        return [kind, message] if self.asked else ["broken_test", f"before it asks the solution: {message}"]
 
     def _load(self) -> list[str]:
         """Start the solution, unless it still stands. What it raises then, each case fails by."""
@@ -125,10 +149,12 @@ class Examination:
         return []
 
     def _code(self, code: str) -> list[str]:
-        names: dict[str, Any] = {"__name__": "tests", **self.host.plain()}
-        names |= {name: self._stand_in(name) for name in self.host.called}
-        exec(compile(self.setup, "setup", "exec"), names)
-        exec(compile(code, "test", "exec"), names)
+        plain = self.host.plain()
+        steps = [compiled(self.setup, "setup"), compiled(code, "test")]
+        names = {"__name__": "tests", **plain, **{name: self._stand_in(name) for name in self.host.called}}
+        self.asked = any(name in plain for step in steps for name in names_in(step))
+        for step in steps:
+            exec(step, names)
         return []
 
     def _values(self, case: dict[str, Any]) -> list[str]:
@@ -139,6 +165,7 @@ class Examination:
 
     def _stand_in(self, name: str) -> Callable[..., Any]:
         def ask(*args: Any, **words: Any) -> Any:
+            self.asked = True
             reply = self.host.call(name, args, words)
             if "raised" in reply:
                 kind, message = reply["raised"]
@@ -152,6 +179,21 @@ class Examination:
             return reply["value"]
 
         return ask
+
+
+def compiled(code: str, name: str) -> CodeType:
+    try:
+        return compile(code, name, "exec")
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise NoTest(f"{name}: {type(error).__name__}: {str(error)[:300]}") from None
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """Every name that a text may look up, in its functions too."""
+    yield from code.co_names
+    for held in code.co_consts:
+        if isinstance(held, CodeType):
+            yield from names_in(held)
 
 
 def _update(arg: Any, changed: Any) -> None:
