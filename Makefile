@@ -21,11 +21,11 @@ $(READY): $(wildcard docker/requirements-*.lock) docker/setup.sh pyproject.toml
 quickstart: $(READY) ## two whole rounds with a small real model on this machine
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/seal-ray run --set run.uri=$(RUN_URI)
 
-test: $(READY) ## everything but the long tests (about 20 minutes)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not slow" tests
+test: $(READY) ## everything but the long tests, what waits and what computes side by side (15 minutes)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m "not slow"
 
-test-all: $(READY) ## all tests, the long and the chaotic ones too (60 minutes at most)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests
+test-all: test ## all tests, the long and the chaotic ones too, these one after another (75 minutes at most)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m slow tests
 
 coverage: $(READY) ## the quick tests of one process, and which lines of the package they run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -m "not slow" --cov --cov-report=term:skip-covered tests/unit tests/attack

@@ -1,10 +1,7 @@
 """Each thing that can be wrong with a set-up is found by its check, and what could not be checked is never green."""
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ from seal_ray.config import Config
 from seal_ray.errors import InfraError
 from seal_ray.fleet import node_facts
 from seal_ray.fleet.cluster import Node
-from seal_ray.fleet.marked_processes import MARK
 from seal_ray.fleet.node_survey import Told
 from seal_ray.sandbox import Isolation
 from seal_ray.software import astray, software, unlike
@@ -30,7 +26,7 @@ Check = Callable[[doctor.Setup], str]
 def look(check: Check, *nodes: Node, **sections: Any) -> doctor.Finding:
     """The finding of one check on a set-up, without a cluster."""
     setup = doctor.Setup(Config.model_validate(sections), nodes)
-    return doctor._bounded("it", 20, check, setup)
+    return doctor._bounded("it", 120, check, setup)
 
 
 def answers(patch: pytest.MonkeyPatch, value: Any, error: str = "") -> None:
@@ -60,7 +56,7 @@ def test_a_check_that_hangs_or_breaks_is_red_and_hides_no_other() -> None:
     def skips(_: doctor.Setup) -> str:
         raise doctor.Skipped("nothing to look at")
 
-    checks: list[Any] = [("h", 0.2, hangs), ("b", 5, breaks), ("s", 5, skips), ("w", 5, lambda _: "well")]
+    checks: list[Any] = [("h", 0.2, hangs), ("b", 60, breaks), ("s", 60, skips), ("w", 60, lambda _: "well")]
     found = list(doctor.examine(Config(), checks))
     assert [f.state for f in found] == ["red", "red", "skipped", "green"]
     assert "0.2 s" in found[0].found and "nobody thought" in found[1].found
@@ -143,65 +139,6 @@ def test_a_node_whose_gpu_driver_does_not_answer_says_so(tmp_path: Path, monkeyp
     tool.write_text("#!/bin/sh\nexit 9\n")
     with pytest.raises(InfraError, match="nvidia-smi fails"):
         node_facts.gpus()
-
-
-# leftovers
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    begun: list[subprocess.Popen[str]] = []
-
-    def start(*words: str, **env: str) -> "subprocess.Popen[str]":
-        begun.append(subprocess.Popen(words, env=os.environ | env, stdout=subprocess.PIPE, text=True))
-        return begun[-1]
-
-    yield start
-    for process in begun:
-        process.kill()
-        process.wait()
-
-
-def test_a_worker_whose_ray_is_gone_is_found_and_one_that_is_looked_after_is_not(
-    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(node_facts.os, "getppid", lambda: 0)  # no Ray here has started this test
-    left = start("sleep", "100", **{MARK: "x-worker"})
-    (tmp_path / "raylet").symlink_to("/bin/bash")
-    ray = start(str(tmp_path / "raylet"), "-c", f"{MARK}=x-worker sleep 100 & echo $!; wait")
-    assert ray.stdout
-    cared_for = int(ray.stdout.readline())
-    found = node_facts.orphans([])
-    assert any(f"process {left.pid} (" in text and "its Ray is gone" in text for text in found)
-    assert not any(f"process {cared_for} (" in text for text in found)
-    os.kill(cared_for, 9)
-
-
-def test_a_worker_whose_actor_is_dead_is_found(
-    start: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # as a task sees it, its parent is the node's own Ray
-    monkeypatch.setattr(node_facts.os, "getppid", os.getpid)
-    process = start("sleep", "100", **{MARK: "x-worker"})
-    assert any(f"process {process.pid} (" in text and "actor is dead" in text for text in node_facts.orphans([]))
-    assert not any(f"process {process.pid} (" in text for text in node_facts.orphans([process.pid]))
-
-
-def test_an_engine_that_lost_its_parent_is_found(start: Callable[..., "subprocess.Popen[str]"]) -> None:
-    code = (
-        "import os, sys\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid(); os.close(1); os.execvp('sleep', ['VLLM::EngineCore', '100'])\n"
-        "print('gone')"
-    )
-    parent = start(sys.executable, "-c", code)
-    parent.wait(30)
-    found: list[str] = []
-    until = time.monotonic() + 10
-    while not found and time.monotonic() < until:
-        found = [text for text in node_facts.orphans([]) if "VLLM::EngineCore" in text]
-    assert len(found) == 1 and "its engine is gone" in found[0]
-    os.kill(int(found[0].split()[1]), 9)
 
 
 # what a run needs

@@ -1,0 +1,73 @@
+"""`make test`: two pytest processes side by side, for what computes and for what mostly waits.
+
+    python tests/side_by_side.py WORDS…        what both pytests are given, such as -m "not slow"
+
+What starts Ray, vLLM, servers and browsers waits for them most of the time, and one process that computes in the
+meantime costs it little. Progress is shown as it comes; what failed, and why, when both are done. The exit status is
+that of the first of them that did not succeed.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+WAITS = (
+    "tests/ray",
+    "tests/end_to_end",
+    "tests/s3",
+    "tests/slurm",
+    "tests/parity/test_engine_answers.py",
+)
+
+
+@dataclass
+class Part:
+    """One of the two processes: its progress goes to the screen, and what it reports at its end is kept."""
+
+    name: str
+    words: Sequence[str]
+    status: int = 1
+    report: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # a core for each
+        command = [sys.executable, "-m", "pytest", *self.words]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if self.report or (line.startswith("==") and "test session starts" not in line):
+                    self.report.append(line)
+                else:
+                    print(f"{self.name:8} | {line}", end="", flush=True)
+        self.status = process.returncode
+        last = self.report[-1].strip("= \n") if self.report else "without a report"
+        print(f"{self.name:8} | ends with {self.status}: {last}", flush=True)
+
+
+def parts(words: Sequence[str]) -> list[Part]:
+    """Every test is in one of the two."""
+    waits = [place for place in WAITS if os.path.exists(place)]
+    rest = [f"--ignore={place}" for place in waits]
+    return [Part("waits", [*words, *waits]), Part("computes", [*words, *rest, "tests"])]
+
+
+def run(both: Sequence[Part]) -> int:
+    threads = [threading.Thread(target=part.run) for part in both]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            continue  # the terminal has interrupted both pytests as well, and they end by themselves
+    for part in both:
+        print(f"\n{part.name}:\n" + "".join(part.report), end="", flush=True)
+    return next((part.status for part in both if part.status), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(run(parts(sys.argv[1:])))
