@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from seal_ray import grading, models
+from seal_ray import grading, models, ray_private
 from seal_ray.config import CodeDomain, Config
 from seal_ray.errors import InfraError, SealError
-from seal_ray.fleet import cluster, node_facts, node_survey, ray_private
+from seal_ray.fleet import cluster, node_facts, node_survey
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.node_survey import Told, computing
 from seal_ray.models.cache import default_root

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seal_ray import ray_private
 from seal_ray.config import PlacementSection
 from seal_ray.errors import InfraError
-from seal_ray.fleet import ray_private
 from seal_ray.redaction import logger
 from seal_ray.sampling import engine
 

@@ -1,8 +1,6 @@
 """Verdicts that were bought once, kept by their content so that nobody pays for them again."""
 
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from seal_ray.errors import AlreadyThere, Missing
@@ -31,21 +29,6 @@ class StoredCache:
             self._create(_path(key), data)
         except (AlreadyThere, FileExistsError):
             return  # another process bought the same verdict; the first one stays
-
-
-class FolderCache(StoredCache):
-    """The same in a local folder."""
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
-        super().__init__(lambda path: (self.folder / path).read_bytes(), self._write)
-
-    def _write(self, path: str, data: bytes) -> None:
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_suffix(f".{threading.get_ident()}.part")
-        draft.write_bytes(data)
-        draft.replace(target)  # a reader sees the whole or nothing
 
 
 def _path(key: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seal_ray import ray_private
 from seal_ray.errors import InfraError
 from seal_ray.events import Sink, UpdateStep, UpdateValidated, Warned
 from seal_ray.policy.job import StepLog
@@ -80,13 +81,12 @@ class Watch:
     def end(self) -> None:
         """Take everything down, give back what it held, and wait until no worker of this node is left."""
         import ray
-        from ray._raylet import PlacementGroupID
-        from ray.util.placement_group import PlacementGroup, remove_placement_group
+        from ray.util.placement_group import remove_placement_group
 
         ray.kill(self.desk)
         for name in {p.placement_group for p in self._processes} - {""}:
             # Ray gives it back only when the whole job ends, unless the controller lived to do so
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
+            remove_placement_group(ray_private.placement_group(name))
         here = ray.get_runtime_context().get_node_id()
         until = time.monotonic() + END_SECONDS
         while any(p.node == here and _runs(p.pid) for p in self._processes) and time.monotonic() < until:

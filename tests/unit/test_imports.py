@@ -18,7 +18,7 @@ FLOORS = [
     {"trials"},
     {"sampling", "inner", "grading", "domains"},
     {"models"},
-    {"storage", "software", "sandbox"},
+    {"storage", "software", "sandbox", "ray_private"},
     {"config_file", "config_checks"},
     {"config", "yaml_text"},
     {"event_stream"},
@@ -32,6 +32,7 @@ HEAVY = {
     "fsspec": {"storage/remote_files.py"},
     "s3fs": set(),  # through fsspec
 }
+RAYS_OWN = {"_private", "_raylet", "_common"}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -85,6 +86,16 @@ def test_each_heavy_library_has_one_door() -> None:
             if doors and name not in doors:
                 wrong.append(f"{name} imports {module}; only {', '.join(doors)} may")
     assert not wrong
+
+
+def test_private_parts_of_ray_stand_behind_one_file() -> None:
+    private = {f.name for f in PACKAGE.rglob("*.py") for m in imports(f) if _rays_own(m)}
+    assert private == {"ray_private.py"}
+
+
+def _rays_own(module: str) -> bool:
+    parts = module.split(".")
+    return parts[0] == "ray" and not RAYS_OWN.isdisjoint(parts)
 
 
 def test_inner_runs_on_a_bare_machine() -> None:

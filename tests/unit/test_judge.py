@@ -13,11 +13,12 @@ from judge_server import JudgeReply, says, serving, slowly, truth
 from seal_ray import grading
 from seal_ray.config import GradingSection
 from seal_ray.errors import AlreadyThere, ConfigError, StorageError
-from seal_ray.grading.cache import FolderCache, StoredCache
+from seal_ray.grading.cache import StoredCache
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.judge import CascadeGrader, JudgeGrader
 from seal_ray.grading.rubric import AXES, rate
 from seal_ray.records import Description, Edit, Failure
+from seal_ray.storage.store import Store
 
 
 def items(count: int) -> list[tuple[str, tuple[str, ...], str]]:
@@ -27,6 +28,11 @@ def items(count: int) -> list[tuple[str, tuple[str, ...], str]]:
 
 def endpoint(url: str, **options: Any) -> Endpoint:
     return Endpoint(url, "judge-1", **{"backoff": 0.001, "timeout": 5.0, "parallel": 8, **options})
+
+
+def kept_in(folder: Path) -> StoredCache:
+    store = Store(str(folder))
+    return StoredCache(store.read, store.create)
 
 
 def expected(count: int) -> list[tuple[bool, float]]:
@@ -211,12 +217,12 @@ def test_the_score_is_the_share_of_yes_among_the_first_verdict_tokens() -> None:
 
 def test_a_second_run_costs_no_call(tmp_path: Path) -> None:
     with serving(lambda body, _: truth(body)) as server:
-        JudgeGrader(endpoint(server.url), FolderCache(tmp_path)).grade(items(10))
-        again = JudgeGrader(endpoint(server.url), FolderCache(tmp_path))
+        JudgeGrader(endpoint(server.url), kept_in(tmp_path)).grade(items(10))
+        again = JudgeGrader(endpoint(server.url), kept_in(tmp_path))
         assert again.grade([*items(10), *items(10)]) == expected(10) * 2
         assert (again.usage.calls, again.usage.cached) == (0, 10)
         assert len(server.bodies) == 10
-        other = JudgeGrader(Endpoint(server.url, "judge-2"), FolderCache(tmp_path))
+        other = JudgeGrader(Endpoint(server.url, "judge-2"), kept_in(tmp_path))
         other.grade(items(1))
         assert other.usage.calls == 1, "another model's verdict is another verdict"
 
@@ -230,18 +236,18 @@ def test_equal_answers_are_asked_about_once() -> None:
 def test_failures_are_not_kept_and_damaged_verdicts_are_bought_again(tmp_path: Path) -> None:
     broken = True
     with serving(lambda body, _: (500, {}, b"") if broken else truth(body)) as server:
-        grades = JudgeGrader(endpoint(server.url, retries=0), FolderCache(tmp_path)).grade(items(4))
+        grades = JudgeGrader(endpoint(server.url, retries=0), kept_in(tmp_path)).grade(items(4))
         assert all(isinstance(g, Failure) for g in grades)
         assert not list(tmp_path.rglob("*.json"))
         broken = False
-        assert JudgeGrader(endpoint(server.url), FolderCache(tmp_path)).grade(items(4)) == expected(4)
+        assert JudgeGrader(endpoint(server.url), kept_in(tmp_path)).grade(items(4)) == expected(4)
         kept = sorted(tmp_path.rglob("*.json"))
         assert len(kept) == 4
         for path, junk in zip(
             kept, (b"", b"{", b'{"correct": "yes", "score": 1}', b'{"correct": true, "score": 7}'), strict=True
         ):
             path.write_bytes(junk)
-        judge = JudgeGrader(endpoint(server.url), FolderCache(tmp_path))
+        judge = JudgeGrader(endpoint(server.url), kept_in(tmp_path))
         assert judge.grade(items(4)) == expected(4)
         assert judge.usage.calls == 4
 
