@@ -17,8 +17,7 @@ from seal_ray.loops.adapt import Adapted, titles
 from seal_ray.loops.history import Run
 from seal_ray.policy import versions
 from seal_ray.policy.export import export
-from seal_ray.policy.version_files import ADAPTER, ADAPTER_CONFIG
-from seal_ray.records import Json
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Json
 
 PAGE, TEXT, DATA = "learned.html", "learned.md", "learned.json"
 OURS = (PAGE, TEXT, DATA, NOTE, ADAPTER, ADAPTER_CONFIG)

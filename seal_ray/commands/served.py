@@ -15,7 +15,7 @@ from seal_ray.errors import ConfigError, DataError
 from seal_ray.grading.overlap import SMALL
 from seal_ray.loops.history import Run
 from seal_ray.policy import versions
-from seal_ray.records import Version
+from seal_ray.records import ADAPTER_CONFIG, Version
 
 NOTE = "seal-ray.json"  # beside an adapter: the model that it belongs to, and what it is about
 BASE = "base"
@@ -46,7 +46,7 @@ def find(target: str, storage: StorageSection, scratch: str, model: str = "") ->
 
     `scratch`: where files of a run are fetched to. `model`: the base model, where the folder does not say.
     """
-    if os.path.isfile(os.path.join(target, "adapter_config.json")):
+    if os.path.isfile(os.path.join(target, ADAPTER_CONFIG)):
         return _folder(target, storage, model)
     uri, mark, number = target.rpartition("#")
     run = Run(uri if mark else target, storage)

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from seal_ray.inner.export import FILE, PREFIX, Factors
+from seal_ray.inner.export import PREFIX, Factors
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG
 
-CONFIG = "adapter_config.json"
 MEMORY = "memory.safetensors"
 
 
@@ -33,8 +33,8 @@ class Former:
         """Raises ValueError for files that are no adapter of this model."""
         if not files:
             return Former()
-        config = json.loads(files[CONFIG])
-        rank, tensors = int(config["r"]), load(files[FILE])
+        config = json.loads(files[ADAPTER_CONFIG])
+        rank, tensors = int(config["r"]), load(files[ADAPTER])
         pairs: dict[str, Factors] = {}
         for key in tensors:
             name, _, kind = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
@@ -92,7 +92,10 @@ def files_of(
     for name, (a, b) in own.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = a.float().cpu().contiguous()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = b.float().cpu().contiguous()
-    files = {FILE: save(tensors, {"format": "pt"}), CONFIG: json.dumps(config, indent=1, sort_keys=True).encode()}
+    files = {
+        ADAPTER: save(tensors, {"format": "pt"}),
+        ADAPTER_CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),
+    }
     if memory:
         files[MEMORY] = save({name: value.float().cpu().contiguous() for name, value in memory.items()})
     return files

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seal_ray.inner.frozen import Frozen, policy_pair
+from seal_ray.records import ADAPTER
 
 PREFIX = "base_model.model."
-FILE = "adapter_model.safetensors"
 Factors = tuple[Tensor, Tensor]  # A [rank, in], B [out, rank]
 
 
@@ -48,26 +48,26 @@ def write_adapter(frozen: Frozen, own: Mapping[str, Factors], rank: int, alpha: 
         base_model_name_or_path=getattr(frozen.base, "name_or_path", "") or None,
     )
     config.save_pretrained(str(directory))
-    save_file(tensors, str(directory / FILE), metadata={"format": "pt"})
+    save_file(tensors, str(directory / ADAPTER), metadata={"format": "pt"})
     check_adapter(frozen, directory)
 
 
 def check_adapter(frozen: Frozen, directory: Path) -> None:
     """Refuses an adapter of which any matrix finds no layer of its shape in the model, or any is not a number."""
-    found = load_file(str(directory / FILE))
+    found = load_file(str(directory / ADAPTER))
     if not found:
-        raise ValueError(f"{directory / FILE} holds no matrices")
+        raise ValueError(f"{directory / ADAPTER} holds no matrices")
     config: Any = LoraConfig.from_pretrained(str(directory))
     for key, value in found.items():
         name, _, kind = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
         layer = frozen.layers.get(name)
         if layer is None:
-            raise ValueError(f"{directory / FILE}: {key} matches no layer of the model")
+            raise ValueError(f"{directory / ADAPTER}: {key} matches no layer of the model")
         shape = (config.r, layer.in_features) if kind == "lora_A" else (layer.out_features, config.r)
         if tuple(value.shape) != shape:
-            raise ValueError(f"{directory / FILE}: {key} has shape {tuple(value.shape)}; the layer needs {shape}")
+            raise ValueError(f"{directory / ADAPTER}: {key} has shape {tuple(value.shape)}; the layer needs {shape}")
         if not value.isfinite().all():
-            raise ValueError(f"{directory / FILE}: {key} holds values that are not finite")
+            raise ValueError(f"{directory / ADAPTER}: {key} holds values that are not finite")
 
 
 def policy_adapter(frozen: Frozen) -> dict[str, Factors]:

@@ -13,6 +13,7 @@ from typing import Any
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models.builtin import TINY
 from seal_ray.models.cache import default_root
+from seal_ray.records import ADAPTER_CONFIG
 from seal_ray.redaction import logger
 from seal_ray.shapes import KNOWN_SHAPES, Shape, known_shape, shape_of
 
@@ -33,7 +34,7 @@ def check(folder: str | Path, where: str, *, trust_remote_code: bool = False) ->
             f"{where}: there is no folder {folder}", hint="name a folder with a model, a hub id or builtin:smollm2-135m"
         )
     names = {p.name for p in folder.iterdir()}
-    if "adapter_config.json" in names and "config.json" not in names:
+    if ADAPTER_CONFIG in names and "config.json" not in names:
         raise DataError(f"{where}: {folder} holds an adapter, not a model", hint="name the base model")
     if "config.json" not in names:
         raise DataError(f"{where}: {folder} has no config.json", hint="name the folder that holds the model's files")
@@ -183,9 +184,9 @@ def shape(name_or_folder: str | Path) -> Shape:
 
 def adapter_rank(adapter: str | Path) -> int:
     """The rank of a LoRA adapter in a folder."""
-    rank = read_json(Path(adapter) / "adapter_config.json", str(adapter)).get("r", 0)
+    rank = read_json(Path(adapter) / ADAPTER_CONFIG, str(adapter)).get("r", 0)
     if type(rank) is not int or rank < 0:
-        raise DataError(f"{adapter}: adapter_config.json has {str(rank)[:40]!r} for a rank", hint="write it again")
+        raise DataError(f"{adapter}: {ADAPTER_CONFIG} has {str(rank)[:40]!r} for a rank", hint="write it again")
     return rank
 
 

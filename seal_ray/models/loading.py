@@ -6,7 +6,7 @@ from typing import Any
 
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models.files import check, header_of
-from seal_ray.records import Prompt
+from seal_ray.records import ADAPTER, Prompt
 from seal_ray.text import THINK
 
 SWITCH = "enable_thinking"  # what chat templates call it
@@ -87,9 +87,9 @@ def change_adapter(model: Any, adapter: str | None) -> Any:
 def _with_adapter(model: Any, adapter: str) -> Any:
     from peft import PeftModel
 
-    weights = Path(adapter) / "adapter_model.safetensors"
+    weights = Path(adapter) / ADAPTER
     if not weights.exists():
-        raise DataError(f"{adapter}: no adapter_model.safetensors", hint="name a folder with an adapter in safetensors")
+        raise DataError(f"{adapter}: no {ADAPTER}", hint="name a folder with an adapter in safetensors")
     held = {n for n in header_of(weights) if n != "__metadata__"}
     model = PeftModel.from_pretrained(model, adapter, is_trainable=False, autocast_adapter_dtype=False)
     for name, weight in model.named_parameters():

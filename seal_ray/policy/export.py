@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seal_ray import models
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.policy.version_files import ADAPTER, ADAPTER_CONFIG, BESIDE_WEIGHTS
+from seal_ray.policy.version_files import BESIDE_WEIGHTS
 from seal_ray.policy.versions import files_digest
-from seal_ray.records import derive_seed
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG, derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seal_ray.errors import DataError
 from seal_ray.policy.export import PREFIX, adapter_config
-from seal_ray.policy.version_files import ADAPTER, ADAPTER_CONFIG
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     from torch import Tensor

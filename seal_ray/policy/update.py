@@ -19,7 +19,7 @@ from seal_ray.policy.packing import fitting, hold_back, vocabulary
 from seal_ray.policy.update_actor import Limits, TrainerCount, desk_class
 from seal_ray.policy.update_watch import Watch
 from seal_ray.policy.update_worker import Payload, train_alone, train_in_group
-from seal_ray.policy.version_files import ADAPTER, ADAPTER_CONFIG
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG
 from seal_ray.software import software
 
 __all__ = ["UpdateJob", "UpdateResult", "update"]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG
+
 BESIDE_WEIGHTS = {".json", ".model", ".txt", ".jinja"}
 SHARD = 4 * 2**30  # bytes of one file of full weights
 

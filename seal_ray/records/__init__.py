@@ -5,6 +5,7 @@ It needs nothing but the standard library, so that every room can import it. Eve
 """
 
 from seal_ray.plain_data import Json, canonical, decode, digest, encode
+from seal_ray.records.adapters import ADAPTER, ADAPTER_CONFIG
 from seal_ray.records.failure import Blame, Failure
 from seal_ray.records.learning import Choice, Dropping, Estimate, Repeats, Reward, TaskScore, Version
 from seal_ray.records.names import NAMED_FIELDS, candidate_id, derive_seed, identity
@@ -26,6 +27,8 @@ from seal_ray.records.trials import (
 )
 
 __all__ = [
+    "ADAPTER",
+    "ADAPTER_CONFIG",
     "NAMED_FIELDS",
     "PAPER_PADDED_RECIPE",
     "PAPER_RECIPE",

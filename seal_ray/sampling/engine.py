@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from seal_ray import models
 from seal_ray.errors import ConfigError, DataError, InfraError
-from seal_ray.records import Json
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Json
 from seal_ray.redaction import logger
 from seal_ray.sampling.engine_metrics import tell_ray
 from seal_ray.text import first_line
@@ -248,11 +248,9 @@ class Engine:
     def _lora(self, folder: str | None) -> Any:
         if folder is None:
             return None
-        weights = Path(folder) / "adapter_model.safetensors"
+        weights = Path(folder) / ADAPTER
         if not weights.is_file():
-            raise DataError(
-                f"{folder}: no adapter_model.safetensors", hint="name a folder with an adapter in safetensors"
-            )
+            raise DataError(f"{folder}: no {ADAPTER}", hint="name a folder with an adapter in safetensors")
         stat = weights.stat()
         stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         held = self._adapters.get(folder)
@@ -277,7 +275,7 @@ class Engine:
                 f"{folder}: an adapter of rank {rank} in an engine for rank {self.settings.lora_rank}",
                 hint="start the engine with that rank",
             )
-        held = models.header_of(Path(folder) / "adapter_model.safetensors")
+        held = models.header_of(Path(folder) / ADAPTER)
         modules = {n.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] for n in held if ".lora_" in n}
         strange = sorted(modules - self._linears)
         if strange or not modules:
@@ -388,11 +386,11 @@ def largest_effect(folder: str) -> float:
     """A bound on how much an adapter moves a weight: the largest product of its two factors over all modules."""
     from safetensors import safe_open
 
-    with open(Path(folder) / "adapter_config.json", encoding="utf-8") as file:
+    with open(Path(folder) / ADAPTER_CONFIG, encoding="utf-8") as file:
         config = json.load(file)
     scale = float(config.get("lora_alpha") or 1) / max(1, int(config.get("r") or 1))
     largest = 0.0
-    with safe_open(Path(folder) / "adapter_model.safetensors", framework="pt") as tensors:
+    with safe_open(Path(folder) / ADAPTER, framework="pt") as tensors:
         for name in tensors.keys():  # noqa: SIM118 (not a dict)
             if ".lora_B" in name:
                 up, down = tensors.get_tensor(name), tensors.get_tensor(name.replace(".lora_B", ".lora_A"))

@@ -15,13 +15,12 @@ from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.inner import fit
 from seal_ray.inner.bank import Bank
-from seal_ray.inner.continued import CONFIG, MEMORY
-from seal_ray.inner.export import FILE
+from seal_ray.inner.continued import MEMORY
 from seal_ray.policy.in_bank import BankUpdate, in_bank
 from seal_ray.policy.lessons import Lesson, lesson_text
 from seal_ray.policy.single_engine import SingleEngine
 from seal_ray.policy.training import Training
-from seal_ray.records import Keeping, StudyCourse, derive_seed
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Keeping, StudyCourse, derive_seed
 
 SECTION = PolicySection(
     rank=4,
@@ -78,7 +77,7 @@ def banked(model: Any, *wanted: BankUpdate) -> Bank:
 
 def products(files: Files) -> dict[str, torch.Tensor]:
     """What the adapter adds to each layer's weights."""
-    config, tensors = json.loads(files[CONFIG]), load(files[FILE])
+    config, tensors = json.loads(files[ADAPTER_CONFIG]), load(files[ADAPTER])
     scale = config["lora_alpha"] / config["r"]
     return {
         key: scale * tensors[key.replace("lora_A", "lora_B")] @ tensors[key]
@@ -95,7 +94,10 @@ def test_a_step_in_the_bank_and_an_update_come_to_the_same_weights(folder: str, 
         own, other = lessons(first), in_bank(lessons(300, 3), replace_section(epochs=5), 9)
         start = updated(folder, start, own, SECTION, step, tmp_path / str(step))
         files = banked(model, other, in_bank(own, SECTION, step, start=files)).files[1]
-        theirs, mine = products({name: Path(start, name).read_bytes() for name in (FILE, CONFIG)}), products(files)
+        theirs, mine = (
+            products({name: Path(start, name).read_bytes() for name in (ADAPTER, ADAPTER_CONFIG)}),
+            products(files),
+        )
         assert theirs.keys() == mine.keys()
         for key, product in theirs.items():
             assert torch.allclose(mine[key], product, atol=1e-4), (step, key)
@@ -110,8 +112,8 @@ def test_a_fresh_adapter_on_top_comes_to_what_the_update_calls_fresh(folder: str
         (tmp_path / "first" / name).write_bytes(data)
     mine = banked(model, in_bank(lessons(100), SECTION, 2, keeping=Keeping("fresh"), start=first)).files[0]
     theirs = updated(folder, str(tmp_path / "first"), lessons(100), section, 2, tmp_path / "second")
-    own = {name: Path(theirs, name).read_bytes() for name in (FILE, CONFIG)}
-    assert json.loads(mine[CONFIG])["r"] == json.loads(own[CONFIG])["r"] == 2 * SECTION.rank
+    own = {name: Path(theirs, name).read_bytes() for name in (ADAPTER, ADAPTER_CONFIG)}
+    assert json.loads(mine[ADAPTER_CONFIG])["r"] == json.loads(own[ADAPTER_CONFIG])["r"] == 2 * SECTION.rank
     for key, product in products(own).items():
         assert torch.allclose(products(mine)[key], product, atol=1e-4), key
 
@@ -187,14 +189,14 @@ def test_a_fisher_that_overflows_fails_its_adapter_and_no_other(model: Any) -> N
 def test_earlier_adapters_are_joined_where_they_are_too_many(model: Any) -> None:
     _, _, whole = after(model, "fresh")
     _, _, joined = after(model, "fresh", most_rank=6)
-    assert json.loads(joined[CONFIG])["r"] == 6 < json.loads(whole[CONFIG])["r"]
+    assert json.loads(joined[ADAPTER_CONFIG])["r"] == 6 < json.loads(whole[ADAPTER_CONFIG])["r"]
 
 
 def test_what_is_no_adapter_of_the_model_is_refused(model: Any) -> None:
     files = dict(banked(model, in_bank(lessons(40), SECTION, 1)).files[0])
-    wrong = json.loads(files[CONFIG]) | {"r": 3}
+    wrong = json.loads(files[ADAPTER_CONFIG]) | {"r": 3}
     with pytest.raises(ValueError, match="no layer takes it"):
-        banked(model, in_bank(lessons(40), SECTION, 1, start={**files, CONFIG: json.dumps(wrong).encode()}))
+        banked(model, in_bank(lessons(40), SECTION, 1, start={**files, ADAPTER_CONFIG: json.dumps(wrong).encode()}))
     with pytest.raises(ValueError, match="learning rate for each"):
         banked(model, replace(in_bank(lessons(40), SECTION, 1), course=StudyCourse(((0,),), ())))
     with pytest.raises(ValueError, match="no method of a bank"):

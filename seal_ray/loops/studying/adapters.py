@@ -11,8 +11,7 @@ from seal_ray.config import KeepSection, PolicySection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.loops.session import Session
 from seal_ray.policy import versions
-from seal_ray.policy.version_files import ADAPTER, ADAPTER_CONFIG
-from seal_ray.records import Version, digest
+from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Version, digest
 from seal_ray.storage.ledger import RoundLedger
 
 STATES = "states"  # a folder in the round: a folder for each sequence, with what its next step begins from
