@@ -1,6 +1,7 @@
 """Would a cluster take these manifests? What KubeRay, Kueue or Pod Security would refuse, and what is unset.
 
     kubectl kustomize cluster/kubernetes/kueue | python cluster/check.py
+    python cluster/check.py < cluster/aws/ray-up.yaml       (the launchers' files and policies: what is unset)
 
 The rules are those of KubeRay's validation (utils/validation.go, gates at their defaults), Kueue's webhook for RayJobs
 and the Pod Security Standard `restricted`, as far as they bear on Ray. It needs PyYAML and no cluster; whether images,
@@ -21,17 +22,19 @@ LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 UNSET = ("registry.example.com", "@sha256:" + "0" * 64, "BUCKET", ":ACCOUNT:", "set in settings.yaml")
+UNSET += ("/TEAM", ":REGION:", ":key/KEY", "ami-" + "0" * 17, "sg-" + "0" * 17)
 NAME_LIMITS = {"RayJob": 47, "RayCluster": 63}
 Manifest = dict[str, Any]
 
 
 def refused(manifests: list[Manifest]) -> Iterator[str]:
     """Every reason why an operator or the API server would not take them."""
-    for manifest in manifests:
+    ours = [m for m in manifests if "kind" in m]  # what is none has no operator to refuse it
+    for manifest in ours:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         for reason in _reasons(kind, manifest):
             yield f"{kind} {name}: {reason}"
-    yield from _unheld(manifests)
+    yield from _unheld(ours)
 
 
 def _reasons(kind: str, manifest: Manifest) -> Iterator[str]:
@@ -219,12 +222,13 @@ def amount(text: str | float) -> float:
 def unset(manifests: list[Manifest]) -> Iterator[str]:
     """What stands as it was shipped, and images without a digest."""
     for manifest in manifests:
+        name = f"{manifest['kind']} {manifest['metadata']['name']}" if "kind" in manifest else "file"
         for at, value in _texts(manifest):
             for part in UNSET:
                 if part in value:
-                    yield f"{manifest['kind']} {manifest['metadata']['name']}: {at} still has {part.lstrip('@:')[:24]}"
-            if at.endswith(".image") and not DIGEST.search(value):
-                yield f"{manifest['kind']} {manifest['metadata']['name']}: {at}: {value} has no digest (@sha256:…)"
+                    yield f"{name}: {at} still has {part.lstrip('@:/')[:24]}"
+            if at.endswith((".image", ".image_id")) and not DIGEST.search(value):
+                yield f"{name}: {at}: {value} has no digest (@sha256:…)"
 
 
 def _texts(value: Any, at: str = "") -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ def test_an_image_is_pinned_small_and_not_root(path: Path) -> None:
     stages = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
     assert len(stages) == 3 and stages[1] == "build"
     assert all(s.endswith("@${BASE_DIGEST}") and ":latest" not in s for s in (stages[0], stages[2]))
+    assert re.search(r"^ARG BASE_DIGEST=sha256:[0-9a-f]{64}$", text, re.MULTILINE), "the base is not named in here"
     # a commit changes the layer of our code alone, which comes after that of the dependencies
     assert text.index("--from=build") < text.index("--from=package")
     assert "COPY seal_ray" not in text[: text.index("AS package")]
@@ -39,6 +40,11 @@ def test_an_image_is_pinned_small_and_not_root(path: Path) -> None:
         assert "--no-deps" in install and "--require-hashes" in install
     for name in re.findall(r"docker/(\S+\.lock)", text):
         assert (DOCKER / name).exists()
+
+
+def test_both_images_stand_on_one_base() -> None:
+    bases = {re.findall(r"^(?:ARG BASE_DIGEST=|FROM python:)(\S+)", p.read_text(), re.MULTILINE)[0] for p in IMAGES}
+    assert len(bases) == 1
 
 
 KNOWN = {"ARG", "FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR", "HEALTHCHECK", "CMD", "ENTRYPOINT", "EXPOSE", "LABEL"}

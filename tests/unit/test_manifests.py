@@ -5,10 +5,12 @@ import functools
 import importlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,16 @@ import pytest
 import ray as ray_package
 import yaml
 
+from seal_ray import config_file
+from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.placement import plan_placement
+
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT.parent / "shared/data/kuberay"
 SCHEMA = {"RayCluster": "rayclusters.v1.json", "RayJob": "rayjobs.v1.json"}
 OVERLAYS = ["base", "kueue", "autoscaling", "cpu", "tensor-parallel", "standing"]
-COMPONENTS = ["fabric-efa", "fabric-infiniband", "logs", "model-claim", "monitoring"]
+COMPONENTS = ["fabric-efa", "fabric-infiniband", "logs", "model-claim", "monitoring", "secrets"]
+FOR_STANDING = [*COMPONENTS, "gcs-fault-tolerance", "gcs-rocksdb"]
 KUBECTL = shutil.which("kubectl")
 
 sys.path.append(str(ROOT / "cluster"))
@@ -100,12 +107,11 @@ def test_no_operator_refuses_what_is_shipped_and_what_is_not_filled_in_is_told(o
 
 @needs_kubectl
 def test_one_file_of_settings_fills_everything_in(tmp_path: Path) -> None:
-    """Everywhere but in the CPU overlay, whose run has a URI of its own."""
     shutil.copytree(ROOT / "cluster/kubernetes", tmp_path / "kubernetes")
     settings = tmp_path / "kubernetes/base/settings.yaml"
     text = settings.read_text().replace("registry.example.com", "registry.our.org").replace("BUCKET", "ours")
     settings.write_text(text.replace("ACCOUNT", "123456789012").replace("0" * 64, "1" * 64))
-    for overlay in set(OVERLAYS) - {"cpu"}:
+    for overlay in OVERLAYS:
         words = [str(KUBECTL), "kustomize", str(tmp_path / "kubernetes" / overlay)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         words = [sys.executable, str(ROOT / "cluster/check.py")]
@@ -190,18 +196,94 @@ def test_what_an_operator_would_refuse_is_told(
     assert any(said in reason for reason in check.refused(changed)), list(check.refused(changed))
 
 
-@needs_kubectl
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_a_component_fits_the_base(component: str, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "cluster/kubernetes", tmp_path / "kubernetes")
-    (tmp_path / "kubernetes/ours").mkdir()
-    (tmp_path / "kubernetes/ours/kustomization.yaml").write_text(
-        f"resources: [../base]\ncomponents: [../components/{component}]\n"
-    )
-    words = [str(KUBECTL), "kustomize", str(tmp_path / "kubernetes/ours")]
+def with_components(overlay: str, components: list[str], folder: Path) -> list[dict[str, Any]]:
+    """What is rendered from a folder of one's own, as the handbook tells to make one."""
+    shutil.copytree(ROOT / "cluster/kubernetes", folder / "kubernetes")
+    (folder / "kubernetes/ours").mkdir()
+    added = ", ".join(f"../components/{c}" for c in components)
+    text = f"resources: [../{overlay}]\ncomponents: [{added}]\n"
+    (folder / "kubernetes/ours/kustomization.yaml").write_text(text)
+    words = [str(KUBECTL), "kustomize", str(folder / "kubernetes/ours")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert list(check.refused(list(yaml.safe_load_all(done.stdout)))) == []
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@needs_kubectl
+@needs_schemas
+@pytest.mark.parametrize(
+    ("overlay", "component"), [("base", c) for c in COMPONENTS] + [("standing", c) for c in FOR_STANDING]
+)
+def test_a_component_fits_a_job_and_a_cluster_that_stays_and_changes_it(
+    overlay: str, component: str, tmp_path: Path
+) -> None:
+    changed = with_components(overlay, [component], tmp_path)
+    assert list(check.refused(changed)) == []
+    (manifest,) = [m for m in changed if m["kind"] in SCHEMA]
+    assert problems(manifest, SCHEMA[manifest["kind"]]) == []
+    assert component == "monitoring" or manifest != ray_manifest(overlay), "it was left out without a word"
+
+
+@needs_kubectl
+def test_both_groups_of_a_tensor_parallel_job_get_what_is_added_before(tmp_path: Path) -> None:
+    added = ["fabric-efa", "model-claim", "tensor-parallel"]
+    (manifest,) = [m for m in with_components("base", added, tmp_path) if m["kind"] == "RayJob"]
+    one, four = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    for each, gpus in ((one, "1"), (four, "4")):
+        pod = each["template"]["spec"]
+        asked = pod["containers"][0]["resources"]["requests"]
+        assert asked["nvidia.com/gpu"] == gpus and asked["vpc.amazonaws.com/efa"] == "1"
+        assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in pod["volumes"]
+
+
+@needs_kubectl
+def test_a_redis_that_keeps_the_heads_state_may_be_reached(tmp_path: Path) -> None:
+    changed = with_components("standing", ["gcs-fault-tolerance"], tmp_path)
+    (policy,) = [m for m in changed if m["kind"] == "NetworkPolicy"]
+    assert {"port": 6379} in [p for rule in policy["spec"]["egress"] for p in rule.get("ports", [])]
+
+
+def machine(manifest: dict[str, Any], most: bool = False) -> list[Node]:
+    """The nodes that Ray will count: the pods of the worker groups, as many as there are at first, or at most."""
+    nodes = []
+    spec = manifest["spec"]
+    for group in spec.get("rayClusterSpec", spec)["workerGroupSpecs"]:
+        has = group["template"]["spec"]["containers"][0]["resources"]["requests"]
+        cpus, gpus = float(check.amount(has["cpu"])), float(check.amount(has.get("nvidia.com/gpu", 0)))
+        memory = check.amount(has["memory"])
+        for number in range(group["maxReplicas" if most else "replicas"]):
+            name = f"{group['groupName']}-{number}"
+            nodes.append(Node(name, name, cpus, gpus, "", memory, cpus, gpus))
+    return nodes
+
+
+@needs_kubectl
+@pytest.mark.parametrize(("overlay", "most"), [*((o, False) for o in OVERLAYS[:-1]), ("autoscaling", True)])
+def test_what_a_manifest_runs_fits_the_pods_that_it_asks_for(
+    overlay: str, most: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the CPU that the driver takes, and as it stands: every phase's least has its place at once."""
+    manifest = ray_manifest(overlay)
+    command, verb, path, *rest = shlex.split(manifest["spec"]["entrypoint"])
+    assert (command, verb) == ("seal-ray", "run")
+    overrides = [word for word in rest if word != "--set"]
+    if overlay == "tensor-parallel":
+        overrides.append("placement.tensor_parallel=4")
+    config = config_file.load(str(ROOT / path), overrides)
+    nodes = machine(manifest, most)
+    first = nodes[0]
+    nodes[0] = replace(first, free_cpus=first.free_cpus - manifest["spec"]["entrypointNumCpus"])
+    plan = plan_placement(config.placement, nodes, most_trainers=config.policy.global_batch)
+    assert plan.device == ("cpu" if overlay == "cpu" else "gpu")
+    assert all(plan.fits(phase, nodes) for phase in plan.phases()), [plan.lacks(p, nodes) for p in plan.phases()]
+
+
+@needs_kubectl
+def test_a_job_that_is_too_large_for_its_pods_would_be_found() -> None:
+    nodes = machine(ray_manifest("kueue"))
+    config = config_file.load(str(ROOT / "jobs/4-nodes-of-8.yaml"), ["placement.tensor_parallel=4"])
+    plan = plan_placement(config.placement, nodes)
+    assert not all(plan.fits(phase, nodes) for phase in plan.phases())
 
 
 def test_both_prometheuses_get_the_same_rules_and_every_panel_obeys_the_chosen_run() -> None:
@@ -296,6 +378,29 @@ def strange(value: Any, known: Any, at: str = "") -> list[str]:
     if not isinstance(value, dict):
         return [at]
     return [t for k, v in value.items() for t in (strange(v, known[k], f"{at}.{k}") if k in known else [f"{at}.{k}"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("aws/ray-up.yaml", {"registry.example.com", "sha256:0000", "ami-0000"}),
+        ("aws/run-policy.json", {"BUCKET", "TEAM", "REGION", "ACCOUNT", "key/KEY"}),
+        ("aws/keeper-policy.json", {"BUCKET", "TEAM"}),
+        ("aws/head-policy.json", {"REGION", "ACCOUNT"}),
+        ("skypilot.yaml", {"registry.example.com", "BUCKET", "TEAM"}),
+    ],
+)
+def test_what_is_not_filled_in_of_a_launchers_file_is_told(name: str, parts: set[str]) -> None:
+    text = (ROOT / "cluster" / name).read_text()
+    words = [sys.executable, str(ROOT / "cluster/check.py")]
+    told = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    assert told.returncode == 2 and all(f"still has {part}" in told.stdout for part in parts), told.stdout
+    for wrong, right in (("registry.example.com", "registry.our.org"), ("0" * 64, "1" * 64), ("0" * 17, "1" * 17)):
+        text = text.replace(wrong, right)
+    for word in ("BUCKET", "TEAM", "REGION", "ACCOUNT", "KEY"):
+        text = text.replace(word, "ours")
+    told = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout
 
 
 @pytest.mark.parametrize(("name", "known"), [("alerts.yaml", RULES), ("prometheus.yaml", SCRAPES)])
