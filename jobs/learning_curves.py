@@ -193,6 +193,8 @@ def interval(rises: Sequence[Mapping[str, float]], seed: int = 1) -> tuple[float
 def table(runs: Sequence[Mapping[str, Any]], measure: str = "accuracy") -> list[str]:
     """A line for each arm in Markdown: before, after each round, and the rise with its interval."""
     rounds = max((len(r["points"]) for r in runs), default=0)
+    if rounds < 2:
+        return ["no run has looked at held-out tasks twice"]
     lines = [
         f"| arm | seeds | {' | '.join(['before', *(f'after {n}' for n in range(1, rounds))])} | rise | interval |",
         "| --- | ---: |" + " ---: |" * (rounds + 2),

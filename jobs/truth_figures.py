@@ -13,7 +13,7 @@ from seal_ray.grading.gain_model import GainModel, TriedEdit, fit, predict
 from seal_ray.grading.variance import components
 
 HEAT = 0.25  # of the epochs
-KEEP, PRUNE = 0.34, 0.5  # shares of a task's edits: that go on after a heat, that a model of gain drops
+KEEP, PRUNE = 0.33, 0.5  # shares of a task's edits: that go on after a heat, that a model of gain drops
 SAMPLES = 4000
 Left = Callable[[str, dict[str, float]], set[str]]  # by task and what heats say: the edits that are tried in full
 Values = dict[str, dict[str, dict[int, float]]]  # by task, edit and seed

@@ -68,7 +68,7 @@ def test_the_truth_is_never_of_the_seeds_that_chose(figures: ModuleType) -> None
 def test_heats_and_the_model_of_gain_choose_as_well_for_fewer_steps(figures: ModuleType) -> None:
     made = trials(figures)
     heats = figures.saved(made, "contrast", figures.by_heat, True)
-    assert heats.steps == pytest.approx((6 * 2 + 3 * 8) / (6 * 8))
+    assert heats.steps == pytest.approx((6 * 2 + 2 * 8) / (6 * 8))
     left, agreement = figures.by_model(made, "contrast")
     model = figures.saved(made, "contrast", left, False)
     assert model.steps == pytest.approx(0.5) and min(agreement) > 0.9
