@@ -1,7 +1,6 @@
 """Own documents: what a model does not know of them, an adapter that does, and asking it."""
 
 import json
-import os
 import signal
 import threading
 from pathlib import Path
@@ -14,6 +13,7 @@ from seal_ray.cli.opening import target_storage
 from seal_ray.cli.output import show
 from seal_ray.cli.stop_signals import StopSignals
 from seal_ray.errors import ConfigError
+from seal_ray.header_keys import key_in
 from seal_ray.text import printable
 
 Target = Annotated[
@@ -21,6 +21,10 @@ Target = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, gpu, or auto: a GPU where torch sees one")]
 BaseModel = Annotated[str, typer.Option("--model", help="the base model, where a folder does not say which it is")]
+
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="run the code that comes with the model which a folder names")
+]
 
 
 def probe(
@@ -79,6 +83,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="port to listen on", min=1, max=65535)] = 8000,
     device: Device = "auto",
     model: BaseModel = "",
+    trust: Trust = False,
     start_within: Annotated[float, typer.Option("--start-within", help="seconds that the start may take")] = 600,
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
@@ -93,7 +98,7 @@ def serve(
     settings = serving.ServeSettings(host, port, _device(device), start_within)
     serving.check(settings)
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
-        found = served.find(target, target_storage(target, endpoint, storage), scratch, model)
+        found = served.find(target, target_storage(target, endpoint, storage), scratch, model, trust=trust)
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -112,6 +117,7 @@ def ask(
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="tokens of an answer, at most", min=1)] = 48,
     device: Device = "auto",
     model: BaseModel = "",
+    trust: Trust = False,
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
@@ -124,10 +130,9 @@ def ask(
     from seal_ray.commands.serve import KEY
 
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
-        found = served.find(target, target_storage(target, endpoint, storage), scratch, model)
+        found = served.find(target, target_storage(target, endpoint, storage), scratch, model, trust=trust)
         if server:
-            key = os.environ.get(KEY, "")
-            said = asking.ask_server(server, key, found, question, topic=topic, max_tokens=max_tokens)
+            said = asking.ask_server(server, key_in(KEY), found, question, topic=topic, max_tokens=max_tokens)
         else:
             said = asking.ask(found, question, topic=topic, max_tokens=max_tokens, device=_device(device))
     show(asking.as_data(said), asking.show(said), as_json)

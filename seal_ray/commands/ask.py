@@ -1,5 +1,7 @@
 """One question to a version and to its base, side by side: here, or through a server that is up."""
 
+import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +10,14 @@ import httpx
 from seal_ray import models
 from seal_ray.commands.served import BASE, Served, nearest_topic
 from seal_ray.domains.questions import question_prompt
-from seal_ray.errors import InfraError
+from seal_ray.errors import ConfigError, InfraError
 from seal_ray.records import Json
-from seal_ray.text import after_thought, first_line
+from seal_ray.text import after_thought, first_line, storable
 
 STOP = ("\n",)
 TIMEOUT = 120.0  # seconds for one answer
+LARGEST_REPLY = 1 << 20  # bytes
+MOST_MODELS = 64
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,12 @@ def ask_server(
 ) -> SideBySide:
     """Ask every model of a server that `serve` started."""
     topic, ids, stop = _prompt(served, question, topic)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(base_url=url.rstrip("/").removesuffix("/v1"), headers=headers, timeout=TIMEOUT) as client:
-        names = [m["id"] for m in _json(client.get("/v1/models"))["data"]]
+    with _client(url, key) as client:
+        names = _names(_reply(client, "GET", "/v1/models"))
         answers = {}
         for name in sorted(names, key=lambda n: (n != BASE, n)):
             body = {"model": name, "prompt": list(ids), "max_tokens": max_tokens, "temperature": 0, "stop": list(stop)}
-            answers[name] = _clean(_json(client.post("/v1/completions", json=body))["choices"][0]["text"])
+            answers[name] = _clean(_text(_reply(client, "POST", "/v1/completions", body)))
     return SideBySide(question, topic, answers)
 
 
@@ -71,13 +74,74 @@ def _prompt(served: Served, question: str, topic: str | None) -> tuple[str, list
     return topic, models.render(tokenizer, prompt), () if served.chat and models.thinks(tokenizer) else STOP
 
 
-def _json(response: httpx.Response) -> Any:
+# a server is asked in good faith, and believed in nothing
+
+
+def _client(url: str, key: str) -> httpx.Client:
+    try:
+        base = httpx.URL(url.rstrip("/").removesuffix("/v1"))
+    except (httpx.InvalidURL, ValueError):
+        base = httpx.URL()
+    if base.scheme not in {"http", "https"} or not base.host:
+        raise ConfigError("--server: not a URL", hint="write it as `seal-ray serve` shows it: http://HOST:PORT/v1")
+    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    return httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT)
+
+
+def _reply(client: httpx.Client, method: str, path: str, body: Json = None) -> Any:
+    """What the server says, as plain data: whole, within limits of time and size, or an error in words."""
+    until, parts, size = time.monotonic() + TIMEOUT, list[bytes](), 0
+    try:
+        with client.stream(method, path, json=body) as response:
+            for chunk in response.iter_raw():  # nothing is unpacked: a small reply must not become a large one
+                parts.append(chunk)
+                size += len(chunk)
+                if size > LARGEST_REPLY or time.monotonic() > until:
+                    raise InfraError(f"{_shown(client, path)}: no whole reply of less than {LARGEST_REPLY} bytes came")
+    except httpx.LocalProtocolError:
+        raise InfraError(f"{_shown(client, path)}: the HTTP library did not take the request") from None
+    except httpx.HTTPError as error:
+        hint = "check the address, and that `seal-ray serve` is up there"
+        raise InfraError(f"{_shown(client, path)}: {type(error).__name__}: {error}", hint=hint) from None
+    data = b"".join(parts)
     if response.status_code != 200:
+        said = first_line(data.decode(errors="replace"), 200)
         raise InfraError(
-            f"{response.request.url} answers {response.status_code}: {first_line(response.text, 200)}",
+            f"{_shown(client, path)} answers {response.status_code}: {said}",
             hint="a 401 wants the server's token in SEAL_RAY_SERVE_KEY" if response.status_code == 401 else "",
         )
-    return response.json()
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise _strange(f"{_shown(client, path)}: a reply that is no JSON") from None
+
+
+def _names(reply: Any) -> list[str]:
+    listed = reply.get("data") if isinstance(reply, dict) else None
+    names = [m.get("id") for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
+    texts = [storable(n) for n in names if isinstance(n, str)]
+    if not 0 < len(texts) <= MOST_MODELS:
+        raise _strange(f"the server names {len(texts)} models")
+    return texts
+
+
+def _text(reply: Any) -> str:
+    try:
+        text = reply["choices"][0]["text"]
+    except (LookupError, TypeError):
+        text = None
+    if not isinstance(text, str):
+        raise _strange("the server gives no text for an answer")
+    return storable(text)
+
+
+def _strange(why: str) -> InfraError:
+    return InfraError(why, hint="is this a server that `seal-ray serve` started?")
+
+
+def _shown(client: httpx.Client, path: str) -> str:
+    base = client.base_url
+    return str(base.copy_with(username=None, password=None, query=None, path=path))
 
 
 def _clean(text: str) -> str:

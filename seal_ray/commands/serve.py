@@ -5,6 +5,7 @@ while the server answers; nothing is restarted.
 """
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ import httpx
 from seal_ray import models
 from seal_ray.commands.served import BASE, Served, fetched, name_of
 from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
+from seal_ray.header_keys import key_in
 from seal_ray.records import Json
 from seal_ray.sampling.engine import LORA_RANKS, NO_EFFECT, largest_effect, linear_layers
 from seal_ray.text import first_line
@@ -48,7 +50,7 @@ class ServeSettings:
 
 def check(settings: ServeSettings) -> None:
     """Whoever can reach the server can use it and load files into it: beyond this machine only with a token."""
-    if not is_loopback(settings.host) and not os.environ.get(KEY):
+    if not is_loopback(settings.host) and not key_in(KEY):
         raise ConfigError(
             f"--host {settings.host} can be reached from elsewhere, and anybody may ask what is served there",
             hint=f"put a token into the environment variable {KEY}, or listen on 127.0.0.1",
@@ -114,7 +116,7 @@ def _load_newer(served: Served, server: "Server", scratch: str, say: Say) -> Non
 def running(served: Served, settings: ServeSettings, stop: Callable[[], bool] = lambda: False) -> "Iterator[Server]":
     """A server that answers for the base; it ends, with all its processes, when the block does."""
     check(settings)
-    key = os.environ.get(KEY, "")
+    key = key_in(KEY)
     with tempfile.TemporaryDirectory(prefix="seal-ray-serve-") as folder:
         log = Path(folder, "server.log")
         with log.open("wb") as out:
@@ -144,7 +146,9 @@ class Server:
         self.loaded: dict[str, str] = {}
         self._of_base: list[float] = []
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=f"http://{_address(settings)}", headers=headers, timeout=PATIENCE)
+        # no proxy of the environment: what is asked is on this machine, and the token stays here
+        address = f"http://{_address(settings)}"
+        self._client = httpx.Client(base_url=address, headers=headers, timeout=PATIENCE, trust_env=False)
 
     def wait(self, within: float, stop: Callable[[], bool]) -> None:
         """Until it answers for the base."""
@@ -202,14 +206,16 @@ class Server:
         response = self._client.post("/v1/completions", json=body)
         if response.status_code != 200:
             raise InfraError(f"{name} does not answer ({response.status_code}): {first_line(response.text, 300)}")
-        choice = response.json()["choices"][0]
-        positions = choice.get("prompt_logprobs") or []
-        of_prompt = [
-            float(position[str(token)]["logprob"])
-            for token, position in zip(self._probe, positions, strict=True)
-            if position
-        ]
-        if len(of_prompt) != len(self._probe) - 1 or any(x != x for x in of_prompt):
+        try:
+            positions = response.json()["choices"][0]["prompt_logprobs"]
+            of_prompt = [
+                float(position[str(token)]["logprob"])
+                for token, position in zip(self._probe, positions, strict=True)
+                if position
+            ]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            of_prompt = []
+        if len(of_prompt) != len(self._probe) - 1 or not all(map(math.isfinite, of_prompt)):
             raise InfraError(f"{name} gives no log-probabilities of the probe", hint="use the vLLM that seal-ray pins")
         return of_prompt
 

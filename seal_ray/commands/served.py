@@ -41,13 +41,14 @@ class Served:
         return self.model.chat == "yes" or (self.model.chat == "auto" and models.has_chat_template(self.base))
 
 
-def find(target: str, storage: StorageSection, scratch: str, model: str = "") -> Served:
+def find(target: str, storage: StorageSection, scratch: str, model: str = "", *, trust: bool = False) -> Served:
     """`RUN#N` is version N of a run, `RUN` its current one, anything else a folder with an adapter.
 
-    `scratch`: where files of a run are fetched to. `model`: the base model, where the folder does not say.
+    `scratch`: where files of a run are fetched to. `model`: the base model, where the folder does not say. `trust`:
+    whoever asks wants the code run that comes with the model; a folder may come from anybody and can't want it.
     """
     if os.path.isfile(os.path.join(target, ADAPTER_CONFIG)):
-        return _folder(target, storage, model)
+        return _folder(target, storage, model, trust)
     uri, mark, number = target.rpartition("#")
     run = Run(uri if mark else target, storage)
     version = _version(run, number if mark else "")
@@ -93,15 +94,21 @@ def _version(run: Run, number: str) -> Version:
     return matching[0]
 
 
-def _folder(target: str, storage: StorageSection, model: str) -> Served:
+def _folder(target: str, storage: StorageSection, model: str, trust: bool) -> Served:
     note = _note(Path(target) / NOTE)
-    section = config_file.validated(ModelSection, note.get("model") or {}, {}, os.path.join(target, NOTE))
+    section = config_file.validated(ModelSection, note.get("model", {}), {}, os.path.join(target, NOTE))
     if model:
         section = section.model_copy(update={"name": model})
     elif "model" not in note:
         raise ConfigError(f"{target} does not say which model it belongs to", hint="name it with --model")
+    if section.trust_remote_code and not trust:
+        raise ConfigError(
+            f"{os.path.join(target, NOTE)} wants code to be run that comes with the model {section.name}",
+            hint="give --trust-remote-code if you trust that model and whoever made the folder",
+        )
     name = Path(os.path.abspath(target)).name
-    topics = tuple(t for t in note.get("topics", ()) if isinstance(t, str))
+    listed = note.get("topics")
+    topics = tuple(t for t in listed if isinstance(t, str)) if isinstance(listed, list) else ()
     return Served(models.fetch(section, storage), section, {name: os.path.abspath(target)}, topics)
 
 
@@ -110,7 +117,7 @@ def _note(path: Path) -> dict:
         return {}
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} can't be read: {error}", hint="export or adapt again") from None
     return note if isinstance(note, dict) else {}
 

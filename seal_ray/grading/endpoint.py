@@ -1,7 +1,6 @@
 """Many questions to an OpenAI-compatible chat endpoint at once, patiently, and within limits."""
 
 import json
-import os
 import ssl
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import httpx
 
 from seal_ray.errors import ConfigError
+from seal_ray.header_keys import key_in
 from seal_ray.records import Failure, Json, derive_seed
 from seal_ray.text import storable
 
@@ -243,17 +243,11 @@ def _trusted() -> ssl.SSLContext:
 
 
 def _key_in(variable: str) -> str:
-    """The key that an environment variable holds, without the line's end that a mounted secret comes with."""
-    key = os.environ.get(variable, "").strip()
+    key = key_in(variable, "grading.judge_key_env")
     if not key:
         raise ConfigError(
             f"grading.judge_key_env: the environment variable {variable} is not set",
             hint=f"export {variable}, or set judge_key_env to '' for a server that asks for no key",
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(
-            f"grading.judge_key_env: the key in {variable} has characters that no HTTP header takes",
-            hint="put nothing but the key there: printable ASCII, on one line",
         )
     return key
 

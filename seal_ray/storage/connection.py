@@ -153,4 +153,4 @@ class Connection:
 def round_of(path: str) -> int:
     """The round that an object belongs to; 0 for what belongs to none."""
     steps = path.split("/")
-    return int(steps[1]) if steps[0] == "rounds" and len(steps) > 2 and steps[1].isdigit() else 0
+    return int(steps[1]) if steps[0] == "rounds" and len(steps) > 2 and steps[1].isdecimal() else 0

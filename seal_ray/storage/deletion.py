@@ -70,7 +70,7 @@ def delete_task(ledger: Ledger, task_id: str, *, purge: bool = False) -> Deletio
             raise DataError(f"{store.uri()} holds no task {task_id!r}", hint="`seal-ray inspect` lists a run's tasks")
         traces.ids.update(i for s in before for i in s.get("ids", []))
         needles = traces.needles()
-        number = 1 + max((int(n[:6]) for n in store.names("tombstones/") if n[:6].isdigit()), default=0)
+        number = 1 + max((int(n[:6]) for n in store.names("tombstones/") if n[:6].isdecimal()), default=0)
         tombstone = f"tombstones/{number:06d}.json"
         changed = {
             path: new

@@ -46,7 +46,7 @@ def _waste(ledger: Ledger) -> Iterator[Waste]:
     for entry in store.list(""):
         name = entry.path.rpartition("/")[2]
         if entry.path.startswith("epochs/"):
-            number = int(name[:6]) if name[:6].isdigit() else top
+            number = int(name[:6]) if name[:6].isdecimal() else top
             if (name.endswith(".beat.json") and number < top) or (name.endswith(".seen.json") and number < seen.epoch):
                 yield Waste(entry.path, entry.size, "of an epoch that is over")
         elif name.startswith((".probe-", ".clock-")):

@@ -38,7 +38,7 @@ class InputReader:
             return sorted(_remote(source, self._settings), key=lambda f: f.name)
         path = os.path.expanduser(source.removeprefix("file://"))
         if os.path.isfile(path):
-            return [InputFile(os.path.basename(path), path, os.path.getsize(path))]
+            return [InputFile(_shown(os.path.basename(path)), path, os.path.getsize(path))]
         if os.path.isdir(path):
             return sorted(_below(path), key=lambda f: f.name)
         if set(PATTERN) & set(path):
@@ -56,7 +56,7 @@ def _below(folder: str) -> Iterator[InputFile]:
             path = os.path.join(base, name)
             inside = os.path.realpath(path).startswith(top + os.sep)
             if not name.startswith(".") and inside and os.path.isfile(path):
-                yield InputFile(os.path.relpath(path, folder).replace(os.sep, "/"), path, os.path.getsize(path))
+                yield InputFile(_shown(os.path.relpath(path, folder)), path, os.path.getsize(path))
 
 
 def _matching(pattern: str) -> Iterator[InputFile]:
@@ -64,7 +64,12 @@ def _matching(pattern: str) -> Iterator[InputFile]:
     top = os.path.dirname(fixed)
     for path in glob.iglob(pattern, recursive=True):
         if os.path.isfile(path):
-            yield InputFile(os.path.relpath(path, top or ".").replace(os.sep, "/"), path, os.path.getsize(path))
+            yield InputFile(_shown(os.path.relpath(path, top or ".")), path, os.path.getsize(path))
+
+
+def _shown(path: str) -> str:
+    """A file's name as a record can hold it: bytes that are no UTF-8 are written out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
 def _remote(source: str, settings: StorageSection) -> Iterator[InputFile]:

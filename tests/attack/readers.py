@@ -9,6 +9,8 @@ from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain
 from seal_ray.domains import knowledge
 from seal_ray.domains.arc import build as build_arc
 from seal_ray.domains.arc.formats import read_grid
+from seal_ray.domains.code import prompts as code
+from seal_ray.domains.code import toy
 from seal_ray.domains.math import answers, prompts
 from seal_ray.domains.math.expressions import NoExpression
 from seal_ray.domains.math.expressions import read as read_expression
@@ -18,8 +20,12 @@ from seal_ray.grading import judge, rubric
 from seal_ray.grading.diversity import similarity
 from seal_ray.grading.endpoint import Garbage, JudgeReply
 from seal_ray.grading.lexical import ExactGrader, LexicalGrader
+from seal_ray.loops.probing.changing import changed
+from seal_ray.loops.probing.checks import reading_checks
+from seal_ray.loops.probing.support import supported_texts
 from seal_ray.loops.probing.written import read_question
-from seal_ray.records import Answer, Failure, Json, Recipe, Reply, Task, canonical
+from seal_ray.records import Answer, Failure, Json, ProbeQuestion, Recipe, Reply, Task, canonical
+from seal_ray.sandbox import Program
 from seal_ray.text import storable
 
 PASSAGE = {
@@ -42,6 +48,7 @@ def _knowledge(**section: Json) -> knowledge.Knowledge:
 
 
 PLAIN, THOUGHT = _knowledge(), _knowledge(thought=True)
+DECIDING = _knowledge(directives={"offered": True})
 ARC = build_arc(
     ArcDomain(data="data"),
     recipe=Recipe(epochs=2),
@@ -140,6 +147,35 @@ def _computed(text: str) -> None:
         value(read_expression(said))
 
 
+def _programmed(text: str) -> None:
+    """An edit about programs, and an answer that should be one."""
+    for language in ("python", "toy"):
+        code.lessons_in(text, "Sort a list.", language=language, most=20)
+        for begun in (False, True):
+            _kept(code.program_in(text, language, begun=begun))
+    toy.examine(Program(text, ({"args": [[1, 2]], "expected": [2, 1]},)))
+
+
+def _decided(text: str) -> None:
+    """An edit that says how it is to be learned."""
+    (task,) = DECIDING.tasks("train")
+    choice = {"objective": "text", "learning_rate": 1e-3, "epochs": 2, "count": 3}
+    choice |= {"statements": True, "questions": True, "passage": False}
+    for said in (text, json.dumps({**choice, "text": text}), json.dumps({**choice, "objective": text, "text": "a"})):
+        content = DECIDING.parse(task, said)
+        _kept(content)
+        if not isinstance(content, Failure):
+            DECIDING.texts(task, content)
+
+
+def _doubted(text: str) -> None:
+    """A question that a model wrote, its answer, and a text to learn from, each looked at for what is wrong with it."""
+    asked = ProbeQuestion("q", "t", text, (text[:400],), "model")
+    _kept([one.reason for one in reading_checks(asked, "Tavik Island sells salt.", [asked])])
+    changed(f"It sells {text} there.", text, ["salt", text[:400]], 7)
+    _kept(supported_texts([text], "Tavik Island", "It sells salt."))
+
+
 READERS: dict[str, Callable[[str], None]] = {
     "edit": _edit,
     "answer": _answer(PLAIN),
@@ -155,4 +191,7 @@ READERS: dict[str, Callable[[str], None]] = {
     "asked": _asked,
     "solved": _solved,
     "computed": _computed,
+    "programmed": _programmed,
+    "decided": _decided,
+    "doubted": _doubted,
 }

@@ -1,12 +1,13 @@
 """Whatever a model or a judge writes: every reader comes back, with what can be kept, in time linear in the length."""
 
 import random
+import re
 import sys
-import time
 import unicodedata
 from collections.abc import Iterator
 
 import pytest
+from growth import grows_faster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from readers import READERS
@@ -21,6 +22,7 @@ PARTS = [
     "```json", "yes", "no", '{"correct": "yes"}', "correct", "1e999", "-1", "NaN", "0", "9" * 40, "1,000.5%", "²",
     "٣", "½", "million", "st", "ﾞ", "が", "é", "\u0301\u0323", "\u200d", "\u202e", "\x00", "\x1b[31m", "\ufeff",
     "salt", "Tavik Island", "not", "twenty", "one", "true", "learning_rate", '"epochs": 2', "Q:", "#", "word ",
+    "5 m²", "\\frac", ".5", "Task:", "Program:", "```python\n", "*", "\\sqrt[3]{", "Problem:", "Solution:",
 ]  # fmt: skip
 
 
@@ -111,45 +113,21 @@ def test_a_great_many_texts_go_through_every_reader(seed: int) -> None:
                 read(text)
 
 
-# Linear time: eight times the text takes about eight times as long; a quadratic reader takes 64 times as long.
-
 REPEATED = [
     *PARTS, "<think>a", "\n ", "\nQ", "\nTopic ", "answer ", "Question 1", "Question\n", "\\boxed{a", "{a", '{"a":',
     "[1,", "Abc x ", "A. ", "a'", "...", "correct:", "a b ", "ab\n", "1\n", "12", "1.", "1,2", "10 million ", "[[1],",
-    "if ",
+    "if ", "```" + " " * 40, "\u3000", "1. *", "task", "the a ", "twenty-",
 ]  # fmt: skip
-SIZES = 4_000, 32_000
-FACTOR = 24.0
-SLIGHT = 0.01  # seconds: what the long text takes in less is no matter
-
-
-def seconds(name: str, text: str) -> float:
-    began = time.thread_time()
-    READERS[name](text)
-    return time.thread_time() - began
-
-
-def grows_faster(name: str, part: str) -> bool:
-    """Whether eight times the text costs far more than eight times the work; asked again before it is believed."""
-    texts = [(part * (size // len(part) + 1))[:size] for size in SIZES]
-    for _ in range(4):
-        long = seconds(name, texts[1])
-        if long < SLIGHT or long < FACTOR * max(seconds(name, texts[0]), 1e-4):
-            return False
-    return True
 
 
 @pytest.mark.parametrize("name", sorted(set(READERS) - {"votes"}))
 def test_reading_takes_time_linear_in_the_length(name: str) -> None:
-    assert not [part for part in REPEATED if grows_faster(name, part)]
+    assert not [part for part in REPEATED if grows_faster(READERS[name], part)]
 
 
-def test_a_quadratic_reader_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import re
-
+def test_a_quadratic_reader_would_be_noticed() -> None:
     think = re.compile(r"<think>.*?</think>", re.DOTALL)
-    monkeypatch.setitem(READERS, "answer", lambda text: think.sub("", text))
-    assert grows_faster("answer", "<think>")
+    assert grows_faster(lambda text: think.sub("", text), "<think>")
 
 
 # What is the same must count as the same.

@@ -22,7 +22,7 @@ FLOORS = [
     {"config_file", "config_checks"},
     {"config", "yaml_text"},
     {"event_stream"},
-    {"events"},
+    {"events", "header_keys"},
     {"records", "errors", "shapes"},
     {"redaction", "text", "plain_data"},
 ]

@@ -68,9 +68,11 @@ def as_said(program: str, *, chat: bool, language: str) -> str:
     return program if chat else f" {program}"
 
 
-_TASK = re.compile(r"^[ \t>#*]*(?:\d+[.)]\s*)?\**task(?:[ \t]*\d+)?\**[ \t]*:\**", re.I | re.M)
-_PROGRAM = re.compile(r"^[ \t>#*]*\**(?:program|solution)\**[ \t]*:\**", re.I | re.M)
-_BLOCK = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.S)
+# one way to read each character, and stars counted where they follow a number: a line of nothing but stars, or a block
+# that begins with nothing but blanks, is read once
+_TASK = re.compile(r"^[ \t>#*]*(?:\d+[.)]\s*\*{0,3})?task(?:[ \t]*\d+)?\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
+_PROGRAM = re.compile(r"^[ \t>#*]*(?:program|solution)\*{0,3}[ \t]*:\*{0,3}", re.I | re.M)
+_BLOCK = re.compile(r"```[ \t]*+[\w+-]*+[ \t]*+\n(.*?)(?:\n[ \t]*```|\Z)", re.S)
 
 
 def program_in(text: str, language: str, *, begun: bool = False) -> str:

@@ -1,6 +1,6 @@
 """The text of a web page: what a person would read, under its headings."""
 
-from html.parser import HTMLParser
+from seal_ray.domains.documents.html_tokens import Tag, html_tokens
 
 SILENT = frozenset({"script", "style", "template", "noscript", "svg", "math", "nav", "footer", "iframe"})
 _OWN_LINES = """
@@ -17,65 +17,75 @@ Sections = list[tuple[tuple[str, ...], str]]
 def html_sections(text: str) -> tuple[str, Sections]:
     """The page's title, and each text with the headings above it."""
     page = _Page()
-    page.feed(text)
-    page.close()
+    for token in html_tokens(text):
+        page.take(token)
     page.end_section()
-    return " ".join(page.title.split()), page.sections
+    return page.title(), page.sections
 
 
-class _Page(HTMLParser):
+class _Page:
     """Gathers text; linear in the page's length, however deep its elements are nested."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.title = ""
         self.sections: Sections = []
+        self._title: list[str] = []
+        self._first_heading = ""
         self._above: list[tuple[int, str]] = []
         self._text: list[str] = []
         self._silent: list[str] = []  # elements whose text is not read, the outermost first
         self._heading: list[str] | None = None
         self._in_title = False
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "title" and not self.title:
+    def title(self) -> str:
+        return " ".join("".join(self._title).split()) or self._first_heading
+
+    def take(self, token: Tag | str) -> None:
+        if isinstance(token, str):
+            self._read(token)
+        elif token.alone:
+            if token.name in VOID:
+                self._begin(token)
+        elif token.ends:
+            self._end(token.name)
+        else:
+            self._begin(token)
+
+    def _begin(self, tag: Tag) -> None:
+        if tag.name == "title" and not self._title:
             self._in_title = True
-        hidden = any(name == "hidden" or (name == "aria-hidden" and value == "true") for name, value in attrs)
-        invisible = any(name == "style" and value and _is_invisible(value) for name, value in attrs)
-        if (tag in SILENT or hidden or invisible or self._silent) and tag not in VOID:
-            if not self._silent or tag == self._silent[0]:
-                self._silent.append(tag)
-        elif tag in HEADINGS:
+        hidden = "hidden" in tag.attributes or tag.attributes.get("aria-hidden") == "true"
+        unread = hidden or tag.name in SILENT or _is_invisible(tag.attributes.get("style", ""))
+        if (unread or self._silent) and tag.name not in VOID:
+            if not self._silent or tag.name == self._silent[0]:
+                self._silent.append(tag.name)
+        elif tag.name in HEADINGS:
             self.end_section()
             self._heading = []
-        elif tag in LINES:
+        elif tag.name in LINES:
             self._text.append("\n")
-        elif tag in CELLS:
+        elif tag.name in CELLS:
             self._text.append(" ")
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in VOID:
-            self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "title":
+    def _end(self, name: str) -> None:
+        if name == "title":
             self._in_title = False
         if self._silent:
-            if tag == self._silent[-1]:
+            if name == self._silent[-1]:
                 self._silent.pop()
-        elif tag in HEADINGS and self._heading is not None:
+        elif name in HEADINGS and self._heading is not None:
             words = " ".join("".join(self._heading).split())
-            level = HEADINGS[tag]
+            level = HEADINGS[name]
             self._above = [(n, w) for n, w in self._above if n < level] + ([(level, words)] if words else [])
-            self.title = self.title or words
+            self._first_heading = self._first_heading or words
             self._heading = None
-        elif tag in LINES:
+        elif name in LINES:
             self._text.append("\n")
 
-    def handle_data(self, data: str) -> None:
+    def _read(self, text: str) -> None:
         if self._in_title:
-            self.title += data
+            self._title.append(text)
         elif not self._silent:
-            (self._text if self._heading is None else self._heading).append(data)
+            (self._text if self._heading is None else self._heading).append(text)
 
     def end_section(self) -> None:
         lines = [" ".join(line.split()) for line in "".join(self._text).split("\n")]

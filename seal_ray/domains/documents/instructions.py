@@ -86,16 +86,17 @@ def without_instructions(name: str, text: str, line: int = 1) -> tuple[str, list
     """The text without the sentences that speak to a model, and these."""
     kept: list[str] = []
     spans: list[InstructionSpan] = []
-    at = 0
+    at = counted = 0
     for start, end in sentences(text):
         rule = rule_of(text[start:end])
         if rule:
+            line += text.count("\n", counted, start)
+            counted = start
             kept.append(text[at:start])
             at = end
             while at < len(text) and text[at] in " \t":
                 at += 1
-            where = line + text.count("\n", 0, start)
-            spans.append(InstructionSpan(name, where, rule, " ".join(text[start:end].split())[:300]))
+            spans.append(InstructionSpan(name, line, rule, " ".join(text[start:end].split())[:300]))
     return "".join([*kept, text[at:]]), spans
 
 

@@ -1,41 +1,51 @@
-"""The text of a PDF, page by page, through pypdf (the extra `documents`)."""
+"""The text of a PDF, page by page, through pypdf (the extra `documents`) in a process of its own."""
 
-import io
-import logging
+import importlib.util
+import json
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+from seal_ray.domains.documents import pdf_process
 from seal_ray.domains.documents.unreadable import Unreadable
 from seal_ray.errors import ConfigError
 
-PAGES = 2000  # of one document, at most
+SECONDS, SECONDS_PER_MB = 120, 20  # of computing
+MEMORY, MEMORY_PER_BYTE = 1 << 30, 8  # bytes
 HYPHEN = re.compile(r"(?<=[a-z])-\n(?=[a-z])")
 NUMBER = re.compile(r"\s*\d{1,4}\s*")
 
 
 def pdf_sections(data: bytes) -> tuple[str, list[str]]:
     """The title that the document gives itself, and the text of all its pages as one."""
-    try:
-        import pypdf  # pyright: ignore[reportMissingImports]
-    except ImportError:
+    if importlib.util.find_spec("pypdf") is None:
         raise ConfigError(
             "domain.data: reading PDF needs the package pypdf", hint="install it: pip install 'seal-ray[documents]'"
-        ) from None
-    logging.getLogger("pypdf").setLevel(logging.ERROR)
-    try:
-        book = pypdf.PdfReader(io.BytesIO(data), strict=False)
-        if book.is_encrypted and not book.decrypt(""):
-            raise Unreadable("encrypted", "the PDF is encrypted; save it without a password")
-        if len(book.pages) > PAGES:
-            raise Unreadable("large", f"the PDF has {len(book.pages)} pages, more than {PAGES}; split it")
-        pages = [_flowing(page.extract_text() or "") for page in book.pages]
-        title = str((book.metadata or {}).get("/Title") or "").strip()
-    except Unreadable:
-        raise
-    except Exception as error:  # pypdf raises whatever a broken file leads it into
-        raise Unreadable("damaged", f"the PDF can't be read: {type(error).__name__}: {str(error)[:200]}") from error
-    if not any(page.strip() for page in pages):
+        )
+    title, pages = _read(data)
+    flowing = [text for page in pages if (text := _flowing(page)).strip()]
+    if not flowing:
         raise Unreadable("no_text", "the PDF holds pictures of text and no text; recognise it first (OCR)")
-    return title, ["\n".join(p for p in pages if p)]
+    return title, ["\n".join(flowing)]
+
+
+def _read(data: bytes) -> tuple[str, list[str]]:
+    seconds = SECONDS + int(len(data) / 1e6 * SECONDS_PER_MB)
+    memory = MEMORY + MEMORY_PER_BYTE * len(data)
+    # -P: what stands beside that file must not be taken for a library
+    words = [sys.executable, "-P", str(Path(pdf_process.__file__)), str(seconds), str(memory)]
+    done = subprocess.run(words, input=data, capture_output=True, check=False)
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise Unreadable("slow", f"the PDF takes more than {seconds} s of computing to read; save it as text")
+    try:
+        said = json.loads(done.stdout)
+    except ValueError:
+        raise Unreadable("damaged", f"the PDF can't be read: reading it ended with {done.returncode}") from None
+    if "kind" in said:
+        raise Unreadable(said["kind"], said["reason"])
+    return said["title"], said["pages"]
 
 
 def _flowing(page: str) -> str:

@@ -4,11 +4,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from math import log
+from math import isfinite, log
 
 from seal_ray.domains.documents.survey import SurveyedPassage
+from seal_ray.domains.passages import HALF_A_PAIR
 from seal_ray.errors import DataError
 from seal_ray.records import Json
+from seal_ray.text import lone_surrogate
 
 WORD = re.compile(r"\w+")
 FORM = 'write a list of {"question": …, "answer": … or "answers": […], "document": …}'
@@ -23,6 +25,7 @@ def place(
     `document`, where it is given, names the file. What no passage answers is told to `warn`.
     """
     placed: Placed = [{} for _ in passages]
+    folded = [p.passage.text.casefold() for p in passages]
     words = [Counter(_words(f"{p.passage.title} {p.passage.text}")) for p in passages]
     seen_in = Counter(w for own in words for w in own)
     lost: list[str] = []
@@ -32,13 +35,13 @@ def place(
         among = [n for n, p in enumerate(passages) if not document or p.document == document]
         if document and not among:
             raise DataError(f"domain.questions: {uri}, {where}: there is no document {document!r}", hint="name a file")
-        holding = [n for n in among if any(g.casefold() in passages[n].passage.text.casefold() for g in golds)]
+        holding = [n for n in among if any(g.casefold() in folded[n] for g in golds)]
         if not holding:
             lost.append(question)
             continue
         rare = {w: log(1 + len(passages) / seen_in[w]) for w in asked if w in seen_in}
         best = max(holding, key=lambda n: (sum(rare[w] for w in rare if w in words[n]), -n))
-        placed[best].setdefault(question, []).extend(g for g in golds if g not in placed[best].get(question, ()))
+        placed[best][question] = list(dict.fromkeys([*placed[best].get(question, ()), *golds]))
     if lost:
         warn(f"{uri}: {len(lost)} questions have an answer that stands in no passage and are left out: {lost[0]!r}")
     return placed
@@ -61,10 +64,12 @@ def _checked(uri: str, where: str, row: Json) -> tuple[str, list[str], str]:
     if not isinstance(row, dict) or not isinstance(row.get("question"), str) or not row["question"].strip():
         raise DataError(f"domain.questions: {uri}, {where} has no question", hint=FORM)
     given = row.get("answers", row.get("answer"))
-    golds = [
-        str(g).strip() for g in (given if isinstance(given, list) else [given]) if isinstance(g, (str, int, float))
-    ]
-    golds = [g for g in golds if g]
+    listed = [g for g in (given if isinstance(given, list) else [given]) if isinstance(g, (str, int, float))]
+    if odd := next((g for g in listed if isinstance(g, float) and not isfinite(g)), None):
+        raise DataError(f"domain.questions: {uri}, {where} has the answer {odd}", hint="give a number that is one")
+    golds = list(dict.fromkeys(text for g in listed if (text := str(g).strip())))
+    if any(map(lone_surrogate, (row["question"], *golds))):
+        raise DataError(f"domain.questions: {uri}, {where} {HALF_A_PAIR[0]}", hint=HALF_A_PAIR[1])
     if not golds:
         raise DataError(f"domain.questions: {uri}, {where} has no answer", hint=FORM)
     document = row.get("document", "")

@@ -3,16 +3,19 @@
 import codecs
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from seal_ray.domains.documents.html_text import html_sections
 from seal_ray.domains.documents.pdf_text import pdf_sections
 from seal_ray.domains.documents.unreadable import Unreadable
+from seal_ray.text import storable
 
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
-HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*")
+BREAKS = re.compile(r"[\t\n\x0c\r\x85\u2028\u2029]+")
+LONGEST = 300  # characters of a title or heading: each passage below one carries it along
+HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+")
 FENCE = re.compile(r" {0,3}(```+|~~~+)")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
 FRONT = re.compile(r"---[ \t]*\n(.*?\n)---[ \t]*\n", re.DOTALL)
@@ -40,10 +43,16 @@ def read_sections(name: str, data: bytes) -> Document:
     if kind not in READERS:
         raise Unreadable("unknown", f"{kind or 'a file without an ending'} is no kind of document that can be read")
     title, sections = READERS[kind](data)
-    kept = tuple(s for s in sections if s.text.strip())
+    kept = tuple(replace(s, headings=tuple(h[:LONGEST] for h in s.headings)) for s in sections if s.text.strip())
     if not kept:
         raise Unreadable("empty", "it holds no text")
-    return Document(name, title or PurePosixPath(name).stem.replace("_", " ").replace("-", " ").strip(), kept)
+    title = _title(title) or _title(PurePosixPath(name).stem.replace("_", " ").replace("-", " "))
+    return Document(name, title, kept)
+
+
+def _title(text: str) -> str:
+    """One line of text, whatever a file's name or a PDF's own page says: it stands in prompts, records and reports."""
+    return BREAKS.sub(" ", CONTROL.sub(" ", storable(text[:LONGEST]))).strip()
 
 
 def text_of(data: bytes) -> str:
@@ -105,10 +114,11 @@ def _with_levels(lines: list[str]) -> Iterator[tuple[int, str]]:
         at += 1
         if mark := FENCE.match(line):
             fence = "" if fence and mark.group(1).startswith(fence) else fence or mark.group(1)
-        heading = None if fence else HEADING.fullmatch(line)
+        heading = None if fence else HEADING.match(line)
+        words = line[heading.end() :].rstrip(" \t").rstrip("#").rstrip(" \t") if heading else ""
         under = UNDERLINE.fullmatch(lines[at]) if at < len(lines) and line.strip() and not fence else None
-        if heading and heading.group(2):
-            yield len(heading.group(1)), heading.group(2)
+        if heading and words:
+            yield len(heading.group(1)), words
         elif under and len(under.group(1)) > 1 and not mark and (at < 2 or not lines[at - 2].strip()):
             yield 1 if under.group(1)[0] == "=" else 2, line.strip()
             at += 1

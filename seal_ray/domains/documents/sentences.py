@@ -2,7 +2,8 @@
 
 import re
 
-ENDS = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+(?=\S)|(?<=[。！？｡।؟۔])[”’」』）]*\s*(?=\S)|\s*\n\s*")
+# a run of blanks is looked at from its beginning only
+ENDS = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+(?=\S)|(?<=[。！？｡।؟۔])[”’」』）]*\s*(?=\S)|(?<!\s)\s*\n\s*")
 _SHORT_FORMS = """
 mr mrs ms dr prof st sr jr vs etc e.g i.e cf no nos vol fig figs ch sec pp ed eds inc ltd co approx al ca z.b d.h u.a
 bzw usw nr abs art

@@ -187,10 +187,8 @@ class _Parser:
             return inner
         if self.kind() == "number":  # \frac12 has two of them
             kind, token = self.tokens[self.at]
-            if token[1:].isdigit():
-                self.tokens[self.at] = (kind, token[1:])
-            else:
-                self.at += 1
-                return Fraction(token)
+            if not (token.isdecimal() and len(token) > 1):
+                return self.atom()
+            self.tokens[self.at] = (kind, token[1:])
             return Fraction(token[0])
         return self.atom()

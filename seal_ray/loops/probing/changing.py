@@ -45,7 +45,7 @@ def _other_digits(answer: str, luck: random.Random) -> str:
     """The same form with other digits; a number keeps its length, and does not begin with a nought of its own."""
     out, first = [], True
     for c in answer:
-        if c.isdigit():
+        if c.isdecimal():  # `²` is a digit to Python, and no number
             out.append(str((int(c) + luck.randint(1, 8)) % 9 + 1) if first else str(luck.randint(0, 9)))
             first = False
         else:
