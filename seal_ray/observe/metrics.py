@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from seal_ray import errors
 from seal_ray.config import Config
 from seal_ray.events import (
     EditsSampled,
@@ -14,6 +15,8 @@ from seal_ray.events import (
     PhaseEnded,
     RewardsMade,
     RoundCommitted,
+    RunEnded,
+    RunStarted,
     StoreRetried,
     TrialDone,
     TrialFailed,
@@ -60,9 +63,18 @@ METRICS = (
     ),
     Metric("seal_warnings_total", "counter", "warnings"),
     Metric("seal_waiting", "gauge", "1 while the run waits for something that is missing"),
+    Metric("seal_exit_code", "gauge", "what the driver left with, as the shell sees it; 0 while it is on"),
     Metric("seal_last_event_seconds", "gauge", "when the last event came in, in seconds since 1970"),
 )
 BOUNDARIES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000]
+
+
+def exit_code(outcome: str) -> int:
+    """Of a run's end as it is told: the name of an error, or of a way to be done."""
+    error = getattr(errors, outcome, None) if outcome.isidentifier() else None
+    if isinstance(error, type) and issubclass(error, errors.SealError):
+        return error.exit_code
+    return 1 if outcome[:1].isupper() else 0  # errors of others begin with a capital as well
 
 
 class RayMetrics:
@@ -115,6 +127,10 @@ class RayMetrics:
         self._set("seal_workers", tally.alive)
         self._set("seal_waiting", bool(tally.waiting))
         match event:
+            case RunStarted():
+                self._set("seal_exit_code", 0)
+            case RunEnded():
+                self._set("seal_exit_code", exit_code(event.outcome))
             case TrialDone():
                 self._count("seal_trials_total", kind=event.arm, outcome="ok")
                 self._made["seal_trial_seconds"].observe(event.seconds, {"kind": event.arm})

@@ -24,6 +24,7 @@ from seal_ray.events import (
     RewardsMade,
     RoundCommitted,
     RoundStarted,
+    RunEnded,
     StoreRetried,
     TrialDone,
     TrialFailed,
@@ -52,6 +53,7 @@ EVENTS = [
     make(StoreRetried, 1, 9.0, operation="put", uri="s3://x", attempt=1, error="503"),
     make(Warned, 1, 9.0, message="x"),
     make(RoundCommitted, 1, 10.0, version=1),
+    make(RunEnded, 1, 11.0, outcome="BudgetSpent"),
 ]
 
 
@@ -129,6 +131,7 @@ def test_every_metric_is_on_the_endpoint_with_its_value(page: Page) -> None:
     assert value(page, "ray_seal_reliability", measure="accuracy") == 0.4
     assert value(page, "ray_seal_gate_accepted", run="runs/default") == 1
     assert value(page, "ray_seal_rounds_committed") == 1
+    assert value(page, "ray_seal_exit_code") == 5
     for metric in METRICS:
         names = [f"ray_{metric.name}"] if metric.kind != "histogram" else [f"ray_{metric.name}_bucket"]
         assert any(n in page for n in names), f"{metric.name} is not on the page"

@@ -383,10 +383,11 @@ def strange(value: Any, known: Any, at: str = "") -> list[str]:
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("aws/ray-up.yaml", {"registry.example.com", "sha256:0000", "ami-0000"}),
+        ("aws/ray-up.yaml", {"registry.example.com", "sha256:0000", "ami-0000", "sg-0000"}),
         ("aws/run-policy.json", {"BUCKET", "TEAM", "REGION", "ACCOUNT", "key/KEY"}),
         ("aws/keeper-policy.json", {"BUCKET", "TEAM"}),
         ("aws/head-policy.json", {"REGION", "ACCOUNT"}),
+        ("aws/launcher-policy.json", {"REGION", "ACCOUNT"}),
         ("skypilot.yaml", {"registry.example.com", "BUCKET", "TEAM"}),
     ],
 )
