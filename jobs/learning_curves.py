@@ -208,7 +208,19 @@ def table(runs: Sequence[Mapping[str, Any]], measure: str = "accuracy") -> list[
         between = f"{low:+.3f} to {high:+.3f}"
         line = f"| {arm} | {len(own)} | {' | '.join(cells)} | {mean:+.3f} | {between} |"
         lines.append(line.replace("-0.000", "+0.000"))
+    if both := over_control(runs, measure):
+        mean, low, high = interval(both)
+        between = f"{low:+.3f} to {high:+.3f}"
+        lines.append(f"| learning over shuffled | {len(both)} |{'  |' * rounds} {mean:+.3f} | {between} |")
     return lines
+
+
+def over_control(runs: Sequence[Mapping[str, Any]], measure: str) -> list[dict[str, float]]:
+    """For each seed of which both runs are whole: by task, how much more the mean edit rises than in the control."""
+    whole = max((len(r["points"]) for r in runs), default=0)
+    rises = {(r["arm"], r["seed"]): rise(r["points"], measure) for r in runs if len(r["points"]) == whole > 1}
+    both = [(own, rises.get(("shuffled", seed))) for (arm, seed), own in rises.items() if arm == "learning"]
+    return [{t: own[t] - control[t] for t in own if t in control} for own, control in both if control]
 
 
 def _at(point: Mapping[str, Any], measure: str) -> float:

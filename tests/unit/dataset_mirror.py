@@ -3,15 +3,15 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from hub_mirror import COMMIT, running
+
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -76,15 +76,8 @@ def serve_datasets(folders: Mapping[str, Path]) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(Handler) as url:
+        yield url
 
 
 def entry(folder: Path, path: Path) -> dict[str, Any]:

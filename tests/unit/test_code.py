@@ -1,14 +1,14 @@
 """Code as a domain: tasks with tests, edits, training examples, programs that are judged by tests in a sandbox."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from made_domain import made_of
 from text_model import byte_tokenizer
 
 from seal_ray import config_checks
-from seal_ray.config import AnsweringSection, CodeDomain, Config
+from seal_ray.config import CodeDomain, Config
 from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
 from seal_ray.domains.code import Code, build, toy
@@ -40,17 +40,7 @@ TOY = {"prompt": "Turn the digits around, then raise each.", "solution": "revers
 
 
 def domain(*rows: Any, chat: bool = False, recipe: Recipe | None = None, **section: Any) -> Code:
-    text = "\n".join(json.dumps(row) for row in rows)
-    made = build(
-        CodeDomain(**{"data": "data", "validation": 0, "test": 0, **section}),
-        recipe=recipe or Recipe(),
-        answering=AnsweringSection(max_tokens=64),
-        chat=chat,
-        seed=7,
-        read=lambda uri: text.encode(),
-    )
-    made.tasks("train")
-    return made
+    return made_of(build, CodeDomain, rows, chat=chat, recipe=recipe, **section)
 
 
 def mbpp(**section: Any) -> Code:

@@ -99,6 +99,9 @@ def test_the_table_and_the_picture_hold_each_arm(curves: ModuleType) -> None:
     assert lines[0] == "| arm | seeds | before | after 1 | rise | interval |"
     assert lines[2].startswith("| learning | 1 | 0.150 | 0.800 | +0.650 |")
     assert lines[3].startswith("| shuffled | 1 | 0.150 | 0.150 | +0.000 |")
+    assert lines[4].startswith("| learning over shuffled | 1 |  |  | +0.650 |")
+    alone = [made("learning", 0.8), {**made("shuffled", 0.15), "seed": 2}]
+    assert len(curves.table(alone)) == 4, "seeds are paired"
     drawn = curves.picture([curves.panel("a < b", runs, "accuracy")])
     root = ElementTree.fromstring(drawn)
     texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]

@@ -1,14 +1,14 @@
 """Mathematics as a domain: answers read and compared, tasks, edits, training examples, questions, verdicts."""
 
-import json
 import resource
 import time
 
 import pytest
+from made_domain import made_of
 from text_model import byte_tokenizer
 
 from seal_ray import config_checks
-from seal_ray.config import AnsweringSection, Config, MathDomain
+from seal_ray.config import Config, MathDomain
 from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
 from seal_ray.domains.math import Mathematics, build, symbols
@@ -125,17 +125,8 @@ EDIT = "Problem: 3 + 1\nSolution: One more than 3.\nAnswer: 4\n\nProblem: 5 + 1\
 
 
 def domain(rows=None, *, chat=False, recipe=None, **section) -> Mathematics:
-    text = "\n".join(json.dumps(row) for row in (ROWS if rows is None else rows))
-    made = build(
-        MathDomain(**{"data": "data", "validation": 0, "test": 0, **section}),
-        recipe=recipe or Recipe(),
-        answering=AnsweringSection(max_tokens=64),
-        chat=chat,
-        seed=7,
-        read=lambda uri: text.encode(),
-    )
-    made.tasks("train")
-    return made
+    rows = ROWS if rows is None else rows
+    return made_of(build, MathDomain, rows, chat=chat, recipe=recipe, **section)
 
 
 def answer(question: str, text: str, sample: int = 0) -> Answer:
