@@ -3,6 +3,7 @@
 Blocks hold texts of one padded length, so attention is a few dense causal products and never a rows x rows matrix.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,15 @@ class KeyValueCache:
 
 
 @dataclass(frozen=True)
+class AttentionCall:
+    """What a layer asks of attention beside query, key and value."""
+
+    layer: int
+    scaling: float | None
+    window: int | None
+
+
+@dataclass(frozen=True)
 class Forks:
     """Of each row of a packed row in which texts fork: its branch (0 is the trunk) and its position in its text."""
 
@@ -91,34 +101,39 @@ def packed_attention(
         if kwargs.get(name) is not None:
             raise ValueError(f"the model's attention uses {name}, which a bank does not know how to apply")
     assert bank_pass is not None, "the bank's attention runs only inside a bank's forward"
-    window = kwargs.get("sliding_window")
-    rows = [t[0].transpose(0, 1) for t in (query, key, value)]  # [rows, heads, width]
+    rows = [t.squeeze(0).transpose(0, 1) for t in (query, key, value)]  # [rows, heads, width]
+    call = AttentionCall(module.layer_idx, scaling, kwargs.get("sliding_window"))
+    bank_pass.calls[call.layer] = call
+    return attend(call, rows, bank_pass).unsqueeze(0), None
+
+
+def attend(call: AttentionCall, rows: Sequence[Tensor], bank_pass: Any) -> Tensor:
+    """Attention of a packed row: query, key, value and what is returned are `[rows, heads, width]`."""
     cache = bank_pass.cache
     if cache is not None and not cache.filling:
-        return _continued(module.layer_idx, rows, cache, scaling, window), None
-    if bank_pass.bounds is not None and query.device.type == "cuda":
-        longest = max(b.length for b in bank_pass.blocks)
-        return _any_lengths(rows, bank_pass.bounds, longest, scaling, window).unsqueeze(0), None
+        return _continued(call, rows, cache)
+    if bank_pass.bounds is not None and rows[0].device.type == "cuda":
+        return _any_lengths(call, rows, bank_pass.bounds, max(b.length for b in bank_pass.blocks))
     sizes = [b.stop - b.row for b in bank_pass.blocks]
     outs, keys, values = [], [], []
     for block, q, k, v in zip(bank_pass.blocks, *(r.split(sizes) for r in rows), strict=True):
         q, k, v = (t.unflatten(0, (block.texts, block.length)).transpose(1, 2) for t in (q, k, v))
-        mask = bank_pass.mask(block, window)
-        outs.append(_block_attention(q, k, v, scaling, mask).transpose(1, 2).flatten(0, 1))
+        mask = bank_pass.mask(block, call.window)
+        outs.append(_block_attention(q, k, v, call.scaling, mask).transpose(1, 2).flatten(0, 1))
         keys.append(k)
         values.append(v)
     if cache is not None:
-        cache.fill(module.layer_idx, keys, values)
-    return torch.cat(outs).unsqueeze(0), None
+        cache.fill(call.layer, keys, values)
+    return torch.cat(outs)
 
 
-def _any_lengths(rows: list[Tensor], bounds: Tensor, longest: int, scaling: float | None, window: int | None) -> Tensor:
+def _any_lengths(call: AttentionCall, rows: Sequence[Tensor], bounds: Tensor, longest: int) -> Tensor:
     """Causal attention of texts of any lengths in one kernel."""
     query, key, value = rows
-    seen = (window - 1 if window is not None else -1, 0)
+    seen = (call.window - 1 if call.window is not None else -1, 0)
     out = varlen_attn(
         query, key, value, bounds, bounds, longest, longest,
-        scale=scaling, window_size=seen, enable_gqa=query.shape[1] != key.shape[1],
+        scale=call.scaling, window_size=seen, enable_gqa=query.shape[1] != key.shape[1],
     )  # fmt: skip
     assert isinstance(out, Tensor)
     return out
@@ -164,20 +179,23 @@ class ShortAttention(torch.autograd.Function):
         return d_q.view(of_q), d_k.view(of_k), d_v.view(of_k), None, None
 
 
-def _continued(
-    layer: int, rows: list[Tensor], cache: KeyValueCache, scaling: float | None, window: int | None
-) -> Tensor:
+def _continued(call: AttentionCall, rows: Sequence[Tensor], cache: KeyValueCache) -> Tensor:
     query, key, value = rows
-    keys, values = cache.append(layer, key, value)
+    keys, values = cache.append(call.layer, key, value)
     visible = cache.visible
     assert visible is not None
-    if window is not None and cache.longest > window:
+    if call.window is not None and cache.longest > call.window:
         steps = torch.arange(cache.longest, device=visible.device)
-        visible = visible & (steps[None] > cache.lengths[:, None] - window)[:, None, None]
+        visible = visible & (steps[None] > cache.lengths[:, None] - call.window)[:, None, None]
     out = F.scaled_dot_product_attention(
-        query.unsqueeze(2), keys, values, attn_mask=visible, scale=scaling, enable_gqa=query.shape[1] != keys.shape[1]
+        query.unsqueeze(2),
+        keys,
+        values,
+        attn_mask=visible,
+        scale=call.scaling,
+        enable_gqa=query.shape[1] != keys.shape[1],
     )
-    return out.squeeze(2).unsqueeze(0)
+    return out.squeeze(2)
 
 
 def causal(length: int, device: torch.device, window: int | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seal_ray.inner.products import AdaptedRows, Adapters
+from seal_ray.inner.products import AdaptedRows
 from seal_ray.records import derive_seed
 
 PLACES = 2**20  # tokens of a text, at most
@@ -63,15 +63,25 @@ class DroppedRows:
     dropout: Dropout
     layer: str
 
-    def add(self, y: Tensor, x: Tensor, adapters: Adapters) -> list[Tensor]:
-        return self.adapted.add(y, x * self._kept(x), adapters)
+    def inner(self, x: Tensor, a: Tensor) -> Tensor:
+        return self.adapted.inner(x * self._kept(x), a)
 
-    def backward(self, dy: Tensor, dx: Tensor | None, x: Tensor, inner: Sequence[Tensor], adapters: Adapters) -> None:
-        share = self._kept(x)
-        part = None if dx is None else torch.zeros_like(dx)
-        self.adapted.backward(dy, part, x * share, inner, adapters)
-        if dx is not None and part is not None:
-            dx.add_(part * share)
+    def outer(self, ys: Sequence[Tensor], h: Tensor, bs: Sequence[Tensor]) -> list[Tensor | None]:
+        return self.adapted.outer(ys, h, bs)
+
+    def inner_gradient(self, dys: Sequence[Tensor], bs: Sequence[Tensor]) -> Tensor:
+        return self.adapted.inner_gradient(dys, bs)
+
+    def input_gradient(self, dx: Tensor, dh: Tensor, a: Tensor) -> Tensor | None:
+        part = torch.zeros_like(dx)
+        more = self.adapted.input_gradient(part, dh, a)
+        return (part if more is None else more).mul_(self._kept(dx))
+
+    def gradient_a(self, x: Tensor, dh: Tensor, grad: Tensor) -> None:
+        self.adapted.gradient_a(x * self._kept(x), dh, grad)
+
+    def gradient_b(self, dys: Sequence[Tensor], h: Tensor, grads: Sequence[Tensor]) -> None:
+        self.adapted.gradient_b(dys, h, grads)
 
     def _kept(self, x: Tensor) -> Tensor:
         return kept(self.dropout.keys, self.dropout.rates, self.layer, x.shape[-1]).to(x.dtype)

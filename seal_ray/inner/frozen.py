@@ -6,7 +6,7 @@ it was. A PeftModel's active adapter (the policy) stays in the forward, frozen.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel
 
-from seal_ray.inner.attention import NAME, Forks, KeyValueCache, block_mask, packed_attention
+from seal_ray.inner.attention import NAME, AttentionCall, Forks, KeyValueCache, block_mask, packed_attention
+from seal_ray.inner.decoder_block import DecoderBlock, decoder_block
 from seal_ray.inner.dropout import Dropout
+from seal_ray.inner.kernels.canary import use_kernels
 from seal_ray.inner.layout import BLOCK_COST, Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, AddedAdapters, Beneath
 from seal_ray.inner.norm import FrozenNorm, rms_norms
 from seal_ray.inner.products import AdaptedRows, Adapters, BlockRows
 
 SLOW_BLOCK_COST = 8
+TRIAL_ROWS = 3  # by which a block is compared with what stands in for it
 # settings by which some models change their logits after the head, which the bank does not do
 LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -50,6 +53,7 @@ class Pass:
     bounds: Tensor | None = None  # of texts that are not padded, for attention over any lengths at once
     dropout: Dropout | None = None
     masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
+    calls: dict[int, AttentionCall] = field(default_factory=dict)  # what layers of their own forward have asked for
 
     def mask(self, block: Block, window: int | None) -> Tensor | None:
         """What this block's tokens see, made once for all layers."""
@@ -80,6 +84,7 @@ class Frozen:
         embedding: Any = base.get_input_embeddings()
         self.dtype: torch.dtype = embedding.weight.dtype
         self.device: torch.device = embedding.weight.device
+        self.kernels = use_kernels(self.device, self.dtype)
         config = base.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         self.vocabulary = int(config.vocab_size)
@@ -87,6 +92,8 @@ class Frozen:
         slow = self.device.type == "cpu" and self.dtype == torch.float32
         self.block_cost = SLOW_BLOCK_COST if slow else BLOCK_COST
         self.checkpointing = checkpointing
+        self.by_layer = False  # every linear layer is called by itself, for whoever listens to it
+        self._blocks: dict[nn.Module, DecoderBlock | None] = {}
         self._pass: Pass | None = None
         self._anchor = torch.zeros((), requires_grad=True)
 
@@ -120,17 +127,19 @@ class Frozen:
                 parameter.requires_grad_(False)
             self.model.eval()
             config._attn_implementation = NAME
+            if not self._blocks:
+                self._blocks = {block: self._tried(block, norms) for block in blocks}
             for name in names:
                 self.layers[name].forward = self._layer_forward(name)
             for block in blocks:
                 block.forward = self._block_forward(block)
-            for norm, eps in norms:
+            for norm, eps in norms.items():
                 norm.forward = partial(_normalised, norm, eps)
             yield
         finally:
             self._pass = None
             torch.backends.cuda.enable_cudnn_sdp(cudnn)
-            for module in [*(self.layers[n] for n in names), *blocks, *(norm for norm, _ in norms)]:
+            for module in [*(self.layers[n] for n in names), *blocks, *norms]:
                 module.__dict__.pop("forward", None)
             config._attn_implementation = attention
             for parameter in trainable:
@@ -157,14 +166,44 @@ class Frozen:
         return forward
 
     def _block_forward(self, block: nn.Module) -> Any:
-        own = block.forward
+        own, parts = block.forward, self._blocks[block]
 
         def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            current = self._pass
+            if parts is None or current is None or current.dropout is not None or self.by_layer:
+                run = partial(own, *args, **kwargs)
+            else:
+                run = partial(parts.forward, kwargs["position_embeddings"], self._anchor, current)
             if self.checkpointing and torch.is_grad_enabled():
-                return checkpoint(lambda h: own(h, *args, **kwargs), hidden, use_reentrant=False)
-            return own(hidden, *args, **kwargs)
+                return checkpoint(run, hidden, use_reentrant=False)
+            return run(hidden)
 
         return forward
+
+    @torch.no_grad()
+    def _tried(self, block: nn.Module, norms: Mapping[Any, float]) -> DecoderBlock | None:
+        """The block's parts, if they do on a few random rows what the block does."""
+        beneath = {name: plain_weights(layer) for name, layer in self.layers.items()}
+        parts = decoder_block(block, beneath, self.layers, norms)
+        if parts is None:
+            return None
+        generator = torch.Generator().manual_seed(0)
+
+        def rows(width: int) -> Tensor:
+            noise = torch.randn(1, TRIAL_ROWS, width, generator=generator) / 64
+            return noise.to(self.device, self.dtype)
+
+        x, angles = rows(len(parts.norm.weight)), (rows(parts.head_width), rows(parts.head_width))
+        trial = Pass([Block(0, TRIAL_ROWS, 1)], {}, None, self.device)
+        try:
+            own = block(x, attention_mask=None, position_embeddings=angles, bank_pass=trial)
+            parts = replace(parts, attention=trial.calls[parts.attention.layer])
+            other = parts.forward(angles, self._anchor, trial, x)
+        except (TypeError, ValueError, KeyError, RuntimeError):
+            return None  # a block that only looks like one of the usual build
+        size = (own - x).float().norm() / own.numel() ** 0.5
+        close = 1e-3 if self.dtype == torch.float32 else 0.1
+        return parts if torch.allclose(other.float() / size, own.float() / size, rtol=0, atol=close) else None
 
     def hidden(
         self,
@@ -190,7 +229,7 @@ class Frozen:
             use_cache=False,
             bank_pass=self._pass,
         )
-        return out.last_hidden_state[0]
+        return out.last_hidden_state.squeeze(0)
 
     def packed(self, layout: Layout, adapters: Mapping[str, Adapters], cache: KeyValueCache | None = None) -> Tensor:
         ids, positions, segments = layout.token_ids(), layout.positions(), layout.segments()

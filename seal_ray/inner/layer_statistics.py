@@ -75,9 +75,11 @@ def _listening(frozen: Frozen, seen: Mapping[str, LayerStatistics], with_gradien
         return frozen.layers[name].register_forward_hook(hook)
 
     handles = [listen(name) for name in seen]
+    frozen.by_layer = True
     try:
         yield
     finally:
+        frozen.by_layer = False
         for handle in handles:
             handle.remove()
 

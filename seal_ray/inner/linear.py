@@ -29,8 +29,9 @@ class Beneath:
             y.addmm_(x @ a.mT, b.mT)
         return y
 
-    def backward(self, dy: Tensor) -> Tensor:
-        dx = dy @ self.weight
+    def backward(self, dy: Tensor, dx: Tensor | None = None) -> Tensor:
+        """The gradient of x, added to what is there already."""
+        dx = dy @ self.weight if dx is None else dx.addmm_(dy, self.weight)
         if self.policy is not None:
             a, b = self.policy
             dx.addmm_(dy @ b, a)
@@ -46,16 +47,16 @@ class AdaptedLinear(torch.autograd.Function):
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         y = beneath.forward(rows)
-        ctx.save_for_backward(rows, *adapted.add(y, rows, adapters))
+        ctx.save_for_backward(rows, _add(y, rows, adapters, adapted))
         ctx.beneath, ctx.adapters, ctx.adapted, ctx.shape = beneath, adapters, adapted, x.shape
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, *inner = ctx.saved_tensors
         dy = grads[0].reshape(-1, grads[0].shape[-1])
         dx = ctx.beneath.backward(dy) if ctx.needs_input_grad[0] else None
-        ctx.adapted.backward(dy, dx, x, inner, ctx.adapters)
+        x, h = ctx.saved_tensors
+        _backward(dy, dx, x, h, ctx.adapters, ctx.adapted)
         return (dx.view(ctx.shape) if dx is not None else None), None, None, None, None
 
 
@@ -68,14 +69,34 @@ class AddedAdapters(torch.autograd.Function):
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         out = y.reshape(-1, y.shape[-1]).clone()
-        ctx.save_for_backward(rows, *adapted.add(out, rows, adapters))
+        ctx.save_for_backward(rows, _add(out, rows, adapters, adapted))
         ctx.adapters, ctx.adapted, ctx.shape = adapters, adapted, x.shape
         return out.view(y.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, *inner = ctx.saved_tensors
         dy = grads[0].reshape(-1, grads[0].shape[-1])
-        dx = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
-        ctx.adapted.backward(dy, dx, x, inner, ctx.adapters)
+        dx = torch.zeros(len(dy), ctx.shape[-1], dtype=dy.dtype, device=dy.device) if ctx.needs_input_grad[1] else None
+        x, h = ctx.saved_tensors
+        _backward(dy, dx, x, h, ctx.adapters, ctx.adapted)
         return grads[0], (dx.view(ctx.shape) if dx is not None else None), None, None, None
+
+
+def _add(y: Tensor, x: Tensor, adapters: Adapters, adapted: AdaptedRows) -> Tensor:
+    """Adds every row's adapter to `y` in place; returns the products with A, which the backward needs."""
+    h = adapted.inner(x, adapters.a)
+    (more,) = adapted.outer([y], h, [adapters.b])
+    if more is not None:
+        y.add_(more)
+    return h
+
+
+def _backward(dy: Tensor, dx: Tensor | None, x: Tensor, h: Tensor, adapters: Adapters, adapted: AdaptedRows) -> None:
+    """Writes the adapters' gradients and adds their part to `dx` in place."""
+    assert adapters.grad_a is not None and adapters.grad_b is not None
+    dh = adapted.inner_gradient([dy], [adapters.b])
+    adapted.gradient_b([dy], h, [adapters.grad_b])
+    adapted.gradient_a(x, dh, adapters.grad_a)
+    more = adapted.input_gradient(dx, dh, adapters.a) if dx is not None else None
+    if dx is not None and more is not None:
+        dx.add_(more)

@@ -1,7 +1,7 @@
 """How much memory training takes, from shapes alone: plain numbers, so that a plan can be made without a device.
 
 training = base + slots x adapter + finished x weights + rows x (activations of a row) + what comes and goes
-adapter  = 18 bytes a parameter: float32 weights, two moments and gradient (16), weights in the model's dtype (2)
+adapter  = 16 bytes a parameter on a GPU: float32 weights and two moments (12), gradient and a copy in 16 bits (4)
 weights  = 2 bytes a parameter, in main memory: an adapter that has been trained and waits for its questions
 """
 
@@ -14,20 +14,26 @@ LOGITS = {"cpu": 8_000_000, "cuda": 128_000_000}  # of one chunk of the vocabula
 TOKENS_LIMIT = 2048  # rows of one packed forward: enough for full products, and activations stay small
 
 
-def adapter_bytes(parameters: int, dtype_bytes: int = 2) -> int:
-    """One adapter in training. 18 bytes a parameter in bfloat16, 20 in float32."""
-    return parameters * (16 + dtype_bytes)
+def adapter_bytes(parameters: int, dtype_bytes: int = 2, device: str = "cuda") -> int:
+    """One adapter in training: weights and moments in float32, its gradient and what it is computed with.
+
+    Gradients are in the model's type where products are grouped (GPUs from Hopper on), else in float32. Plans are made
+    for the former: older GPUs and studies take 2 bytes more of the share that is left free.
+    """
+    gradient = 4 if device == "cpu" else dtype_bytes
+    return parameters * (12 + gradient + dtype_bytes)
 
 
 def block_bytes(
     shape: Shape, *, dtype_bytes: int = 2, rank: int = 32, device: str = "cuda", text_tokens: float = 46
 ) -> float:
-    """What the backward of one decoder block needs of one row."""
+    """What the backward of one decoder block of the usual build needs of one row."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = 2 * q + 2 * kv  # query, key and value, and what goes into the output layer
-    # a fused kernel keeps its own output as well; plain products keep the row's weights over its text
-    attention += q if device != "cpu" else shape.heads * text_tokens
-    return dtype_bytes * (4 * shape.hidden + attention + 4 * shape.intermediate + len(shape.linears) * rank)
+    if device == "cpu":  # plain products keep the row's weights over its text
+        attention += shape.heads * text_tokens
+    # the residual stream twice; gate and up, whose product is made again, as what the norms put out
+    return dtype_bytes * (2 * shape.hidden + attention + 2 * shape.intermediate + len(shape.linears) * rank)
 
 
 def activation_bytes(
@@ -42,7 +48,7 @@ def activation_bytes(
 ) -> float:
     """What a forward and backward of some rows takes beside weights: what is kept, and what comes and goes."""
     block = rows * block_bytes(shape, dtype_bytes=dtype_bytes, rank=rank, device=device, text_tokens=text_tokens)
-    passing = rows * dtype_bytes * 4 * (shape.intermediate + shape.hidden)  # a block's gradients
+    passing = rows * dtype_bytes * 3 * (shape.intermediate + shape.hidden)  # a block's gradients
     chunk = min(rows * shape.vocabulary, LOGITS.get(device, LOGITS["cuda"]))
     logits = chunk * (dtype_bytes + (0 if device == "cpu" else 8))  # a processor's float32 shares stay in its cache
     if checkpointing:
@@ -67,7 +73,7 @@ def training_bytes(
     """The peak while `adapters` are trained with `rows` rows of text in one forward, and others are finished."""
     base = shape.parameters * dtype_bytes if base_bytes is None else base_bytes
     parameters = shape.adapter_parameters(rank, targets)
-    banked = adapters * adapter_bytes(parameters, dtype_bytes) + finished * parameters * dtype_bytes
+    banked = adapters * adapter_bytes(parameters, dtype_bytes, device) + finished * parameters * dtype_bytes
     laid = rows * BLOCK_PADDING
     kept = activation_bytes(
         shape,

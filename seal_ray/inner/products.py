@@ -2,6 +2,7 @@
 
 Blocks are dense batched products, over rows that are padded; they run anywhere. Ragged rows need one grouped product
 for all adapters of a layer, whatever their lengths, and no padding: where launching costs more than computing.
+Layers that read the same rows share one product with all their A: `h` and `dh` hold their parts side by side.
 Rows of different adapters never meet in a product, so not even a NaN passes from one to another.
 """
 
@@ -29,13 +30,25 @@ class Adapters:
 class AdaptedRows(Protocol):
     """Which rows of a packed row belong to which adapter."""
 
-    def add(self, y: Tensor, x: Tensor, adapters: Adapters) -> list[Tensor]:
-        """Adds every row's adapter to `y` in place; returns the products with A, which the backward needs."""
+    def inner(self, x: Tensor, a: Tensor) -> Tensor:
+        """Every row's product with its adapter's A."""
         ...
 
-    def backward(self, dy: Tensor, dx: Tensor | None, x: Tensor, inner: Sequence[Tensor], adapters: Adapters) -> None:
-        """Writes the adapters' gradients and adds their part to `dx` in place."""
+    def outer(self, ys: Sequence[Tensor], h: Tensor, bs: Sequence[Tensor]) -> list[Tensor | None]:
+        """Adds every row's adapter to each of `ys` in place, or returns what is still to be added to it."""
         ...
+
+    def inner_gradient(self, dys: Sequence[Tensor], bs: Sequence[Tensor]) -> Tensor:
+        """The gradient of `h`."""
+        ...
+
+    def input_gradient(self, dx: Tensor, dh: Tensor, a: Tensor) -> Tensor | None:
+        """Adds the adapters' part to the inputs' gradient in place, or returns what is still to be added to it."""
+        ...
+
+    def gradient_a(self, x: Tensor, dh: Tensor, grad: Tensor) -> None: ...
+
+    def gradient_b(self, dys: Sequence[Tensor], h: Tensor, grads: Sequence[Tensor]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,60 +57,106 @@ class BlockRows:
 
     blocks: Sequence[Block]
 
-    def add(self, y: Tensor, x: Tensor, adapters: Adapters) -> list[Tensor]:
-        inner = []
+    def inner(self, x: Tensor, a: Tensor) -> Tensor:
+        h = x.new_empty(len(x), a.shape[1])
         for block in self.blocks:
-            n, at = block.last - block.first, slice(block.first, block.last)
-            x_b = x[block.row : block.stop].view(n, -1, x.shape[-1])
-            y_b = y[block.row : block.stop].view(n, -1, y.shape[-1])
-            h = torch.bmm(x_b, adapters.a[at].mT)
-            y_b.baddbmm_(h, adapters.b[at].mT)
-            inner.append(h)
-        return inner
+            torch.bmm(_rows(block, x), _of(block, a).mT, out=_rows(block, h))
+        return h
 
-    def backward(self, dy: Tensor, dx: Tensor | None, x: Tensor, inner: Sequence[Tensor], adapters: Adapters) -> None:
-        assert adapters.grad_a is not None and adapters.grad_b is not None
-        for block, h in zip(self.blocks, inner, strict=True):
-            n, at = block.last - block.first, slice(block.first, block.last)
-            dy_b = dy[block.row : block.stop].view(n, -1, dy.shape[-1])
-            x_b = x[block.row : block.stop].view(n, -1, x.shape[-1])
-            dh = torch.bmm(dy_b, adapters.b[at])
-            for grad, part in ((adapters.grad_b, torch.bmm(dy_b.mT, h)), (adapters.grad_a, torch.bmm(dh.mT, x_b))):
-                if block.fresh:
-                    grad[at].copy_(part)
-                else:
-                    grad[at].add_(part)
-            if dx is not None:
-                dx[block.row : block.stop].view(n, -1, dx.shape[-1]).baddbmm_(dh, adapters.a[at])
+    def outer(self, ys: Sequence[Tensor], h: Tensor, bs: Sequence[Tensor]) -> list[Tensor | None]:
+        for block in self.blocks:
+            for y, h_own, b in zip(ys, _parts(_rows(block, h), len(bs)), bs, strict=True):
+                _rows(block, y).baddbmm_(h_own, _of(block, b).mT)
+        return [None] * len(ys)
+
+    def inner_gradient(self, dys: Sequence[Tensor], bs: Sequence[Tensor]) -> Tensor:
+        dh = dys[0].new_empty(len(dys[0]), sum(b.shape[2] for b in bs))
+        for block in self.blocks:
+            for dy, dh_own, b in zip(dys, _parts(_rows(block, dh), len(bs)), bs, strict=True):
+                torch.bmm(_rows(block, dy), _of(block, b), out=dh_own)
+        return dh
+
+    def input_gradient(self, dx: Tensor, dh: Tensor, a: Tensor) -> Tensor | None:
+        for block in self.blocks:
+            _rows(block, dx).baddbmm_(_rows(block, dh), _of(block, a))
+        return None
+
+    def gradient_a(self, x: Tensor, dh: Tensor, grad: Tensor) -> None:
+        for block in self.blocks:
+            _keep(block, grad, _rows(block, dh).mT, _rows(block, x))
+
+    def gradient_b(self, dys: Sequence[Tensor], h: Tensor, grads: Sequence[Tensor]) -> None:
+        for block in self.blocks:
+            for dy, h_own, grad in zip(dys, _parts(_rows(block, h), len(dys)), grads, strict=True):
+                _keep(block, grad, _rows(block, dy).mT, h_own)
+
+
+def _rows(block: Block, x: Tensor) -> Tensor:
+    """A block's rows, `[position, length, width]`."""
+    return x[block.row : block.stop].view(block.last - block.first, -1, x.shape[-1])
+
+
+def _of(block: Block, matrices: Tensor) -> Tensor:
+    return matrices[block.first : block.last]
+
+
+def _keep(block: Block, grad: Tensor, left: Tensor, right: Tensor) -> None:
+    """A product becomes the gradient of the block's positions, or is added to it."""
+    own = _of(block, grad)
+    if own.dtype == left.dtype:
+        own.baddbmm_(left, right, beta=0 if block.fresh else 1)
+    elif block.fresh:
+        own.copy_(torch.bmm(left, right))
+    else:
+        own.add_(torch.bmm(left, right))
+
+
+def _parts(h: Tensor, count: int) -> Sequence[Tensor]:
+    return h.split(h.shape[-1] // count, dim=-1) if count > 1 else (h,)
 
 
 @dataclass(frozen=True)
 class RaggedRows:
-    """Rows position by position from the first row on; gradients are added to what is there.
+    """Rows position by position from the first row on.
 
-    Every position in the range has rows: on a GPU the gradients of an empty group are whatever was in memory.
+    On a GPU the gradients of a position in the range that has no rows are whatever was in memory; nobody reads them.
     """
 
     first: int
     last: int
-    rows: int
     ends: Tensor  # [position in the range], int32: where each one's rows end
+    fresh: bool  # gradients are written, not added
 
-    def add(self, y: Tensor, x: Tensor, adapters: Adapters) -> list[Tensor]:
-        at = slice(self.first, self.last)
-        h = F.grouped_mm(x[: self.rows], adapters.a[at].mT, offs=self.ends)
-        y[: self.rows].add_(F.grouped_mm(h, adapters.b[at].mT, offs=self.ends))
-        return [h]
+    def inner(self, x: Tensor, a: Tensor) -> Tensor:
+        return F.grouped_mm(x, self._of(a).mT, offs=self.ends)
 
-    def backward(self, dy: Tensor, dx: Tensor | None, x: Tensor, inner: Sequence[Tensor], adapters: Adapters) -> None:
-        assert adapters.grad_a is not None and adapters.grad_b is not None
-        at, (h,) = slice(self.first, self.last), inner
-        dy, x = dy[: self.rows], x[: self.rows]
-        dh = F.grouped_mm(dy, adapters.b[at], offs=self.ends)
-        adapters.grad_b[at].add_(F.grouped_mm(dy.mT, h, offs=self.ends))
-        adapters.grad_a[at].add_(F.grouped_mm(dh.mT, x, offs=self.ends))
-        if dx is not None:
-            dx[: self.rows].add_(F.grouped_mm(dh, adapters.a[at], offs=self.ends))
+    def outer(self, ys: Sequence[Tensor], h: Tensor, bs: Sequence[Tensor]) -> list[Tensor | None]:
+        parts = _parts(h, len(bs))
+        return [F.grouped_mm(own, self._of(b).mT, offs=self.ends) for own, b in zip(parts, bs, strict=True)]
+
+    def inner_gradient(self, dys: Sequence[Tensor], bs: Sequence[Tensor]) -> Tensor:
+        parts = [F.grouped_mm(dy, self._of(b), offs=self.ends) for dy, b in zip(dys, bs, strict=True)]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def input_gradient(self, dx: Tensor, dh: Tensor, a: Tensor) -> Tensor | None:
+        return F.grouped_mm(dh, self._of(a), offs=self.ends)
+
+    def gradient_a(self, x: Tensor, dh: Tensor, grad: Tensor) -> None:
+        self._keep(grad, F.grouped_mm(dh.mT, x, offs=self.ends))
+
+    def gradient_b(self, dys: Sequence[Tensor], h: Tensor, grads: Sequence[Tensor]) -> None:
+        for dy, own, grad in zip(dys, _parts(h, len(dys)), grads, strict=True):
+            self._keep(grad, F.grouped_mm(dy.mT, own, offs=self.ends))
+
+    def _of(self, matrices: Tensor) -> Tensor:
+        return matrices[self.first : self.last]
+
+    def _keep(self, grad: Tensor, part: Tensor) -> None:
+        own = self._of(grad)
+        if self.fresh:
+            own.copy_(part)
+        else:
+            own.add_(part)
 
 
 def ragged_suits(device: torch.device, dtype: torch.dtype, rank: int, widths: Sequence[int]) -> bool:

@@ -64,9 +64,12 @@ class Stack:
         """
         chosen = rows.index_select(0, index)
         chosen[:, self.split :].mul_(scale[:, None])
-        chosen = chosen.to(dtype)
+        return self.views(chosen.to(dtype), grads)
+
+    def views(self, rows: Tensor, grads: Tensor) -> dict[str, Adapters]:
+        """Rows as they are computed with and their gradients, by layer."""
         return {
-            name: Adapters(self.a(chosen, name), self.b(chosen, name), self.a(grads, name), self.b(grads, name))
+            name: Adapters(self.a(rows, name), self.b(rows, name), self.a(grads, name), self.b(grads, name))
             for name in self.widths
         }
 
@@ -76,12 +79,9 @@ class Stack:
 
     def finished(self, rows: Sequence[Tensor], scale: Tensor) -> dict[str, Adapters]:
         """Adapters that are not trained any more, by layer, on the device of their scales."""
-        rows = [row.to(scale.device, non_blocking=True) for row in rows]
-        by_layer = {}
-        for name in self.widths:
-            a, b = (torch.cat([view(row[None], name) for row in rows]) for view in (self.a, self.b))
-            by_layer[name] = Adapters(a, b.mul_(scale[:, None, None]))
-        return by_layer
+        chosen = torch.stack([row.to(scale.device, non_blocking=True) for row in rows])
+        chosen[:, self.split :].mul_(scale[:, None])
+        return {name: Adapters(self.a(chosen, name), self.b(chosen, name)) for name in self.widths}
 
     def start(self, row: Tensor, layers: Collection[str], rank: int, seed: int) -> None:
         """Writes an adapter's first weights into a row of zeros."""

@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -90,6 +89,7 @@ class StepResult:
     """What a step's losses and gradient norms will say once the device has computed them."""
 
     steps: list[tuple[int, int]]  # number of the adapter, its own step from 0
+    places: Sequence[int]  # of their losses
     losses: Tensor
     norms: Tensor
 
@@ -110,16 +110,25 @@ class SlotTraining:
         stack, frozen = bank.stack, bank.frozen
         widths = [width for pair in stack.widths.values() for width in pair]
         self.ragged = ragged_suits(frozen.device, frozen.dtype, stack.rank, widths)
+        # a method that looks at gradients is handed all of their digits
+        self.gradient_type = torch.float32 if not self.ragged or any(c.keeper for c in courses) else frozen.dtype
         self.slots = min(slots, len(courses))
         while True:
             try:
-                self.master = torch.zeros(self.slots, bank.stack.size, device=bank.frozen.device)
-                self.grads, self.adam = torch.empty_like(self.master), Adam(self.master)
+                self._take_memory()
                 return
             except (MemoryError, RuntimeError) as error:
                 if self.slots == 1 or not out_of_memory(error):
                     raise
             self.slots = (self.slots + 1) // 2
+
+    def _take_memory(self) -> None:
+        stack, frozen, shape = self.bank.stack, self.bank.frozen, (self.slots, self.bank.stack.size)
+        self.master = torch.zeros(*shape, device=frozen.device)
+        self.grads = torch.empty(shape, device=frozen.device, dtype=self.gradient_type)
+        copy = torch.empty(shape, device=frozen.device, dtype=frozen.dtype) if self.ragged else None
+        self.adam = Adam(self.master, stack.split, copy, by_kernel=self.ragged and frozen.kernels)
+        self.adapters = stack.views(copy, self.grads) if copy is not None else {}
 
     def run(self) -> None:
         while self._refill():
@@ -196,23 +205,29 @@ class SlotTraining:
         """One optimiser step of everybody in a slot."""
         stack, frozen = self.bank.stack, self.bank.frozen
         of_step = {s: r.texts(self.bank.seeds[r.course.number]) for s, r in self.running.items()}
-        texts = {s: [Text(n, t.ids) for n, t in enumerate(own)] for s, own in of_step.items()}
-        standing = list(self.running)
-        # blocks want like lengths beside each other; ragged rows take any order
-        slots = sorted(standing) if self.ragged else [standing[i] for i in order(list(texts.values()))]
+        if self.ragged:  # rows in any order, and none for an empty slot
+            slots = places = sorted(of_step)
+            adapters, texts = self.adapters, [of_step.get(slot, []) for slot in range(self.slots)]
+        else:  # blocks want like lengths beside each other
+            standing = list(of_step)
+            slots = [standing[i] for i in order([[Text(n, t.ids) for n, t in enumerate(of_step[s])] for s in standing])]
+            places, texts = list(range(len(slots))), [of_step[s] for s in slots]
+            index, scale = self._scaled(slots)
+            adapters = stack.trained(self.master, index, scale, frozen.dtype, self.grads)
+        losses = self._within_memory(adapters, texts)
         batch = [self.running[s] for s in slots]
-        scales = [r.course.recipe.alpha / r.course.recipe.rank for r in batch]
-        index, scale = staged(frozen.device, [slots], [scales])
-        adapters = stack.trained(self.master, index, scale, frozen.dtype, self.grads)
-        losses = self._within_memory(adapters, [of_step[s] for s in slots])
-        stack.unscaled(self.grads[: len(slots)], scale)
-        kept = [(r.course, r.course.keeper, at) for at, r in enumerate(batch) if r.course.keeper]
-        for course, keeper, at in kept:
-            keeper.graded(self._own(course, self.master[slots[at]]), self._own(course, self.grads[at]))
-        norms = self.adam.step(slots, index, self.grads, [r.rate for r in batch])
-        for course, keeper, at in kept:
-            keeper.moved(self._own(course, self.master[slots[at]]))
-        self.told.append(StepResult([(r.course.number, r.done) for r in batch], losses, norms))
+        kept = [(r.course, r.course.keeper, s, p) for r, s, p in zip(batch, slots, places, strict=True)
+                if r.course.keeper]  # fmt: skip
+        if kept:
+            at, scale = self._scaled(slots, places)
+            self.grads[at, stack.split :] *= scale[:, None]
+        for course, keeper, slot, place in kept:
+            keeper.graded(self._own(course, self.master[slot]), self._own(course, self.grads[place]))
+        norms = self.adam.step(slots, places, self.grads, [r.rate for r in batch], unscaled=bool(kept))
+        for course, keeper, slot, _ in kept:
+            keeper.moved(self._own(course, self.master[slot]))
+            self.adam.refresh(slot)
+        self.told.append(StepResult([(r.course.number, r.done) for r in batch], places, losses, norms))
         self.iterations += 1
         self.occupied += len(batch)
         for slot, running in zip(slots, batch, strict=True):
@@ -223,6 +238,11 @@ class SlotTraining:
                     self.bank.masters[running.course.number] = self.master[slot].to("cpu", copy=True)
                 self.bank.weights[running.course.number] = self._taken_out(slot)
                 del self.running[slot]
+
+    def _scaled(self, slots: Sequence[int], places: Sequence[int] | None = None) -> list[Tensor]:
+        """On the device: slots (or the places that they have), and what their B are multiplied by."""
+        scales = [self.bank.scale(self.running[slot].course.number) for slot in slots]
+        return staged(self.bank.frozen.device, [slots if places is None else places], [scales])
 
     def _own(self, course: Course, row: Tensor) -> Matrices:
         return own_matrices(self.bank.stack, row, self.bank.wanted[course.number], course.recipe.rank)
@@ -244,9 +264,7 @@ class SlotTraining:
         lengths = [len(text.ids) for texts in batch for text in texts]
         while True:
             try:
-                if self.ragged:
-                    self.grads.zero_()
-                return gradients(frozen, adapters, batch, self.limit, self.ragged)
+                return gradients(frozen, adapters, batch, self.limit, self.grads if self.ragged else None)
             except (MemoryError, RuntimeError) as error:
                 smaller = max(max(lengths), min(self.limit, sum(lengths)) // 2)
                 if not out_of_memory(error) or (frozen.checkpointing and smaller >= self.limit):
@@ -263,7 +281,9 @@ class SlotTraining:
         """Writes down the losses that were told and takes out the adapters in which one was not finite."""
         bank = self.bank
         for told in self.told:
-            for (number, step), loss, norm in zip(told.steps, told.losses.tolist(), told.norms.tolist(), strict=True):
+            losses = told.losses.tolist()
+            for (number, step), place, norm in zip(told.steps, told.places, told.norms.tolist(), strict=True):
+                loss = losses[place]
                 failure = bank.failures[number]
                 if failure is not None and failure.kind == "nan_loss":
                     continue
@@ -278,21 +298,29 @@ class SlotTraining:
 
 
 def gradients(
-    frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[list[TrainingText]], limit: int, ragged: bool
+    frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[list[TrainingText]], limit: int, ragged: Tensor | None
 ) -> Tensor:
-    """The gradient of every position's mean loss, written (ragged: added) to the adapters'; returns these losses."""
+    """The gradient of every position's mean loss, written to the adapters'; returns these losses.
+
+    `ragged`: for rows that are not padded, all of the adapters' gradients.
+    """
     counts = [sum(len(text.labelled) for text in texts) for texts in batch]
     keys = [(position, text) for position, texts in enumerate(batch) for text in texts]
     key = iter(range(len(keys)))
     texts = [[Text(next(key), text.ids) for text in own] for own in batch]
     losses = torch.zeros(len(batch), device=frozen.device)
-    layouts = pack_ragged(texts, limit=limit) if ragged else pack(texts, limit=limit, cost=frozen.block_cost)
+    if ragged is None:
+        layouts = pack(texts, limit=limit, cost=frozen.block_cost)
+    else:
+        layouts = pack_ragged(texts, limit=limit)
+        if len(layouts) > 1:  # a position may have rows in several of them
+            ragged.zero_()
     for layout in layouts:
         integers, shares, teacher = _numbers(layout, keys, counts)
-        if ragged:
+        if ragged is not None:
             integers += _bounds(layout)
         at, wanted, owner, ids, places, *more, weight = staged(frozen.device, integers, [shares])
-        ragged_texts = _ragged_texts(layout, *more) if more else None
+        ragged_texts = _ragged_texts(layout, *more, fresh=len(layouts) == 1) if more else None
         dropout = _dropout(layout, keys, frozen.device)
         hidden = frozen.hidden(ids, places, layout.blocks, adapters, ragged=ragged_texts, dropout=dropout)
         if frozen.head_name in adapters:  # a head with adapters of its own needs every row of the blocks
@@ -320,14 +348,17 @@ def _dropout(layout: Layout, keys: list[tuple[int, TrainingText]], device: torch
 
 def _bounds(layout: Layout) -> list[list[int]]:
     """Of an unpadded layout: where its texts begin and end, and where each position's rows end."""
-    ends = [block.stop for block, after in zip_longest(layout.blocks, layout.blocks[1:])
-            if after is None or after.first != block.first]  # fmt: skip
+    stops = {block.first: block.stop for block in layout.blocks}
+    stop, ends = 0, []
+    for position in range(layout.blocks[0].first, layout.blocks[-1].last):
+        stop = stops.get(position, stop)  # a position without rows ends where the one before it does
+        ends.append(stop)
     return [[*layout.starts, layout.rows], ends]
 
 
-def _ragged_texts(layout: Layout, bounds: Tensor, ends: Tensor) -> RaggedTexts:
+def _ragged_texts(layout: Layout, bounds: Tensor, ends: Tensor, fresh: bool) -> RaggedTexts:
     first, last = layout.blocks[0].first, layout.blocks[-1].last
-    return RaggedTexts(RaggedRows(first, last, layout.rows, ends.int()), bounds.int())
+    return RaggedTexts(RaggedRows(first, last, ends.int(), fresh), bounds.int())
 
 
 def _numbers(

@@ -8,6 +8,7 @@ import ctypes
 import json
 import random
 import sys
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from seal_ray.inner import frozen as frozen_file
 from seal_ray.inner import training
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.frozen import Frozen
@@ -32,15 +34,39 @@ LAUNCHLESS = ("prim.device", "aten.empty", "aten.new_empty", "aten.detach")
 
 
 class Launches(TorchDispatchMode):
-    """Counts what would run on the device, what would be copied to it, and how often somebody would wait for it."""
+    """Counts what would run on the device, what would be copied to it, and how often somebody would wait for it.
+
+    And the most bytes that are new on the device at once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.ops: Counter[str] = Counter()
         self.copies = self.waits = 0
+        self.held = self.most = 0
+        self.seen: dict[int, weakref.ref[Any]] = {}  # storages by their address
+
+    def _made(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.seen:
+            return
+
+        def gone(_: object) -> None:
+            del self.seen[key]
+            self.held -= size
+
+        self.seen[key] = weakref.ref(storage, gone)
+        self.held += size
+        self.most = max(self.most, self.held)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cuda":
+                storage = tensor.untyped_storage()
+                if storage._cdata not in before:
+                    self._made(storage)
         name = str(func)
         devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)}
         if "_local_scalar_dense" in name:
@@ -58,6 +84,7 @@ def main(kind: str, layers: int) -> dict[str, Any]:
     torch.Tensor.pin_memory = lambda self, *_: self  # type: ignore[assignment]
     Stack.start = lambda *_: None  # type: ignore[method-assign]
     training.ragged_suits = lambda *_: kind == "ragged"
+    frozen_file.use_kernels = lambda *_: True
     rng = random.Random(0)
     lengths = [rng.randint(20, 60) for _ in range(SLOTS - 4)] + [120, 180, 200, 260]
     recipe = Recipe(rank=32, alpha=64)
@@ -85,7 +112,9 @@ def main(kind: str, layers: int) -> dict[str, Any]:
         "launches": sum(counted.ops.values()),
         "copies": counted.copies,
         "waits": counted.waits,
-        "ops": dict(counted.ops.most_common(12)),
+        "new_bytes": counted.most,
+        "rows": sum(lengths),
+        "ops": dict(counted.ops.most_common()),
     }
 
 

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from seal_ray.inner.memory import block_bytes
+from seal_ray.shapes import KNOWN_SHAPES
+
 HERE = Path(__file__).parent
-LAYER, REST = 175, 130  # launches of a layer, and of all that a step does once
+LAYER, REST = 74, 75  # launches of a layer, and of all that a step does once
+SHAPE = KNOWN_SHAPES["qwen2.5-7b"]
 TORCH = Path(torch.__file__).parent
 
 
@@ -39,3 +43,6 @@ def test_a_step_launches_little_copies_twice_and_waits_for_nothing(shim: Path) -
     a_layer = (three["launches"] - one["launches"]) / 2
     assert a_layer <= LAYER, f"{a_layer} launches a layer: {three['ops']}"
     assert one["launches"] - a_layer <= REST
+    assert 28 * a_layer + one["launches"] - a_layer <= 2500
+    a_layer = (three["new_bytes"] - one["new_bytes"]) / 2
+    assert a_layer == pytest.approx(block_bytes(SHAPE) * three["rows"], rel=0.01), "what is kept for a backward"

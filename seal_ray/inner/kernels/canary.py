@@ -1,0 +1,96 @@
+"""Whether a device's kernels compute what the plain forms do, seen on small numbers before a bank relies on them."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# imported, they make the operations known
+from seal_ray.inner.kernels import adam, norm, rotary, swiglu  # noqa: F401
+from seal_ray.inner.kernels.operator import KERNELS, OPERATORS
+
+LOG = logging.getLogger(__name__)
+CHOICE = "SEAL_RAY_KERNELS"  # plain: the plain forms on every device
+CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # of the largest value
+
+
+@cache
+def use_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    """Takes the kernels into use where they agree with the plain forms; says why where they do not."""
+    if device.type != "cuda" or os.environ.get(CHOICE) == "plain":
+        return False
+    try:
+        kernels = triton_kernels()
+        wrong = disagreements(kernels, device, dtype)
+    except Exception as error:  # whatever a compiler or driver has to say: the plain forms go on without it
+        LOG.warning("no kernels of our own on %s, plain torch instead: %s: %s", device, type(error).__name__, error)
+        return False
+    if wrong:
+        LOG.warning("kernels are off by these shares on %s and not used: %s", device, wrong)
+    KERNELS.update({name: kernel for name, kernel in kernels.items() if name not in wrong})
+    return not wrong
+
+
+def triton_kernels() -> dict[str, Any]:
+    """By the name of their operation. They need Triton, which a build of torch without CUDA does not bring."""
+    from seal_ray.inner.kernels import triton_adam, triton_block
+
+    return triton_block.KERNELS | triton_adam.KERNELS
+
+
+def disagreements(kernels: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """The kernels that come to something else, and how far off they are as a share of the largest value."""
+    wrong: dict[str, float] = {}
+    for name, arguments in samples(device, dtype):
+        operator = OPERATORS[name]
+        expected, got = (_results(form, arguments, operator.written) for form in (operator.plain, kernels[name]))
+        for ours, theirs in zip(expected, got, strict=True):
+            off = (ours.float() - theirs.float()).abs().max() / ours.float().abs().max()
+            if not off <= CLOSE[dtype]:
+                wrong[name] = max(float(off), wrong.get(name, 0.0))
+    return wrong
+
+
+def _results(form: Any, arguments: Sequence[Any], written: Sequence[int]) -> list[Tensor]:
+    """What a form returns, and what becomes of the arguments that it writes to."""
+    own = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
+    returned = form(*own)
+    returned = [returned] if isinstance(returned, Tensor) else list(returned or ())
+    return [*returned, *(own[n] for n in written)]
+
+
+def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, list[Any]]]:
+    """Arguments of every operation: widths that fill no power of two, and with and without what may be left out."""
+    generator = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype)
+
+    rows, eps = 5, 1e-6
+    yield "rms_norm", [some(rows, 96), some(96), eps]
+    for more in (None, some(rows, 96)):
+        yield "add_", [some(rows, 96), some(rows, 96), more]
+        yield "add_rms_norm_", [some(rows, 96), some(rows, 96), more, some(96), eps]
+        for through in (None, some(rows, 96)):
+            yield "rms_norm_backward_", [some(rows, 96), more, some(rows, 96), some(96), eps, through]
+    for more in (None, some(rows, 700)):
+        yield "swiglu_", [some(rows, 700), some(rows, 700), more, some(rows, 700)]
+        yield "swiglu_", [some(rows, 700), some(rows, 700), None, more]
+        yield "swiglu_backward_", [some(rows, 700), some(rows, 700), some(rows, 700), more]
+    q, k, v, cos, sin = some(rows, 6, 24), some(rows, 2, 24), some(rows, 2, 24), some(rows, 24), some(rows, 24)
+    yield "rotate_", [q, k, v, None, None, None, cos, sin]
+    yield "rotate_", [q, k, v, some(rows, 144), some(rows, 48), some(rows, 48), cos, sin]
+    yield "rotate_backward", [q, k, cos, sin]
+    master, grads, split = torch.randn(3, 150, generator=generator).to(device), some(4, 150), 70
+    slots, places = (torch.tensor(n, device=device) for n in ([2, 0], [0, 3]))
+    for norms in ([1.5, 0.2], [1.5, float("nan")]):
+        rows = [[0.9, 0.999, 1e-8, 0.1, 1.0, 2.0, 2.0, 1e-2, 0.1, 0.001],
+                [0.8, 0.95, 1e-6, 0.0, float("inf"), 0.5, 0.5, 1e-3, 0.36, 0.0975]]  # fmt: skip
+        numbers = torch.tensor(rows, device=device)
+        yield "gradient_norms", [grads, places, numbers, split]
+        state = [master, master / 8, master.square() / 64, master.to(dtype), grads]
+        yield "adam_step_", [*state, slots, places, torch.tensor(norms, device=device), numbers, split]
