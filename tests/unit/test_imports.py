@@ -100,10 +100,11 @@ def _rays_own(module: str) -> bool:
 
 def test_inner_runs_on_a_bare_machine() -> None:
     allowed = {"torch", "transformers", "peft", "safetensors", "numpy", "seal_ray"}
-    for file in (PACKAGE / "inner").glob("*.py"):
+    for file in (PACKAGE / "inner").rglob("*.py"):
+        by_hand = {"triton"} if file.name.startswith("triton_") else set()  # imported where it is there
         for module in imports(file):
             top = module.split(".")[0]
-            assert top in allowed or top in sys.stdlib_module_names, f"{file.name} imports {module}"
+            assert top in allowed | by_hand or top in sys.stdlib_module_names, f"{file.name} imports {module}"
             assert not module.startswith("seal_ray.") or module.split(".")[1] in {"inner", "records", "shapes"}, module
 
 
