@@ -1,6 +1,8 @@
 """Ragged rows (grouped products, no padding) train what blocks train. On CPU: the same products a GPU would launch."""
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,12 @@ from bank_models import texts, tiny
 from peft import LoraConfig, get_peft_model
 from test_bank_against_peft import agree, varied
 
+from seal_ray import models
 from seal_ray.inner import fit, products, training
+from seal_ray.inner.frozen import linear_layers, plain_weights
 from seal_ray.inner.products import RaggedRows, aligned
+from seal_ray.inner.reference import fit_one
+from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Recipe
 
 
@@ -59,6 +65,62 @@ def test_a_broken_neighbour_in_ragged_rows_moves_nobody(ragged):
     assert [i for i, f in enumerate(bank.failures) if f] == [3]
     for i in (0, 1, 2, 4, 5):
         assert bank.losses[i] == pytest.approx(calm.losses[i], abs=1e-5)
+
+
+@pytest.mark.parametrize("limit", [2048, 20])
+def test_an_empty_slot_between_others_and_what_a_gpu_leaves_in_its_gradients_move_nobody(limit, ragged, monkeypatch):
+    model, recipe = tiny("llama"), Recipe(rank=8, alpha=16, epochs=3, lr=3e-3)
+    sets = [texts(i, [9, 7]) for i in range(4)]
+    calm = fit(model, sets, [recipe] * 4, [1, 2, 3, 4])
+    asked: list[int] = []
+    empty = 0
+    own = RaggedRows._keep
+
+    def keep(self: RaggedRows, grad: torch.Tensor, part: torch.Tensor) -> None:
+        nonlocal empty
+        rows = self.ends.diff(prepend=torch.zeros(1, dtype=torch.int32))
+        part[rows == 0] = math.nan  # as if it were whatever was in memory
+        empty += int((rows == 0).sum())
+        own(self, grad, part)
+
+    def dropped(number: int) -> bool:
+        asked.append(number)
+        return number == 1 and asked.count(1) == 2
+
+    monkeypatch.setattr(RaggedRows, "_keep", keep)
+    bank = fit(model, sets, [recipe] * 4, [1, 2, 3, 4], tokens_limit=limit, dropped=dropped)
+    assert max(ragged) <= limit and empty > 0
+    assert [f and f.kind for f in bank.failures] == [None, "dropped", None, None]
+    for i in (0, 2, 3):
+        assert bank.losses[i] == pytest.approx(calm.losses[i], abs=1e-5)
+    assert bank.losses[1] == pytest.approx(calm.losses[1][:1], abs=1e-5)
+
+
+def test_ragged_rows_over_a_quantised_base_equal_their_oracles(ragged, tmp_path: Path):
+    pytest.importorskip("bitsandbytes", reason="the extra for quantised bases is not installed")
+    make_tiny(tmp_path)
+    model: Any = models.load(tmp_path, dtype="float32", quantization="4bit")
+    assert any(plain_weights(layer) is None for layer in linear_layers(model).values()), "it is quantised"
+    sets, recipes = [texts(1, [20, 9]), texts(2, [12])], [Recipe(rank=8, alpha=16, epochs=1, lr=3e-3)] * 2
+    bank = fit(model, sets, recipes, [1, 2])
+    assert ragged
+    for i, own in enumerate(sets):
+        reference = fit_one(model, own, recipes[i], i + 1)
+        assert bank.losses[i] == pytest.approx(reference.losses, abs=1e-4)
+        reference.close()
+
+
+def test_adapters_without_a_layer_and_below_the_largest_rank_share_a_group(ragged):
+    """In a group everybody has rows; where an adapter is not on the layer its weights are zeros."""
+    model = tiny("qwen2")
+    sets = [texts(i, [9, 14]) for i in range(3)]
+    recipes = [
+        Recipe(rank=8, alpha=16, epochs=2, lr=3e-3),
+        Recipe(rank=3, alpha=6, epochs=2, lr=3e-3, targets=("q_proj", "v_proj")),
+        Recipe(rank=5, alpha=5, epochs=2, lr=3e-3, targets=("up_proj",)),
+    ]
+    agree(model, sets, recipes, [1, 2, 3], fit(model, sets, recipes, [1, 2, 3]))
+    assert ragged
 
 
 def test_ranks_that_grouped_products_do_not_take_are_trained_in_blocks(ragged):
