@@ -30,7 +30,7 @@ $(KERNELS)/.ready: docker/requirements-gpu.lock $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $(KERNELS) -r $(KERNELS).lock
 	@touch $@
 
-test: $(READY) $(KERNELS)/.ready ## everything but the long tests, what waits and what computes side by side (15 minutes)
+test: $(READY) $(KERNELS)/.ready ## everything but the long tests, two processes side by side (15 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m "not slow"
 
 test-all: test ## all tests, the long and the chaotic ones too, these one after another (75 minutes at most)

@@ -1,10 +1,10 @@
-"""`make test`: two pytest processes side by side, for what computes and for what mostly waits.
+"""`make test`: two pytest processes side by side, one for what starts clusters and one for everything else.
 
     python tests/side_by_side.py WORDS…        what both pytests are given, such as -m "not slow"
 
-What starts Ray, vLLM, servers and browsers waits for them most of the time, and one process that computes in the
-meantime costs it little. Progress is shown as it comes; what failed, and why, when both are done. The exit status is
-that of the first of them that did not succeed.
+What starts Ray and vLLM waits for them a good part of the time, in which the other one computes; and no two clusters
+come up at once. Progress is shown as it comes; what failed, and why, when both are done. The exit status is that of the
+first of them that did not succeed.
 """
 
 import os
@@ -14,12 +14,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-WAITS = (
-    "tests/ray",
-    "tests/end_to_end",
-    "tests/s3",
-    "tests/slurm",
+CLUSTERS = (
+    "tests/end_to_end/test_round.py",
+    "tests/end_to_end/test_gate_rounds.py",
+    "tests/end_to_end/test_older_run.py",
     "tests/parity/test_engine_answers.py",
+    "tests/ray",
+    "tests/slurm",
 )
 
 
@@ -49,9 +50,9 @@ class Part:
 
 def parts(words: Sequence[str]) -> list[Part]:
     """Every test is in one of the two."""
-    waits = [place for place in WAITS if os.path.exists(place)]
-    rest = [f"--ignore={place}" for place in waits]
-    return [Part("waits", [*words, *waits]), Part("computes", [*words, *rest, "tests"])]
+    clusters = [place for place in CLUSTERS if os.path.exists(place)]
+    rest = [f"--ignore={place}" for place in clusters]
+    return [Part("clusters", [*words, *clusters]), Part("the rest", [*words, *rest, "tests"])]
 
 
 def run(both: Sequence[Part]) -> int:

@@ -45,6 +45,6 @@ def test_a_process_that_has_nothing_to_run_is_no_success(tmp_path: Path) -> None
     assert run(tmp_path, "-m", "no_such_mark").returncode == 5
 
 
-def test_what_waits_is_where_the_program_says() -> None:
-    places = runpy.run_path(str(PROGRAM))["WAITS"]
+def test_what_starts_clusters_is_where_the_program_says() -> None:
+    places = runpy.run_path(str(PROGRAM))["CLUSTERS"]
     assert places and all((PROGRAM.parents[1] / place).exists() for place in places)
