@@ -1,8 +1,10 @@
 """What an answer comes to, and whether it is the right one."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import combinations
 
 from seal_ray.domains.math import symbols
 from seal_ray.domains.math.expressions import LONGEST, Expression, NoExpression, read
@@ -10,6 +12,7 @@ from seal_ray.domains.math.numbers import TooLarge, value
 from seal_ray.text import without_thoughts
 
 TOLERANCE = Fraction(1, 10**6)  # where one of two numbers is written with decimals
+COMPARED = 100  # pairs of formulas that a vote asks sympy about
 READ = 1 << 16  # characters at an answer's end that are looked at
 _MARK = re.compile(r"(?i)(?:####|\bfinal answer\b[\s*]*(?:is\b|:)?|\b(?:the )?answer\b[\s*]*(?:is\b|:))[\s*:]*")
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?%?")
@@ -132,14 +135,23 @@ def _flat(text: str) -> str:
 
 def majority(answers: Sequence[str]) -> str | None:
     """The answer that most of them give, by what it is and not how it is written; None where no two agree."""
-    classes: list[tuple[str, int]] = []
-    for answer in answers:
-        for number, (first, count) in enumerate(classes):
-            if answer and right([(answer, [first])])[0]:
-                classes[number] = (first, count + 1)
-                break
-        else:
-            if answer:
-                classes.append((answer, 1))
-    best = max(classes, key=lambda c: c[1], default=None)
-    return best[0] if best and best[1] > 1 else None
+    counts = Counter(answer for answer in answers if answer)
+    written = list(counts)
+    same: set[tuple[int, int]] = set()
+    open_pairs: list[tuple[tuple[int, int], tuple[Expression, Expression]]] = []
+    for pair in combinations(range(len(written)), 2):
+        look = _quick(written[pair[0]], written[pair[1]])
+        if look is True:
+            same.add(pair)
+        elif look:
+            open_pairs.append((pair, look))
+    open_pairs = open_pairs[:COMPARED]  # each may take sympy seconds, and they grow with the square of the answers
+    for (pair, _), equal in zip(open_pairs, symbols.same([look for _, look in open_pairs]), strict=True):
+        if equal:
+            same.add(pair)
+    classes: dict[int, int] = {}  # by the first answer of a class: how many give it
+    for number, answer in enumerate(written):
+        first = next((n for n in classes if (n, number) in same), number)
+        classes[first] = classes.get(first, 0) + counts[answer]
+    best = max(classes, key=lambda n: classes[n], default=None)
+    return written[best] if best is not None and classes[best] > 1 else None

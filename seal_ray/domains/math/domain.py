@@ -8,7 +8,8 @@ from seal_ray.domains.computed import GRADER, ComputedDomain, Solved
 from seal_ray.domains.math import answers as reading
 from seal_ray.domains.math.problems import load, tasks_of
 from seal_ray.domains.math.prompts import ASKED, edit_prompt, leads, lessons_in, question_prompt
-from seal_ray.records import Answer, AskedAs, Description, Prompt, Question, Task, Verdict
+from seal_ray.errors import InfraError
+from seal_ray.records import Answer, AskedAs, Description, Failure, Prompt, Question, Task, Verdict
 
 
 class Mathematics(ComputedDomain):
@@ -82,8 +83,12 @@ class Mathematics(ComputedDomain):
         given: dict[str, list[str]] = {}
         for answer in answers:
             given.setdefault(answer.question, []).append(reading.final(answer.text))
-        asked = [(q.id, given.get(q.id, []), self._accepted(q, given.get(q.id, []))) for q in self.questions(task)]
-        right = iter(reading.right([(said, accepted) for _, own, accepted in asked for said in own]))
+        try:
+            asked = [(q.id, own := given.get(q.id, []), self._accepted(q, own)) for q in self.questions(task)]
+            right = iter(reading.right([(said, accepted) for _, own, accepted in asked for said in own]))
+        except InfraError as error:  # it may work elsewhere or later, and is not recorded
+            failure = Failure("sympy", str(error), "infra")
+            return [Verdict(candidate, q.id, GRADER, None, None, failure) for q in self.questions(task)]
         return [
             verdict(candidate, question, GRADER, [(ok := next(right), float(ok)) for _ in own])
             for question, own, _ in asked

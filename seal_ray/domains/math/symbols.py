@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from seal_ray.domains.math.expressions import Expression
+from seal_ray.errors import InfraError
 
 SECONDS = 5  # of computing for a pair
 MEMORY = 1 << 30  # bytes of address space
@@ -54,10 +55,13 @@ def late(*_):
     raise TimeoutError
 
 signal.signal(signal.SIGVTALRM, late)
+highest = resource.getrlimit(resource.RLIMIT_CPU)[1]
+print("ready", flush=True)
 for line in sys.stdin:
-    used = %d
-    resource.setrlimit(resource.RLIMIT_CPU, (int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + used + 2,) * 2)
-    signal.setitimer(signal.ITIMER_VIRTUAL, used)
+    # the soft limit alone: the other one can be lowered by anybody and raised by nobody but the system's owner
+    soon = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + %d + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (soon if highest < 0 else min(soon, highest), highest))
+    signal.setitimer(signal.ITIMER_VIRTUAL, %d)
     try:
         answer = same(*json.loads(line))
     except Exception:
@@ -73,14 +77,20 @@ def same(pairs: Sequence[tuple[Expression, Expression]]) -> list[bool]:
     while len(answers) < len(pairs):
         left = pairs[len(answers) :]
         known = _ask(left)
+        if known is None:
+            raise InfraError(
+                "sympy did not start, so nobody can say whether two formulas are equal",
+                hint=f"`{sys.executable} -c 'import sympy'` says why; it is given {MEMORY >> 20} MB of memory",
+            )
         # a process that ended early did so over the pair that it had not answered
         answers += known if len(known) == len(left) else [*known, False]
     return answers
 
 
-def _ask(pairs: Sequence[tuple[Expression, Expression]]) -> list[bool]:
+def _ask(pairs: Sequence[tuple[Expression, Expression]]) -> list[bool] | None:
+    """What sympy says of the first of these, until it ends; None where it did not even start."""
     lines = "".join(json.dumps([_plain(a), _plain(b)]) + "\n" for a, b in pairs)
-    words = [sys.executable, "-I", "-B", "-c", CODE % (MEMORY, MEMORY, SECONDS)]
+    words = [sys.executable, "-I", "-B", "-c", CODE % (MEMORY, MEMORY, SECONDS, SECONDS)]
     process = subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -93,7 +103,8 @@ def _ask(pairs: Sequence[tuple[Expression, Expression]]) -> list[bool]:
         process.kill()
         process.wait()
         raise
-    return [json.loads(line) for line in said.splitlines() if line in {"true", "false"}]
+    began, *lines_said = said.splitlines() or [""]
+    return [json.loads(line) for line in lines_said if line in {"true", "false"}] if began == "ready" else None
 
 
 def _plain(tree: Expression) -> Any:
