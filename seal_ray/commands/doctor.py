@@ -7,7 +7,7 @@ could not be made, which is not green either. None may take longer than its limi
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from seal_ray.errors import InfraError, SealError
 from seal_ray.fleet import cluster, node_facts, node_survey
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.node_survey import Told, computing
+from seal_ray.fleet.placement import plan_placement
 from seal_ray.models.cache import default_root
 from seal_ray.records import Json
 from seal_ray.sampling.engine import ENVIRONMENT
@@ -102,6 +103,21 @@ def joined(setup: Setup) -> str:
     if setup.config.placement.device == "gpu" and not gpus:
         raise InfraError("placement.device: gpu, but no node has a GPU", hint="add GPU nodes, or use device: cpu")
     return f"{_nodes(setup.nodes)}, {cpus:g} CPUs, {gpus:g} GPUs"
+
+
+def room(setup: Setup) -> str:
+    """The least of every phase, on what the nodes have, whoever holds it now."""
+    config = setup.config
+    nodes = [replace(n, free_cpus=n.cpus, free_gpus=n.gpus) for n in setup.computing()]
+    plan = plan_placement(config.placement, nodes, most_trainers=config.policy.global_batch)
+    missing = [plan.lacks(phase, nodes) for phase in plan.phases() if not plan.fits(phase, nodes)]
+    if missing:
+        raise InfraError(
+            "; ".join(missing),
+            hint="add nodes, raise the quota, or lower the numbers under placement; a run asks an autoscaler for them "
+            "and waits placement.deadline seconds",
+        )
+    return plan.say()
 
 
 def versions(setup: Setup) -> str:
@@ -352,6 +368,7 @@ class _tidy:
 LORA_SECONDS = 240.0
 CHECKS: list[tuple[str, float, Check]] = [
     ("cluster", 120, joined),
+    ("room", 30, room),
     ("versions", 120, versions),
     ("gpus", 120, gpus),
     ("orphans", 120, orphans),

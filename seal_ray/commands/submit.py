@@ -1,11 +1,14 @@
 """Handing a run to a cluster: what `ray job submit` does, with the checks that save a failed start."""
 
+import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError
-from seal_ray.fleet.cluster import TOKEN
+from seal_ray.fleet.cluster import TOKEN, Node
+from seal_ray.fleet.placement import plan_placement
 from seal_ray.storage.store import is_local
 
 # left out of what is sent to the cluster: large, private, or made anew there
@@ -107,9 +110,40 @@ def submit(
     code = {
         "code": f"{folder / PACKAGE} was " + ("sent: it runs" if with_code else "not sent: the image's runs (--code)")
     }
-    return (code if shadows else {}) | {
-        "job": job,
-        "follow": f"ray job logs --follow --address {address} {job}",
-        "status": f"seal-ray status {config.run.uri}",
-        "stop": f"ray job stop --address {address} {job}",
-    }
+    missing = lacking(config, nodes_of(client))
+    room = {"room": f"missing: {missing}; the run asks for it and waits {config.placement.deadline:g} s"}
+    return (
+        (code if shadows else {})
+        | (room if missing else {})
+        | {
+            "job": job,
+            "follow": f"ray job logs --follow --address {address} {job}",
+            "status": f"seal-ray status {config.run.uri}",
+            "stop": f"ray job stop --address {address} {job}",
+        }
+    )
+
+
+def nodes_of(client: Any) -> list[Node]:
+    """The cluster's nodes as its job server knows them; none where it doesn't say."""
+    reply = client._do_request("GET", "/api/v0/nodes?limit=10000")
+    try:
+        told = reply.json()["data"]["result"]["result"] if reply.status_code == 200 else []
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return []
+    nodes = []
+    for node in told:
+        has = node.get("resources_total") or {}
+        cpus, gpus = float(has.get("CPU", 0)), float(has.get("GPU", 0))
+        kind = next((key.partition(":")[2] for key in has if key.startswith("accelerator_type:")), "")
+        if node.get("state") == "ALIVE" and (cpus or gpus):  # a head is often kept free of actors
+            nodes.append(Node(node["node_id"], node["node_id"], cpus, gpus, kind, 0, cpus, gpus))
+    return nodes
+
+
+def lacking(config: Config, nodes: list[Node]) -> str:
+    """What the least of the run's phases needs and the cluster does not have, whoever holds what is there."""
+    if not nodes:
+        return ""
+    plan = plan_placement(config.placement, nodes, most_trainers=config.policy.global_batch)
+    return "; ".join(plan.lacks(phase, nodes) for phase in plan.phases() if not plan.fits(phase, nodes))

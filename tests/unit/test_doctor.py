@@ -67,7 +67,7 @@ def test_a_check_that_hangs_or_breaks_is_red_and_hides_no_other() -> None:
 
 
 def test_without_a_cluster_what_asks_nodes_is_skipped_and_not_green() -> None:
-    for check in (doctor.gpus, doctor.orphans, doctor.collective, doctor.lora, doctor.disks):
+    for check in (doctor.room, doctor.gpus, doctor.orphans, doctor.collective, doctor.lora, doctor.disks):
         assert look(check).state == "skipped"
     for check in (doctor.versions, doctor.model):
         assert look(check, model={"name": "builtin:tiny"}).state == "green"  # as far as this machine goes
@@ -77,6 +77,27 @@ def test_without_a_cluster_what_asks_nodes_is_skipped_and_not_green() -> None:
 def test_every_check_of_the_list_is_bounded_and_named_once() -> None:
     names = [name for name, _, _ in doctor.CHECKS]
     assert len(set(names)) == len(names) and all(0 < seconds <= 300 for _, seconds, _ in doctor.CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "placement", "said"),
+    [
+        ((CPU,), {"device": "gpu"}, "find no place: the cluster has 1 node with no GPU and 4 CPUs"),
+        ((GPU,), {"min_workers": 8, "device": "gpu"}, "8 workers of 1 GPU"),
+        ((GPU, GPU), {"tensor_parallel": 4, "device": "gpu"}, "placement.across_nodes: true"),
+    ],
+)
+def test_a_cluster_that_is_too_small_is_found_with_the_arithmetic(
+    nodes: tuple[Node, ...], placement: dict[str, Any], said: str
+) -> None:
+    found = look(doctor.room, *nodes, placement=placement)
+    assert found.state == "red" and said in found.found and "placement.deadline" in found.hint, found
+
+
+def test_what_others_hold_is_still_room() -> None:
+    busy = Node("b", "two", cpus=8, gpus=2, free_cpus=0, free_gpus=0)
+    found = look(doctor.room, busy, placement={"device": "gpu"})
+    assert found.state == "green" and "1 GPU" in found.found
 
 
 # versions

@@ -21,6 +21,12 @@ from seal_ray.commands import submit as submitting
 from seal_ray.errors import ConfigError, InfraError
 
 TEXT = "run: {uri: 's3://bucket/run'}\nstorage: {stop_within: 20}\nplacement: {address: local}\n"
+# as Ray's job server tells of them
+NODES = [
+    {"node_id": "a", "state": "ALIVE", "is_head_node": True, "resources_total": {"memory": 1e9}},
+    {"node_id": "b", "state": "ALIVE", "is_head_node": False, "resources_total": {"CPU": 4.0, "memory": 1e9}},
+    {"node_id": "c", "state": "DEAD", "is_head_node": False, "resources_total": {"CPU": 64.0, "GPU": 8.0}},
+]
 Start = Callable[[str], tuple[str, list[dict[str, Any]]]]
 
 
@@ -43,6 +49,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
                 self.wfile.write(body)
 
             def do_GET(self) -> None:
+                if self.path.startswith("/api/v0/nodes"):
+                    return self.answer({"result": True, "data": {"result": {"result": NODES}}})
                 self.answer({"version": "4", "ray_version": version, "ray_commit": "x", "session_name": "s"})
 
             def do_POST(self) -> None:
@@ -82,6 +90,14 @@ def test_a_job_runs_the_configuration_on_the_cluster_that_it_is_given_to(tmp_pat
     assert job["metadata"] == {"seal_ray_run": "s3://bucket/run"}
     assert said["job"] == "job-1" and address in said["follow"] and address in said["stop"]
     assert said["status"] == "seal-ray status s3://bucket/run"
+
+
+def test_what_the_cluster_lacks_as_it_is_is_said_before_anything_waits_for_it(tmp_path: Path, start: Start) -> None:
+    address, jobs = start(ray.__version__)
+    assert "room" not in hand_over(tmp_path, address)
+    said = hand_over(tmp_path, address, ["placement.device=gpu", "placement.deadline=300"])
+    assert "1 sampler of 1 GPU" in said["room"] and "1 node with no GPU and 4 CPUs" in said["room"]
+    assert "waits 300 s" in said["room"] and len(jobs) == 2  # an autoscaler may bring it
 
 
 def sent(folder: Path, excludes: list[str]) -> list[str]:
