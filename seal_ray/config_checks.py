@@ -25,11 +25,11 @@ class Contradiction:
 
 def check(config: Config) -> list[Contradiction]:
     """What is worth a warning. Raises where a run would not do what is asked."""
-    found = contradictions(config)
-    refused = [c for c in found if c.refused]
+    contradictory = contradictions(config)
+    refused = [c for c in contradictory if c.refused]
     if refused:
         raise ConfigError("\n".join(map(str, refused)))
-    return found
+    return contradictory
 
 
 def contradictions(config: Config) -> list[Contradiction]:
@@ -38,28 +38,30 @@ def contradictions(config: Config) -> list[Contradiction]:
 
 
 def _learning(config: Config) -> list[Contradiction]:
-    found = list[Contradiction]()
+    contradictory = list[Contradiction]()
     if config.evaluation.every and not isinstance(config.domain, PluginDomain) and not config.domain.test:
         message = f"{config.evaluation.every} looks at held-out tasks, and domain.test keeps none"
-        found.append(Contradiction("evaluation.every", message, "raise domain.test, or set it to 0", True))
+        contradictory.append(Contradiction("evaluation.every", message, "raise domain.test, or set it to 0", True))
     if config.select.control != "none":
         message = "rewards are shuffled within each task, so this run is a control and its versions learn nothing"
-        found.append(Contradiction("select.control", message, "leave it out for a run that is to learn"))
-    return found
+        contradictory.append(Contradiction("select.control", message, "leave it out for a run that is to learn"))
+    return contradictory
 
 
 def _objective(config: Config) -> list[Contradiction]:
-    domain, objective, found = config.domain, config.inner.objective, list[Contradiction]()
+    domain, objective, contradictory = config.domain, config.inner.objective, list[Contradiction]()
     if objective != "text" and not isinstance(domain, KnowledgeDomain | PluginDomain):
         message = f"domain {domain.name} makes its training texts itself and has nothing to be learned as {objective}"
-        found.append(Contradiction("inner.objective", message, "leave it out, or use domain knowledge", True))
+        contradictory.append(Contradiction("inner.objective", message, "leave it out, or use domain knowledge", True))
     if isinstance(domain, KnowledgeDomain) and domain.directives.offered and objective != "text":
         message = "each edit chooses its own objective where domain.directives.offered is true"
-        found.append(Contradiction("inner.objective", message, "leave it out, or narrow domain.directives.objectives"))
+        contradictory.append(
+            Contradiction("inner.objective", message, "leave it out, or narrow domain.directives.objectives")
+        )
     if config.answering.top_p < 1 and config.answering.temperature == 0:
         message = f"{config.answering.top_p:g} changes nothing where answering.temperature is 0"
-        found.append(Contradiction("answering.top_p", message, "raise the temperature, or leave it out"))
-    return found
+        contradictory.append(Contradiction("answering.top_p", message, "raise the temperature, or leave it out"))
+    return contradictory
 
 
 def _devices(config: Config) -> list[Contradiction]:
@@ -71,14 +73,14 @@ def _devices(config: Config) -> list[Contradiction]:
 
 
 def _sampling(config: Config) -> list[Contradiction]:
-    section, algorithm, found = config.sampling, config.select.algorithm, []
+    section, algorithm, contradictory = config.sampling, config.select.algorithm, []
     if section.edits > 1 and section.temperature == 0 and _asks_alike(config):
         message = f"0 writes the same edit in each of the {section.edits} slots of a task"
-        found.append(Contradiction("sampling.temperature", message, "raise it, or set sampling.edits: 1", True))
+        contradictory.append(Contradiction("sampling.temperature", message, "raise it, or set sampling.edits: 1", True))
     if section.edits == 1 and algorithm in {"grpo", "pairs"}:
         message = f"{algorithm} compares the edits of a task with each other, and sampling.edits is 1"
-        found.append(Contradiction("select.algorithm", message, "use 2 edits or more, or rest_em", True))
-    return found
+        contradictory.append(Contradiction("select.algorithm", message, "use 2 edits or more, or rest_em", True))
+    return contradictory
 
 
 def _asks_alike(config: Config) -> bool:
@@ -91,54 +93,56 @@ def _asks_alike(config: Config) -> bool:
 
 
 def _answering(config: Config) -> list[Contradiction]:
-    section, found = config.answering, []
+    section, contradictory = config.answering, []
     if section.samples > 1 and section.temperature == 0:
         message = f"{section.samples} answers to a question are all the same where answering.temperature is 0"
-        found.append(Contradiction("answering.samples", message, "raise the temperature, or ask once"))
+        contradictory.append(Contradiction("answering.samples", message, "raise the temperature, or ask once"))
     thinks = isinstance(config.domain, KnowledgeDomain | MathDomain) and config.domain.thought
     if thinks and section.max_tokens < THOUGHT_TOKENS:
         message = f"{section.max_tokens} tokens cut off an answer that thinks aloud (domain.thought)"
-        found.append(Contradiction("answering.max_tokens", message, f"use {THOUGHT_TOKENS} or more"))
-    return found
+        contradictory.append(Contradiction("answering.max_tokens", message, f"use {THOUGHT_TOKENS} or more"))
+    return contradictory
 
 
 def _grading(config: Config) -> list[Contradiction]:
-    section, found = config.grading, []
+    section, contradictory = config.grading, []
     if not isinstance(config.domain, ArcDomain | MathDomain | CodeDomain):
         return []
     if section.grader in {"judge", "cascade"}:
         what = {"arc": "a grid", "math": "an answer", "code": "a program"}[config.domain.name]
         message = f"{section.grader} is never asked: {what} is right or wrong by itself"
-        found.append(Contradiction("grading.grader", message, f"use exact with domain {config.domain.name}", True))
+        contradictory.append(
+            Contradiction("grading.grader", message, f"use exact with domain {config.domain.name}", True)
+        )
     if section.reward == "rubric" and isinstance(config.domain, ArcDomain):
         message = "rubric rates study notes, and the edits of domain arc are directives"
-        found.append(Contradiction("grading.reward", message, "use accuracy, likelihood or blend"))
-    return found
+        contradictory.append(Contradiction("grading.reward", message, "use accuracy, likelihood or blend"))
+    return contradictory
 
 
 def _voting(config: Config) -> list[Contradiction]:
     if not isinstance(config.domain, MathDomain) or config.domain.gold == "data":
         return []
-    found = list[Contradiction]()
+    contradictory = list[Contradiction]()
     if config.answering.samples < LEAST_VOTES or config.answering.temperature == 0:
         message = f"a majority needs {LEAST_VOTES} samples of an answer or more, drawn at a temperature over 0"
         hint = f"set answering.samples: {LEAST_VOTES} and answering.temperature: 0.7, or domain.gold: data"
-        found.append(Contradiction("domain.gold", message, hint, True))
+        contradictory.append(Contradiction("domain.gold", message, hint, True))
     if config.grading.reward != "accuracy":
         message = "without answers in the data nothing has a likelihood"
-        found.append(Contradiction("grading.reward", message, "use accuracy with domain.gold: majority", True))
-    return found
+        contradictory.append(Contradiction("grading.reward", message, "use accuracy with domain.gold: majority", True))
+    return contradictory
 
 
 def _policy(config: Config) -> list[Contradiction]:
-    section, found = config.policy, []
+    section, contradictory = config.policy, []
     if section.mode != "full":
         return []
     if section.fresh:
         message = "true begins a new adapter each round, and policy.mode: full has none"
-        found.append(Contradiction("policy.fresh", message, "use mode: lora, or leave it out", True))
+        contradictory.append(Contradiction("policy.fresh", message, "use mode: lora, or leave it out", True))
     for key in ("rank", "alpha", "targets"):
         if key in section.model_fields_set and getattr(section, key) != type(section).model_fields[key].default:
             message = "policy.mode: full trains all weights and has no adapter, so this has no effect"
-            found.append(Contradiction(f"policy.{key}", message, "leave it out, or use mode: lora"))
-    return found
+            contradictory.append(Contradiction(f"policy.{key}", message, "leave it out, or use mode: lora"))
+    return contradictory

@@ -71,8 +71,8 @@ def credential_in(address: str) -> str:
     """What kind of credential a configured URL holds; nothing where it holds none."""
     if _USER.search(address):
         return "a user or a password"
-    if found := _PARAMETER.search(address):
-        return f"the parameter {found[1][1:-1]}"
+    if parameter := _PARAMETER.search(address):
+        return f"the parameter {parameter[1][1:-1]}"
     if _PAIR.search(address) or _HEADER.search(address) or _KNOWN.search(address):
         return "a key"
     return ""

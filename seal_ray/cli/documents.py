@@ -43,13 +43,13 @@ def probe(
     from seal_ray.commands import probe as probing
     from seal_ray.loops import probe as loop
 
-    found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json)
+    config = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json)
     probing.check_target(to)
-    with StopSignals(found.storage.stop_within, found.run.uri, Path(source), "probe") as signals:
-        tests, known = loop.probe(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    with StopSignals(config.storage.stop_within, config.run.uri, Path(source), "probe") as signals:
+        tests, known = loop.probe(config, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     if to:
         probing.write(tests, known, to)
-    show(probing.as_data(found, tests, known), probing.show(found, tests, known, to), as_json)
+    show(probing.as_data(config, tests, known), probing.show(config, tests, known, to), as_json)
 
 
 def adapt(
@@ -69,12 +69,12 @@ def adapt(
     from seal_ray.commands import probe as probing
     from seal_ray.loops import adapt as loop
 
-    found = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json, kind="adapt")
+    config = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json, kind="adapt")
     adapting.check_target(to)
-    with StopSignals(found.storage.stop_within, found.run.uri, Path(source), f"adapt --to {to}") as signals:
-        done = loop.adapt(found, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)
-    said = adapting.write(done, found, to)
-    show(said, adapting.show(done, found, to), as_json)
+    with StopSignals(config.storage.stop_within, config.run.uri, Path(source), f"adapt --to {to}") as signals:
+        done = loop.adapt(config, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    said = adapting.write(done, config, to)
+    show(said, adapting.show(done, config, to), as_json)
 
 
 def serve(
@@ -98,7 +98,7 @@ def serve(
     settings = serving.ServeSettings(host, port, _device(device), start_within)
     serving.check(settings)
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
-        found = served.find(target, target_storage(target, endpoint, storage), scratch, model, trust=trust)
+        to_serve = served.find(target, target_storage(target, endpoint, storage), scratch, model, trust=trust)
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -106,7 +106,7 @@ def serve(
         def say(text: str, told: dict[str, Any]) -> None:
             typer.echo(json.dumps(told) if as_json else printable(text))
 
-        serving.serve(found, settings, scratch, say=say, stop=stopped.is_set)
+        serving.serve(to_serve, settings, scratch, say=say, stop=stopped.is_set)
 
 
 def ask(
@@ -130,11 +130,11 @@ def ask(
     from seal_ray.commands.serve import KEY
 
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as scratch:
-        found = served.find(target, target_storage(target, endpoint, storage), scratch, model, trust=trust)
+        to_ask = served.find(target, target_storage(target, endpoint, storage), scratch, model, trust=trust)
         if server:
-            said = asking.ask_server(server, key_in(KEY), found, question, topic=topic, max_tokens=max_tokens)
+            said = asking.ask_server(server, key_in(KEY), to_ask, question, topic=topic, max_tokens=max_tokens)
         else:
-            said = asking.ask(found, question, topic=topic, max_tokens=max_tokens, device=_device(device))
+            said = asking.ask(to_ask, question, topic=topic, max_tokens=max_tokens, device=_device(device))
     show(asking.as_data(said), asking.show(said), as_json)
 
 

@@ -27,11 +27,11 @@ def status(
     from seal_ray.commands import terminal
 
     while True:
-        found = terminal.status(open_run(uri, endpoint, storage))
+        state = terminal.status(open_run(uri, endpoint, storage))
         if watch and not as_json and _on_terminal():
             sys.stdout.write(CLEAR)
-        show(found, terminal.show_status(found), as_json)
-        if not watch or not found["holder"]:
+        show(state, terminal.show_status(state), as_json)
+        if not watch or not state["holder"]:
             return
         time.sleep(every)
 
@@ -54,8 +54,8 @@ def inspect(
 
     if bool(task) == bool(candidate):
         raise ConfigError("inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri}` names some")
-    found = terminal.inspect(open_run(uri, endpoint, storage), task=task, candidate=candidate, number=round_)
-    show(found, terminal.show_inspection(found), as_json)
+    inspected = terminal.inspect(open_run(uri, endpoint, storage), task=task, candidate=candidate, number=round_)
+    show(inspected, terminal.show_inspection(inspected), as_json)
 
 
 def report(
@@ -97,5 +97,5 @@ def lineage(uri: Uri, endpoint: EndpointUrl = "", storage: StorageKeys = None, a
     """Every version: parents, edits, losses, gate."""
     from seal_ray.policy.versions import tree
 
-    found = open_run(uri, endpoint, storage).lineage()
-    show(found, tree(found), as_json)
+    roots = open_run(uri, endpoint, storage).lineage()
+    show(roots, tree(roots), as_json)

@@ -33,11 +33,11 @@ def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> N
     from seal_ray import config_checks, config_file
     from seal_ray.commands import plan as planning
 
-    found = config_file.load(config, set_ or ())
-    odd = [str(c) for c in config_checks.check(found)]
-    planning.data_is_there(found)
+    loaded = config_file.load(config, set_ or ())
+    odd = [str(c) for c in config_checks.check(loaded)]
+    planning.data_is_there(loaded)
     text = "\n".join([*(f"warning: {o}" for o in odd), f"{config} is valid"])
-    show({"valid": True, "digest": found.digest, "warnings": odd}, text, as_json)
+    show({"valid": True, "digest": loaded.digest, "warnings": odd}, text, as_json)
 
 
 def plan(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
@@ -45,8 +45,8 @@ def plan(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
     from seal_ray import config_file
     from seal_ray.commands import plan as planning
 
-    found = planning.make(config_file.load(config, set_ or ()))
-    show(found, planning.show(found), as_json)
+    planned = planning.make(config_file.load(config, set_ or ()))
+    show(planned, planning.show(planned), as_json)
 
 
 def doctor(
@@ -61,11 +61,11 @@ def doctor(
     from seal_ray import config_file
 
     overrides = [*(set_ or ()), *([f"placement.address={address}"] if address else [])]
-    found = config_file.load(config, overrides) if config else config_file.parse("", "the defaults", overrides)
+    loaded = config_file.load(config, overrides) if config else config_file.parse("", "the defaults", overrides)
     from seal_ray.commands import doctor as examining
 
     findings = []
-    for finding in examining.examine(found):
+    for finding in examining.examine(loaded):
         findings.append(finding)
         if not as_json:
             colour = {"green": "green", "red": "red", "skipped": "yellow"}[finding.state]

@@ -49,18 +49,18 @@ def run(
     overrides = [*(set_ or ()), *([f"run.resume={resume}"] if resume else [])]
     if quiet or as_json:
         overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
-    found = config_file.load(config, overrides)
+    loaded = config_file.load(config, overrides)
     from seal_ray.commands import example, terminal
     from seal_ray.loops import rounds
 
-    with StopSignals(found.storage.stop_within, found.run.uri, config) as signals:
-        done = rounds.run(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    with StopSignals(loaded.storage.stop_within, loaded.run.uri, config) as signals:
+        done = rounds.run(loaded, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     rows = done.table()
     shown = "" if quiet or as_json else example.show(done)
     text = "\n\n".join(part for part in (terminal.show_table(rows), shown, _files(done)) if part)
     show({"uri": done.uri, "table": rows}, f"\n{text}", as_json)
     rejected = bool(rows) and rows[-1]["decision"] == "reject"
-    if rejected and (fail_on_reject or found.gate.fail_on_reject):
+    if rejected and (fail_on_reject or loaded.gate.fail_on_reject):
         raise typer.Exit(exit_code(4))
 
 
@@ -95,9 +95,9 @@ def submit(
     from seal_ray import config_file
     from seal_ray.commands import submit as submitting
 
-    found = config_file.load(config, set_ or ())
+    loaded = config_file.load(config, set_ or ())
     job = submitting.submit(
-        found, config, set_ or [], address=address, working_dir=working_dir, with_code=code, driver_cpus=driver_cpus
+        loaded, config, set_ or [], address=address, working_dir=working_dir, with_code=code, driver_cpus=driver_cpus
     )
     text = "\n".join(f"{k + ':':<8} {v}" for k, v in job.items())
     show(job, text, as_json)
@@ -125,10 +125,10 @@ def evaluate(
 
     if split not in {"train", "validation", "test"}:
         raise ConfigError(f"--split {split}: no such split", hint="use train, validation or test")
-    found = config_file.load(config, [*(set_ or ()), *(["observe.progress=quiet"] if quiet else [])])
-    with StopSignals(found.storage.stop_within, found.run.uri, config, "evaluate") as signals:
+    loaded = config_file.load(config, [*(set_ or ()), *(["observe.progress=quiet"] if quiet else [])])
+    with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "evaluate") as signals:
         done = evaluation.evaluate(
-            found,
+            loaded,
             arm or ["none", "context", "untrained"],
             split=split,  # type: ignore[arg-type]
             stop=lambda: signals.stopped,
@@ -152,9 +152,9 @@ def study(
     from seal_ray.loops import study as studying
 
     arms = [f"study.arms={json.dumps(arm)}"] if arm else []
-    found = _quietly(config, [*(set_ or ()), *arms], quiet, as_json)
-    with StopSignals(found.storage.stop_within, found.run.uri, config, "study") as signals:
-        run = studying.study(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    loaded = _quietly(config, [*(set_ or ()), *arms], quiet, as_json)
+    with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "study") as signals:
+        run = studying.study(loaded, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     done = studying.summary(run)
     show({"uri": run.uri, "study": done}, f"{table.show_study(done)}\n\nthe study is in {run.uri}", as_json)
 
@@ -164,9 +164,9 @@ def stream(config: ConfigFile, set_: Set = None, quiet: Quiet = False, as_json: 
     from seal_ray.commands import study as table
     from seal_ray.loops import stream as streaming
 
-    found = _quietly(config, set_ or (), quiet, as_json)
-    with StopSignals(found.storage.stop_within, found.run.uri, config, "stream") as signals:
-        run = streaming.stream(found, stop=lambda: signals.stopped, on_stop=signals.on_stop)
+    loaded = _quietly(config, set_ or (), quiet, as_json)
+    with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "stream") as signals:
+        run = streaming.stream(loaded, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     done = streaming.summary(run)
     show({"uri": run.uri, "stream": done}, f"{table.show_stream(done)}\n\nthe stream is in {run.uri}", as_json)
 

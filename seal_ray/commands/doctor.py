@@ -73,12 +73,12 @@ def examine(config: Config, checks: "Sequence[tuple[str, float, Check]] | None" 
 def _bounded(name: str, seconds: float, check: Check, setup: Setup) -> Finding:
     if check is joined:  # the processes of a local cluster die with the thread that started them
         return _one(name, check, setup)
-    found: list[Finding] = []
-    thread = threading.Thread(target=lambda: found.append(_one(name, check, setup)), daemon=True)
+    findings: list[Finding] = []
+    thread = threading.Thread(target=lambda: findings.append(_one(name, check, setup)), daemon=True)
     thread.start()
     thread.join(seconds)
-    if found:
-        return found[0]
+    if findings:
+        return findings[0]
     return Finding(name, "red", f"no answer within {seconds:g} s", "see what this machine or the cluster waits for")
 
 

@@ -30,22 +30,22 @@ def show(run: Run) -> str:
     """The example of the last committed round; nothing where there is none."""
     if not run.latest:
         return ""
-    found = max(_candidates(run.round(run.latest), Teller.of(run.config)), key=lambda one: one.gain, default=None)
-    if found is None:
+    best = max(_candidates(run.round(run.latest), Teller.of(run.config)), key=lambda one: one.gain, default=None)
+    if best is None:
         return ""
-    text = [one_line(line, WIDTH) for line in found.edit.text.splitlines() if line.strip()]
+    text = [one_line(line, WIDTH) for line in best.edit.text.splitlines() if line.strip()]
     more = [f"… ({len(text) - LINES} more lines)"] if len(text) > LINES else []
     return "\n".join(
         [
-            f"one passage of round {run.latest}: {one_line(found.about.title, WIDTH)}",
-            f"  {one_line(found.about.text, 2 * WIDTH)}",
+            f"one passage of round {run.latest}: {one_line(best.about.title, WIDTH)}",
+            f"  {one_line(best.about.text, 2 * WIDTH)}",
             "the edit that taught it best:",
             *(f"  | {line}" for line in [*text[:LINES], *more]),
-            f"asked without the passage: {one_line(found.question.text, WIDTH)} "
-            f"({one_line(' or '.join(map(str, found.question.gold)), WIDTH)})",
-            f"  before: {_said(found.before)}",
-            f"  after:  {_said(found.after)}",
-            f"  the right answer became {_times(found.gain[1])} by training on that edit",
+            f"asked without the passage: {one_line(best.question.text, WIDTH)} "
+            f"({one_line(' or '.join(map(str, best.question.gold)), WIDTH)})",
+            f"  before: {_said(best.before)}",
+            f"  after:  {_said(best.after)}",
+            f"  the right answer became {_times(best.gain[1])} by training on that edit",
         ]
     )
 

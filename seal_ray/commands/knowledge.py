@@ -10,14 +10,14 @@ MOST = 3000  # questions of a map that a report shows
 
 def maps(run: Run) -> list[dict[str, Json]]:
     """One entry for each round that has a map, with how its questions came about and figures by kind of question."""
-    found = []
+    made = []
     for number in run.ledger.rounds() or ():
         part = run.ledger.round(number)
         known: Any = part.get("map.json") if part else None
         if known:
             tests: Any = part.get("tests.json") or {}
             slices: Any = part.get("slices.json") or []
-            found.append(
+            made.append(
                 {
                     "round": number,
                     "version": known["version"],
@@ -27,7 +27,7 @@ def maps(run: Run) -> list[dict[str, Json]]:
                     "left_out": max(0, len(known["questions"]) - MOST),
                 }
             )
-    return found
+    return made
 
 
 def _nested(known: dict[str, Any]) -> list[dict[str, Json]]:

@@ -192,9 +192,9 @@ def _questions(asked: Sequence[AskedTwice], *, with_after: bool = True) -> str:
     return _table(heads, rows)
 
 
-def _slices(found: Sequence[Slice]) -> str:
+def _slices(slices: Sequence[Slice]) -> str:
     rows = []
-    for s in found:
+    for s in slices:
         interval = f"{s.low:+.0%} to {s.high:+.0%}" if s.low is not None and s.high is not None else "–"
         likely = [f"{x:.2f}" if x is not None else "–" for x in (s.likelihood_before, s.likelihood_after)]
         shares = [f"{s.before:.0%}", f"{s.after:.0%}", f"{s.gain:+.0%}"]

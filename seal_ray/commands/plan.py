@@ -27,7 +27,7 @@ def make(config: Config) -> dict[str, Json]:
     train = list(domain.tasks("train"))
     tasks = min(config.run.tasks_per_round, len(train))
     counts = _counts(config, domain, train, tasks)
-    found: dict[str, Json] = {
+    planned: dict[str, Json] = {
         "run": {"uri": config.run.uri, "rounds": config.run.rounds, "seed": config.run.seed},
         "tasks": {split: len(domain.tasks(split)) for split in ("train", "validation", "test")},  # type: ignore
         "round": counts,
@@ -37,13 +37,13 @@ def make(config: Config) -> dict[str, Json]:
         ],
     }
     if config.inner.objective.startswith("distill"):
-        found["rests_on"].append("what a teacher reads, and what adapters write while they are trained, is left out")
+        planned["rests_on"].append("what a teacher reads, and what adapters write while they are trained, is left out")
     shape = _shape(config)
     if shape:
-        found |= _machines(config, counts, shape)
+        planned |= _machines(config, counts, shape)
     else:
-        found["rests_on"].append(f"memory and time are left out: the sizes of {config.model.name} are not known yet")
-    return found
+        planned["rests_on"].append(f"memory and time are left out: the sizes of {config.model.name} are not known yet")
+    return planned
 
 
 def _counts(config: Config, domain: Domain, train: list[Task], tasks: int) -> dict[str, Any]:
@@ -137,10 +137,10 @@ def _update(
     return planned
 
 
-def show(found: dict[str, Any]) -> str:
-    r, tasks = found["round"], found["tasks"]
+def show(planned: dict[str, Any]) -> str:
+    r, tasks = planned["round"], planned["tasks"]
     out = [
-        f"run        {found['run']['uri']}, {found['run']['rounds']} rounds, seed {found['run']['seed']}",
+        f"run        {planned['run']['uri']}, {planned['run']['rounds']} rounds, seed {planned['run']['seed']}",
         f"tasks      {tasks['train']} to train on, {tasks['validation']} for validation, {tasks['test']} for the test",
         f"a round    {r['tasks']} tasks, {r['edits']} edits, {r['candidates']:,} candidates "
         f"({r['of_which']['edits']:,} edits, {r['of_which']['context_alone']} context alone, "
@@ -148,19 +148,19 @@ def show(found: dict[str, Any]) -> str:
         f"           at most {r['sampled_tokens_at_most']:,} tokens sampled; about {r['trained_tokens']:,} trained on, "
         f"{r['steps_per_candidate']} steps a candidate; {r['answers']:,} answers",
     ]
-    if "memory" in found:
-        m = found["memory"]
+    if "memory" in planned:
+        m = planned["memory"]
         out.append(
             f"memory     base {m['base_gb']} GB; {m['wave']} candidates at once {m['wave_gb']} GB of {m['device_gb']:g}"
         )
-        each = ", ".join(f"{u['devices']}: {u['gb']} GB each, {u['seconds']:,} s" for u in found["update"])
+        each = ", ".join(f"{u['devices']}: {u['gb']} GB each, {u['seconds']:,} s" for u in planned["update"])
         out.append(f"update     on so many devices: {each}, start-up not counted")
         for device in ("gpu", "cpu"):
-            hours = found.get(f"{device}_hours")
+            hours = planned.get(f"{device}_hours")
             if hours:
                 parts = ", ".join(f"{k} {v:.3g}" for k, v in hours.items() if k != "all")
-                out.append(f"{device} hours  {hours['all']:.3g} in all ({parts}), at {found['rests_on_device']}")
-    out += [f"rests on   {line}" for line in found["rests_on"]]
+                out.append(f"{device} hours  {hours['all']:.3g} in all ({parts}), at {planned['rests_on_device']}")
+    out += [f"rests on   {line}" for line in planned["rests_on"]]
     return "\n".join(out)
 
 

@@ -40,20 +40,20 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
     store = Store(run.uri, run.storage)
     rounds: list[Json] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for found in run.rounds():
-            tasks = {t.id: t for t in found.tasks}
+        for recorded in run.rounds():
+            tasks = {t.id: t for t in recorded.tasks}
 
             def ask(trial: Trial, tasks: dict[str, Task] = tasks) -> Sequence[Verdict]:
                 return domain.verdicts(tasks[trial.task], trial.candidate, trial.answers, grader)
 
-            trials = [t for t in found.trials if not t.failure and t.task in tasks and t.answers]
+            trials = [t for t in recorded.trials if not t.failure and t.task in tasks and t.answers]
             verdicts = [v for own in pool.map(ask, trials) for v in own]
-            if not found.committed and config.grading == was.grading:
-                rounds.append(_fill(run, found, verdicts))
+            if not recorded.committed and config.grading == was.grading:
+                rounds.append(_fill(run, recorded, verdicts))
                 continue
-            document = _graded(found, trials, verdicts, config)
-            store.write(f"{folder}/{found.number:04d}.json", json.dumps(document, ensure_ascii=False).encode())
-            rounds.append(_compared(found, verdicts, document))
+            document = _graded(recorded, trials, verdicts, config)
+            store.write(f"{folder}/{recorded.number:04d}.json", json.dumps(document, ensure_ascii=False).encode())
+            rounds.append(_compared(recorded, verdicts, document))
     return {
         "uri": run.uri,
         "grader": grader.name,
@@ -63,22 +63,22 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
     }
 
 
-def _fill(run: Run, found: Round, verdicts: Sequence[Verdict]) -> dict[str, Json]:
+def _fill(run: Run, recorded: Round, verdicts: Sequence[Verdict]) -> dict[str, Json]:
     """Verdicts that an open round misses go into it; what could not be had stays missing."""
-    known = {v.id for v in found.verdicts}
+    known = {v.id for v in recorded.verdicts}
     new = [v for v in verdicts if v.id not in known and not (v.failure and v.failure.blame == "infra")]
     if new:
         ledger = Ledger(run.uri, run.storage)
         try:
             ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
-            part = ledger.round(found.number)
+            part = ledger.round(recorded.number)
             for verdict in new:
                 part.append("verdicts", verdict)
             ledger.flush()
         finally:
             ledger.close()
     return {
-        "round": found.number,
+        "round": recorded.number,
         "open": True,
         "verdicts": len(verdicts),
         "new": len(new),
@@ -86,10 +86,10 @@ def _fill(run: Run, found: Round, verdicts: Sequence[Verdict]) -> dict[str, Json
     }
 
 
-def _graded(found: Round, trials: Sequence[Trial], verdicts: Sequence[Verdict], config: Config) -> dict[str, Any]:
-    tasks = {t.id for t in found.tasks}
-    candidates = [c for c in found.candidates if c.task in tasks]
-    worth: RoundRewards = rewards(found.edits, candidates, trials, verdicts, section=config.grading)
+def _graded(recorded: Round, trials: Sequence[Trial], verdicts: Sequence[Verdict], config: Config) -> dict[str, Any]:
+    tasks = {t.id for t in recorded.tasks}
+    candidates = [c for c in recorded.candidates if c.task in tasks]
+    worth: RoundRewards = rewards(recorded.edits, candidates, trials, verdicts, section=config.grading)
     return {
         "grading": config.grading.model_dump(mode="json"),
         "verdicts": [encode(v) for v in verdicts],
@@ -98,21 +98,21 @@ def _graded(found: Round, trials: Sequence[Trial], verdicts: Sequence[Verdict], 
     }
 
 
-def _compared(found: Round, verdicts: Sequence[Verdict], document: dict[str, Any]) -> dict[str, Json]:
+def _compared(recorded: Round, verdicts: Sequence[Verdict], document: dict[str, Any]) -> dict[str, Json]:
     """What changed: the verdicts on which both graders agree, arms, reliability, and the edits that would be kept."""
-    before = {(v.candidate, v.question): v.correct for v in found.verdicts if v.correct is not None}
+    before = {(v.candidate, v.question): v.correct for v in recorded.verdicts if v.correct is not None}
     both = [(before[v.candidate, v.question], v.correct) for v in verdicts if (v.candidate, v.question) in before]
     both = [(a, b) for a, b in both if b is not None]
-    kept = {c.edit for c in found.choices}
+    kept = {c.edit for c in recorded.choices}
     would = {c["edit"] for c in document["choices"]}
     return {
-        "round": found.number,
+        "round": recorded.number,
         "open": False,
         "verdicts": len(verdicts),
         "failed": sum(v.failure is not None for v in verdicts),
         "agreement": sum(a == b for a, b in both) / len(both) if both else None,
         "arms": document["rewards"]["arms"],
-        "arms_before": (found.rewards or {}).get("arms"),
+        "arms_before": (recorded.rewards or {}).get("arms"),
         "reliability": document["rewards"]["reliability"],
         "kept": len(kept),
         "would_keep": len(would),

@@ -16,11 +16,11 @@ SAID = {
 }
 
 
-def show_study(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def show_study(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
         return "nothing was studied yet"
     out = []
-    for name, rows in found["tables"].items():
+    for name, rows in summary["tables"].items():
         out.append(f"{name:<20}{'mean':>9}{'±':>8}   against none (95 %)")
         for arm, line in rows.items():
             if "mean" not in line:
@@ -33,7 +33,7 @@ def show_study(found: Mapping[str, Any] | None) -> str:
                 text += f"   {gap['mean']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
             out.append(text)
     out.append(f"{'':<20}{'texts':>9}{'steps':>8}{'seconds':>10}  version")
-    for arm, own in found["arms"].items():
+    for arm, own in summary["arms"].items():
         if own["steps"] is not None:
             seconds = f"{own['seconds']:.0f}" if own["seconds"] is not None else "-"
             out.append(
@@ -42,25 +42,27 @@ def show_study(found: Mapping[str, Any] | None) -> str:
     return "\n".join(out)
 
 
-def show_stream(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def show_stream(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
         return "nothing was measured yet"
-    out = [f"{found['sequences']} sequences of {found['steps']} studies, method {found['method']}"]
-    if found["done"] < found["steps"]:
-        out[0] += f"; {found['done']} done so far"
-    for measure, own in found["measures"].items():
+    out = [f"{summary['sequences']} sequences of {summary['steps']} studies, method {summary['method']}"]
+    if summary["done"] < summary["steps"]:
+        out[0] += f"; {summary['done']} done so far"
+    for measure, own in summary["measures"].items():
         out += [
             "",
             f"{measure}: rows are studies done (0: the base), columns the tasks of each study",
             *_grid(own["matrix"]),
         ]
         out += [_figure(name, own["figures"].get(name)) for name in SAID if own["figures"].get(name)]
-    for measure, values in found["skills"].items():
+    for measure, values in summary["skills"].items():
         if values and values[0] is not None:
             out.append(f"  held-out {measure:<12} {_number(values[0])} before, {_number(_last(values))} after")
-    if found["probe"] and found["probe"][0] is not None:
-        out.append(f"  held-out text {'':<7} {found['probe'][0]:.3f} before, {_number(_last(found['probe']))} after")
-    cost = found["cost"]
+    if summary["probe"] and summary["probe"][0] is not None:
+        out.append(
+            f"  held-out text {'':<7} {summary['probe'][0]:.3f} before, {_number(_last(summary['probe']))} after"
+        )
+    cost = summary["cost"]
     if cost["seconds"] is not None:
         size = f", {cost['bytes'] / 1e6:.1f} MB to keep" if cost["bytes"] else ""
         out.append(f"  cost {'':<16} {cost['seconds']:.1f} s a study{size}")

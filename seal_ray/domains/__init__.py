@@ -37,7 +37,7 @@ def load_domain(
             raise
         raise ConfigError(
             f"domain.name: {section.name} can't be set up: {type(error).__name__}: {str(error)[:300]}",
-            hint="that package must be mended, or domain.options are not what it takes",
+            hint="that package must be fixed, or domain.options are not what it takes",
         ) from error
 
 

@@ -88,7 +88,7 @@ class GuardedDomain:
                 raise DataError(
                     f"domain {self.name}: {failed} of {count} calls of {call} raised, which is more than "
                     f"run.domain_errors: {self._limit:g} allows; the last: {self._last[call]}",
-                    hint="mend the domain or its data, then start the same command again",
+                    hint="fix the domain or its data, then start the same command again",
                 )
 
     def _called(self, call: str, act: Callable[[], T]) -> T | Failure:

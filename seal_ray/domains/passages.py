@@ -176,7 +176,7 @@ class _Reader:
         found = f"near {near!r}" if near else "the file ends"
         raise DataError(
             f"domain.data: {self.source}, line {self.line}: not JSON: {why}, {found}",
-            hint="mend the file, or write it anew with a JSON library",
+            hint="repair the file, or write it anew with a JSON library",
         )
 
     def _move(self, to: int) -> None:

@@ -93,8 +93,8 @@ class ActorGroup:
 
     def outcomes(self) -> list[WaveOutcome]:
         """The jobs that have ended since this was last asked."""
-        found, self._outcomes = self._outcomes, []
-        return found
+        ended, self._outcomes = self._outcomes, []
+        return ended
 
     def close(self) -> None:
         for member in list(self.members.values()):

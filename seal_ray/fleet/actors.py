@@ -124,16 +124,16 @@ class RayActors:
         self._inbox.put(ActorReply(ticket, error=classify(error)) if error else ActorReply(ticket, future.result()))
 
     def replies(self, timeout: float) -> list[ActorReply]:
-        found: list[ActorReply] = []
+        replies: list[ActorReply] = []
         try:
-            found.append(self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait())
+            replies.append(self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait())
             while True:
-                found.append(self._inbox.get_nowait())
+                replies.append(self._inbox.get_nowait())
         except queue.Empty:
             pass
-        for reply in found:
+        for reply in replies:
             self._refs.pop(reply.ticket, None)
-        return found
+        return replies
 
     def placed(self, name: str, node: str, gpus: tuple[str, ...] = ()) -> None:
         """Where an actor turned out to run."""

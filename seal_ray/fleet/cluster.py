@@ -124,12 +124,12 @@ def _reach(address: str) -> None:
     """Raise at once where nobody answers: Ray itself asks a cluster that is gone for minutes."""
     if address.startswith("ray://"):
         return
-    found = ray_private.canonical_address(address)
-    host, _, port = found.rpartition(":")
+    resolved = ray_private.canonical_address(address)
+    host, _, port = resolved.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
     except (OSError, ValueError):
-        raise ConnectionError(f"nothing listens at {found}") from None
+        raise ConnectionError(f"nothing listens at {resolved}") from None
 
 
 def _init(**options: Any) -> None:

@@ -73,7 +73,7 @@ def orphans(alive: Collection[int]) -> list[str]:
     after if it descends from an actor that is alive, or from another cluster's Ray on this machine.
     """
     own_ray = os.getppid()
-    found = []
+    lines = []
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
@@ -82,10 +82,10 @@ def orphans(alive: Collection[int]) -> list[str]:
             ancestors = _ancestors(pid)
             why = _lost(pid, ancestors, own_ray, alive)
             if why:
-                found.append(f"process {pid} ({_title(pid)[:60]}, {_memory(pid) / 1e9:.1f} GB): {why}")
+                lines.append(f"process {pid} ({_title(pid)[:60]}, {_memory(pid) / 1e9:.1f} GB): {why}")
         except (OSError, ValueError, IndexError):
             continue  # it ended meanwhile, or is another user's
-    return found
+    return lines
 
 
 def _lost(pid: int, ancestors: list[int], own_ray: int, alive: Collection[int]) -> str:
@@ -194,10 +194,10 @@ def canary(device: str) -> str:
     answerer = EngineAnswerer(folder, settings)
     try:
         sampling = inner.Sampling(max_tokens=8, eos_ids=(2,))
-        (((found,),),) = answerer.answer(bank, [[ids[:4]]], sampling)
+        (((sample,),),) = answerer.answer(bank, [[ids[:4]]], sampling)
     finally:
         answerer.close()
-    learned = sum(a == b for a, b in zip(found.ids, ids[4:], strict=False))
+    learned = sum(a == b for a, b in zip(sample.ids, ids[4:], strict=False))
     if not learned:
         raise InfraError("vLLM answers nothing of what the adapter was taught", hint="set answering.how: bank")
-    return f"vLLM answers {learned} of {len(found.ids)} tokens as the adapter was taught"
+    return f"vLLM answers {learned} of {len(sample.ids)} tokens as the adapter was taught"

@@ -189,11 +189,11 @@ def _on_gpus(section: PlacementSection, nodes: Sequence[Node]) -> Placement:
 
 
 def _by_type(nodes: Iterable[Node]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    gpus: dict[str, float] = {}
     for node in nodes:
         if node.gpus:
-            found[node.gpu_type] = found.get(node.gpu_type, 0) + node.gpus
-    return found
+            gpus[node.gpu_type] = gpus.get(node.gpu_type, 0) + node.gpus
+    return gpus
 
 
 def _type_for_samplers(nodes: Sequence[Node], gpus: float) -> str:

@@ -63,16 +63,16 @@ class SamplerGroup:
         if self._group.current is None:
             raise ConfigError("the samplers were not told which version writes", hint="call version first")
         until = self._clock() + timeout
-        found: list[tuple[str, list[Edit]]] = []
+        chunks: list[tuple[str, list[Edit]]] = []
         while True:
             self._assign()
             left = until - self._clock()
             self._group.advance(max(0.0, min(left, NAP)), needed=len(self._chunks))
             for outcome in self._group.outcomes():
-                self._on_outcome(outcome, found)
-            if found or left <= 0:
+                self._on_outcome(outcome, chunks)
+            if chunks or left <= 0:
                 self._assign()
-                return found
+                return chunks
 
     def close(self) -> None:
         """Let all samplers go. Chunks that are still pending are forgotten."""
@@ -89,7 +89,7 @@ class SamplerGroup:
             limit = TIMES_DEADLINE * self._section.candidate_deadline
             self._group.give(member, chunk_id, limit, "sample", self._chunks[chunk_id])
 
-    def _on_outcome(self, outcome: WaveOutcome, found: list[tuple[str, list[Edit]]]) -> None:
+    def _on_outcome(self, outcome: WaveOutcome, chunks: list[tuple[str, list[Edit]]]) -> None:
         chunk_id: str = outcome.work
         if chunk_id not in self._chunks:
             return  # it was written by another one meanwhile
@@ -98,7 +98,7 @@ class SamplerGroup:
             self._losses.pop(chunk_id, None)
             if chunk_id in self._waiting:
                 self._waiting.remove(chunk_id)
-            found.append((chunk_id, outcome.value))
+            chunks.append((chunk_id, outcome.value))
             return
         self._losses[chunk_id] = self._losses.get(chunk_id, 0) + 1
         if self._losses[chunk_id] > self._section.candidate_retries:

@@ -71,7 +71,7 @@ def fit(samples: Sequence[TriedEdit], base: str, measure: str) -> GainModel | st
     scale[scale < 1e-9] = np.inf  # what never differs within a task tells nothing
     tables = [t / scale for t in tables]
     ridge, predicted = min(
-        ((r, _left_out(tables, gains, r)) for r in RIDGES), key=lambda found: _squares(found[1], gains)
+        ((r, _left_out(tables, gains, r)) for r in RIDGES), key=lambda tried: _squares(tried[1], gains)
     )
     products, rights = _sums(tables, gains)
     weights = _solve(np.sum(products, axis=0), np.sum(rights, axis=0), ridge)

@@ -30,5 +30,5 @@ def lost(
     as_edits = [replace(c, kind="edit") if c.kind == "heat" else c for c in candidates]
     # a judge rates edits and not what training on them does: what heats show is blended as the gate does it
     section = section.model_copy(update={"reward": "blend"}) if section.reward in {"rubric", "predicted"} else section
-    found = rewards(edits, as_edits, [t for t in trials if not t.failure], verdicts, section=section)
-    return out_of_the_race(found.standings, [e.id for e in edits], keep)
+    rewarded = rewards(edits, as_edits, [t for t in trials if not t.failure], verdicts, section=section)
+    return out_of_the_race(rewarded.standings, [e.id for e in edits], keep)

@@ -76,13 +76,13 @@ class JudgeGrader:
         cache = self._cache
         if cache is None:
             return {}
-        found: dict[str, ItemGrade] = {}
+        grades: dict[str, ItemGrade] = {}
         for key, data in zip(keys, self._readers.map(lambda k: _read(cache, k), keys), strict=True):
             grade = _decode(data)
             if grade:
-                found[key] = grade
-        self.endpoint.count_cached(len(found))
-        return found
+                grades[key] = grade
+        self.endpoint.count_cached(len(grades))
+        return grades
 
     def _keep(self, grades: dict[str, tuple[bool, float]]) -> None:
         cache = self._cache

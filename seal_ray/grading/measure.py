@@ -31,16 +31,16 @@ def measure(
     """All trials that worked. Failed trials and failed verdicts are left out; none becomes a zero."""
     about = {c.id: c for c in candidates}
     given = _by_candidate(verdicts, grader)
-    found: dict[str, Measured] = {}
+    measured: dict[str, Measured] = {}
     trials = list(trials)
     untrained = {
         t.task: t for t in trials if not t.failure and t.candidate in about and about[t.candidate].kind == "baseline"
     }
     for trial in trials:
         candidate = about.get(trial.candidate)
-        if candidate is None or trial.failure or trial.candidate in found:
+        if candidate is None or trial.failure or trial.candidate in measured:
             continue
-        found[trial.candidate] = Measured(
+        measured[trial.candidate] = Measured(
             candidate.task,
             candidate.kind,
             candidate.edit,
@@ -50,7 +50,7 @@ def measure(
             apart=question_contrasts(trial, untrained[trial.task]) if trial.task in untrained else {},
         )
     by_task: dict[str, list[Measured]] = defaultdict(list)
-    for one in found.values():
+    for one in measured.values():
         by_task[one.task].append(one)
     for group in by_task.values():
         for one, value in zip(group, _means([m.correct for m in group]), strict=True):
@@ -59,7 +59,7 @@ def measure(
             one.likelihood = value
         for one, value in zip(group, _means([m.apart for m in group]), strict=True):
             one.contrast = value
-    return list(found.values())
+    return list(measured.values())
 
 
 def question_likelihoods(trial: Trial) -> dict[str, float]:

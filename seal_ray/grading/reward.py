@@ -61,9 +61,9 @@ def rewards(
     slots = {e.id: e.slot for e in edits}
     following = _following(candidates)
     if section.reward == "rubric":
-        found, standings = _rubric(edits, verdicts, notes), []
+        made, standings = _rubric(edits, verdicts, notes), []
     else:
-        found, standings = [], []
+        made, standings = [], []
         for task, column in columns[wanted].items():
             if column.base is None:
                 notes.append(f"{task}: its baseline has no {wanted}, so its edits have no reward")
@@ -72,13 +72,13 @@ def rewards(
             for edit, (value, raw, noise) in valued.items():
                 likelihood = _plain(columns["likelihood"].get(task), edit, pooled["likelihood"])
                 accuracy = _plain(columns["accuracy"].get(task), edit, pooled["accuracy"])
-                found.append(Reward(edit, task, slots.get(edit, 0), value, raw, accuracy, likelihood))
+                made.append(Reward(edit, task, slots.get(edit, 0), value, raw, accuracy, likelihood))
                 standings.append(
                     Standing(edit, task, len(column.table[edit]), following[edit], value.mean, value.error, noise)
                 )
     if not pooled[wanted] and section.reward != "rubric":
         notes += _unknown_errors(columns[wanted], measured)
-    agreement, among = agrees(found)
+    agreement, among = agrees(made)
     if agreement is not None and agreement < 0 and among >= LEAST_EDITS:
         notes.append(
             f"the reward ({wanted}) moves against accuracy: correlation {agreement:.2f} between the edits of a task, "
@@ -90,7 +90,7 @@ def rewards(
             texts[edit.task].append(str(edit.content if edit.content is not None else edit.text))
     spread = [d for d in map(diversity, texts.values()) if d is not None]
     return RoundRewards(
-        rewards=tuple(sorted(found, key=lambda r: (r.task, r.slot, r.edit))),
+        rewards=tuple(sorted(made, key=lambda r: (r.task, r.slot, r.edit))),
         scores=tuple(_scores(measured)),
         reliability={name: round(p.reliability(), 4) if p else None for name, p in pooled.items()},
         arms=_arms(columns),
@@ -282,7 +282,7 @@ def _following(candidates: Sequence[Candidate]) -> dict[str, int]:
 
 
 def _scores(measured: Sequence[Measured]) -> list[TaskScore]:
-    found = []
+    scores = []
     arms: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for m in measured:
         if m.kind != "edit":
@@ -290,8 +290,8 @@ def _scores(measured: Sequence[Measured]) -> list[TaskScore]:
     for (task, _), group in sorted(arms.items()):
         accuracy = [m.accuracy for m in group if m.accuracy is not None]
         likelihood = [m.likelihood for m in group if m.likelihood is not None]
-        found.append(TaskScore(task, group[0].kind, _estimate(accuracy), _estimate(likelihood)))
-    return found
+        scores.append(TaskScore(task, group[0].kind, _estimate(accuracy), _estimate(likelihood)))
+    return scores
 
 
 def _estimate(values: Sequence[float]) -> Estimate | None:
@@ -320,12 +320,12 @@ def _rubric(edits: Sequence[Edit], verdicts: Sequence[Verdict], notes: list[str]
     for v in verdicts:
         if v.grader == RUBRIC and v.score is not None and not v.failure:
             scores[v.candidate].append(v.score)
-    found = []
+    rated = []
     for edit in edits:
         if edit.id in scores:
             mean, error = mean_and_error(scores[edit.id])
             value = Estimate(mean, error, 1)
-            found.append(Reward(edit.id, edit.task, edit.slot, value, value))
+            rated.append(Reward(edit.id, edit.task, edit.slot, value, value))
         elif not edit.failure:
             notes.append(f"{edit.id}: the judge's rubric is missing, so it has no reward")
-    return found
+    return rated

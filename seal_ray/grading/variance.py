@@ -121,8 +121,8 @@ def _difference(covariance: np.ndarray) -> float:
 def _between(effects: Sequence[np.ndarray], errors: Sequence[float], noise: float) -> float:
     """Variance of effects within tasks beyond what chance alone gives them, pooled by degrees of freedom."""
     weights = [len(e) - 1 for e in effects]
-    found = [float(e.var(ddof=1)) - noise * error for e, error in zip(effects, errors, strict=True)]
-    return float(sum(w * v for w, v in zip(weights, found, strict=True)) / sum(weights))
+    spreads = [float(e.var(ddof=1)) - noise * error for e, error in zip(effects, errors, strict=True)]
+    return float(sum(w * v for w, v in zip(weights, spreads, strict=True)) / sum(weights))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

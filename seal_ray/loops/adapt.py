@@ -165,15 +165,15 @@ def learn_round(
         reason = str((part.get("update.json") or {}).get("reason", "no version was made"))
         return Adapted(tests, before, None, None, "no update", (reason,), (), texts)
     after = look(session, part, new, tests)
-    found = tuple(slices(before, after, {t.id: t.data["context"] for t in every_task(session)}, config.run.seed))
+    sliced = tuple(slices(before, after, {t.id: t.data["context"] for t in every_task(session)}, config.run.seed))
     # on what was learned the version is meant to move: drift says something only where other texts are kept back
     drift = (part.get("update.json") or {}).get("drift") if session.domain.tasks("validation") else None
     said = once(part, "gate.json", lambda: encode(judged(before, after, drift, config)))
     decision, reasons = said["decision"], tuple(said["reasons"])
     session.tell(GateDecided(decision, said["figures"], reasons))
-    once(part, "slices.json", lambda: [encode(s) for s in found])
+    once(part, "slices.json", lambda: [encode(s) for s in sliced])
     _commit(session, part, new if decision == "accept" else version, decision)
-    return Adapted(tests, before, after, new, decision, reasons, found, texts)
+    return Adapted(tests, before, after, new, decision, reasons, sliced, texts)
 
 
 def _lessons(
@@ -218,10 +218,10 @@ def judged(before: UncertaintyMap, after: UncertaintyMap, drift: float | None, c
         alone = ("there are too few questions to compare the versions by",)
         return GateDecision("accept", "accept", {}, alone)
 
-    def scores(found: UncertaintyMap) -> dict[str, float]:
+    def scores(uncertainty: UncertaintyMap) -> dict[str, float]:
         return {
             q.id: q.likelihood if has_likelihood and q.likelihood is not None else q.right
-            for q in found.questions
+            for q in uncertainty.questions
             if q.id in held_out
         }
 

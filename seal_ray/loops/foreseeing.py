@@ -43,9 +43,9 @@ def _fitted(session: Session, number: int) -> dict[str, object]:
     others = [(uri, _of_run(session, uri)) for uri in session.config.grading.gain_runs]
     teller = Teller(session.domain)
     for uri, rounds in [*others, *own]:
-        for found in rounds:
-            measures.setdefault(_measure(found), uri)
-            samples += _samples(found, f"{uri}/{found.number}", teller)
+        for past in rounds:
+            measures.setdefault(_measure(past), uri)
+            samples += _samples(past, f"{uri}/{past.number}", teller)
     if len(measures) > 1:
         raise ConfigError(
             "grading.gain_runs: gains of different measures can't be put together: "
@@ -58,34 +58,34 @@ def _fitted(session: Session, number: int) -> dict[str, object]:
 
 def _before(session: Session, number: int) -> Iterator[Round]:
     for n in range(1, number):
-        found = read_round(session.ledger.round(n), session.ledger.manifest(n), n)
-        if _measure(found):
-            yield found
+        past = read_round(session.ledger.round(n), session.ledger.manifest(n), n)
+        if _measure(past):
+            yield past
 
 
 def _of_run(session: Session, uri: str) -> Iterator[Round]:
-    for found in Run(uri, session.config.storage).rounds():
-        if found.version and found.version.base != session.base:
+    for past in Run(uri, session.config.storage).rounds():
+        if past.version and past.version.base != session.base:
             raise ConfigError(
-                f"grading.gain_runs: {uri} was made with another model ({found.version.base[:12]}, and this run has "
+                f"grading.gain_runs: {uri} was made with another model ({past.version.base[:12]}, and this run has "
                 f"{session.base[:12]}): what helps one need not help the other",
                 hint="name runs of the same base model",
             )
-        if found.committed and _measure(found):
-            yield found
+        if past.committed and _measure(past):
+            yield past
 
 
-def _measure(found: Round) -> str:
+def _measure(past: Round) -> str:
     """What the round's gains were measured in; empty where nothing was measured."""
-    measure = str((found.rewards or {}).get("measure", ""))
+    measure = str((past.rewards or {}).get("measure", ""))
     return "" if measure in UNMEASURED else measure
 
 
-def _samples(found: Round, where: str, teller: Teller) -> list[TriedEdit]:
-    gains = {r["edit"]: r["raw"]["mean"] for r in (found.rewards or {})["rewards"]}
+def _samples(past: Round, where: str, teller: Teller) -> list[TriedEdit]:
+    gains = {r["edit"]: r["raw"]["mean"] for r in (past.rewards or {})["rewards"]}
     samples: list[TriedEdit] = []
-    for task in found.tasks:
-        edits = [e for e in found.edits if e.task == task.id]
+    for task in past.tasks:
+        edits = [e for e in past.edits if e.task == task.id]
         features = features_of(edits, teller.describe(task))
         samples += [TriedEdit(f"{where}/{task.id}", features[e], gains[e]) for e in features if e in gains]
     return samples

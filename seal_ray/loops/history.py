@@ -113,15 +113,15 @@ class Run:
 
     def versions(self) -> list[Version]:
         """Every version that was made, the first one without an adapter."""
-        found: dict[str, Version] = {}
+        by_digest: dict[str, Version] = {}
         for n in self.ledger.rounds():
             part = self.ledger.round(n)
             for name, key in (("tasks.json", "version"), ("update.json", "version")):
                 data = (part.get(name) or {}).get(key)
                 if data:
                     version = decode(Version, data)
-                    found.setdefault(version.digest, version)
-        return sorted(found.values(), key=lambda v: v.number)
+                    by_digest.setdefault(version.digest, version)
+        return sorted(by_digest.values(), key=lambda v: v.number)
 
 
 def find_version(reference: str, storage: StorageSection) -> tuple[Version, Run]:

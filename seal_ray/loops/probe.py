@@ -73,9 +73,9 @@ def probe(
         part = session.open_round(1)
         version = versions.first(session.base)
         tests = make_tests(session, part, every_task(session))
-        found = look(session, part, version, tests)
+        uncertainty = look(session, part, version, tests)
         part.commit({"version": encode(version), "decision": "probed"})
-    return tests, found
+    return tests, uncertainty
 
 
 def every_task(session: Session) -> tuple[Task, ...]:
@@ -280,11 +280,11 @@ def _likelihoods(session: Session, part: RoundLedger, version: Version, tests: Q
         return {}
     plan = Plan(tests.tasks, version, edits=0, repeats=0, context_arm=False, salt=SALT)
     exploration = explore(session, part, plan)
-    found: dict[str, float] = {}
+    likelihoods: dict[str, float] = {}
     for trial in exploration.trials.values():
         if not trial.failure:
-            found |= question_likelihoods(trial)
-    return found
+            likelihoods |= question_likelihoods(trial)
+    return likelihoods
 
 
 def weak_first(questions: Sequence[MappedQuestion]) -> list[MappedQuestion]:

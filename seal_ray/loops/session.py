@@ -15,7 +15,7 @@ twice:
         return scores
 
     with Session(config, stop=stop, on_stop=on_stop) as session:
-        found = measure(session)
+        scores = measure(session)
 
 `with` is what says how the run ended and lets everything go. A session is whole once it exists: where something is
 missing (a model, data, a node), the constructor fails with its hint and leaves nothing open. Only the crew waits for

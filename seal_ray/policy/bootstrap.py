@@ -33,14 +33,14 @@ class Difference:
 
 def per_task(scores: Scores) -> dict[str, float]:
     """One number for each task: the mean over its edits. A task without any has no number."""
-    found = {}
+    means = {}
     for task, values in scores.items():
         numbers = [float(v) for v in values] if isinstance(values, Sequence) else [float(values)]
         if not all(math.isfinite(v) for v in numbers):
             raise CoverageError(f"task {task} has a score that is not a number", hint="look at its trials and verdicts")
         if numbers:
-            found[task] = sum(numbers) / len(numbers)
-    return found
+            means[task] = sum(numbers) / len(numbers)
+    return means
 
 
 def estimate(scores: Scores) -> Estimate:

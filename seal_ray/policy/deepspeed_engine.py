@@ -165,9 +165,9 @@ class DeepSpeedEngine:
         from deepspeed.utils import safe_get_full_fp32_param
 
         if id(weight) in self._trained:
-            found = safe_get_full_fp32_param(weight)
-            assert found is not None, "DeepSpeed keeps a float32 copy of whatever it trains"
-            return found.detach().to("cpu").float().clone()
+            whole = safe_get_full_fp32_param(weight)
+            assert whole is not None, "DeepSpeed keeps a float32 copy of whatever it trains"
+            return whole.detach().to("cpu").float().clone()
         with deepspeed.zero.GatheredParameters([weight], enabled=self._section.zero_stage == 3):
             return weight.detach().to("cpu").float().clone()
 

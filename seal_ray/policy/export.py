@@ -138,23 +138,23 @@ def _changes(base: str, adapter: str) -> dict[str, _Change]:
         for n, header in models.header_of(path).items()
         if n != "__metadata__"
     }
-    found, used = {}, set()
+    changes, used = {}, set()
     for name in sorted(held):
         if not name.endswith(".lora_A.weight"):
             continue
         module = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
         partner = name.replace(".lora_A.", ".lora_B.")
         if f"{module}.weight" in there and partner in held:
-            found[f"{module}.weight"] = _Change(module, scale, bool(config.get("fan_in_fan_out")))
+            changes[f"{module}.weight"] = _Change(module, scale, bool(config.get("fan_in_fan_out")))
             used |= {name, partner}
-    if not found or used != held:
+    if not changes or used != held:
         strange = sorted(held - used)
         raise DataError(
             f"{adapter}: {len(strange)} of its {len(held)} tensors match no layer of {base}"
             + (f", the first is {strange[0]}" if strange else ""),
             hint="export with the base model that the version was trained on",
         )
-    return found
+    return changes
 
 
 def adapter_config(adapter: str) -> dict[str, Any]:

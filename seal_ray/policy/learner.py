@@ -222,12 +222,12 @@ def adapter_files(model: Any, whole: Callable[[nn.Parameter], Tensor]) -> tuple[
     """
     config = model.peft_config["default"].to_dict()
     scale = _scale(model.peft_config["default"])
-    found: dict[str, dict[str, Tensor]] = {"default": {}, "fresh": {}}
+    by_adapter: dict[str, dict[str, Tensor]] = {"default": {}, "fresh": {}}
     for name, weight in model.named_parameters():
-        for adapter, tensors in found.items():
+        for adapter, tensors in by_adapter.items():
             if "lora_" in name and f".{adapter}." in name:
                 tensors[name.replace(f".{adapter}.", ".")] = whole(weight)
-    old, new = found["default"], found["fresh"]
+    old, new = by_adapter["default"], by_adapter["fresh"]
     if new:
         fresh = model.peft_config["fresh"]
         for name in old:

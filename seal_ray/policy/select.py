@@ -121,9 +121,9 @@ def kept(rewards: Sequence[Reward], choices: Sequence[Choice]) -> Kept:
     def over_tasks(pick: Callable[[Reward], Estimate | None]) -> Estimate | None:
         means = []
         for _, group in _by_task(chosen):
-            found = [e.mean for e in map(pick, group) if e is not None]
-            if found:
-                means.append(statistics.fmean(found))
+            values = [e.mean for e in map(pick, group) if e is not None]
+            if values:
+                means.append(statistics.fmean(values))
         if not means:
             return None
         error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0

@@ -147,33 +147,33 @@ class Training:
                 f"the gradient is {norm} in step {number + 1} of the policy update, with edits {edits}",
                 hint="lower policy.lr, or look at these edits; nothing of this update was kept",
             )
-        found = self.engine.sum(sums)
+        totals = self.engine.sum(sums)
         return StepLog(
             step=number + 1,
-            loss=found[0],
+            loss=totals[0],
             lr=lr,
             grad_norm=norm,
-            kl=found[1] / found[3],
-            entropy=found[2] / found[3],
-            tokens=int(found[3]),
+            kl=totals[1] / totals[3],
+            entropy=totals[2] / totals[3],
+            tokens=int(totals[3]),
             seconds=time.monotonic() - began,
         )
 
     @torch.no_grad()
     def scan(self, lessons: Sequence[Lesson], alive: Callable[[], None]) -> Scan:
         """What the model as it is says of these lessons; every worker gets all of it."""
-        found: dict[int, list[Tensor]] = {}
+        scored: dict[int, list[Tensor]] = {}
         sums = torch.zeros(2, dtype=torch.float64)
         for mine in self._rows(range(len(lessons)), [lesson.tokens for lesson in lessons]):
             row = pack([t for i in mine for t in lessons[i].texts], self.engine.device)
             logprobs, entropies = self.engine.forward(row)
             rest = iter(logprobs.cpu().split(list(row.lengths))) if row.lengths else iter(())
             for i in mine:
-                found[i] = [next(rest) for _ in lessons[i].texts]
+                scored[i] = [next(rest) for _ in lessons[i].texts]
             if mine:
                 sums += torch.tensor([float(entropies.sum()), len(entropies)])
             alive()
-        everyone = self.engine.gather({i: [t.tolist() for t in texts] for i, texts in found.items()})
+        everyone = self.engine.gather({i: [t.tolist() for t in texts] for i, texts in scored.items()})
         merged = {i: [torch.tensor(t) for t in texts] for part in everyone for i, texts in part.items()}
         entropy, tokens = self.engine.sum(sums)
         return Scan([merged[i] for i in range(len(lessons))], entropy / tokens)

@@ -70,7 +70,7 @@ def update(job: UpdateJob, *, sink: Sink, tick: Callable[[], None] = lambda: Non
         os.mkdir(checkpoints)
         within = Limits(section.worker_timeout, section.hang_timeout, section.collective_timeout)
         train = train_alone if alone else train_in_group
-        found, attempts = watch.attempts(train, payload, crew, within, section.retries)
+        trained, attempts = watch.attempts(train, payload, crew, within, section.retries)
         os.rename(part, job.output)
     finally:
         watch.end()
@@ -90,7 +90,7 @@ def update(job: UpdateJob, *, sink: Sink, tick: Callable[[], None] = lambda: Non
         environment=software() | {"workers": str(crew), "engine": "torch" if alone else "deepspeed"},
         attempts=attempts,
         validation_losses=tuple(watch.validation[n] for n in sorted(watch.validation)),
-        **found,
+        **trained,
     )
 
 

@@ -95,7 +95,7 @@ def _work(payload: Payload, desk: Any, engine_of: "Callable[..., TrainingEngine]
     checkpoints = Checkpoints(engine, payload.checkpoints, section, desk)
     training.run(tell, alive, validated, checkpoints.after, first=checkpoints.resume())
     after = training.scan(payload.train, alive)
-    found = {
+    outcome = {
         "kind": "full" if section.mode == "full" else "adapter",
         "rank": engine.adapter_rank,
         "kl": _moved(before, after),
@@ -114,7 +114,7 @@ def _work(payload: Payload, desk: Any, engine_of: "Callable[..., TrainingEngine]
     engine.save(send)
     # news that are on their way must be there before the update counts as over
     ray.get(desk.news_are_in.remote())
-    return found
+    return outcome
 
 
 def _moved(before: "Scan", after: "Scan") -> float:

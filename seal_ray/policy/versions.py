@@ -45,14 +45,14 @@ def check(version: Version, folder: str) -> None:
 
 def files_digest(folder: str) -> str:
     """The name of a folder's content: its files and their SHA-256."""
-    found = {}
+    digests = {}
     for path in sorted(Path(folder).iterdir()):
         if path.is_file():
             with open(path, "rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    if not any(name.endswith(".safetensors") for name in found):
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    if not any(name.endswith(".safetensors") for name in digests):
         raise DataError(f"{folder}: no weights in safetensors are there", hint="name the folder of a version")
-    return digest(found)
+    return digest(digests)
 
 
 def told(result: UpdateResult) -> dict[str, Json]:

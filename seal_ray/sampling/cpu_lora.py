@@ -14,8 +14,8 @@ def shrink(inputs: Tensor, weights: Tensor, output: Tensor, indices: Tensor, sca
     """output[row] = scaling * A[index of row] @ inputs[row]; rows without an adapter are left at zero."""
     for adapter, rows in _groups(indices, inputs.shape[0]):
         down = _matrix(weights, adapter).to(output.dtype)
-        found = scaling * (inputs[rows].to(output.dtype) @ down.T)
-        output[rows, : found.shape[1]] = found
+        product = scaling * (inputs[rows].to(output.dtype) @ down.T)
+        output[rows, : product.shape[1]] = product
 
 
 def expand(inputs: Tensor, weights: Tensor, output: Tensor, indices: Tensor, add_inputs: bool = True) -> None:
@@ -36,11 +36,11 @@ def expand_slice(
     columns = slice(slice_offset, slice_offset + slice_size)
     for adapter, rows in _groups(indices, inputs.shape[0]):
         up = _matrix(weights, adapter)[:slice_size].to(output.dtype)
-        found = inputs[rows].to(output.dtype) @ up.T
+        product = inputs[rows].to(output.dtype) @ up.T
         if add_inputs:
-            output[rows, columns] += found
+            output[rows, columns] += product
         else:
-            output[rows, columns] = found
+            output[rows, columns] = product
 
 
 def shrink_texts(

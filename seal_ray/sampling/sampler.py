@@ -106,14 +106,14 @@ class Sampler:
             return list(engine.generate(requests, self._adapter))
         except Exception as error:  # one bad request takes its batch down: find it, and keep the others
             log.warning("a chunk of %d edits failed (%s); each is tried alone", len(requests), error)
-        found: list[GeneratedText | Failure] = []
+        samples: list[GeneratedText | Failure] = []
         for request in requests:
             try:
-                found += engine.generate([request], self._adapter)
+                samples += engine.generate([request], self._adapter)
             except Exception as error:
-                found.append(Failure("sampling", f"{type(error).__name__}: {error}"[:500], "infra"))
+                samples.append(Failure("sampling", f"{type(error).__name__}: {error}"[:500], "infra"))
         self._prove(engine)
-        return found
+        return samples
 
     def _prove(self, engine: Engine) -> None:
         """Raise where the engine fails at the plainest request: whoever leased it has to know."""

@@ -185,13 +185,17 @@ def test_the_rule_decides_by_itself(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", ["approve", "reject"])
+@pytest.mark.parametrize("words", [("approve",), ("reject",), ("approve", "rollback")], ids=" then ".join)
 def test_the_next_round_is_written_by_the_version_that_was_decided_for(
-    held: Run, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+    held: Run, tmp_path: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = copy(held, tmp_path / "run")
-    assert command(word, config.run.uri, monkeypatch=monkeypatch) == 0
+    assert command(words[0], config.run.uri, monkeypatch=monkeypatch) == 0
+    if "rollback" in words:
+        assert go_on(config).latest == 1  # committed as approved
+        assert command("rollback", config.run.uri, "--to", "0", monkeypatch=monkeypatch) == 0
     run = seal_ray.run(config.model_copy(update={"run": config.run.model_copy(update={"rounds": 2})}))
     assert run.latest == 1 and run.held() == 2
     written = run.round(2).version
-    assert written and written.digest == versions(run)[word == "approve"]
+    assert written and written.digest == versions(run)[words == ("approve",)]
+    assert {e.version for e in run.round(2).edits} >= {written.digest}

@@ -1,12 +1,14 @@
 """Commands on a run in S3 write as the run does, and say what its bucket keeps beside it."""
 
 import json
+from pathlib import Path
 
 import pytest
+from two_versions import two_versions
 
 from seal_ray import cli
 from seal_ray.config import StorageSection
-from seal_ray.records import Answer, Trial
+from seal_ray.records import ADAPTER, Answer, Trial
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.store import Store
 
@@ -59,3 +61,35 @@ def test_a_versioned_bucket_is_said_to_keep_what_was_deleted_and_purged_where_as
     assert json.loads(said)["purged"] == 2 and json.loads(said)["noncurrent"] == 0
     mine = [s for s in backend.noncurrent() if s.path.startswith("rounds/")]
     assert mine == []
+
+
+def test_whatever_is_decided_or_taken_away_goes_through_the_runs_storage_section(
+    bucket: str, s3_endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The endpoint alone is told: encryption and key are taken from the record, for each command that writes."""
+    uri = f"{bucket}/run"
+    two_versions(uri, tmp_path, StorageSection(endpoint=s3_endpoint, encryption="aws:kms", kms_key="the customer's"))
+
+    def on(command: str, *words: str) -> str:
+        return call(capsys, command, uri, "--endpoint", s3_endpoint, *words)
+
+    assert json.loads(on("status", "--json"))["current"] == 2
+    on("rollback", "--to", "1", "--why", "it writes worse edits")
+    assert json.loads(on("status", "--json"))["rollback"]["why"] == "it writes worse edits"
+    assert ["current" in line for line in on("lineage").splitlines()] == [False, True, False]
+    on("export", "--to", str(tmp_path / "out"), "--as", "adapter")
+    assert (tmp_path / "out" / ADAPTER).read_bytes() == (tmp_path / "made-1" / ADAPTER).read_bytes()
+    on("report", "--to", str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").stat().st_size > 1000
+    assert uri in on("compare", uri) and len(json.loads(on("regrade", "--json"))["rounds"]) == 3
+    ledger = Ledger(uri, StorageSection(endpoint=s3_endpoint, encryption="aws:kms", kms_key="the customer's"))
+    ledger.acquire("me")
+    ledger.round(3).put("gate.json", {"decision": "hold", "advice": "accept", "figures": {}, "reasons": []})
+    ledger.close()
+    on("approve", "--why", "seen by hand")
+    store = Store(uri, StorageSection(endpoint=s3_endpoint))
+    backend = store._s3
+    assert backend
+    paths = [e.path for e in store.list()]
+    assert {"decision", "parent", "gate"} <= {Path(path).name.split(".")[0] for path in paths}
+    assert [path for path in paths if backend.encryption(path) != "aws:kms"] == []

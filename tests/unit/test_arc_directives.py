@@ -1,4 +1,4 @@
-"""Directives: found and mended in sloppy text, refused where two readings are left."""
+"""Directives: found and repaired in sloppy text, refused where two readings are left."""
 
 import json
 

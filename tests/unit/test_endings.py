@@ -45,7 +45,7 @@ class BrokenCrew(RecordedCrew):
     """Its samplers find that the data can't be used."""
 
     def samplers(self, version: Any, adapter: str | None) -> Any:
-        raise DataError("no label for token 7", hint="mend the data")
+        raise DataError("no label for token 7", hint="fix the data")
 
 
 def configured(recorded: Run, uri: Path, *changes: str) -> Config:

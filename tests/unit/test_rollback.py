@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from two_versions import two_versions
 from typer.testing import CliRunner
 
-from seal_ray import config_file, models
 from seal_ray.cli import app
 from seal_ray.commands import decisions, terminal
 from seal_ray.commands.export import export
@@ -13,54 +13,23 @@ from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run
 from seal_ray.policy import versions
-from seal_ray.records import Version, digest, encode
-from seal_ray.storage.ledger import Ledger
-
-RECORDED = Path("tests/recorded/v0.1.0")
-FILES = ("adapter_config.json", "adapter_model.safetensors")
-
-
-def adapter(folder: Path, scale: float) -> Path:
-    """An adapter of the recorded run, its effect made larger."""
-    from safetensors.torch import load_file, save_file
-
-    source = next((RECORDED / "run/rounds/0001/version").iterdir())
-    folder.mkdir()
-    (folder / FILES[0]).write_bytes((source / FILES[0]).read_bytes())
-    tensors = load_file(source / FILES[1])
-    save_file({n: t * scale if "lora_B" in n else t for n, t in tensors.items()}, folder / FILES[1])
-    return folder
+from seal_ray.records import ADAPTER
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> str:
-    """A run of two committed rounds; each one's version is what the one before became."""
     uri = str(tmp_path / "run")
-    config = config_file.load(RECORDED / "job.yaml", [f"run.uri={uri}"])
-    ledger = Ledger(uri)
-    ledger.create(config.model_dump(mode="json"), {}, config.run.seed)
-    ledger.acquire("test")
-    version = versions.first(models.digest_of(models.fetch(config.model)))
-    for number in (1, 2):
-        part = ledger.round(number)
-        part.put("tasks.json", {"tasks": [], "version": encode(version)})
-        folder = adapter(tmp_path / f"made-{number}", float(number))
-        made = digest([version.digest, versions.files_digest(str(folder))])
-        version = Version(number, made, version.base, version.digest, f"rounds/{number:04d}/version", "adapter", 4)
-        part.put_dir("version", str(folder))
-        part.put("update.json", {"version": encode(version), "edits": [], "losses": [1.0], "steps": 1, "kl": 0.0})
-        part.commit({"version": encode(version), "decision": "accept"})
-    ledger.close()
+    two_versions(uri, tmp_path)
     return uri
 
 
 def exported(uri: str, to: Path) -> bytes:
     export(Run(uri), to, kind="adapter", number=0)
-    return (to / FILES[1]).read_bytes()
+    return (to / ADAPTER).read_bytes()
 
 
 def made(uri: str, number: int) -> bytes:
-    return (Path(uri).parent / f"made-{number}" / FILES[1]).read_bytes()
+    return (Path(uri).parent / f"made-{number}" / ADAPTER).read_bytes()
 
 
 def test_export_hands_out_the_version_that_was_gone_back_to(run: str, tmp_path: Path) -> None:
@@ -68,7 +37,7 @@ def test_export_hands_out_the_version_that_was_gone_back_to(run: str, tmp_path: 
     decisions.rollback(run, StorageSection(), to=1, why="it writes worse edits")
     assert exported(run, tmp_path / "after") == made(run, 1)
     export(Run(run), tmp_path / "named", kind="adapter", number=2)
-    assert (tmp_path / "named" / FILES[1]).read_bytes() == made(run, 2), "a round that is named is what it was"
+    assert (tmp_path / "named" / ADAPTER).read_bytes() == made(run, 2), "a round that is named is what it was"
 
 
 def test_back_at_the_base_there_is_nothing_to_export(run: str, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def read_directives(text: str, section: ArcDomain) -> Directives | Failure:
     """The directives in a sample, or why there are none to be had.
 
     Code fences, prose around the object, wrong quotes, missing quotes, trailing commas and a missing last brace are
-    mended, since only one reading is left. Two different sets of directives, or a value that breaks off, are not.
+    repaired, since only one reading is left. Two different sets of directives, or a value that breaks off, are not.
     """
     found: dict[str, Directives] = {}
     why = "there is no JSON object in it"

@@ -20,7 +20,7 @@ def _of(edit: Edit, siblings: Sequence[Edit], about: Description | None) -> dict
     text = edit.text
     words = _WORD.findall(text.casefold())
     lines = [line for line in text.splitlines() if line.strip()]
-    found = {
+    features = {
         "tokens": math.log1p(len(edit.ids)),
         "lines": math.log1p(len(lines)),
         "words a line": len(words) / max(1, len(lines)),
@@ -31,10 +31,10 @@ def _of(edit: Edit, siblings: Sequence[Edit], about: Description | None) -> dict
         "likeness to siblings": max((similarity(text, o.text) for o in siblings), default=0.0),
     }
     if edit.style:
-        found[f"style {edit.style}"] = 1.0
+        features[f"style {edit.style}"] = 1.0
     if about:
-        found |= _beside(text, words, about)
-    return found | _settings(edit.content)
+        features |= _beside(text, words, about)
+    return features | _settings(edit.content)
 
 
 def _beside(text: str, words: Sequence[str], about: Description) -> dict[str, float]:
@@ -53,12 +53,12 @@ def _settings(content: Json) -> dict[str, float]:
     """Directives are what they are: numbers on a logarithmic scale, anything else as yes or no."""
     if not isinstance(content, Mapping):
         return {}
-    found: dict[str, float] = {}
+    features: dict[str, float] = {}
     for key, value in content.items():
         if isinstance(value, bool):
-            found[f"{key}"] = float(value)
+            features[f"{key}"] = float(value)
         elif isinstance(value, (int, float)):
-            found[f"{key}"] = math.log(value) if value > 0 else 0.0
+            features[f"{key}"] = math.log(value) if value > 0 else 0.0
         elif isinstance(value, str):
-            found[f"{key} {value}"] = 1.0
-    return found
+            features[f"{key} {value}"] = 1.0
+    return features

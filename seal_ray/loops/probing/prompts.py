@@ -71,19 +71,19 @@ def writing_schema(title: str, sentence: str) -> dict[str, Json]:
 
 def answers_in(title: str, sentence: str) -> list[str]:
     """Numbers, names and short phrases of a sentence that a question may ask for, in that order."""
-    found: dict[str, None] = {}
+    answers: dict[str, None] = {}
     for pattern in (DIGITS, NUMBER_WORDS):
-        found |= dict.fromkeys(m.group() for m in pattern.finditer(sentence))
+        answers |= dict.fromkeys(m.group() for m in pattern.finditer(sentence))
     subject = title.casefold()
-    found |= {name: None for name in entities("", sentence) if name.casefold() not in subject and name in sentence}
+    answers |= {name: None for name in entities("", sentence) if name.casefold() not in subject and name in sentence}
     for match in PHRASE.finditer(sentence):
         words = match.group().split()
         while len(words) > 2 and words[-1].casefold() in DANGLING:
             words.pop()
         phrase = " ".join(words)
         if len(words) > 1 and words[-1].casefold() not in DANGLING and " ".join(words[1:]).casefold() not in subject:
-            found.setdefault(phrase)
-    usable = [a for a in found if len(a) <= LONGEST_ANSWER and '"' not in a and "\\" not in a]
+            answers.setdefault(phrase)
+    usable = [a for a in answers if len(a) <= LONGEST_ANSWER and '"' not in a and "\\" not in a]
     return usable[:OFFERED]
 
 

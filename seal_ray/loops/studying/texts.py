@@ -60,8 +60,8 @@ def lessons_of(session: Session, texts: Texts, tasks: Sequence[Task]) -> list[Le
     size, longest = vocabulary(session.folder)
     limits = {"policy.max_length": section.max_length, "the model's own limit": longest}
     for task in tasks:
-        found, why = _of_task(session, texts, task)
-        kept, left = fitting(found, limits, size)
+        own, why = _of_task(session, texts, task)
+        kept, left = fitting(own, limits, size)
         reasons = [*why, *(one.reason for one in left)]
         if not kept:
             raise DataError(
