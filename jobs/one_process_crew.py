@@ -168,12 +168,7 @@ def update(job: UpdateJob, *, sink: Sink, tick: Any = lambda: None) -> UpdateRes
     training.run(tell, tick, lambda epoch, loss: None, lambda step: None)
     after = training.scan(learned, tick)
     part = Path(f"{job.output}.part")
-    part.mkdir(parents=True)
-
-    def send(name: str, path: str) -> None:
-        shutil.copyfile(path, part / name)
-
-    engine.save(send)
+    save(engine, part)
     os.rename(part, job.output)
     return UpdateResult(
         folder=job.output,
@@ -196,3 +191,13 @@ def update(job: UpdateJob, *, sink: Sink, tick: Any = lambda: None) -> UpdateRes
         recipe=section.model_dump(mode="json") | {"algorithm": job.lessons[0].algorithm, "seed": job.seed},
         environment=software() | {"workers": "the loop's own process", "engine": "torch"},
     )
+
+
+def save(engine: Any, folder: Path) -> None:
+    """A new version's files, in a new folder."""
+    folder.mkdir(parents=True)
+
+    def send(name: str, path: str) -> None:
+        shutil.copyfile(path, folder / name)
+
+    engine.save(send)

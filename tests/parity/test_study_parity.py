@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from bank_crew import save
+from one_process_crew import save
 from safetensors.torch import load
 
 from seal_ray import models

@@ -8,11 +8,12 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapters import write_adapter
+from stand_in_crew import StandInCrew, WaitingPool, updated
 
 from seal_ray import models
 from seal_ray.config import ModelSection
@@ -54,10 +55,8 @@ def folder(tmp_path: Path, facts: dict[str, str], each: int = 4) -> Path:
     return docs
 
 
-class KnowingCrew:
+class KnowingCrew(StandInCrew):
     """`write` makes a question of a sentence: (question, answer). `stubborn`: who is answered for whatever is read."""
-
-    overlap = False
 
     def __init__(
         self,
@@ -93,9 +92,6 @@ class KnowingCrew:
         self._version = version.digest
         self.knows = self.learned.get(version.digest, self.knows)
 
-    def trainers(self) -> dict[str, Any]:
-        return {}
-
     def update(self, job: UpdateJob, *, sink: Any, tick: Any) -> UpdateResult:
         """In the place of the update: the new version knows what stands in its lessons."""
         self.jobs.append(job)
@@ -106,36 +102,7 @@ class KnowingCrew:
         parent = versions.first(self.base) if job.adapter is None else None
         assert parent, "a table is trained once"
         self.learned[digest([parent.digest, versions.files_digest(job.output)])] = known
-        return UpdateResult(
-            folder=job.output,
-            kind="adapter",
-            rank=4,
-            steps=1,
-            losses=(1.0,),
-            log=(),
-            seconds=0.1,
-            kl=0.1,
-            drift=0.1,
-            entropy=1.0,
-            entropy_before=1.0,
-            likelihood=(-1.0,),
-            likelihood_before=(-2.0,),
-            validation_losses=(),
-            left_out=(),
-            held_back=(),
-            edits=(),
-            recipe={},
-            environment={},
-        )
-
-    def plan_anew(self) -> None: ...
-
-    def release(self, *roles: str) -> None: ...
-
-    def close(self) -> None: ...
-
-    def gpu_hours(self) -> float:
-        return 0.0
+        return updated(job, rank=4, likelihood=(-1.0,), likelihood_before=(-2.0,))
 
     # the table as a model
 
@@ -197,28 +164,20 @@ class _TableSamplers:
         )  # fmt: skip
 
 
-class _TablePool:
+class _TablePool(WaitingPool):
     """A candidate knows what stands in its texts, besides what its version knows."""
 
-    def __init__(self, crew: KnowingCrew) -> None:
-        self._crew, self._done = crew, list[Trial]()
+    most = 8
 
-    def submit(self, attempts: Iterable[Attempt]) -> None:
-        for attempt in attempts:
-            self._crew.tried.append(attempt)
-            self._done.append(self._trial(attempt))
+    def __init__(self, crew: KnowingCrew) -> None:
+        super().__init__()
+        self._crew = crew
 
     def poll(self, timeout: float) -> list[Trial]:
         time.sleep(0.001)
-        done, self._done = self._done, []
-        return done
-
-    def room(self) -> int:
-        return 8
-
-    def expect(self, count: int) -> None: ...
-
-    def flush(self) -> None: ...
+        done, self._waiting = self._waiting, []
+        self._crew.tried += done
+        return [self._trial(attempt) for attempt in done]
 
     def _trial(self, attempt: Attempt) -> Trial:
         crew, answers, likely = self._crew, [], []

@@ -5,16 +5,18 @@ broken off and taken up again must come to the same end.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from stand_in_crew import StandInCrew, WaitingPool, WrittenChunks, updated
 
 from seal_ray.policy.job import LearnedEdit, UpdateJob, UpdateResult
 from seal_ray.records import Answer, Attempt, Edit, Likelihood, Trial, Version, derive_seed
 from seal_ray.sampling.sampler import EditPrompt, edit_id
 
 
-class MadeCrew:
+class MadeCrew(StandInCrew):
     """Samplers and pool at once."""
 
     overlap = True
@@ -26,53 +28,20 @@ class MadeCrew:
         self.tried: list[Attempt] = []
         self.jobs: list[UpdateJob] = []
         self.break_after = -1  # trials, after which the next is an error; -1: never
-        self._edits: list[tuple[str, list[Edit]]] = []
-        self._waiting: list[Attempt] = []
 
     def samplers(self, version: Version, adapter: str | None) -> Any:
         self.version = version.digest
-        return _Samplers(self)
+        return _MadeSamplers(self)
 
     def pool(self, version: Version, adapter: str | None) -> Any:
         self.version = version.digest
-        return _Pool(self)
-
-    def trainers(self) -> dict[str, Any]:
-        return {}
-
-    def plan_anew(self) -> None: ...
-
-    def release(self, *roles: str) -> None: ...
-
-    def close(self) -> None: ...
-
-    def gpu_hours(self) -> float:
-        return 0.0
+        return _MadePool(self)
 
     def update(self, job: UpdateJob, *, sink: Any, tick: Any) -> UpdateResult:
         self.jobs.append(job)
         shutil.copytree(self.version_files, job.output)
-        return UpdateResult(
-            folder=job.output,
-            kind="adapter",
-            rank=job.section.rank,
-            steps=1,
-            losses=(1.0,),
-            log=(),
-            seconds=0.0,
-            kl=0.1,
-            drift=0.1,
-            entropy=1.0,
-            entropy_before=1.1,
-            likelihood=(),
-            likelihood_before=(),
-            validation_losses=(),
-            left_out=(),
-            held_back=(),
-            edits=tuple(LearnedEdit(lesson.edit, lesson.task, lesson.weight) for lesson in job.lessons),
-            recipe={},
-            environment={},
-        )
+        learned = tuple(LearnedEdit(lesson.edit, lesson.task, lesson.weight) for lesson in job.lessons)
+        return updated(job, edits=learned)
 
     def edit(self, prompt: EditPrompt) -> Edit:
         name = edit_id(self.version, prompt)
@@ -90,24 +59,22 @@ class MadeCrew:
         return Trial(attempt.candidate.id, attempt.candidate.task, losses, answers, likely, worker="made")
 
 
-class _Samplers:
+class _MadeSamplers(WrittenChunks):
     def __init__(self, crew: MadeCrew) -> None:
-        self._crew, self._waiting = crew, list[tuple[str, list[Edit]]]()
+        super().__init__()
+        self._crew = crew
 
     def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
         self._crew.sampled += chunk
-        self._waiting.append((chunk_id, [self._crew.edit(prompt) for prompt in chunk]))
-
-    def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]:
-        return [self._waiting.pop(0)] if self._waiting else []
+        self._written.append((chunk_id, [self._crew.edit(prompt) for prompt in chunk]))
 
 
-class _Pool:
+class _MadePool(WaitingPool):
+    most = 16
+
     def __init__(self, crew: MadeCrew) -> None:
-        self._crew, self._waiting = crew, list[Attempt]()
-
-    def submit(self, attempts: Iterable[Attempt]) -> None:
-        self._waiting += attempts
+        super().__init__()
+        self._crew = crew
 
     def poll(self, timeout: float) -> list[Trial]:
         done, self._waiting = self._waiting[:4], self._waiting[4:]
@@ -115,10 +82,3 @@ class _Pool:
             raise RuntimeError("broken off")
         self._crew.tried += done
         return [self._crew.trial(attempt) for attempt in done]
-
-    def room(self) -> int:
-        return max(0, 16 - len(self._waiting))
-
-    def expect(self, count: int) -> None: ...
-
-    def flush(self) -> None: ...

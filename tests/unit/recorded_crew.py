@@ -7,9 +7,11 @@ never recorded is an error: then its seed, its texts or its recipe are not what 
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from stand_in_crew import StandInCrew, WaitingPool, WrittenChunks
 
 from seal_ray.loops.history import Run
 from seal_ray.policy.job import UpdateJob, UpdateResult
@@ -17,7 +19,7 @@ from seal_ray.records import Attempt, Edit, Failure, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt
 
 
-class RecordedCrew:
+class RecordedCrew(StandInCrew):
     """Samplers and pool at once. `overlap`: whether both are there at the same time."""
 
     def __init__(self, run: Run, *, overlap: bool = False) -> None:
@@ -32,34 +34,23 @@ class RecordedCrew:
         self.lose: set[str] = set()  # tasks whose edits are lost, by nobody's fault
         self.roles: list[str] = []  # in the order in which they were asked for
         self._version = ""
-        self._edits: list[tuple[str, list[Edit]]] = []
-        self._trials: list[Trial] = []
         self._run = run
 
     # what a crew offers
 
-    def samplers(self, version: Version, adapter: str | None) -> "_Samplers":
+    def samplers(self, version: Version, adapter: str | None) -> "_RecordedSamplers":
         self._version = version.digest
         self.roles.append("sampler")
-        return _Samplers(self)
+        return _RecordedSamplers(self)
 
-    def pool(self, version: Version, adapter: str | None) -> "_Pool":
+    def pool(self, version: Version, adapter: str | None) -> "_RecordedPool":
         self._version = version.digest
         self.roles.append("worker")
-        return _Pool(self)
+        return _RecordedPool(self)
 
     def trainers(self) -> dict[str, Any]:
         self.roles.append("trainer")
         return {}
-
-    def plan_anew(self) -> None: ...
-
-    def release(self, *roles: str) -> None: ...
-
-    def close(self) -> None: ...
-
-    def gpu_hours(self) -> float:
-        return 0.0
 
     # in the place of the update
 
@@ -76,9 +67,10 @@ class RecordedCrew:
         raise AssertionError(f"no update was recorded from {sorted(learned)}")
 
 
-class _Samplers:
+class _RecordedSamplers(WrittenChunks):
     def __init__(self, crew: RecordedCrew) -> None:
-        self._crew, self._waiting = crew, list[tuple[str, list[Edit]]]()
+        super().__init__()
+        self._crew = crew
 
     def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
         edits = []
@@ -90,29 +82,21 @@ class _Samplers:
             if prompt.task in self._crew.lose:
                 own = Failure("killed_sampler", "it was killed", "infra")
             edits.append(dataclasses.replace(edit, content=None, failure=own))
-        self._waiting.append((chunk_id, edits))
+        self._written.append((chunk_id, edits))
 
-    def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]:
-        up = len(self._crew.tried) >= self._crew.slow_start
-        return [self._waiting.pop(0)] if self._waiting and up else []
+    def poll(self, timeout: float) -> Sequence[tuple[str, list[Edit]]]:
+        return super().poll(timeout) if len(self._crew.tried) >= self._crew.slow_start else []
 
 
-class _Pool:
+class _RecordedPool(WaitingPool):
+    most = 8
+
     def __init__(self, crew: RecordedCrew) -> None:
-        self._crew, self._waiting = crew, list[Attempt]()
-
-    def submit(self, attempts: Iterable[Attempt]) -> None:
-        self._waiting += attempts
+        super().__init__()
+        self._crew = crew
 
     def poll(self, timeout: float) -> list[Trial]:
         time.sleep(0.001)  # a real one waits too, and leaves graders their turn
         done, self._waiting = self._waiting[::-1][:3], self._waiting[::-1][3:][::-1]  # in no helpful order
         self._crew.tried += done
         return [self._crew.recorded[a.candidate.id] for a in done]
-
-    def room(self) -> int:
-        return max(0, 8 - len(self._waiting))
-
-    def expect(self, count: int) -> None: ...
-
-    def flush(self) -> None: ...

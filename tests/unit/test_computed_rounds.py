@@ -1,51 +1,28 @@
 """Whole rounds of mathematics and of code: a tiny model, its bank and its update, real sandboxes, no cluster."""
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from one_process_rounds import one_process_round
 
-from seal_ray.config import Config
 from seal_ray.errors import NoIsolation
-from seal_ray.loops import rounds
-from seal_ray.loops.history import Round, Run
-from seal_ray.loops.session import Session
+from seal_ray.loops.history import Round
 from seal_ray.sandbox import choose
 
-JOBS = Path(__file__).parents[2] / "jobs"
 ADD = "def add(a, b):\n    return a + b\n"
 
 
 @pytest.fixture
 def one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(JOBS))
-    crew = importlib.import_module("one_process_crew")
-    monkeypatch.setattr(rounds, "update", crew.update)
-
     def run(domain: dict[str, Any], rows: list[dict[str, Any]], **answering: Any) -> Round:
         data = tmp_path / "rows.jsonl"
         data.write_text("\n".join(map(json.dumps, rows)))
-        config = Config.model_validate(
-            {
-                "run": {"uri": str(tmp_path / "run"), "rounds": 1, "tasks_per_round": 2},
-                "model": {"name": "builtin:tiny", "dtype": "float32", "max_length": 512},
-                "domain": {"data": str(data), "validation": 0, "test": 0, **domain},
-                "sampling": {"edits": 2, "max_tokens": 16, "top_p": 1},
-                "inner": {"rank": 2, "epochs": 1, "repeats": 1, "max_length": 512, "context_arm": False},
-                "answering": answering,
-                "grading": {"grader": "exact", "reward": "likelihood"},
-                "select": {"rule": "threshold", "threshold": -100.0},  # a random model's edits need not help
-                "policy": {"rank": 2, "global_batch": 2, "epochs": 1, "checkpointing": False, "dtype": "float32"},
-                "observe": {"progress": "quiet", "ray_metrics": False},
-            }
-        )
-        with Session(config, hire=crew.OneProcessCrew().hire) as session:
-            rounds.run_rounds(session)
-        done = Run(config.run.uri)
-        assert done.latest == 1
-        return done.round(1)
+        settings = {"data": str(data), "validation": 0, "test": 0, **domain}
+        exact = {"grader": "exact", "reward": "likelihood"}
+        uri = tmp_path / "run"
+        return one_process_round(uri, monkeypatch, domain=settings, answering=answering, grading=exact)
 
     return run
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bank_crew import BankCrew, update
+from bank_crew import BankCrew
+from one_process_crew import update
 
 from seal_ray import config_file
 from seal_ray.commands.compare import compare, show
