@@ -1,44 +1,22 @@
 """The few-shot jobs: configurations that hold, tasks that their seed makes, a model that can be trained in pieces."""
 
-import importlib
 import json
+from importlib import import_module as job
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import pytest
+from tiny_worlds import JOBS, tiny_world
 
 from seal_ray import config_file, models
 from seal_ray.config import ArcDomain
-from seal_ray.domains import load_domain
 from seal_ray.domains.arc.directives import Directives, read_directives
 from seal_ray.domains.arc.grids import Pair, same
 from seal_ray.domains.arc.tasks import puzzles, read_tasks
 
-JOBS = Path(__file__).parents[2] / "jobs"
-
-
-@pytest.fixture
-def job(monkeypatch):
-    monkeypatch.syspath_prepend(str(JOBS))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load
-
 
 def tiny():
-    config = config_file.load(JOBS / "arc-tiny.yaml")
+    config, domain = tiny_world("arc-tiny.yaml")
     assert isinstance(config.domain, ArcDomain)
-    domain = load_domain(
-        config.domain,
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=False,
-        seed=config.run.seed,
-        read=lambda path: (JOBS.parent / path).read_bytes(),
-    )
     return config, config.domain, domain
 
 
@@ -60,14 +38,14 @@ def test_the_tiny_job_has_tasks_for_a_round_and_held_out_ones_beside():
     assert len(domain.tasks("test")) >= 24 and len(domain.tasks("validation")) >= 8
 
 
-def test_the_tasks_in_the_file_are_those_that_the_seed_makes(job):
+def test_the_tasks_in_the_file_are_those_that_the_seed_makes():
     made = job("arc_tiny_tasks")
     kept = json.loads(made.FILE.read_text())
     assert made.challenges(len(kept), made.HELD_OUT) == kept
     assert made.challenges(4, made.HELD_OUT + 1) != dict(list(kept.items())[:4])
 
 
-def test_every_task_in_the_file_follows_the_rule_in_its_name(job):
+def test_every_task_in_the_file_follows_the_rule_in_its_name():
     made = job("arc_tiny_tasks")
     seen = set()
     for task in read_tasks(made.FILE.read_bytes(), None, "file"):
@@ -81,7 +59,7 @@ def test_every_task_in_the_file_follows_the_rule_in_its_name(job):
     assert seen == set(made.RULES)
 
 
-def test_the_tiny_model_learns_the_very_prompts_and_directives_that_the_job_uses(job, tmp_path):
+def test_the_tiny_model_learns_the_very_prompts_and_directives_that_the_job_uses(tmp_path):
     model = job("arc_tiny_model")
     _, section, domain = tiny()
     assert (section.learning_rates, section.epoch_choices) == (model.LEARNING_RATES, model.EPOCHS)
@@ -98,7 +76,7 @@ def test_the_tiny_model_learns_the_very_prompts_and_directives_that_the_job_uses
     assert len(tokenizer("0123456789\n", add_special_tokens=False)["input_ids"]) == 11
 
 
-def test_a_batch_is_learned_where_outputs_stand_and_nowhere_else(job, tmp_path):
+def test_a_batch_is_learned_where_outputs_stand_and_nowhere_else(tmp_path):
     model = job("arc_tiny_model")
     model.write_tokenizer(tmp_path)
     tokenizer = models.tokenizer(tmp_path)
@@ -116,7 +94,7 @@ def test_a_batch_is_learned_where_outputs_stand_and_nowhere_else(job, tmp_path):
     assert isinstance(read_directives(chosen, tiny()[1]), Directives) and chosen.endswith("<end>")
 
 
-def test_the_tiny_model_is_made_once_and_found_again(job, tmp_path, monkeypatch, capsys):
+def test_the_tiny_model_is_made_once_and_found_again(tmp_path, monkeypatch, capsys):
     from safetensors.torch import load_file
 
     model = job("arc_tiny_model")
@@ -139,7 +117,7 @@ def test_the_tiny_model_is_made_once_and_found_again(job, tmp_path, monkeypatch,
     assert one.keys() == two.keys() and all((one[k] == two[k]).all() for k in one)
 
 
-def test_another_recipe_makes_another_tiny_model(job, monkeypatch):
+def test_another_recipe_makes_another_tiny_model(monkeypatch):
     model = job("arc_tiny_model")
     one = model.recipe_of(3)
     assert one == model.recipe_of(3) and one != model.recipe_of(4)
@@ -147,7 +125,7 @@ def test_another_recipe_makes_another_tiny_model(job, monkeypatch):
     assert one != model.recipe_of(3)
 
 
-def test_matrices_step_as_torchs_own_muon_steps_them_up_to_its_coarser_numbers(job):
+def test_matrices_step_as_torchs_own_muon_steps_them_up_to_its_coarser_numbers():
     import torch
 
     tiny_training = job("tiny_training")

@@ -1,46 +1,22 @@
 """The tiny world of knowledge: people that their seed makes, kinds of notes that differ, a model made in pieces."""
 
-import importlib
 import json
+from importlib import import_module as job
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny_worlds import tiny_world
 
-from seal_ray import config_file, models
-from seal_ray.config import KnowledgeDomain
-from seal_ray.domains import load_domain
-
-JOBS = Path(__file__).parents[2] / "jobs"
-
-
-@pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(JOBS))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load
+from seal_ray import models
 
 
 def tiny() -> tuple[Any, Any]:
-    config = config_file.load(JOBS / "knowledge-tiny.yaml")
-    assert isinstance(config.domain, KnowledgeDomain)
-    domain = load_domain(
-        config.domain,
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=False,
-        seed=config.run.seed,
-        read=lambda path: (JOBS.parent / path).read_bytes(),
-    )
-    return config, domain
+    return tiny_world("knowledge-tiny.yaml")
 
 
-def test_the_people_in_the_file_are_those_that_the_seed_makes(job: Any) -> None:
+def test_the_people_in_the_file_are_those_that_the_seed_makes() -> None:
     world = job("knowledge_tiny_tasks")
     kept = json.loads(world.FILE.read_text())
     assert world.passages(len(kept), world.HELD_OUT) == kept
@@ -60,7 +36,7 @@ def test_there_are_tasks_for_the_rounds_and_held_out_ones_beside() -> None:
     )
 
 
-def test_kinds_of_notes_say_what_they_are_for(job: Any) -> None:
+def test_kinds_of_notes_say_what_they_are_for() -> None:
     world = job("knowledge_tiny_tasks")
     rng = np.random.default_rng(0)
     person = world.make_person("Zor Thorn", rng)
@@ -76,9 +52,7 @@ def test_kinds_of_notes_say_what_they_are_for(job: Any) -> None:
     assert {len(world.notes(person, "question", rng).split("\n")) for _ in range(40)} == {2, 3, 4}
 
 
-def test_the_model_learns_the_very_prompts_that_the_job_uses_and_has_not_met_its_people(
-    job: Any, tmp_path: Path
-) -> None:
+def test_the_model_learns_the_very_prompts_that_the_job_uses_and_has_not_met_its_people(tmp_path: Path) -> None:
     model = job("knowledge_tiny_model")
     _, domain = tiny()
     model.make_tokenizer(tmp_path, model.PIECES, model.words(), model.VOCABULARY, model.CONTEXT)
@@ -98,7 +72,7 @@ def test_the_model_learns_the_very_prompts_that_the_job_uses_and_has_not_met_its
 
 
 def test_the_model_is_made_once_and_found_again(
-    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = job("knowledge_tiny_model")
     monkeypatch.setattr(model, "BATCH", 200)

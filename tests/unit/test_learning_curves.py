@@ -18,8 +18,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 
 
 @pytest.fixture
-def curves(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(JOBS))
+def curves() -> ModuleType:
     return importlib.import_module("learning_curves")
 
 

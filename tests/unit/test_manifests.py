@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import importlib
 import json
 import re
 import shlex
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import check
 import jsonschema
 import pytest
 import ray as ray_package
@@ -31,8 +31,6 @@ COMPONENTS = ["fabric-efa", "fabric-infiniband", "logs", "model-claim", "monitor
 FOR_STANDING = [*COMPONENTS, "gcs-fault-tolerance", "gcs-rocksdb"]
 KUBECTL = shutil.which("kubectl")
 
-sys.path.append(str(ROOT / "cluster"))
-check = importlib.import_module("check")
 
 needs_kubectl = pytest.mark.skipif(not KUBECTL, reason="kubectl, which renders the overlays, is not installed")
 needs_schemas = pytest.mark.skipif(not SCHEMAS.is_dir(), reason=f"{SCHEMAS} is not there")

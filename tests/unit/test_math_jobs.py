@@ -1,45 +1,20 @@
 """The tiny world of mathematics: a file that its seed makes, a model that learns the very prompts that the job uses."""
 
-import importlib
 import json
-from pathlib import Path
-from types import ModuleType
+from importlib import import_module as job
 from typing import Any
 
 import numpy as np
-import pytest
+from tiny_worlds import JOBS, tiny_world
 
 from seal_ray import config_file, models
-from seal_ray.config import MathDomain
-from seal_ray.domains import load_domain
-
-JOBS = Path(__file__).parents[2] / "jobs"
-
-
-@pytest.fixture
-def job(monkeypatch):
-    monkeypatch.syspath_prepend(str(JOBS))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load
 
 
 def tiny() -> Any:
-    config = config_file.load(JOBS / "math-tiny.yaml")
-    assert isinstance(config.domain, MathDomain)
-    return load_domain(
-        config.domain,
-        recipe=config.inner.recipe(),
-        answering=config.answering,
-        chat=False,
-        seed=config.run.seed,
-        read=lambda path: (JOBS.parent / path).read_bytes(),
-    )
+    return tiny_world("math-tiny.yaml")[1]
 
 
-def test_the_file_is_what_its_seed_makes_and_true(job):
+def test_the_file_is_what_its_seed_makes_and_true():
     made = job("math_tiny_tasks")
     kept = [json.loads(line) for line in made.FILE.read_text().splitlines()]
     assert kept == made.rows(made.GROUPS, made.HELD_OUT)
@@ -59,7 +34,7 @@ def test_the_job_has_held_out_tasks_whose_rules_are_not_among_those_that_are_lea
     assert all(len(t.data["asked"]) == 8 for tasks in by_split.values() for t in tasks)
 
 
-def test_the_model_learns_the_prompts_that_the_job_uses_and_edits_that_it_reads(job, tmp_path):
+def test_the_model_learns_the_prompts_that_the_job_uses_and_edits_that_it_reads(tmp_path):
     model, made, domain = job("math_tiny_model"), job("math_tiny_tasks"), tiny()
     model.write_tokenizer(tmp_path)
     tokenizer = models.tokenizer(tmp_path)

@@ -2,18 +2,14 @@
 
 import importlib
 import random
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-JOBS = Path(__file__).parents[2] / "jobs"
-
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(JOBS))
+def figures() -> ModuleType:
     return importlib.import_module("truth_figures")
 
 
