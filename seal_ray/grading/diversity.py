@@ -30,19 +30,5 @@ def diversity(texts: Sequence[str]) -> float | None:
     return sum(1 - _overlap(a, b) for a, b in pairs) / len(pairs)
 
 
-def near_copies(texts: Sequence[str], limit: float) -> dict[int, int]:
-    """Each text that is at least this similar to an earlier one that is kept: its position, and the earlier one's."""
-    kept: dict[int, frozenset[tuple[str, ...]]] = {}
-    copies: dict[int, int] = {}
-    for position, text in enumerate(texts):
-        mine = shingles(text)
-        original = next((p for p, theirs in kept.items() if _overlap(mine, theirs) >= limit), None)
-        if original is None:
-            kept[position] = mine
-        else:
-            copies[position] = original
-    return copies
-
-
 def _overlap(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
     return len(one & other) / len(one | other)

@@ -191,6 +191,14 @@ def attempt(task: int, slot: int, repeat: int = 0, texts: int = 4) -> Attempt:
     return Attempt(candidate, (example,) * texts if recipe else (), ())
 
 
+def many(tasks: int = 6, slots: int = 4) -> list[Attempt]:
+    return [attempt(t, s, texts=2 + (t * 7 + s * 3) % 11) for t in range(tasks) for s in range(-1, slots)]
+
+
+def killer(victim: str, error: BaseException | str):
+    return lambda worker, lease, now: error if victim in {a.candidate.id for a in lease.attempts} else None
+
+
 def section(**changes: Any) -> PlacementSection:
     base: dict[str, Any] = {
         "heartbeat": 1.0,

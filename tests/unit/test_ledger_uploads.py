@@ -1,0 +1,136 @@
+"""What the ledger does where the store refuses, fails or is slow."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_samples import SETTINGS, begin, trial
+
+from seal_ray.errors import LedgerError, StorageError
+from seal_ray.events import Warned
+from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.store import Store
+from seal_ray.storage.verification import verify
+
+
+def test_a_failed_upload_stops_the_driver_and_is_made_up_for_by_the_next_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begin(str(tmp_path))
+    real, broken = Store.create, True
+
+    def create(self: Store, path: str, data: bytes) -> None:
+        if broken:
+            raise StorageError(f"create {path}: no")
+        real(self, path, data)
+
+    monkeypatch.setattr(Store, "create", create)
+    ledger.round(1).append("trials", trial("c1"))
+    with pytest.raises(StorageError, match="rounds/0001/trials"):
+        ledger.round(1).flush()
+    with pytest.raises(StorageError):
+        ledger.round(1).append("trials", trial("c2"))
+    with pytest.raises(StorageError):
+        ledger.round(1).commit({})
+    broken = False
+    ledger.round(1).flush()
+    ledger.round(1).append("trials", trial("c3"))
+    ledger.close()
+    assert {"c1", "c3"} <= set(Ledger(str(tmp_path)).round(1).records("trials"))
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, where: str) -> list[bool]:
+    """Creates below a folder fail while the list holds something."""
+    real, broken = Store.create, [True]
+
+    def create(self: Store, path: str, data: bytes) -> None:
+        if broken and where in path:
+            raise StorageError(f"create {path}: no")
+        real(self, path, data)
+
+    monkeypatch.setattr(Store, "create", create)
+    return broken
+
+
+def test_a_record_that_was_not_taken_has_no_name_and_can_be_appended_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begin(str(tmp_path))
+    broken = refusing(monkeypatch, "/trials/")
+    ledger.round(1).append("trials", trial("c1"))
+    with pytest.raises(StorageError):
+        ledger.round(1).flush()
+    with pytest.raises(StorageError):
+        ledger.round(1).append("trials", trial("c2"))
+    assert "c2" not in ledger.round(1).records("trials")
+    broken.clear()
+    ledger.round(1).flush()
+    assert ledger.round(1).append("trials", trial("c2"))
+    ledger.round(1).commit({})
+    ledger.close()
+    reader = Ledger(str(tmp_path), read_only=True)
+    manifest = reader.manifest(1)
+    assert manifest and manifest["records"]["trials"]["count"] == 2 == len(reader.round(1).records("trials"))
+    assert verify(reader) == []
+
+
+def test_a_commit_counts_what_is_in_the_store_and_not_what_was_meant_to_be(tmp_path: Path) -> None:
+    ledger = begin(str(tmp_path))
+    ledger.round(1).append("trials", trial("c1"))
+    ledger.flush()
+    writer = ledger._connection.writer
+    assert writer
+    path, landed = writer.landed.popitem()
+    with pytest.raises(LedgerError, match="holds 0 of the 1 records"):
+        ledger.round(1).commit({})
+    writer.landed[path] = landed
+    ledger.round(1).commit({})
+    ledger.close()
+
+
+def test_a_run_does_not_rest_on_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    ledger = Ledger(str(tmp_path), SETTINGS, sink=told.append)
+    ledger.create({}, {}, 0)
+    ledger.acquire("me")
+    refusing(monkeypatch, "events/")
+    for n in range(100):  # more than a segment
+        ledger.events(Warned(f"{n} {'x' * 50}"))
+    ledger.flush()
+    ledger.round(1).append("trials", trial("c1"))
+    ledger.round(1).put("gate.json", {})
+    ledger.round(1).commit({})
+    ledger.close()
+    reader = Ledger(str(tmp_path), read_only=True)
+    assert reader.latest() == 1 and list(reader.read_events()) == [] and verify(reader) == []
+    assert "100 events could not be kept" in told[-1].message
+
+
+def test_a_slow_store_holds_the_driver_back_instead_of_filling_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begin(str(tmp_path))
+    gate, real = threading.Event(), Store.create
+
+    def create(self: Store, path: str, data: bytes) -> None:
+        gate.wait(60)
+        real(self, path, data)
+
+    monkeypatch.setattr(Store, "create", create)
+    done = threading.Event()
+
+    def work() -> None:
+        for n in range(1000):
+            ledger.round(1).append("trials", trial(f"c{n}"))
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert not done.wait(0.5)
+    writer = ledger._connection.writer
+    assert writer and writer._bytes < 70_000  # 64 segments of 1,000 bytes, and one record
+    gate.set()
+    thread.join(60)
+    ledger.close()
+    assert len(Ledger(str(tmp_path)).round(1).records("trials")) == 1000
