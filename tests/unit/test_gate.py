@@ -63,6 +63,8 @@ def test_forgetting_rejects_a_version_that_writes_better() -> None:
     assert judged(old, new, regression_old=before, regression_new=held).decision == "accept"
     found = judged(old, new, regression_old=before, regression_new=lost)
     assert found.decision == "reject" and "7.5%" in found.reasons[0]
+    lenient = GateSection(mode="auto", max_regression=0.08)
+    assert judged(old, new, lenient, regression_old=before, regression_new=lost).decision == "accept"
 
 
 def test_drift_rejects_a_version_that_writes_better() -> None:

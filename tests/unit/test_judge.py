@@ -305,6 +305,20 @@ def test_the_configured_grader_is_built(tmp_path: Path) -> None:
         assert len(server.bodies) == 2, "the cascade finds the judge's verdicts in the run's cache"
 
 
+def test_runs_that_name_one_cache_share_what_a_judge_said_and_ask_so_many_at_once(tmp_path: Path) -> None:
+    """`grading.judge_cache` and `grading.judge_parallel`."""
+    with serving(lambda body, _: slowly(body)) as server:
+        section = GradingSection(
+            grader="judge", judge_url=server.url, judge_model="m", judge_key_env="", judge_parallel=2,
+            judge_cache=str(tmp_path / "shared"),
+        )  # fmt: skip
+        for name in ("one", "other"):
+            assert grading.build(section, str(tmp_path / name)).grade(items(6)) == expected(6)
+        assert len(server.bodies) == 6 and server.most_at_once <= 2
+    assert len(list((tmp_path / "shared").rglob("*.json"))) == 6
+    assert not (tmp_path / "one").exists() and not (tmp_path / "other").exists()
+
+
 def test_a_question_without_gold_answers_is_never_sent() -> None:
     with serving(lambda body, _: truth(body)) as server:
         (grade,) = JudgeGrader(endpoint(server.url)).grade([("Who?", (), "me")])

@@ -12,7 +12,7 @@ from one_process_crew import update
 
 from seal_ray import config_file
 from seal_ray.commands.compare import compare, show
-from seal_ray.config import Config
+from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError, Interrupted
 from seal_ray.inner import keep
 from seal_ray.loops import stream, study
@@ -21,6 +21,7 @@ from seal_ray.loops.session import Session
 from seal_ray.loops.studying import step
 from seal_ray.loops.studying.route import TextRouter
 from seal_ray.policy.versions import tree
+from seal_ray.records import Task
 
 SETTINGS = """
 run: {seed: 3}
@@ -77,6 +78,16 @@ def test_each_step_is_a_round_with_a_version_that_has_its_parent(whole: Run) -> 
     assert [v.number for v in versions] == [0, 2, 3, 4]
     assert all(child.parent == parent.digest for parent, child in itertools.pairwise(versions))
     assert "version 4" in tree(whole.lineage())
+
+
+def test_between_two_looks_at_everything_only_a_steps_own_task_is_asked() -> None:
+    """`study.measure_every`; before the first step and after the last one everything is asked."""
+    a, b, c, skill = (Task(name, {}) for name in ("a", "b", "c", "skill"))
+    section = StudySection(steps=3, measure_every=2)
+    curriculum = stream.Curriculum((((a,), (b,), (c,)),), (skill,), section)
+    asked = [[t.id for t in curriculum.exam(0, step).tasks] for step in range(4)]
+    everything = ["a", "b", "c", "skill"]
+    assert asked == [everything, ["a"], everything, everything]
 
 
 def test_a_stream_that_is_stopped_goes_on_to_the_same_matrix(whole: Run, tmp_path: Path) -> None:
