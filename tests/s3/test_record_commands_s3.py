@@ -68,7 +68,8 @@ def test_whatever_is_decided_or_taken_away_goes_through_the_runs_storage_section
 ) -> None:
     """The endpoint alone is told: encryption and key are taken from the record, for each command that writes."""
     uri = f"{bucket}/run"
-    two_versions(uri, tmp_path, StorageSection(endpoint=s3_endpoint, encryption="aws:kms", kms_key="the customer's"))
+    section = {"endpoint": s3_endpoint, "encryption": "aws:kms", "kms_key": "the customer's"}
+    two_versions(uri, tmp_path, *(f"storage.{key}={value}" for key, value in section.items()))
 
     def on(command: str, *words: str) -> str:
         return call(capsys, command, uri, "--endpoint", s3_endpoint, *words)
@@ -82,7 +83,7 @@ def test_whatever_is_decided_or_taken_away_goes_through_the_runs_storage_section
     on("report", "--to", str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").stat().st_size > 1000
     assert uri in on("compare", uri) and len(json.loads(on("regrade", "--json"))["rounds"]) == 3
-    ledger = Ledger(uri, StorageSection(endpoint=s3_endpoint, encryption="aws:kms", kms_key="the customer's"))
+    ledger = Ledger(uri, StorageSection(**section))  # type: ignore[arg-type]
     ledger.acquire("me")
     ledger.round(3).put("gate.json", {"decision": "hold", "advice": "accept", "figures": {}, "reasons": []})
     ledger.close()

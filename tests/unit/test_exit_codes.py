@@ -4,7 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from recorded_run import record
+from two_versions import RECORDED, two_versions
+
+from seal_ray import cli
+from seal_ray.cli.exits import ZERO_WHEN_FINAL
 
 COMMAND = str(Path(sys.executable).parent / "seal-ray")
 
@@ -34,6 +39,24 @@ def test_a_red_line_of_the_doctor_is_told_by_the_exit_code(tmp_path: Path) -> No
         "model.name=builtin:tiny",
     ]
     assert code(*words) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "expected"),
+    [("false", (), 0), ("false", ("--fail-on-reject",), 4), ("true", (), 4), ("true", ("--zero-when-final",), 0)],
+)
+def test_a_rejected_gate_is_a_result_and_an_error_only_where_it_is_asked_for(
+    setting: str, words: tuple[str, ...], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gate.fail_on_reject` and `--fail-on-reject`, of a run that is done: no machine is asked for."""
+    monkeypatch.setenv(ZERO_WHEN_FINAL, "")
+    uri, fails = str(tmp_path / "run"), f"gate.fail_on_reject={setting}"
+    two_versions(uri, tmp_path, fails, decision="reject")
+    sets = ["--set", f"run.uri={uri}", "--set", fails, "--set", "run.rounds=2", "--set", "observe.ray_metrics=false"]
+    monkeypatch.setattr("sys.argv", ["seal-ray", "run", str(RECORDED / "job.yaml"), "--quiet", *sets, *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code or 0) == expected
 
 
 def test_what_went_well_and_what_was_typed_wrong_have_their_codes() -> None:

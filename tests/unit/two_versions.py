@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from seal_ray import config_file, models
-from seal_ray.config import StorageSection
 from seal_ray.policy import versions
 from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Version, digest, encode
 from seal_ray.storage.ledger import Ledger
@@ -23,10 +22,9 @@ def adapter(folder: Path, scale: float) -> Path:
     return folder
 
 
-def two_versions(uri: str, folder: Path, storage: StorageSection | None = None) -> None:
+def two_versions(uri: str, folder: Path, *changes: str, decision: str = "accept") -> None:
     """Each round's version is what the one before became; their files are in `folder` too, as made-1 and made-2."""
-    config = config_file.load(RECORDED / "job.yaml", [f"run.uri={uri}"])
-    config = config.model_copy(update={"storage": storage or config.storage})
+    config = config_file.load(RECORDED / "job.yaml", [f"run.uri={uri}", *changes])
     ledger = Ledger(uri, config.storage)
     ledger.create(config.model_dump(mode="json"), {}, config.run.seed)
     ledger.acquire("test")
@@ -39,5 +37,6 @@ def two_versions(uri: str, folder: Path, storage: StorageSection | None = None) 
         version = Version(number, name, version.base, version.digest, f"rounds/{number:04d}/version", "adapter", 4)
         part.put_dir("version", str(made_in))
         part.put("update.json", {"version": encode(version), "edits": [], "losses": [1.0], "steps": 1, "kl": 0.0})
-        part.commit({"version": encode(version), "decision": "accept"})
+        part.put("rewards.json", {"rewards": [], "arms": {"base": {}, "context": {}, "edit": {}}, "reliability": {}})
+        part.commit({"version": encode(version), "decision": decision})
     ledger.close()
