@@ -4,7 +4,7 @@ A plain class; the fleet runs it as an actor in a process of its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from seal_ray import models
@@ -91,9 +91,7 @@ class Sampler:
         fitting = [prompt for prompt in chunk if engine.fits(prompt.prompt_ids)]
         samples = iter(self._samples(engine, fitting))
         return [
-            _edit(version, prompt, next(samples))
-            if engine.fits(prompt.prompt_ids)
-            else _failed(version, prompt, _too_long(prompt, engine.max_length))
+            _edit(version, prompt, next(samples) if engine.fits(prompt.prompt_ids) else _too_long(prompt, engine))
             for prompt in chunk
         ]
 
@@ -138,30 +136,13 @@ class Sampler:
             self._engine = None
 
 
-def _too_long(prompt: EditPrompt, limit: int) -> Failure:
-    return Failure("too_long", f"a prompt of {len(prompt.prompt_ids)} tokens leaves no room within {limit}", "data")
+def _too_long(prompt: EditPrompt, engine: Engine) -> Failure:
+    length, limit = len(prompt.prompt_ids), engine.max_length
+    return Failure("too_long", f"a prompt of {length} tokens leaves no room within {limit}", "data")
 
 
 def _edit(version: Version, prompt: EditPrompt, sample: GeneratedText | Failure) -> Edit:
-    if isinstance(sample, Failure):
-        return _failed(version, prompt, sample)
-    return Edit(
-        id=edit_id(version.digest, prompt),
-        task=prompt.task,
-        slot=prompt.slot,
-        version=version.digest,
-        seed=prompt.seed,
-        prompt_ids=tuple(prompt.prompt_ids),
-        ids=sample.ids,
-        logprobs=sample.logprobs,
-        text=sample.text,
-        finish=sample.finish,
-        style=prompt.style,
-    )
-
-
-def _failed(version: Version, prompt: EditPrompt, failure: Failure) -> Edit:
-    return Edit(
+    edit = Edit(
         id=edit_id(version.digest, prompt),
         task=prompt.task,
         slot=prompt.slot,
@@ -172,6 +153,8 @@ def _failed(version: Version, prompt: EditPrompt, failure: Failure) -> Edit:
         logprobs=(),
         text="",
         finish="",
-        failure=failure,
         style=prompt.style,
     )
+    if isinstance(sample, Failure):
+        return replace(edit, failure=sample)
+    return replace(edit, ids=sample.ids, logprobs=sample.logprobs, text=sample.text, finish=sample.finish)
