@@ -2,13 +2,13 @@ VENV ?= .venv
 RUN_URI ?= runs/quickstart
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
-KERNELS := $(VENV)/kernels
+APART := $(addprefix $(VENV)/apart/,triton bitsandbytes)
 # two cores are shared by Ray, vLLM, torch and DeepSpeed: more threads than cores only wait for each other
 export OMP_NUM_THREADS ?= 2
 export RAY_AUTH_MODE ?= token
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help setup quickstart kernels test test-all coverage lint locks format clean
+.PHONY: help setup quickstart apart test test-all coverage lint locks format clean
 
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,21 +22,22 @@ $(READY): $(wildcard docker/requirements-*.lock) docker/setup.sh pyproject.toml
 quickstart: $(READY) ## two whole rounds with a small real model on this machine
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/seal-ray run --set run.uri=$(RUN_URI)
 
-kernels: $(KERNELS)/.ready ## Triton beside the environment, for the tests that interpret the GPU's kernels
+apart: $(APART) ## what tests of a GPU's parts use beside the environment
 
-# not in the environment itself: there vLLM, DeepSpeed and torch would take it for a sign of a GPU
-$(KERNELS)/.ready: docker/requirements-gpu.lock $(READY)
-	@grep '^triton==' $< >$(KERNELS).lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $(KERNELS) -r $(KERNELS).lock
+# not in the environment itself: there vLLM, DeepSpeed and torch would take them for signs of a GPU
+$(APART): $(VENV)/apart/%: docker/requirements-gpu.lock $(READY)
+	@mkdir -p $@
+	@grep '^$*==' $< >$@.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $@ -r $@.lock
 	@touch $@
 
-test: $(READY) $(KERNELS)/.ready ## everything but the long tests, two processes side by side (15 minutes)
+test: $(READY) $(APART) ## everything but the long tests, two processes side by side (15 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m "not slow"
 
 test-all: test ## all tests, the long and the chaotic ones too, these one after another (75 minutes at most)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m slow tests
 
-coverage: $(READY) $(KERNELS)/.ready ## the quick tests of one process, and which lines of the package they run
+coverage: $(READY) $(APART) ## the quick tests of one process, and which lines of the package they run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -m "not slow" --cov --cov-report=term:skip-covered tests/unit tests/attack
 
 lint: $(READY) ## ruff and pyright

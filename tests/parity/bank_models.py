@@ -1,15 +1,19 @@
 """Small random models and texts on which a bank is held to its oracle."""
 
 import random
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from seal_ray.records import Example
 
 VOCABULARY = 101
+APART = Path(sys.prefix) / "apart/bitsandbytes"  # where `make` puts it, for tests of quantised bases alone
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
@@ -22,6 +26,13 @@ SIZES: dict[str, Any] = {
     "eos_token_id": 2,
     "pad_token_id": None,
 }
+
+
+def needs_bitsandbytes() -> None:
+    """Skips the tests of a file, or one, where it is not to be had."""
+    if APART.exists() and str(APART) not in sys.path:
+        sys.path.append(str(APART))
+    pytest.importorskip("bitsandbytes", reason=f"it is not in {APART}; `make apart` puts it there")
 
 
 def tiny(kind: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from bank_models import texts
+from bank_models import needs_bitsandbytes, texts
 
 from seal_ray import models
 from seal_ray.inner import fit
@@ -14,7 +14,7 @@ from seal_ray.inner.reference import fit_one
 from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Recipe
 
-pytest.importorskip("bitsandbytes", reason="the extra for quantised bases is not installed")
+needs_bitsandbytes()
 
 RECIPES = [Recipe(rank=4, alpha=8, epochs=2, lr=3e-3), Recipe(rank=2, alpha=8, epochs=1, targets=("q_proj",))]
 SETS = [texts(1, [20, 9]), texts(2, [33])]

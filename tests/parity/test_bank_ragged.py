@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from bank_models import texts, tiny
+from bank_models import needs_bitsandbytes, texts, tiny
 from peft import LoraConfig, get_peft_model
 from test_bank_against_peft import agree, varied
 
@@ -97,7 +97,7 @@ def test_an_empty_slot_between_others_and_what_a_gpu_leaves_in_its_gradients_mov
 
 
 def test_ragged_rows_over_a_quantised_base_equal_their_oracles(ragged, tmp_path: Path):
-    pytest.importorskip("bitsandbytes", reason="the extra for quantised bases is not installed")
+    needs_bitsandbytes()
     make_tiny(tmp_path)
     model: Any = models.load(tmp_path, dtype="float32", quantization="4bit")
     assert any(plain_weights(layer) is None for layer in linear_layers(model).values()), "it is quantised"

@@ -15,13 +15,13 @@ from seal_ray.inner.kernels import canary
 from seal_ray.inner.kernels.operator import KERNELS, OPERATORS
 
 HERE = Path(__file__).parent
-APART = Path(sys.prefix) / "kernels"  # where `make` puts Triton: nobody else is to find it
+APART = Path(sys.prefix) / "apart/triton"  # where `make` puts it: nobody else is to find it
 
 
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, Any]:
     if not (APART / "triton").exists() and find_spec("triton") is None:
-        pytest.skip(f"no Triton in {APART}; `make kernels` puts it there")
+        pytest.skip(f"no Triton in {APART}; `make apart` puts it there")
     done = subprocess.run(
         [sys.executable, str(HERE / "interpreted_kernels.py")],
         env={**os.environ, "TRITON_FOLDER": str(APART)}, capture_output=True, text=True, timeout=600,
