@@ -88,7 +88,8 @@ def test_an_empty_slot_between_others_and_what_a_gpu_leaves_in_its_gradients_mov
         return number == 1 and asked.count(1) == 2
 
     monkeypatch.setattr(RaggedRows, "_keep", keep)
-    bank = fit(model, sets, [recipe] * 4, [1, 2, 3, 4], tokens_limit=limit, dropped=dropped)
+    ragged.clear()
+    bank = fit(model, sets, [recipe] * 4, [1, 2, 3, 4], slots=4, tokens_limit=limit, dropped=dropped)
     assert max(ragged) <= limit and empty > 0
     assert [f and f.kind for f in bank.failures] == [None, "dropped", None, None]
     for i in (0, 2, 3):
