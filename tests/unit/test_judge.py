@@ -109,16 +109,16 @@ def test_trouble_that_stays_gives_failures_and_no_verdict() -> None:
 
 
 def test_a_server_that_hangs_is_not_waited_for() -> None:
-    done = threading.Event()
+    done, replied = threading.Event(), []
 
     def hang(body: dict[str, Any], attempt: int) -> JudgeReply:
-        done.wait(20)
+        done.wait()
+        replied.append(attempt)
         return truth(body)
 
     with serving(hang) as server:
-        began = time.monotonic()
         (grade,) = JudgeGrader(endpoint(server.url, retries=1, timeout=0.2)).grade(items(1))
-        assert time.monotonic() - began < 10
+        assert not replied
         done.set()
     assert isinstance(grade, Failure)
     assert "no reply within 0.2 s" in grade.message

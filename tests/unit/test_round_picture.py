@@ -1,17 +1,11 @@
 """A round's time as a picture in text."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+import round_picture
 from recorded_run import record
-
-FILE = Path(__file__).parents[2] / "jobs/round_picture.py"
-SPEC = importlib.util.spec_from_file_location("round_picture", FILE)
-assert SPEC and SPEC.loader
-round_picture: Any = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(round_picture)
 
 
 def span(phase: str, start: float, end: float, number: int = 2) -> dict[str, Any]:
