@@ -6,6 +6,7 @@ that was interrupted knows what is left to do, and whoever meets a rewritten obj
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,9 @@ from seal_ray.storage.tombstones import tombstones
 
 TELLING = 24  # characters from which a string of a task is looked for wherever it may stand
 SHORT = 4  # characters of a string that no other task has
-KEYED_BY_TASK = {"abstained", "reasons"}  # maps whose keys are tasks
+KEYED_BY_TASK = {"abstained", "reasons", "scores"}  # maps whose keys are tasks
+LISTS_TASKS = {"tasks", "sequences", "skills", "exam"}  # lists, of any depth, in which a task stands by its name
+NUMBERED = re.compile(r"(?:open|route)?(\d+)\|")  # how an exam of many tasks names a question of one of them
 UNTOUCHED = ("epochs/", "tombstones/")
 
 
@@ -42,7 +45,7 @@ class Deletion:
 class _Traces:
     """What a task is known by."""
 
-    ids: set[str] = field(default_factory=set)  # of its edits and candidates
+    ids: set[str] = field(default_factory=set)  # of its edits, its candidates and its questions in exams
     own: set[str] = field(default_factory=set)  # its strings
     others: set[str] = field(default_factory=set)  # strings of other tasks
 
@@ -145,12 +148,27 @@ def _traces(store: Store, paths: list[str], task_id: str) -> _Traces:
         for value in _values(path, data):
             if isinstance(value, dict) and value.get("task") == task_id:
                 traces.ids.update(str(value[k]) for k in ("id", "candidate") if k in value)
+            traces.ids.update(_asked_in_exams(value, task_id))
             tasks = value.get("tasks") if isinstance(value, dict) else None
             for task in tasks if isinstance(tasks, list) else []:
                 if isinstance(task, dict) and "id" in task and "data" in task:
                     told = {key: value for key, value in task.items() if key != "id"}
                     (traces.own if task["id"] == task_id else traces.others).update(_strings(told))
     return traces
+
+
+def _asked_in_exams(value: Json, task_id: str) -> Iterator[str]:
+    """The task's questions in trials that ask about many tasks: candidate and number."""
+    rows = value.get("rows") if isinstance(value, dict) else None
+    for row in rows if isinstance(rows, list) else []:
+        exam = row.get("exam") if isinstance(row, dict) else None
+        for number, task in enumerate(exam if isinstance(exam, list) else []):
+            if task == task_id:
+                yield _asked(row.get("candidate"), str(number))
+
+
+def _asked(candidate: Json, number: str) -> str:
+    return f"{candidate}/{number}|"
 
 
 def _values(path: str, data: bytes) -> Iterator[Json]:
@@ -183,9 +201,10 @@ def _without(
     with contextlib.suppress(codec.LedgerError, ValueError):
         if parse(path):
             _, lines = codec.unpack_segment(data, path, uri)
-            kept = [line for line in lines if not _is_about(json.loads(line), task_id, traces.ids)]
-            gone = len(lines) - len(kept)
-            return _Rewritten(codec.pack_segment(path, kept), gone) if gone else None
+            pruned = [_pruned_line(line, task_id, traces.ids) for line in lines]
+            touched = sum(new != line for new, line in zip(pruned, lines, strict=True))
+            kept = [line for line in pruned if line is not None]
+            return _Rewritten(codec.pack_segment(path, kept), touched) if touched else None
         if path.startswith("rounds/") and path.count("/") == 2:
             value, epoch = codec.unpack_part(data, path, uri)
             new = _prune(value, task_id, traces.ids)
@@ -197,6 +216,29 @@ def _without(
         if path.startswith("judge/") and any(n in data for n in needles):
             return _Rewritten(None, 1)  # a cache: what is asked again is asked of the judge again
     return None
+
+
+def _pruned_line(line: bytes, task_id: str, ids: set[str]) -> bytes | None:
+    """A record without the task; None where it is about nothing else."""
+    value = json.loads(line)
+    if _is_about(value, task_id, ids) or _is_asked_about(value, value, task_id, ids):
+        return None
+    changed = False
+    for key, own in value.items() if isinstance(value, dict) else ():
+        if isinstance(own, list) and any(isinstance(one, dict) and "question" in one for one in own):
+            value[key] = [one for one in own if not _is_asked_about(one, value, task_id, ids)]
+            changed = changed or len(value[key]) < len(own)
+    return codec.text(value).encode() if changed else line
+
+
+def _is_asked_about(value: Json, trial: Json, task_id: str, ids: set[str]) -> bool:
+    """Whether something belongs to one of the task's questions in a trial that asked about many tasks."""
+    question = value.get("question") if isinstance(value, dict) else None
+    if not isinstance(question, str):
+        return False
+    numbered = NUMBERED.match(question)
+    by_number = numbered is not None and _asked(trial.get("candidate"), numbered[1]) in ids
+    return by_number or f"|{task_id}#" in question or question == f"probe|{task_id}"
 
 
 def _is_about(value: Json, task_id: str, ids: set[str]) -> bool:
@@ -216,13 +258,17 @@ def _names(value: Mapping[str, Json], key: str, ids: set[str]) -> bool:
     return isinstance(name, str) and name in ids
 
 
-def _prune(value: Any, task_id: str, ids: set[str], keyed_by_task: bool = False) -> Any:
+def _prune(value: Any, task_id: str, ids: set[str], under: str = "") -> Any:
+    """A value without the task. `under`: the key of the map that it stands in, or that its list stands in."""
     if isinstance(value, list):
-        return [_prune(v, task_id, ids) for v in value if not _is_about(v, task_id, ids)]
+        kept = [v for v in value if not _is_about(v, task_id, ids)]
+        if under == "exam":  # a place in it is a number, so the place stays
+            return ["" if v == task_id else v for v in kept]
+        return [_prune(v, task_id, ids, under) for v in kept if not (v == task_id and under in LISTS_TASKS)]
     if isinstance(value, dict):
         return {
-            k: _prune(v, task_id, ids, k in KEYED_BY_TASK)
+            k: _prune(v, task_id, ids, k)
             for k, v in value.items()
-            if not (keyed_by_task and k == task_id) and not _is_about(v, task_id, ids)
+            if not (under in KEYED_BY_TASK and k == task_id) and not _is_about(v, task_id, ids)
         }
     return value

@@ -22,6 +22,9 @@ from seal_ray.loops.studying import step
 from seal_ray.loops.studying.route import TextRouter
 from seal_ray.policy.versions import tree
 from seal_ray.records import Task
+from seal_ray.storage.deletion import delete_task
+from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.verification import verify
 
 SETTINGS = """
 run: {seed: 3}
@@ -248,3 +251,33 @@ def test_a_task_that_left_the_data_is_missed(whole: Run, tmp_path: Path) -> None
         session.domain.tasks = lambda split: []  # type: ignore[method-assign,assignment]
         with pytest.raises(DataError, match="is not in the data any more"):
             stream.run_stream(session)
+
+
+# deleting a task
+
+
+def test_a_task_that_is_deleted_from_a_stream_leaves_no_name_no_answer_and_no_score(whole: Run, tmp_path: Path) -> None:
+    before = stream.summary(whole)
+    shutil.copytree(whole.uri, tmp_path / "run")
+    plan = whole.ledger.round(1).get(stream.PLAN)
+    task = next(t for t in whole.round(2).tasks if t.id == plan["sequences"][0][0][0])
+    done = delete_task(Ledger(str(tmp_path / "run")), task.id)
+    assert done.leftovers == ()
+    texts = [task.id, *(q["question"] for q in task.data["questions"])]
+    objects = [p for p in (tmp_path / "run").rglob("*") if p.is_file() and "tombstones" not in p.parts]
+    assert not [(p, t) for p in objects for t in texts if t.encode() in p.read_bytes()]
+    left = Run(str(tmp_path / "run"))
+    assert verify(left.ledger) == []
+    for number in whole.ledger.rounds():
+        told, kept = whole.ledger.round(number), left.ledger.round(number)
+        exams = {r["candidate"]: r["exam"] for r in told.get(stream.ROW)["rows"]}
+        for trial in told.records("trials").values():
+            gone = {f"{n}|" for n, one in enumerate(exams[trial.candidate]) if one == task.id}
+            rest = [a for a in trial.answers if not any(a.question.startswith(g) for g in gone)]
+            assert list(kept.records("trials")[trial.id].answers) == rest
+            assert bool(gone) == (len(rest) < len(trial.answers))
+    after = stream.summary(left)
+    assert before and after and after["steps"] == before["steps"]
+    row = (after["measures"]["likelihood"]["matrix"], before["measures"]["likelihood"]["matrix"])
+    assert [line[1:] for line in row[0]] == [line[1:] for line in row[1]]
+    assert delete_task(Ledger(str(tmp_path / "run")), task.id).records == 0

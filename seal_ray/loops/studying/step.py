@@ -135,6 +135,8 @@ def row(session: Session, part: RoundLedger, exams: Sequence[Exam], trials: Sequ
         scores = graded(session, part, exam, trial)
         rows.append(
             {
+                "candidate": trial.candidate,
+                "exam": [task.id for task in exam.tasks],  # whose questions bear which number
                 "scores": {task: encode(score) for task, score in scores.items()},
                 "probe": probed(trial),
                 "cost": encode(trial.cost),
