@@ -22,6 +22,7 @@ from seal_ray.records import Version
 LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
 SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
 IDLE_SECONDS = 60.0  # an actor without work for so long, and beyond the least, goes
+Share = Callable[[str | None, Version], Any]  # a version's files on this machine as every node can have them
 START_FAILURES = 3  # actors in a row that may fail to start before the run stops
 
 
@@ -38,7 +39,7 @@ class ActorGroup:
         *,
         least: int,
         most: int,
-        share: Callable[[str | None], Any],
+        share: Share,
     ) -> None:
         self.role: RoleName = role
         self.least, self.most = least, most
@@ -62,7 +63,7 @@ class ActorGroup:
         """All members work with this version from their next job on."""
         if self.current is not None and version.digest == self.current.digest:
             return
-        self.current, self._adapter = version, self._share(adapter_dir)
+        self.current, self._adapter = version, self._share(adapter_dir, version)
         self._enough = self._clock()
         for member in self.members.values():
             if member.health.alive and member.job is None:

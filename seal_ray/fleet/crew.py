@@ -18,7 +18,7 @@ from seal_ray.fleet.reservations import Reservations
 from seal_ray.fleet.resources_held import ResourcesHeld
 from seal_ray.fleet.samplers import SamplerGroup, sampler_class
 from seal_ray.fleet.worker import WorkerSettings, worker_class
-from seal_ray.models.shared import share
+from seal_ray.models.shared import Shared, kept_at, share
 from seal_ray.records import Version
 from seal_ray.sampling.engine import LORA_RANKS, EngineSettings
 from seal_ray.sandbox import Program, ProgramLimits, ProgramResult
@@ -58,7 +58,7 @@ class Crew:
         if self._samplers is None:
             self._make_room("sampler")
             actors = RayActors("sampler", self.held, self._make_sampler)
-            self._samplers = SamplerGroup(self.placement, actors, self._sink, share=share)
+            self._samplers = SamplerGroup(self.placement, actors, self._sink, share=self._share)
         self._samplers.version(version, adapter_dir)
         return self._samplers
 
@@ -69,7 +69,7 @@ class Crew:
             actors = RayActors("worker", self.held, self._make_worker)
             most = self.placement.worker.most
             self._pool = Pool(
-                actors, self.placement.section, self._sink, wave=self._config.inner.wave, most=most, share=share
+                actors, self.placement.section, self._sink, wave=self._config.inner.wave, most=most, share=self._share
             )
         self._pool.version(version, adapter_dir)
         return self._pool
@@ -168,6 +168,9 @@ class Crew:
             gpu_memory=config.answering.engine_memory * settings.gpu_share,
         )
         return worker_class().options(**_for_vllm(options)).remote(name, replace(settings, engine=engine))
+
+    def _share(self, adapter_dir: str | None, version: Version) -> Shared | None:
+        return share(adapter_dir, kept_at(self._config, version))
 
     def _engine(self) -> EngineSettings:
         """What every vLLM engine of the run has in common."""

@@ -8,12 +8,11 @@ import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from seal_ray.config import PlacementSection
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.events import Sink, TrialAgain, WaveDone
-from seal_ray.fleet.actor_group import ActorGroup
+from seal_ray.fleet.actor_group import ActorGroup, Share
 from seal_ray.fleet.actors import Actors
 from seal_ray.fleet.members import Member, WaveOutcome
 from seal_ray.fleet.wave_messages import NOBODYS, Cause, WaveLease
@@ -51,7 +50,7 @@ class Pool:
         *,
         wave: int = 0,
         most: int = 0,
-        share: Callable[[str | None], Any] = lambda adapter: adapter,
+        share: Share = lambda adapter, _: adapter,
     ) -> None:
         self._section, self._sink, self._clock = section, sink, clock
         self._wave = wave or WAVE

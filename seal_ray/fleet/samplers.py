@@ -8,7 +8,7 @@ from typing import Any
 from seal_ray.config import ModelSection, PlacementSection, StorageSection
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.events import Sink
-from seal_ray.fleet.actor_group import ActorGroup
+from seal_ray.fleet.actor_group import ActorGroup, Share
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import Actors
 from seal_ray.fleet.members import WaveOutcome
@@ -33,7 +33,7 @@ class SamplerGroup:
         sink: Sink,
         clock: Callable[[], float] = time.monotonic,
         *,
-        share: Callable[[str | None], Any] = lambda adapter: adapter,
+        share: Share = lambda adapter, _: adapter,
     ) -> None:
         section = placement.section
         self._section: PlacementSection = section

@@ -22,6 +22,7 @@ from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import AFTER, BEFORE, Run
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
+from seal_ray.models.shared import kept_at
 from seal_ray.policy import control, select, versions
 from seal_ray.policy.job import UpdateJob
 from seal_ray.policy.lessons import Lesson, LessonText, lessons
@@ -205,6 +206,7 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
     return UpdateJob(
         base=session.folder,
         adapter=session.adapter(version),
+        kept=kept_at(config, version),
         lessons=tuple(chosen),
         section=config.policy,
         seed=derive_seed(config.run.seed, number, "update"),

@@ -1,9 +1,10 @@
-"""A version's files on every node: handed over once through Ray's object store, kept by digest on the node's disk.
+"""A version's files on every node: an adapter is handed over through Ray's object store, whole weights are fetched by
+each node from where the run keeps them, past the driver's memory. They stay by digest on the node's disk.
 
-However many actors a node has, one of them writes the files and the others wait for it; nobody but the driver reads
-the run's storage for them.
+However many actors a node has, one of them writes the files and the others wait for it.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -12,25 +13,62 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seal_ray.config import ModelSection
-from seal_ray.errors import DataError, InfraError
+from seal_ray.config import Config, ModelSection, StorageSection
+from seal_ray.errors import DataError, InfraError, SealError
 from seal_ray.models.cache import ModelCache
+from seal_ray.records import Version
+from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.objects import file_digest
+from seal_ray.storage.round_parts import folder_index
 
 FETCH_SECONDS = 600  # for one file out of the object store
+LARGE = 2**30  # bytes of a version above which every node fetches it by itself
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
+class KeptAt:
+    """Where a run keeps a version's files."""
+
+    uri: str
+    storage: StorageSection
+    round: int
+    name: str
+
+    def fetch(self, folder: Path) -> None:
+        with contextlib.closing(Ledger(self.uri, self.storage, read_only=True)) as ledger:
+            ledger.round(self.round).get_dir(self.name, folder)
+
+    def digests(self) -> dict[str, str]:
+        """By name, of what is kept there; nothing where nothing is."""
+        with contextlib.closing(Ledger(self.uri, self.storage, read_only=True)) as ledger:
+            index = ledger.round(self.round).get(folder_index(self.name))
+        return {f["name"]: f["sha256"] for f in index["files"]} if index else {}
+
+
+def kept_at(config: Config, version: Version) -> KeptAt | None:
+    """Where the run keeps this version, if it is one of its own. What was borrowed from another run may look so."""
+    if version.path is None:
+        return None
+    _, made_in, name = version.path.split("/")
+    return KeptAt(config.run.uri, config.storage, int(made_in), name)
+
+
+@dataclass(frozen=True)
 class Shared:
-    """A folder's files in Ray's object store, by name, and the digest of what they hold."""
+    """A version's files: in Ray's object store by name, or where they are kept; and the digest of what they hold."""
 
     digest: str
     files: Mapping[str, Any]  # name -> reference to its bytes
     digests: Mapping[str, str]
+    kept: KeptAt | None = None
 
 
-def share(folder: str | None) -> Shared | None:
-    """Put a version's files where every node can get them. Whoever holds the result keeps them alive."""
+def share(folder: str | None, kept: KeptAt | None = None) -> Shared | None:
+    """Put a version's files where every node can get them. Whoever holds the result keeps them alive.
+
+    Large ones stay where they are kept, if just these are kept there.
+    """
     import ray
 
     if folder is None:
@@ -38,6 +76,10 @@ def share(folder: str | None) -> Shared | None:
     paths = sorted(p for p in Path(folder).iterdir() if p.is_file())
     if not any(p.suffix == ".safetensors" for p in paths):
         raise DataError(f"{folder}: there are no weights in safetensors", hint="name the folder of a version")
+    if kept and sum(p.stat().st_size for p in paths) > LARGE:
+        own = {p.name: file_digest(str(p)) for p in paths}
+        if own.items() <= kept.digests().items():
+            return Shared(_whole(own), {}, own, kept)
     files, digests = {}, {}
     for path in paths:
         content = path.read_bytes()
@@ -58,6 +100,8 @@ def _write(shared: Shared, folder: Path) -> None:
 
     if _whole(shared.digests) != shared.digest:
         raise DataError(f"version {shared.digest[:12]}: the digests of its files do not belong to it")
+    if shared.kept:
+        return _fetch(shared, shared.kept, folder)
     for name, reference in shared.files.items():
         if not _NAME.fullmatch(name):
             raise DataError(f"version {shared.digest[:12]}: {name!r} is no name for a file of a version")
@@ -74,6 +118,19 @@ def _write(shared: Shared, folder: Path) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _fetch(shared: Shared, kept: KeptAt, folder: Path) -> None:
+    try:
+        kept.fetch(folder)
+        arrived = {name: file_digest(str(folder / name)) for name in shared.digests if (folder / name).is_file()}
+    except (SealError, OSError) as error:
+        raise InfraError(
+            f"version {shared.digest[:12]} can't be fetched from {kept.uri}: {error}",
+            hint="give every node the credentials and the network that the store needs; it is tried again elsewhere",
+        ) from error
+    if arrived != shared.digests:
+        raise InfraError(f"version {shared.digest[:12]} arrived damaged from {kept.uri}", hint="it is tried again")
 
 
 def _whole(digests: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seal_ray.config import ModelSection, PolicySection, StorageSection
+from seal_ray.models.shared import KeptAt
 from seal_ray.policy.lessons import Lesson, LessonText
 from seal_ray.policy.packing import LeftOut
 from seal_ray.records import Json
@@ -19,6 +20,7 @@ class UpdateJob:
     seed: int
     output: str  # folder on this node
     adapter: str | None = None  # what to go on from: a folder with an adapter, or with full weights
+    kept: KeptAt | None = None  # where the run keeps that
     probe: tuple[LessonText, ...] = ()  # what drift is measured on; none: the lessons' own texts
     model: ModelSection = field(default_factory=ModelSection)
     storage: StorageSection = field(default_factory=StorageSection)  # where `model` may have to be fetched from

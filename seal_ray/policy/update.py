@@ -63,7 +63,7 @@ def update(job: UpdateJob, *, sink: Sink, tick: Callable[[], None] = lambda: Non
     watch = Watch(desk, sink, tick)
     alone = _alone(job)
     crew = TrainerCount(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job), alone)
-    start = share(job.adapter)  # held until the workers have it: no node but this one sees the folder
+    start = share(job.adapter, job.kept)  # held until the workers have it: no node but this one sees the folder
     try:
         payload = ray.put(Payload(job, tuple(learned), tuple(held), start, checkpoints))
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -14,6 +14,7 @@ from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying import adapters
 from seal_ray.loops.studying.adapters import Files
 from seal_ray.loops.studying.trials import Exam, StudyRequest, graded, probed, record, study_all
+from seal_ray.models.shared import kept_at
 from seal_ray.policy import versions
 from seal_ray.policy.in_bank import BankUpdate, in_bank
 from seal_ray.policy.job import LearnedEdit, UpdateJob
@@ -107,6 +108,7 @@ def _updated(session: Session, part: RoundLedger, pupil: Pupil, parent: Version)
     job = UpdateJob(
         base=session.folder,
         adapter=session.adapter(parent),
+        kept=kept_at(config, parent),
         lessons=tuple(pupil.lessons),
         section=section,
         seed=pupil.seed,
