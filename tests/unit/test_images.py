@@ -1,6 +1,7 @@
 """Images and locks keep a few rules that nobody should have to remember."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -45,6 +46,27 @@ def test_an_image_is_pinned_small_and_not_root(path: Path) -> None:
 def test_both_images_stand_on_one_base() -> None:
     bases = {re.findall(r"^(?:ARG BASE_DIGEST=|FROM python:)(\S+)", p.read_text(), re.MULTILINE)[0] for p in IMAGES}
     assert len(bases) == 1
+
+
+# what python:3.11-slim and g++ bring, and what lies beside torch in its wheel
+BROUGHT = r"linux-vdso|ld-linux|lib(c|m|dl|pthread|rt|gcc_s|stdc\+\+|gomp|c10|torch|torch_cpu|torch_python)(-\w+)?\.so"
+PACKAGES = {"libnuma.so.1": "libnuma1"}  # of Debian
+
+
+def test_the_cpu_image_has_every_library_that_vllms_kernels_load() -> None:
+    found = importlib.util.find_spec("vllm")
+    assert found and found.submodule_search_locations
+    kernels = sorted(Path(found.submodule_search_locations[0]).glob("_C*.so"))
+    text = (DOCKER / "Dockerfile.cpu").read_text()
+    last = text[text.rindex("FROM ") :]
+    needed: set[str] = set()
+    for kernel in kernels:
+        said = subprocess.run(["readelf", "--dynamic", str(kernel)], capture_output=True, text=True, check=True).stdout
+        needed |= set(re.findall(r"\(NEEDED\).*\[(\S+)\]", said))
+    beyond = {name for name in needed if not re.match(BROUGHT, name)}
+    assert kernels and beyond <= PACKAGES.keys(), f"which package of Debian has {beyond - PACKAGES.keys()}?"
+    for name in beyond:
+        assert re.search(rf"apt-get install [^\n]*\b{PACKAGES[name]}\b", last), f"{name} is not in the image"
 
 
 KNOWN = {"ARG", "FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR", "HEALTHCHECK", "CMD", "ENTRYPOINT", "EXPOSE", "LABEL"}
