@@ -10,6 +10,7 @@ from typing import Any
 
 from seal_ray import models
 from seal_ray.commands import learned
+from seal_ray.commands.private_files import write_private
 from seal_ray.commands.served import NOTE
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
@@ -43,11 +44,11 @@ def write(done: Adapted, config: Config, to: Path) -> dict[str, Json]:
     if accepted and done.version:
         _export(done, config, to)
         note = {"model": config.model.model_dump(mode="json"), "topics": titles(done.tests), "run": config.run.uri}
-        (to / NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_private(to / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
     name = to.absolute().name
-    (to / PAGE).write_text(learned.html(done, config.run.uri, name), encoding="utf-8", errors="replace")
-    (to / TEXT).write_text(learned.markdown(done, config.run.uri, name), encoding="utf-8", errors="replace")
-    (to / DATA).write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="replace")
+    write_private(to / PAGE, learned.html(done, config.run.uri, name))
+    write_private(to / TEXT, learned.markdown(done, config.run.uri, name))
+    write_private(to / DATA, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
     return said | {"exported": accepted}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.commands.compare import show
+from seal_ray.commands.private_files import write_private
 from seal_ray.errors import ConfigError
 from seal_ray.observe.curve_picture import Panel, picture
 
@@ -29,7 +30,7 @@ def write(compared: Mapping[str, Any], to: Path) -> None:
     )
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(page, encoding="utf-8")
+        write_private(to, page)
     except OSError as error:
         raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another file with --to") from None
 

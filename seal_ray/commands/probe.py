@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray import config_file
+from seal_ray.commands.private_files import write_private
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.loops.probe import QuestionSet, weak_first
@@ -49,7 +50,7 @@ def write(tests: QuestionSet, known: UncertaintyMap, to: Path) -> None:
         {**{k: task.data[k] for k in ("title", "context", "questions")}, "weight": weights.get(task.id, 1.0)}
         for task in tests.tasks
     ]
-    to.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_private(to, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def as_data(config: Config, tests: QuestionSet, known: UncertaintyMap) -> dict[str, Json]:

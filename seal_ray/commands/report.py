@@ -8,6 +8,7 @@ from typing import Any
 
 from seal_ray import __version__
 from seal_ray.commands import knowledge
+from seal_ray.commands.private_files import write_private
 from seal_ray.commands.task_pages import Reader
 from seal_ray.commands.terminal import last_end
 from seal_ray.domains import Teller
@@ -28,9 +29,7 @@ def write(run: Run, to: Path) -> Report:
     made = compose(overview(run), pages(run))
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        to.touch()
-        to.chmod(to.stat().st_mode & ~0o007)  # it holds the run's texts
-        to.write_bytes(made.html)
+        write_private(to, made.html)
     except OSError as error:
         raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another file with --to") from None
     return made

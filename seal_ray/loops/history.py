@@ -1,10 +1,14 @@
 """A run as its ledger tells it: rounds, edits, rewards and tables as plain data. Needs no Ray and changes nothing."""
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from seal_ray import config_file
 from seal_ray.config import Config, StorageSection
-from seal_ray.errors import ConfigError
+from seal_ray.errors import ConfigError, LedgerError
 from seal_ray.events import Event
 from seal_ray.loops import parents
 from seal_ray.policy import versions
@@ -14,6 +18,32 @@ from seal_ray.storage.ledger import Ledger, RoundLedger
 
 BEFORE = "held_out_before.json"  # the learning curve's point of the version that the first round begins with
 AFTER = "held_out.json"  # and of the version that a round ends with
+
+
+@contextlib.contextmanager
+def as_written(uri: str, what: str) -> Iterator[None]:
+    """Around reading parts by their form: one that is whole by its digest may have been written by another hand."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise LedgerError(
+            f"{uri}: {what} hold something that no seal_ray has written ({type(error).__name__}: {str(error)[:100]})",
+            hint="`seal-ray verify` lists what is damaged; --debug shows where it was met",
+        ) from error
+
+
+Reads = TypeVar("Reads", bound=Callable[..., Any])
+
+
+def _as_written(read: Reads) -> Reads:
+    """The same for a method of `Run`."""
+
+    @functools.wraps(read)
+    def reading(run: "Run", *args: Any) -> Any:
+        with as_written(run.uri, "its rounds"):
+            return read(run, *args)
+
+    return cast(Reads, reading)
 
 
 @dataclass(frozen=True)
@@ -58,10 +88,12 @@ class Run:
         """The highest committed round; 0 if there is none."""
         return self.ledger.latest()
 
+    @_as_written
     def rollback(self) -> dict[str, Json] | None:
         """Who named another version since the last committed round, and why; None if nobody did."""
         return parents.said(self.ledger.round(self.latest + 1))
 
+    @_as_written
     def current(self) -> Version | None:
         """The version that the next round begins with; None before there is any."""
         latest = self.latest
@@ -71,9 +103,11 @@ class Run:
     def rounds(self) -> list[Round]:
         return [self.round(n) for n in self.ledger.rounds()]
 
+    @_as_written
     def round(self, number: int) -> Round:
         return read_round(self.ledger.round(number), self.ledger.manifest(number), number)
 
+    @_as_written
     def held(self) -> int | None:
         """The round whose gate waits for a person's word, if one does."""
         number = self.latest + 1
@@ -84,6 +118,7 @@ class Run:
     def events(self) -> list[Event]:
         return list(self.ledger.read_events())
 
+    @_as_written
     def table(self) -> list[dict[str, Json]]:
         """One row per round: accuracy and likelihood of base, context alone, mean edit and kept edit."""
         rows = []
@@ -96,10 +131,12 @@ class Run:
                 rows.append({"round": n, "arms": arms, "reliability": rewards["reliability"], "decision": decision})
         return rows
 
+    @_as_written
     def curve(self) -> list[dict[str, Json]]:
         """How versions did on held-out tasks, by the number of rounds that they have learned from."""
         return [point for n in self.ledger.rounds() for point in curve(self.ledger.round(n))]
 
+    @_as_written
     def lineage(self) -> list[dict[str, Json]]:
         """Every version with what it came from, as a forest."""
         updates, gates = {}, {}
@@ -111,6 +148,7 @@ class Run:
                 gates[update["version"]["digest"]] = part.get("gate.json")
         return versions.lineage(self.versions(), updates, gates, self.current())
 
+    @_as_written
     def versions(self) -> list[Version]:
         """Every version that was made, the first one without an adapter."""
         by_digest: dict[str, Version] = {}

@@ -14,7 +14,7 @@ from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import RoundCommitted, RoundStarted
 from seal_ray.grading import retention
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying import adapters
 from seal_ray.loops.studying.route import by_likelihood, by_texts, put_together
@@ -244,6 +244,11 @@ def _name(sequence: int) -> str:
 
 def summary(run: Run) -> dict[str, Json] | None:
     """A stream's matrices, figures and curves by measure, as far as it is; None where the run is no stream."""
+    with as_written(run.uri, "the rows of its stream"):
+        return _summary(run)
+
+
+def _summary(run: Run) -> dict[str, Json] | None:
     plan = run.ledger.round(1).get(PLAN)
     rows = [r["rows"] for n in run.ledger.rounds() if (r := run.ledger.round(n).get(ROW))] if plan else []
     if not plan or not rows:

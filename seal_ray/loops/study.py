@@ -12,7 +12,7 @@ from seal_ray.errors import ConfigError
 from seal_ray.events import GateDecided, RoundCommitted, RoundStarted
 from seal_ray.loops import gate_trials
 from seal_ray.loops.evaluation import plain
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying.adapters import start_of
 from seal_ray.loops.studying.step import (
@@ -122,6 +122,11 @@ def _through_gate(session: Session, part: RoundLedger, old: Version, new: Versio
 
 def summary(run: Run) -> dict[str, Json] | None:
     """Every arm that is done: what its tasks and the held-out skills score, against the base; None for other runs."""
+    with as_written(run.uri, "the rows of its study"):
+        return _summary(run)
+
+
+def _summary(run: Run) -> dict[str, Json] | None:
     arms: dict[str, Any] = {}
     tasks: set[str] = set()
     for number in run.ledger.rounds():

@@ -13,7 +13,7 @@ from one_process_crew import update
 from seal_ray import config_file
 from seal_ray.commands.compare import compare, show
 from seal_ray.config import Config, StudySection
-from seal_ray.errors import ConfigError, DataError, Interrupted
+from seal_ray.errors import ConfigError, DataError, Interrupted, LedgerError
 from seal_ray.inner import keep
 from seal_ray.loops import stream, study
 from seal_ray.loops.history import Run
@@ -22,6 +22,7 @@ from seal_ray.loops.studying import step
 from seal_ray.loops.studying.route import TextRouter
 from seal_ray.policy.versions import tree
 from seal_ray.records import Task
+from seal_ray.storage import codec
 from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
@@ -281,3 +282,21 @@ def test_a_task_that_is_deleted_from_a_stream_leaves_no_name_no_answer_and_no_sc
     row = (after["measures"]["likelihood"]["matrix"], before["measures"]["likelihood"]["matrix"])
     assert [line[1:] for line in row[0]] == [line[1:] for line in row[1]]
     assert delete_task(Ledger(str(tmp_path / "run")), task.id).records == 0
+
+
+def test_rows_that_another_hand_has_written_are_named(whole: Run, tmp_path: Path) -> None:
+    for number, plan in enumerate(
+        ({"sequences": [[["a"]]] * 9, "skills": []}, {"sequences": 3}, {"sequences": [[]]}, [])
+    ):
+        folder = tmp_path / str(number)
+        shutil.copytree(whole.uri, folder)
+        for manifest in folder.glob("rounds/*/manifest.json"):
+            manifest.unlink()  # so that nothing but its own digest says what the plan was
+        path = f"rounds/0001/{stream.PLAN}"
+        (folder / path).write_bytes(codec.pack_part(path, 1, plan))
+        with pytest.raises(LedgerError, match="no seal_ray has written"):
+            stream.summary(Run(str(folder)))
+    path = "rounds/0002/update.json"
+    (folder / path).write_bytes(codec.pack_part(path, 1, {"version": {"digest": "x", "path": 3}}))
+    with pytest.raises(LedgerError, match="no seal_ray has written"):
+        Run(str(folder)).lineage()

@@ -1,0 +1,10 @@
+"""Files that hold a run's texts: its owner's and the group's, and nobody else's, whatever the umask says."""
+
+from pathlib import Path
+
+
+def write_private(to: Path, content: str | bytes) -> None:
+    """Write the file; what no encoding can hold becomes question marks."""
+    to.touch()
+    to.chmod(to.stat().st_mode & ~0o007)
+    to.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)

@@ -1,0 +1,38 @@
+"""What commands write of a run's texts is nobody's but its owner's and the group's."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seal_ray.commands import compare_page, report
+from seal_ray.commands.compare import compare
+from seal_ray.commands.private_files import write_private
+from seal_ray.loops.history import Run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def open_handed() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_a_page_is_nobody_elses_whatever_the_umask_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run = Run(str(ROOT / "tests/recorded/v0.1.0/run"))
+    report.write(run, tmp_path / "report.html")
+    compare_page.write(compare([run, run]), tmp_path / "compare.html")
+    write_private(tmp_path / "text", "half \ud800")
+    for name in ("report.html", "compare.html", "text"):
+        assert (tmp_path / name).stat().st_mode & 0o007 == 0, name
+    assert (tmp_path / "text").read_text() == "half ?"
+
+
+def test_no_command_writes_texts_of_a_run_in_another_way() -> None:
+    folder, own = ROOT / "seal_ray/commands", re.compile(r"\.write_(text|bytes)\(")
+    assert [f.name for f in folder.rglob("*.py") if own.search(f.read_text())] == ["private_files.py"]
