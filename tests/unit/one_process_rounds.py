@@ -28,7 +28,8 @@ def one_process_round(uri: Path, monkeypatch: pytest.MonkeyPatch, **sections: di
     settings = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in {*SMALL, *sections}}
     settings["run"] = settings["run"] | {"uri": str(uri)}
     monkeypatch.setattr(rounds, "update", one_process_crew.update)
-    with Session(Config.model_validate(settings), hire=one_process_crew.OneProcessCrew().hire) as session:
+    hire: Any = one_process_crew.OneProcessCrew().hire
+    with Session(Config.model_validate(settings), hire=hire) as session:
         rounds.run_rounds(session)
     done = Run(str(uri))
     assert done.latest == 1
