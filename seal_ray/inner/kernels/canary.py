@@ -1,6 +1,5 @@
 """Whether a device's kernels compute what the plain forms do, seen on small numbers before a bank relies on them."""
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -12,8 +11,9 @@ from torch import Tensor
 # imported, they make the operations known
 from seal_ray.inner.kernels import adam, norm, rotary, swiglu  # noqa: F401
 from seal_ray.inner.kernels.operator import KERNELS, OPERATORS
+from seal_ray.redaction import logger
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 CHOICE = "SEAL_RAY_KERNELS"  # plain: the plain forms on every device
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}  # of the largest value
 
