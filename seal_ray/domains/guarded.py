@@ -66,19 +66,19 @@ class GuardedDomain:
         return self._called("parse", lambda: _recordable(self._domain.parse(task, text)))
 
     def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
-        found = self._called("training", lambda: self._domain.training(task, content, tokenizer))
-        if isinstance(found, Failure):
-            raise Rejected(found)
-        return found
+        made = self._called("training", lambda: self._domain.training(task, content, tokenizer))
+        if isinstance(made, Failure):
+            raise Rejected(made)
+        return made
 
     def verdicts(self, task: Task, candidate: str, answers: Sequence[Answer], grader: Grader) -> Sequence[Verdict]:
-        found = self._called(
+        given = self._called(
             "verdicts", lambda: _recordable(list(self._domain.verdicts(task, candidate, answers, grader)))
         )
-        if not isinstance(found, Failure):
-            return found
+        if not isinstance(given, Failure):
+            return given
         asked = dict.fromkeys(a.question for a in answers) or {"": None}
-        return [Verdict(candidate, question, grader.name, None, None, found) for question in asked]
+        return [Verdict(candidate, question, grader.name, None, None, given) for question in asked]
 
     def check(self, *, whole: bool = False) -> None:
         """Stop the run where too many calls failed. `whole`: also where there were few, because no more will come."""

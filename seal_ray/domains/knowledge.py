@@ -107,10 +107,10 @@ class Knowledge:
     def _with_distractors(self, tasks: dict[Split, list[Task]]) -> dict[Split, list[Task]]:
         asked = {t.id: [(q.id, q.gold) for q in self.questions(t)] for own in tasks.values() for t in own}
         chosen = distractors.choose(asked, self._section.distractors, self._seed)
-        found = [wrong for own in chosen.values() for wrong in own.values()]
-        if lacking := sum(not wrong for wrong in found):
+        lists = [wrong for own in chosen.values() for wrong in own.values()]
+        if lacking := sum(not wrong for wrong in lists):
             self._odd.append(
-                f"domain.distractors: for {lacking} of {len(found)} questions there is no wrong answer of their kind; "
+                f"domain.distractors: for {lacking} of {len(lists)} questions there is no wrong answer of their kind; "
                 "they don't count in a contrast, and a task of only such questions has none"
             )
         return {split: [replace(t, distractors=chosen[t.id]) for t in own] for split, own in tasks.items()}

@@ -173,9 +173,9 @@ class _Reader:
 
     def fail(self, why: str) -> NoReturn:
         near = self._buffer[self._at : self._at + 30].split("\n")[0]
-        found = f"near {near!r}" if near else "the file ends"
+        where = f"near {near!r}" if near else "the file ends"
         raise DataError(
-            f"domain.data: {self.source}, line {self.line}: not JSON: {why}, {found}",
+            f"domain.data: {self.source}, line {self.line}: not JSON: {why}, {where}",
             hint="repair the file, or write it anew with a JSON library",
         )
 

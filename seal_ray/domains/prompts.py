@@ -105,7 +105,7 @@ def pick_entities(title: str, context: str, *seed: int | str) -> tuple[str, ...]
 
 def entities(title: str, context: str) -> list[str]:
     """Names in a passage, in order: runs of capitalised words, without those that only begin a sentence."""
-    found = {title.strip(): None} if title.strip() else {}
+    names = {title.strip(): None} if title.strip() else {}
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", context):
         words = [w for part in _RUNS.findall(sentence) if (w := part.rstrip("'’-."))]
         run: list[str] = []
@@ -115,10 +115,10 @@ def entities(title: str, context: str) -> list[str]:
                 run.append(word)
                 continue
             name = " ".join(run)
-            if len(name) > 2 and name not in found and (len(run) > 1 or not _opens(sentence, name)):
-                found.setdefault(name)
+            if len(name) > 2 and name not in names and (len(run) > 1 or not _opens(sentence, name)):
+                names.setdefault(name)
             run = []
-    return list(found)
+    return list(names)
 
 
 _RUNS = re.compile(r"[\w'’\-.]+")

@@ -26,10 +26,10 @@ class Augmentation:
     back: Callable[[Grid], Grid]  # right only for what `forward` made
 
     def inverse(self, grid: Grid) -> Grid:
-        found = self.back(grid)
-        if not found.size or not same(self.forward(found), grid):
+        undone = self.back(grid)
+        if not undone.size or not same(self.forward(undone), grid):
             raise ValueError(f"no grid becomes this {grid.shape[0]} x {grid.shape[1]} grid by {self.name}")
-        return found
+        return undone
 
     def puzzle(self, puzzle: Puzzle) -> Puzzle:
         """The puzzle with every grid changed."""

@@ -62,7 +62,7 @@ def read_directives(text: str, section: ArcDomain) -> Directives | Failure:
     Code fences, prose around the object, wrong quotes, missing quotes, trailing commas and a missing last brace are
     repaired, since only one reading is left. Two different sets of directives, or a value that breaks off, are not.
     """
-    found: dict[str, Directives] = {}
+    readings: dict[str, Directives] = {}
     why = "there is no JSON object in it"
     for match in _OBJECT.finditer(text[:MAX_TEXT]):
         if len(match.group()) > MAX_OBJECT:
@@ -78,12 +78,12 @@ def read_directives(text: str, section: ArcDomain) -> Directives | Failure:
             first = error.errors()[0]
             why = f"{'.'.join(map(str, first['loc']))}: {first['msg'][0].lower()}{first['msg'][1:]}"
             continue
-        found[directives.model_dump_json()] = directives
-    if len(found) > 1:
-        return Failure("unparsable", f"the edit holds {len(found)} different sets of directives; one is wanted")
-    if not found:
+        readings[directives.model_dump_json()] = directives
+    if len(readings) > 1:
+        return Failure("unparsable", f"the edit holds {len(readings)} different sets of directives; one is wanted")
+    if not readings:
         return Failure("unparsable", f"the edit is no set of directives: {why}")
-    directives = next(iter(found.values()))
+    directives = next(iter(readings.values()))
     return over_limits(directives, section) or directives
 
 

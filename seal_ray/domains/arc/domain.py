@@ -109,9 +109,9 @@ class Arc:
                 str(test),
                 f"output of test {test + 1}",
                 (task.data["test"][test]["output"],),
-                tuple(_view_id(test, number) for number in range(len(found))),
+                tuple(_view_id(test, number) for number in range(len(shown))),
             )
-            for test, found in enumerate(self._views(task))
+            for test, shown in enumerate(self._views(task))
         ]
         return Description(task.id, puzzle_text(shown[0], form), tuple(asked))
 
@@ -135,8 +135,8 @@ class Arc:
         )
 
     def parse(self, task: Task, text: str) -> Json | Failure:
-        found = read_directives(text, self._section)
-        return found if isinstance(found, Failure) else found.model_dump()
+        directives = read_directives(text, self._section)
+        return directives if isinstance(directives, Failure) else directives.model_dump()
 
     def training(self, task: Task, content: Json, tokenizer: Tokenizer) -> tuple[list[Example], Recipe]:
         """What the directives make of the task's demonstrations; without any, what a fixed set of them makes."""
@@ -171,8 +171,8 @@ class Arc:
                 max_tokens=min(self._max_tokens, longest_grid(form, side)),
                 stop=() if self._chat else (STOP,),
             )
-            for test, found in enumerate(self._views(task))
-            for number, view in enumerate(found)
+            for test, shown in enumerate(self._views(task))
+            for number, view in enumerate(shown)
         ]
 
     def verdicts(
@@ -188,9 +188,9 @@ class Arc:
         for answer in answers:
             given.setdefault(answer.question, []).append(answer)
         outcome: list[list[Grid] | None] = []
-        for test, found in enumerate(self._views(task)):
-            ballots = [given.pop(_view_id(test, number), []) for number in range(len(found))]
-            outcome.append(vote(found, ballots, self._section.grid_format) if all(ballots) else None)
+        for test, shown in enumerate(self._views(task)):
+            ballots = [given.pop(_view_id(test, number), []) for number in range(len(shown))]
+            outcome.append(vote(shown, ballots, self._section.grid_format) if all(ballots) else None)
         if given:
             raise ValueError(f"task {task.id} has no question {next(iter(given))!r}")
         return outcome

@@ -28,7 +28,7 @@ class View:
 def views(puzzle: Puzzle, count: int, seed: int) -> list[View]:
     """At most `count` different views, the plain one first. Fewer where a puzzle has no more."""
     rng = np.random.default_rng(seed)
-    found: list[View] = []
+    chosen: list[View] = []
     seen = set()
     for i in range(4 * count):  # a puzzle that looks like its mirror image has fewer views than one is asked for
         symmetry = SYMMETRIES[i % len(SYMMETRIES)]
@@ -37,10 +37,10 @@ def views(puzzle: Puzzle, count: int, seed: int) -> list[View]:
         )
         shown = symmetry.puzzle(reordered(puzzle, order))
         key = Puzzle(shown.demonstrations, shown.input).key()
-        if key not in seen and len(found) < count:
+        if key not in seen and len(chosen) < count:
             seen.add(key)
-            found.append(View(symmetry, shown))
-    return found
+            chosen.append(View(symmetry, shown))
+    return chosen
 
 
 @dataclass
@@ -52,14 +52,14 @@ class _Votes:
     first: int = 0
 
 
-def vote(found: Sequence[View], answers: Sequence[Sequence[Answer]], form: Format) -> list[Grid]:
+def vote(asked: Sequence[View], answers: Sequence[Sequence[Answer]], form: Format) -> list[Grid]:
     """The attempts, best first: each view puts forward its two most frequent grids, and the views elect two of these.
 
     Ties go to the grid with the likelier answer, then to the earlier view, so that the outcome never depends on the
     order of the answers.
     """
     elected: dict[tuple[tuple[int, ...], bytes], _Votes] = {}
-    for number, (view, given) in enumerate(zip(found, answers, strict=True)):
+    for number, (view, given) in enumerate(zip(asked, answers, strict=True)):
         ballots = _count(number, view, given, form)
         for key, ballot in sorted(ballots.items(), key=lambda item: _rank(item[1]))[:ATTEMPTS]:
             total = elected.setdefault(key, _Votes(ballot.grid, logprob=ballot.logprob, first=number))

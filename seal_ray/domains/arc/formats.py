@@ -48,9 +48,9 @@ def read_grid(text: str, form: Format) -> Grid | None:
     """
     text = _FENCE.sub("", text)
     for find in (_lists, _rows) if form == "lists" else (_rows, _lists):
-        opens, found = find(text)
-        if found:
-            return found[0] if opens else found[-1]
+        opens, grids = find(text)
+        if grids:
+            return grids[0] if opens else grids[-1]
     return None
 
 
@@ -68,7 +68,7 @@ def _grid(rows: list[list[int]]) -> Grid | None:
 
 def _rows(text: str) -> tuple[bool, list[Grid]]:
     """Blocks of neighbouring lines that hold digits alone; and whether the text opens with one."""
-    found: list[Grid] = []
+    grids: list[Grid] = []
     block: list[list[int]] = []
     opens = spoken = False
     for line in [*text.split("\n"), ""]:
@@ -83,16 +83,16 @@ def _rows(text: str) -> tuple[bool, list[Grid]]:
         if block:
             grid = _grid(block)
             if grid is not None:
-                opens = opens or not (spoken or found)
-                found.append(grid)
+                opens = opens or not (spoken or grids)
+                grids.append(grid)
             spoken, block = True, []
         spoken = spoken or bool(cells)
-    return opens, found
+    return opens, grids
 
 
 def _lists(text: str) -> tuple[bool, list[Grid]]:
     """Lists of lists of numbers; and whether the text opens with one."""
-    found: list[Grid] = []
+    grids: list[Grid] = []
     rows: list[list[int]] | None = None  # of the list of lists that is open
     row: list[int] | None = None
     opens, spoken, before = False, False, ""
@@ -112,11 +112,11 @@ def _lists(text: str) -> tuple[bool, list[Grid]]:
             elif rows is not None:
                 grid = _grid(rows)
                 if grid is not None:
-                    opens = opens or not (spoken or found)
-                    found.append(grid)
+                    opens = opens or not (spoken or grids)
+                    grids.append(grid)
                 rows, spoken = None, True
         elif row is not None and _number(token) and follows in ("[", ","):
             row.append(int(token[:3]))
         elif not (token == "," and (row is None or _number(follows))):
             rows, row, spoken = None, None, True
-    return opens, found
+    return opens, grids

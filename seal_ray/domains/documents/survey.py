@@ -86,7 +86,7 @@ def survey(
     files: Iterable[InputFile], read: Callable[[str], bytes], section: DocumentsDomain
 ) -> tuple[list[SurveyedPassage], Survey]:
     """The passages of all documents, one file in memory at a time."""
-    seen, found = Survey(), list[SurveyedPassage]()
+    seen, passages = Survey(), list[SurveyedPassage]()
     copies = Copies(section.near_copies)
     for document in _documents(files, read, section, seen):
         seen.documents += 1
@@ -96,16 +96,16 @@ def survey(
             if copy:
                 seen.copies.append(CopiedPassage(document.name, passage.title, copy.other, copy.similarity))
                 continue
-            found.append(SurveyedPassage(document.name, passage))
-            if len(found) > section.max_passages:
+            passages.append(SurveyedPassage(document.name, passage))
+            if len(passages) > section.max_passages:
                 raise DataError(
                     f"domain.data: {section.data} has more than {section.max_passages} passages",
                     hint="give fewer documents, or raise domain.max_passages",
                 )
-    seen.passages = len(found)
-    if not found:
+    seen.passages = len(passages)
+    if not passages:
         raise DataError(f"domain.data: {section.data} holds no text to learn{_why(seen)}", hint=_what_is_read())
-    return found, seen
+    return passages, seen
 
 
 def _documents(
