@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from made_runs import configured, go, towns
 from two_versions import two_versions
 from typer.testing import CliRunner
 
@@ -67,3 +68,21 @@ def test_one_may_think_again_before_the_next_round_begins(run: str) -> None:
         decisions.rollback(run, StorageSection(), to=to, why=f"to {to}")
         current = Run(run).current()
         assert current is not None and current.number == to
+
+
+def test_the_round_after_is_written_by_the_version_that_was_gone_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A held version is approved, its round committed, and the base made current again, with a made-up crew."""
+    data, uri = towns(tmp_path / "towns.json"), tmp_path / "run"
+    settings = {"gate.mode": "hold", "gate.tasks": 2, "gate.edits": 1, "evaluation.every": 0, "inner.repeats": 1}
+    held, _, _ = go(configured(data, uri, **settings, **{"run.rounds": 1}), monkeypatch)
+    assert held.held() == 1
+    decisions.decide(str(uri), StorageSection(), accept=True, why="seen by hand")
+    approved, crew, _ = go(configured(data, uri, **settings, **{"run.rounds": 1}), monkeypatch)
+    assert approved.latest == 1 and not crew.tried, "every trial was there"
+    decisions.rollback(str(uri), StorageSection(), to=0, why="")
+    run, crew, _ = go(configured(data, uri, **settings, **{"run.rounds": 2}), monkeypatch)
+    one, two = run.rounds()
+    assert one.version and two.version and two.version.digest == one.version.digest
+    assert crew.sampled and two.version.number == 0 and run.held() == 2
