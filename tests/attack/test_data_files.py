@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from text_model import byte_tokenizer
 
-from seal_ray.config import AnsweringSection, ArcDomain, KnowledgeDomain, Style
-from seal_ray.domains import arc, knowledge
+from seal_ray.config import AnsweringSection, ArcDomain, CodeDomain, KnowledgeDomain, MathDomain, Style
+from seal_ray.domains import arc, code, knowledge, math
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import SealError
 from seal_ray.grading.lexical import ExactGrader, LexicalGrader
 from seal_ray.models import render
 from seal_ray.records import Answer, Failure, Recipe, Task, candidate_id, encode
+from seal_ray.sandbox import CaseResult, ProgramResult
 
 TOKENIZER = byte_tokenizer()
 PAIR = {"input": [[1, 2], [3, 4]], "output": [[4, 3], [2, 1]]}
@@ -115,6 +116,39 @@ def as_arc(data: bytes, draw: random.Random) -> Any:
     )
 
 
+SUMS: Any = [{"problem": f"What is {n}+{n}?", "answer": f"#### {2 * n}", "group": "sums"} for n in range(12)]
+PROGRAMS: Any = [
+    {"prompt": f"Add {n}.", "entry": "f", "tests": [f"assert f(1) == {n + 1}", {"args": [1], "expected": n + 1}]}
+    for n in range(5)
+] + [{"prompt": "g", "entry": "g", "tests": "def check(c):\n    assert c(1) == 1\n    assert c(2) == 2\n"}]
+
+
+def as_math(data: bytes, draw: random.Random) -> Any:
+    return math.build(
+        MathDomain(data="data", asked=draw.choice([1, 4]), gold=draw.choice(["data", "majority"])),
+        recipe=Recipe(),
+        answering=AnsweringSection(),
+        chat=False,
+        seed=7,
+        read=lambda _: data,
+    )
+
+
+def as_code(data: bytes, draw: random.Random) -> Any:
+    """No program is run: what a sandbox says of one is attacked elsewhere."""
+    made = code.build(
+        CodeDomain(data="data", shown_tests=draw.choice([0, 1])),
+        recipe=Recipe(),
+        answering=AnsweringSection(),
+        chat=False,
+        seed=7,
+        read=lambda _: data,
+    )
+    wrong = CaseResult("wrong", "")
+    made._execute = lambda programs, *_: [ProgramResult(tuple(wrong for _ in p.cases)) for p in programs]
+    return made
+
+
 def used(domain: Any, task: Task, draw: random.Random) -> None:
     """All that a run does with a task, apart from the model."""
     json.dumps(encode(task), allow_nan=False, ensure_ascii=False).encode()
@@ -171,12 +205,26 @@ def test_damaged_puzzles_are_refused_or_of_use() -> None:
     assert 3 < attack("puzzles", 60, [ARC, next(iter(ARC.values()))], as_arc) < 60
 
 
+def test_damaged_problems_and_tests_are_refused_or_of_use() -> None:
+    assert 5 < attack("problems", 40, [SUMS], as_math) < 40
+    assert 5 < attack("programs", 40, [PROGRAMS], as_code) < 40
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "half \ud800", [[{"a": float("-inf")}]]])
+def test_a_test_of_a_program_that_no_record_can_hold_is_refused(value: Any) -> None:
+    rows = [PROGRAMS[0], PROGRAMS[1] | {"tests": [{"args": [1], "expected": value}, "assert f(1)"]}]
+    with pytest.raises(SealError, match=r"entry 2.*tests holds what no record can hold"):
+        as_code(json.dumps(rows).encode(), random.Random(0)).tasks("train")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(5))
 def test_many_damaged_files_are_refused_or_of_use(seed: int) -> None:
     attack(f"passages {seed}", 1500, [FLAT, SQUAD, ROWS], as_knowledge)
     attack(f"puzzles {seed}", 400, [ARC, next(iter(ARC.values()))], as_arc)
+    attack(f"problems {seed}", 300, [SUMS], as_math)
+    attack(f"programs {seed}", 300, [PROGRAMS], as_code)
 
 
 @pytest.mark.parametrize("key", ["title", "context", "question", "answer"])

@@ -4,7 +4,7 @@ import ast
 from dataclasses import dataclass
 
 from seal_ray.domains.rows import Row
-from seal_ray.records import Json
+from seal_ray.records import Json, canonical
 
 LARGEST = 200_000  # characters of a test that are parsed; longer ones are taken as they are
 
@@ -20,11 +20,20 @@ class Tests:
 def read_tests(row: Row, entry: str) -> Tests:
     value = row.get("tests")
     before = "\n".join(row.texts("setup"))
+    _recordable(row, value)
     if isinstance(value, str):
         return _checked(value, entry, before, row)
     if not isinstance(value, (list, tuple)):
         row.refuse("tests", "is missing" if value is None else f"is a {type(value).__name__}", "give a list of tests")
     return Tests(tuple(_case(row, one, entry) for one in value), before)
+
+
+def _recordable(row: Row, value: Json) -> None:
+    try:
+        canonical(value).encode()
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(": ")[-1][:100] or "it is nested too deeply"
+        row.refuse("tests", f"holds what no record can hold ({reason})", "give plain values: texts and finite numbers")
 
 
 def _case(row: Row, one: Json, entry: str) -> Json:
