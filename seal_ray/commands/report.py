@@ -15,7 +15,7 @@ from seal_ray.domains import Teller
 from seal_ray.errors import ConfigError
 from seal_ray.events import Event, Graded, RunEnded, StoreRetried, TrialFailed, Warned
 from seal_ray.loops import parents, stream
-from seal_ray.loops.history import Round, Run, curve
+from seal_ray.loops.history import Round, Run, as_written, curve
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
 from seal_ray.records import Failure, Json
@@ -26,7 +26,8 @@ WARNINGS = 200
 
 def write(run: Run, to: Path) -> Report:
     """Write the report of a run as one file."""
-    made = compose(overview(run), pages(run))
+    with as_written(run.uri, "its parts"):
+        made = compose(overview(run), pages(run))
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         write_private(to, made.html)

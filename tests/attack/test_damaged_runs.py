@@ -123,3 +123,16 @@ def test_commands_read_many_damaged_runs(
     seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attack(f"run {seed}", 100, tmp_path, capsys, monkeypatch)
+
+
+def test_a_map_of_another_hand_is_named_by_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, path = tmp_path / "run", "rounds/0001/map.json"
+    shutil.copytree(RECORDED, folder)
+    for manifest in folder.glob("rounds/*/manifest.json"):
+        manifest.unlink()  # so that nothing but its own digest says what the map was
+    row = {"task": "a", "document": "a", "title": "a", "questions": 1, "doubt": "half", "weight": 1}
+    (folder / path).write_bytes(codec.pack_part(path, 1, {"version": 0, "questions": [row], "passages": [row, row]}))
+    code, told = run(["report", str(folder), "--to", str(tmp_path / "report.html")], capsys, monkeypatch)
+    assert code == 3 and "no seal_ray has written" in told
