@@ -18,16 +18,26 @@ HERE = Path(__file__).parent
 APART = Path(sys.prefix) / "apart/triton"  # where `make` puts it: nobody else is to find it
 
 
-@pytest.fixture(scope="module")
-def interpreted() -> dict[str, Any]:
+def with_triton(program: str, **more: str) -> dict[str, Any]:
     if not (APART / "triton").exists() and find_spec("triton") is None:
         pytest.skip(f"no Triton in {APART}; `make apart` puts it there")
     done = subprocess.run(
-        [sys.executable, str(HERE / "interpreted_kernels.py")],
-        env={**os.environ, "TRITON_FOLDER": str(APART)}, capture_output=True, text=True, timeout=600,
+        [sys.executable, str(HERE / program)],
+        env={**os.environ, "TRITON_FOLDER": str(APART), **more}, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, Any]:
+    return with_triton("interpreted_kernels.py")
+
+
+def test_every_kernel_compiles_for_an_h100(tmp_path: Path):
+    made = with_triton("compiled_kernels.py", TRITON_CACHE_DIR=str(tmp_path))
+    assert sorted(made["compiled"]) == made["kernels"] and len(made["kernels"]) == 9
+    assert min(size for own in made["compiled"].values() for size in own.values()) > 1000, "bytes of machine code"
 
 
 def test_every_kernel_computes_what_its_plain_form_does(interpreted):

@@ -70,21 +70,25 @@ def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, lis
     def some(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device, dtype)
 
-    rows, eps = 5, 1e-6
-    yield "rms_norm", [some(rows, 96), some(96), eps]
-    for more in (None, some(rows, 96)):
-        yield "add_", [some(rows, 96), some(rows, 96), more]
-        yield "add_rms_norm_", [some(rows, 96), some(rows, 96), more, some(96), eps]
-        for through in (None, some(rows, 96)):
-            yield "rms_norm_backward_", [some(rows, 96), more, some(rows, 96), some(96), eps, through]
-    for more in (None, some(rows, 700)):
-        yield "swiglu_", [some(rows, 700), some(rows, 700), more, some(rows, 700)]
-        yield "swiglu_", [some(rows, 700), some(rows, 700), None, more]
-        yield "swiglu_backward_", [some(rows, 700), some(rows, 700), some(rows, 700), more]
-    q, k, v, cos, sin = some(rows, 6, 24), some(rows, 2, 24), some(rows, 2, 24), some(rows, 24), some(rows, 24)
-    yield "rotate_", [q, k, v, None, None, None, cos, sin]
-    yield "rotate_", [q, k, v, some(rows, 144), some(rows, 48), some(rows, 48), cos, sin]
-    yield "rotate_backward", [q, k, cos, sin]
+    for width in (96, 3584):
+        x, y, weight, more, through = some(5, width), some(5, width), some(width), some(5, width), some(5, width)
+        yield "rms_norm", [x, weight, 1e-6]
+        for extra in (None, more):
+            yield "add_", [y, x, extra]
+            yield "add_rms_norm_", [y, x, extra, weight, 1e-6]
+            yield "rms_norm_backward_", [y, extra, x, weight, 1e-6, None]
+            yield "rms_norm_backward_", [y, extra, x, weight, 1e-6, through]
+    gate, up, product, more = (some(5, 700) for _ in range(4))
+    for extra in (None, more):
+        yield "swiglu_", [gate, up, extra, more]
+        yield "swiglu_", [gate, up, None, extra]
+        yield "swiglu_backward_", [gate, up, product, extra]
+    for heads, shared, width in ((6, 2, 24), (28, 4, 128)):
+        q, k, v = some(5, heads, width), some(5, shared, width), some(5, shared, width)
+        cos, sin = some(5, width), some(5, width)
+        yield "rotate_", [q, k, v, None, None, None, cos, sin]
+        yield "rotate_", [q, k, v, *(some(5, n * width) for n in (heads, shared, shared)), cos, sin]
+        yield "rotate_backward", [q, k, cos, sin]
     master, grads, split = torch.randn(3, 150, generator=generator).to(device), some(4, 150), 70
     slots, places = (torch.tensor(n, device=device) for n in ([2, 0], [0, 3]))
     for norms in ([1.5, 0.2], [1.5, float("nan")]):

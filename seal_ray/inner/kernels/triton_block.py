@@ -1,7 +1,8 @@
 # pyright: reportMissingImports=false, reportIndexIssue=false
-"""The operations between a block's products as Triton kernels, each one launch. Never run on a GPU; interpreted on CPU.
+"""The operations between a block's products as Triton kernels, each one launch.
 
-A row of a residual stream is one program's; wider tensors are cut into pieces. What is added up is added in float32.
+Never run on a GPU: compiled for one, and interpreted on a CPU. A row of a residual stream is one program's; wider
+tensors are cut into pieces. What is added up is added in float32.
 """
 
 from typing import Any
