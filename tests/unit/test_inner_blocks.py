@@ -1,0 +1,65 @@
+"""A decoder block is computed in few operations only where these come to what the block itself comes to."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers.models.llama import modeling_llama
+
+from seal_ray.inner.frozen import Frozen, decoder_layers
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+
+
+def in_parts(model: Any) -> list[bool]:
+    """Of each of a model's blocks, whether it is computed in parts."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.3)
+    frozen = Frozen(model.eval())
+    with frozen.attached([]):
+        return [frozen._blocks[block] is not None for block in decoder_layers(frozen.decoder)]
+
+
+def neighbours_turned(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """Rotary positions of pairs that are neighbours, as other families have them."""
+
+    def turned(x: Tensor) -> Tensor:
+        swapped = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
+        return x * cos.unsqueeze(unsqueeze_dim) + swapped * sin.unsqueeze(unsqueeze_dim)
+
+    return turned(q), turned(k)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
+        lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)),
+        lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES)),
+    ],
+)
+def test_blocks_of_the_usual_build_are_computed_in_parts(model):
+    assert in_parts(model()) == [True, True]
+
+
+def test_blocks_that_only_look_usual_are_computed_as_they_are(monkeypatch):
+    assert in_parts(LlamaForCausalLM(LlamaConfig(**SIZES, hidden_act="gelu"))) == [False, False]
+    assert in_parts(Qwen3ForCausalLM(Qwen3Config(**SIZES))) == [False, False], "norms of queries and keys"
+    one = LlamaForCausalLM(LlamaConfig(**SIZES))
+    own = one.model.layers[1].mlp.forward
+    one.model.layers[1].mlp.forward = lambda x: own(x) * 1.01
+    assert in_parts(one) == [True, False], "one block of its own"
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", neighbours_turned)
+    assert in_parts(LlamaForCausalLM(LlamaConfig(**SIZES))) == [False, False], "other pairs are turned"
