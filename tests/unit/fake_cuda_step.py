@@ -78,6 +78,11 @@ class Launches(TorchDispatchMode):
         return out
 
 
+def untried(self: frozen_file.Frozen, block: Any, norms: Any) -> Any:
+    beneath = {name: frozen_file.plain_weights(layer) for name, layer in self.layers.items()}
+    return frozen_file.decoder_block(block, beneath, self.layers, norms)
+
+
 def main(kind: str, layers: int) -> dict[str, Any]:
     # what a device that computes nothing can't say or do
     torch.allclose = lambda *_, **__: True  # type: ignore[assignment]
@@ -85,6 +90,7 @@ def main(kind: str, layers: int) -> dict[str, Any]:
     Stack.start = lambda *_: None  # type: ignore[method-assign]
     training.ragged_suits = lambda *_: kind == "ragged"
     frozen_file.use_kernels = lambda *_: True
+    frozen_file.Frozen._tried = untried  # type: ignore[method-assign]
     rng = random.Random(0)
     lengths = [rng.randint(20, 60) for _ in range(SLOTS - 4)] + [120, 180, 200, 260]
     recipe = Recipe(rank=32, alpha=64)
