@@ -57,7 +57,7 @@ def test_blocks_of_the_usual_build_are_computed_in_parts(model):
 def test_blocks_that_only_look_usual_are_computed_as_they_are(monkeypatch):
     assert in_parts(LlamaForCausalLM(LlamaConfig(**SIZES, hidden_act="gelu"))) == [False, False]
     assert in_parts(Qwen3ForCausalLM(Qwen3Config(**SIZES))) == [False, False], "norms of queries and keys"
-    one = LlamaForCausalLM(LlamaConfig(**SIZES))
+    one: Any = LlamaForCausalLM(LlamaConfig(**SIZES))
     own = one.model.layers[1].mlp.forward
     one.model.layers[1].mlp.forward = lambda x: own(x) * 1.01
     assert in_parts(one) == [True, False], "one block of its own"
