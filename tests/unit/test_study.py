@@ -286,9 +286,8 @@ def test_a_task_that_is_deleted_from_a_stream_leaves_no_name_no_answer_and_no_sc
 
 def test_rows_that_another_hand_has_written_are_named(whole: Run, tmp_path: Path) -> None:
     folder = tmp_path / "none yet"
-    for number, plan in enumerate(
-        ({"sequences": [[["a"]]] * 9, "skills": []}, {"sequences": 3}, {"sequences": [[]]}, [])
-    ):
+    plans: list[Any] = [{"sequences": [[["a"]]] * 9, "skills": []}, {"sequences": 3}, {"sequences": [[]]}]
+    for number, plan in enumerate(plans):
         folder = tmp_path / str(number)
         shutil.copytree(whole.uri, folder)
         for manifest in folder.glob("rounds/*/manifest.json"):
