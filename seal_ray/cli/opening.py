@@ -4,8 +4,6 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from seal_ray.records import ADAPTER_CONFIG
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,6 +47,8 @@ def given_storage(endpoint: str, keys: list[str] | None) -> "StorageSection":
 
 def target_storage(target: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
     """How a run is reached; a folder with an adapter is a local one."""
+    from seal_ray.records import ADAPTER_CONFIG
+
     if os.path.isfile(os.path.join(target, ADAPTER_CONFIG)):
         return given_storage(endpoint, keys)
     return run_storage(target.rpartition("#")[0] or target, endpoint, keys)
