@@ -56,14 +56,15 @@ class KnowledgeDomain(Section):
     data: str = Field(
         default="builtin:quickstart",
         min_length=1,
-        description="JSON, JSONL or SQuAD JSON by path or URI, hf:DATASET, or builtin:quickstart",
+        description="JSON, JSONL or SQuAD JSON by path or URI, hf:DATASET, builtin:quickstart or builtin:short",
     )
     validation: Share = Field(default=0.1, description="share of titles kept for validation")
     test: Share = Field(default=0.1, description="share of titles kept for the final test")
     style: Style = Field(default="implications", description="what the policy is asked to write")
     mixture: dict[str, float] = Field(default_factory=dict, description="weights of styles, for style: mixture")
     template: str = Field(
-        default="", description="file with an own prompt, for style: template; {title} and {context} are filled in"
+        default="",
+        description="a prompt of your own, or builtin:facts, for style: template; {title} and {context} go in",
     )
     split_lines: bool = Field(default=True, description="each line of an edit is a training text of its own")
     max_texts: int = Field(

@@ -41,12 +41,13 @@ def read_document(uri: str, settings: StorageSection) -> bytes:
 
 
 def _from_package(uri: str) -> bytes:
-    there = {
-        f.name.removesuffix(".json"): f
-        for f in (resources.files("seal_ray") / "demo").iterdir()
-        if f.name.endswith(".json")
-    }
+    there = {f.name.rpartition(".")[0]: f for f in (resources.files("seal_ray") / "demo").iterdir() if _is_data(f.name)}
     name = uri.removeprefix(BUILTIN)
     if name not in there:
         raise DataError(f"{uri}: the package brings no such data", hint=f"there is: {', '.join(sorted(there))}")
     return there[name].read_bytes()
+
+
+def _is_data(name: str) -> bool:
+    """Rows or a prompt; configurations are beside them."""
+    return name.endswith((".json", ".txt"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from text_model import byte_tokenizer
 
-from seal_ray.config import AnsweringSection, KnowledgeDomain
+from seal_ray.config import AnsweringSection, KnowledgeDomain, StorageSection
 from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
 from seal_ray.domains.knowledge import build, final_answer
@@ -15,8 +15,10 @@ from seal_ray.errors import ConfigError, DataError
 from seal_ray.grading.lexical import LexicalGrader
 from seal_ray.grading.measure import measure
 from seal_ray.records import Answer, Candidate, Example, Failure, Recipe, Task, Trial, Verdict, decode
+from seal_ray.storage.input_files import read_document
 
-QUICKSTART = Path(__file__).parents[2] / "seal_ray/demo/quickstart.json"
+DEMO = Path(__file__).parents[2] / "seal_ray/demo"
+QUICKSTART = DEMO / "quickstart.json"
 PASSAGE = {
     "title": "Tavik Island",
     "context": "Tavik Island sells purple salt.",
@@ -78,6 +80,30 @@ def test_the_quickstart_passages_answer_their_own_questions() -> None:
         for item in passage["questions"]:
             assert item["answer"].lower() in passage["context"].lower(), item
             assert passage["title"].split()[-1].lower() in item["question"].lower(), item
+
+
+def test_the_short_passages_answer_their_own_questions_in_a_few_words() -> None:
+    data = json.loads((DEMO / "short.json").read_text())
+    assert len({p["title"] for p in data}) == len(data) >= 16
+    for passage in data:
+        assert len(passage["context"].split()) <= 45 and len(passage["questions"]) == 3
+        assert passage["context"].startswith(passage["title"].removesuffix(" Postal Beetle"))
+        for item in passage["questions"]:
+            assert f" {item['answer'].lower()}" in passage["context"].lower() and len(item["answer"].split()) <= 4, item
+            assert passage["title"].lower() in item["question"].lower(), item
+
+
+def test_the_prompt_that_the_package_brings_shows_an_example_that_is_in_no_passage() -> None:
+    short = json.loads((DEMO / "short.json").read_text())
+    prompt = read_document("builtin:facts", StorageSection()).decode()
+    found = domain(short, style="template", template="facts", files={"facts": prompt})
+    task = found.tasks("train")[0]
+    text = found.edit_request(task, 0).prompt.text
+    assert text.endswith(f"Passage: {task.data['context']}\nFacts:\n") and "Tin Market" in text
+    assert not any("Tin Market" in p["context"] for p in short)
+    with pytest.raises(DataError, match="brings no such data") as refused:
+        read_document("builtin:fact", StorageSection())
+    assert "facts, quickstart, short" in refused.value.hint
 
 
 def test_titles_in_another_spelling_are_one_group() -> None:
