@@ -6,7 +6,7 @@ from typing import Any
 from seal_ray.errors import ConfigError
 from seal_ray.grading.retention import FIGURES
 from seal_ray.loops import stream
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import Run, as_written
 from seal_ray.observe.arms import TITLES
 from seal_ray.records import Json
 
@@ -42,6 +42,11 @@ def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Json]:
 
 
 def show(compared: dict[str, Any]) -> str:
+    with as_written(" and ".join(str(run["uri"]) for run in compared["runs"]), "their rounds"):
+        return _shown(compared)
+
+
+def _shown(compared: dict[str, Any]) -> str:
     runs = compared["runs"]
     names = [f"{n} {_short(run['uri'])}" for n, run in enumerate(runs, 1)]
     width = max(map(len, names))

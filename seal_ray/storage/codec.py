@@ -76,7 +76,29 @@ def unpack_part(data: bytes, path: str, uri: str) -> tuple[Json, int]:
     if schema > 1 and envelope["path"] != path:
         raise Damaged(f"{uri} is damaged: it is a copy of {envelope['path']}", hint=DAMAGE_HINT)
     check_schema(schema, uri)
+    if not _has_its_form(path, value):
+        raise Damaged(f"{uri} is damaged: it lists no parts", hint=DAMAGE_HINT)
     return migrate(path, schema, value), epoch
+
+
+def _has_its_form(path: str, value: Json) -> bool:
+    """Whether what lists other objects is a list of them: whoever checks a run goes by these before all others."""
+    name = path.rpartition("/")[2]
+    if not path.startswith("rounds/"):
+        return True
+    if name.startswith("manifest."):
+        return isinstance(value, dict) and _lists(value.get("parts"), {"path": str, "size": int, "sha256": str})
+    if name.endswith(".files.json") or ".files.e" in name:
+        files = {"name": str, "size": int, "sha256": str}
+        return isinstance(value, dict) and isinstance(value.get("folder"), str) and _lists(value.get("files"), files)
+    return True
+
+
+def _lists(listed: Json, fields: Mapping[str, type]) -> bool:
+    return isinstance(listed, list) and all(
+        isinstance(one, dict) and one.keys() == fields.keys() and all(type(one[k]) is t for k, t in fields.items())
+        for one in listed
+    )
 
 
 def _named_so(path: str, name: Json) -> bool:

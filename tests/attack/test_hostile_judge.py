@@ -183,11 +183,13 @@ def test_a_key_that_no_header_takes_is_refused_without_being_shown(key: str, mon
     assert "sk-" not in str(caught.value) and "A_KEY" in str(caught.value)
 
 
-def test_what_http_says_of_headers_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    endpoint = ask("http://127.0.0.1:9/v1")
-    endpoint._client.headers["Authorization"] = "Bearer sk-SECRET\n"  # as if the check above were not there
-    failure = JudgeGrader(endpoint).grade(ITEMS[:1])[0]
+def test_what_http_says_of_headers_is_not_shown() -> None:
+    with serving(lambda *_: reply()) as server:  # a header is looked at once there is somebody to send it to
+        endpoint = ask(server.url)
+        endpoint._client.headers["Authorization"] = "Bearer sk-SECRET\n"  # as if the check above were not there
+        failure = JudgeGrader(endpoint).grade(ITEMS[:1])[0]
     assert isinstance(failure, Failure) and "SECRET" not in failure.message
+    assert "did not take the request" in failure.message
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_samples import begin, committed, flip, only, trial
@@ -10,6 +11,7 @@ from ledger_samples import begin, committed, flip, only, trial
 from seal_ray.errors import LedgerError
 from seal_ray.events import Warned
 from seal_ray.storage import codec
+from seal_ray.storage.garbage import gc
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
@@ -293,3 +295,15 @@ def test_objects_of_schema_1_are_read_and_their_damage_is_named(tmp_path: Path) 
                 read(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :], where, where)
             except codec.Damaged:
                 continue
+
+
+@pytest.mark.parametrize("parts", [None, 3, [1], [[]], [{}], [{"path": 3, "size": 1, "sha256": "x"}], {"a": 1}])
+@pytest.mark.parametrize("name", ["manifest.json", "version.files.json"])
+def test_a_list_of_parts_that_is_none_is_damage_whoever_signed_it(tmp_path: Path, name: str, parts: Any) -> None:
+    run = committed(tmp_path)
+    path = f"rounds/0002/{name}"
+    value = {"parts": parts, "records": {}} if name == "manifest.json" else {"folder": "x", "files": parts}
+    (run / path).write_bytes(codec.pack_part(path, 1, value))
+    reader = Ledger(str(run), read_only=True)
+    assert path in [p.path for p in verify(reader) if p.grave]
+    gc(reader, dry_run=True)
