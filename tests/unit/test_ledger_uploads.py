@@ -134,3 +134,37 @@ def test_a_slow_store_holds_the_driver_back_instead_of_filling_its_memory(
     thread.join(60)
     ledger.close()
     assert len(Ledger(str(tmp_path)).round(1).records("trials")) == 1000
+
+
+def test_events_that_find_the_queue_full_are_dropped_and_hold_nobody_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    ledger = Ledger(str(tmp_path), SETTINGS, sink=told.append)
+    ledger.create({}, {}, 0)
+    ledger.acquire("me")
+    gate, real = threading.Event(), Store.create
+
+    def create(self: Store, path: str, data: bytes) -> None:
+        if "events/" in path:
+            gate.wait(60)
+        real(self, path, data)
+
+    monkeypatch.setattr(Store, "create", create)
+    done = threading.Event()
+
+    def work() -> None:
+        for n in range(2000):  # some 140,000 bytes, where 64,000 may wait
+            ledger.events(Warned(f"{n} {'x' * 50}"))
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert done.wait(60), "telling waits for the store"
+    ledger.round(1).append("trials", trial("c1"))
+    ledger.round(1).flush()
+    gate.set()
+    thread.join(60)
+    ledger.close()
+    kept = len(list(Ledger(str(tmp_path), read_only=True).read_events()))
+    assert 0 < kept < 2000 and f"{2000 - kept} events could not be kept" in told[-1].message
