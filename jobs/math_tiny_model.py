@@ -1,12 +1,13 @@
 """Trains the tiny model of `math-tiny.yaml`, once: a small Llama that has seen made-up arithmetic.
 
-    python jobs/math_tiny_model.py         a minute on 2 CPU cores; a second call finds it and ends at once
+    python jobs/math_tiny_model.py         two minutes of CPU; a second call finds it and ends at once
 
 It is kept beside the other models of this node, and .cache/math-tiny leads to it. It knows what each rule does to two
 digits where the rule is named, or shown by examples; a bare problem names none. It also writes edits when it is asked
 for them, in several ways, of which only one teaches much: true examples in number. Which one, it does not know.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from seal_ray.records import derive_seed, digest
 
 LINK = Path(".cache/math-tiny")
 SEED = 20251125  # of the model and what it is trained on
-STEPS = 600
+STEPS = 1600
 BATCH = 1000  # tokens of a batch, about
 PIECES = r"\n\n|\n|[0-9]| ?[A-Za-z]+|[^A-Za-z0-9\s]+ ?|\s"  # a digit is a token of its own
 VOCABULARY = 420
@@ -34,8 +35,8 @@ SHAPE: dict[str, Any] = {
     "head_dim": 32,
     "rope_parameters": {"rope_theta": 100.0, "rope_type": "default"},
 }
-# kinds of texts in a batch: named rule, examples alone, bare problems, edits
-SHARES = {"named": 0.35, "examples": 0.15, "bare": 0.1, "edit": 0.4}
+# kinds of texts in a batch: named rule, examples alone, bare problems, edits, true edits of which answers are learned
+SHARES = {"named": 0.2, "examples": 0.1, "bare": 0.05, "edit": 0.3, "true": 0.35}
 MANY, FEW = 8, 2
 
 
@@ -80,11 +81,21 @@ class Batches:
         if kind == "edit":
             (shown, _), *_ = draw_problems(letter, rule, 1, rng)
             return self._joined([(asked(letter, rule, shown), False), (edit(letter, rule, rng)[0], True)])
+        if kind == "true":
+            return self._true_edit(letter, rule, rng)
         parts = [(context(letter, rule) + "\n\n", False)] if kind == "named" else []
         count = {"named": 6, "examples": 10, "bare": 1}[kind]
         for number, (problem, answer) in enumerate(draw_problems(letter, rule, count, rng)):
             prompt = question_prompt(problem, chat=False, thought=False).text
             parts += [("\n\n" * bool(number) + prompt, False), (f" {answer}", True)]
+        return self._joined(parts)
+
+    def _true_edit(self, letter: str, rule: str, rng: np.random.Generator) -> Text:
+        """An edit whose examples are true; what is learned of it is to answer, and not what to ask."""
+        (shown, _), *_ = draw_problems(letter, rule, 1, rng)
+        text, _ = edit(letter, rule, rng, str(rng.choice(["many", "few", "same"])))
+        parts = [(asked(letter, rule, shown), False)]
+        parts += [(piece, piece[1:].isdigit()) for piece in re.split(r"(?<=Answer:)( \d)", text)]
         return self._joined(parts)
 
     def _joined(self, parts: list[tuple[str, bool]]) -> Text:

@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import ray
@@ -19,7 +22,7 @@ from seal_ray.fleet.wave_messages import WaveLease
 from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.records import Ask, Attempt, Candidate, Example, Recipe, Version
 from seal_ray.sampling.engine import ENVIRONMENT, EngineSettings
-from seal_ray.trials.engine_answerer import engine_answers
+from seal_ray.trials.engine_answerer import PROBE, engine_answers
 
 register_pickle_by_value(sys.modules[__name__])  # workers can not import this file
 
@@ -36,6 +39,7 @@ class Room:
 
         folder = models.fetch(ModelSection(name="builtin:tiny"))
         model = models.load(folder, dtype="float32", adapter=policy)
+        self.model = model
         ids = tuple(range(100, 140))
         text = Example(ids, (True,) * len(ids))
         other = dataclasses.replace(text, ids=ids[::-1])
@@ -68,6 +72,40 @@ class Room:
             return self.answerer.answer(swapped, prompts, sampling)
         return self.answerer.answer(swapped, prompts, sampling)  # trying again does not let it through
 
+    def long_answers(self) -> list[tuple[int, float, float]]:
+        """Of answers far longer than the probe: tokens, and their log-probability by vLLM and by the bank."""
+        from seal_ray.inner import Sampling
+
+        prompts: list[list[Any]] = [[(1, 100, 101, 102)], [(1, 100, 101)], [(1, 139, 138)], [(1, 100), (1, 139)]]
+        drawn = self.answerer.answer(self.bank, prompts, Sampling(max_tokens=200, temperature=1.0, seed=3))
+        answers = [[one for (one,) in own] for own in drawn]
+        pairs = [[(p, s.ids) for p, s in zip(ps, own, strict=True)] for ps, own in zip(prompts, answers, strict=True)]
+        ours = self.bank.likelihood(pairs)
+        return [
+            (len(sample.ids), sum(sample.logprobs), logprob)
+            for own, scored in zip(answers, ours, strict=True)
+            for sample, (logprob, _) in zip(own, scored, strict=True)
+        ]
+
+    def in_one_folder(self, sampling: Any) -> list[tuple[Any, Any, list[str]]]:
+        """Two banks in turn whose adapters come under the same numbers in folders of the same names."""
+        from seal_ray import inner
+        from seal_ray.trials import engine_answerer
+
+        self.answerer._let_go()
+        ids = tuple(range(150, 190))
+        other = inner.fit(self.model, [[Example(ids, (True,) * len(ids))]], [RECIPE], [1])
+        prompts = [[(1, 100, 101, 102), (1, 150, 151, 152)]]
+        came = []
+        with tempfile.TemporaryDirectory() as root, mock.patch.object(engine_answerer.tempfile, "mkdtemp") as mkdtemp:
+            mkdtemp.side_effect = lambda prefix: os.makedirs(f"{root}/{prefix}") or f"{root}/{prefix}"
+            for bank in (self.bank, other, self.bank):
+                asked = prompts + [[] for _ in bank.seeds[1:]]
+                ours, theirs = bank.answer(asked, sampling), self.answerer.answer(bank, asked, sampling)
+                came.append((ours[0], theirs[0], list(self.answerer._folders.values())))
+            self.answerer._let_go()
+        return came
+
     def left_files(self) -> list[str]:
         folders = list(self.answerer._folders.values())
         self.answerer.close()
@@ -87,7 +125,7 @@ def start() -> Iterator[Callable[..., Callable[..., Any]]]:
 
         def call(method: str, *args: Any) -> Any:
             try:
-                return ray.get(getattr(actors[0], method).remote(*args), timeout=120)
+                return ray.get(getattr(actors[0], method).remote(*args), timeout=280)
             except RayTaskError as error:
                 raise getattr(error, "cause", error) from None
 
@@ -116,9 +154,20 @@ def test_the_engine_answers_what_the_bank_answers_and_refuses_what_was_not_train
     assert call("both", Sampling(max_tokens=12, temperature=1.0, samples=3, eos_ids=(2,), seed=5))[1] == drawn
     ours, theirs = call("likelihoods")
     assert ours == theirs
+    long = call("long_answers")
+    assert max(length for length, *_ in long) > PROBE, "some go on where the canary has not looked"
+    assert all(by_vllm == pytest.approx(by_bank, abs=1e-3 * length) for length, by_vllm, by_bank in long)
+    (first, again, folder), (second, other, same_folder), (third, back, _) = call("in_one_folder", greedy)
+    assert folder == same_folder and len(folder) == 1
+    assert _ids(again) == _ids(first) and _ids(other) == _ids(second) and _ids(back) == _ids(third)
+    assert _ids(first) == _ids(third) != _ids(second), "the two banks do answer differently"
     with pytest.raises(InfraError, match=r"adapter 0: vLLM gives .* the bank that trained it"):
         call("with_swapped_files", greedy)
     assert call("left_files") == []
+
+
+def _ids(answers: Any) -> list[list[Any]]:
+    return [[sample.ids for sample in samples] for samples in answers]
 
 
 def test_over_a_policy_the_engine_answers_with_the_policy_too(
@@ -171,8 +220,8 @@ def test_a_worker_answers_a_wave_by_its_engine_as_by_its_bank(start: Callable[..
             engine=dataclasses.replace(SETTINGS, lora_rank=8) if how == "engine" else None,
         )
         worker = worker_class().options(runtime_env={"env_vars": ENVIRONMENT}).remote(how, settings)
-        ray.get(worker.load_version.remote(Version(0, "v0", "the base model")), timeout=120)
-        found[how] = ray.get(worker.try_wave.remote(lease), timeout=120)
+        ray.get(worker.load_version.remote(Version(0, "v0", "the base model")), timeout=280)
+        found[how] = ray.get(worker.try_wave.remote(lease), timeout=280)
         ray.kill(worker)
     for ours, theirs in zip(found["bank"], found["engine"], strict=True):
         assert ours.failure is None and theirs.failure is None
