@@ -80,25 +80,24 @@ def _shape(config: Config) -> Shape | None:
 
 
 def _machines(config: Config, counts: dict[str, Any], shape: Shape) -> dict[str, Json]:
-    from seal_ray.inner.memory import slots_for, training_bytes
+    from seal_ray.inner.memory import BankSetup, slots_for, training_bytes
 
     wide = 4 if config.model.dtype == "float32" else 2
     section = config.inner
     base = shape.parameters * wide
     # as a worker plans them: by the length of its candidates' texts, and never more rows than one forward takes
     text = min(TEXT_TOKENS, section.max_length) * section.batch_size * section.accumulation
-    recipe: dict[str, Any] = {"dtype_bytes": wide, "rank": section.rank, "targets": section.targets}
-    wave = section.wave or slots_for(
-        int(GPU_BYTES - base),
-        shape,
+    setup = BankSetup(
+        dtype_bytes=wide,
+        rank=section.rank,
+        targets=section.targets,
         step_tokens=text,
-        longest=min(LONGEST_TEXT, section.max_length),
-        candidates=counts["candidates"],
         tokens_limit=section.wave_tokens,
-        **recipe,
     )
-    wave = min(wave, counts["candidates"])
-    memory = training_bytes(shape, adapters=wave, rows=min(wave * text, section.wave_tokens), **recipe)
+    longest, candidates = min(LONGEST_TEXT, section.max_length), counts["candidates"]
+    fitting = slots_for(int(GPU_BYTES - base), shape, setup, longest=longest, candidates=candidates)
+    wave = min(section.wave or fitting, candidates)
+    memory = base + training_bytes(shape, setup, adapters=wave, rows=min(wave * text, section.wave_tokens))
     # forward, and backward through the frozen base: no gradient of its weights
     work = {
         "sample": 2 * shape.parameters * counts["sampled_tokens_at_most"] / 2,

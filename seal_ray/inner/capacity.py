@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from seal_ray.inner.memory import slots_for
+from seal_ray.inner.memory import BankSetup, slots_for
 from seal_ray.records import Example, Recipe
 from seal_ray.shapes import Shape
 
@@ -38,19 +38,16 @@ def fitting_slots(
         for texts, r in zip(train_sets, recipes, strict=True)
     ]
     longest = max(max(len(e.ids), r.pad_to) for texts, r in zip(train_sets, recipes, strict=True) for e in texts)
-    return slots_for(
-        free_memory(device),
-        shape,
-        step_tokens=statistics.mean(step_tokens),
-        longest=longest,
-        candidates=len(train_sets),
+    setup = BankSetup(
         dtype_bytes=dtype_bytes,
         rank=max(r.rank for r in recipes),
         targets=tuple({t for r in recipes for t in r.targets}),
-        tokens_limit=tokens_limit,
         device=device.type,
-        share=CPU_SHARE if device.type == "cpu" else GPU_SHARE,
+        step_tokens=statistics.mean(step_tokens),
+        tokens_limit=tokens_limit,
     )
+    share = CPU_SHARE if device.type == "cpu" else GPU_SHARE
+    return slots_for(free_memory(device), shape, setup, longest=longest, candidates=len(train_sets), share=share)
 
 
 def free_memory(device: torch.device) -> int:

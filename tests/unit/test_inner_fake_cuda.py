@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from seal_ray.inner.memory import block_bytes
+from seal_ray.inner.memory import BankSetup, block_bytes
 from seal_ray.shapes import KNOWN_SHAPES
 
 HERE = Path(__file__).parent
@@ -45,4 +45,6 @@ def test_a_step_launches_little_copies_twice_and_waits_for_nothing(shim: Path) -
     assert one["launches"] - a_layer <= REST
     assert 28 * a_layer + one["launches"] - a_layer <= 2500
     a_layer = (three["new_bytes"] - one["new_bytes"]) / 2
-    assert a_layer == pytest.approx(block_bytes(SHAPE) * three["rows"], rel=0.01), "what is kept for a backward"
+    assert a_layer == pytest.approx(block_bytes(SHAPE, BankSetup()) * three["rows"], rel=0.01), (
+        "what is kept for a backward"
+    )

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from seal_ray.errors import ConfigError, InfraError
 from seal_ray.fleet.cluster import ENVIRONMENT
 from seal_ray.fleet.wave_messages import OutOfMemory
 from seal_ray.fleet.worker import classified
-from seal_ray.inner.memory import BLOCK_PADDING, TOKENS_LIMIT, slots_for, training_bytes
+from seal_ray.inner.memory import BLOCK_PADDING, TOKENS_LIMIT, BankSetup, slots_for, training_bytes
 from seal_ray.inner.staging import staged
 from seal_ray.sampling.engine import LORA_RANKS, EngineSettings, check_dtype
 from seal_ray.shapes import KNOWN_SHAPES
@@ -82,10 +81,10 @@ def test_what_a_forward_needs_travels_together_and_arrives_unchanged():
 @pytest.mark.parametrize(("shape", "base", "least"), [("qwen2.5-7b", 15.2e9, 24), ("llama-3.1-70b", 36e9, 2)])
 def test_slots_of_a_gpu(shape, base, least):
     """Published texts, rank 32, all layers: beside a base of 7B in 16 bits, and beside one of 70B in 4 bits."""
-    about: dict[str, Any] = {"step_tokens": 46, "longest": 400, "candidates": 96}
-    slots = slots_for(int(80e9 - base), KNOWN_SHAPES[shape], **about)
+    setup = BankSetup(step_tokens=46)
+    slots = slots_for(int(80e9 - base), KNOWN_SHAPES[shape], setup, longest=400, candidates=96)
     rows = max(400, min(2 * 46 * slots, TOKENS_LIMIT) / BLOCK_PADDING)
-    planned = training_bytes(KNOWN_SHAPES[shape], adapters=slots, rows=rows, text_tokens=46, base_bytes=0)
+    planned = training_bytes(KNOWN_SHAPES[shape], setup, adapters=slots, rows=rows)
     assert slots >= least and planned <= 0.85 * (80e9 - base)
 
 

@@ -12,6 +12,7 @@ from seal_ray.inner import fit
 from seal_ray.inner.memory import (
     BLOCK_PADDING,
     TOKENS_LIMIT,
+    BankSetup,
     adapter_bytes,
     slots_for,
     training_bytes,
@@ -54,17 +55,11 @@ def test_the_formula_is_within_15_percent_of_the_measured_peak(dtype, adapters, 
     recipe = Recipe(rank=16, epochs=1)
     sets = [[text]] * adapters
     peak = peak_bytes(lambda: fit(model, sets, [recipe] * adapters, list(range(adapters)), checkpointing=checkpointing))
-    planned = training_bytes(
-        shape_of(config.to_dict()),
-        dtype_bytes=dtype.itemsize,
-        adapters=adapters,
-        rows=adapters * length / BLOCK_PADDING,  # texts of one length need no padding
-        rank=16,
-        checkpointing=checkpointing,
-        device="cpu",
-        text_tokens=length,
-        base_bytes=0,
+    setup = BankSetup(
+        dtype_bytes=dtype.itemsize, rank=16, device="cpu", checkpointing=checkpointing, step_tokens=length
     )
+    rows = adapters * length / BLOCK_PADDING  # texts of one length need no padding
+    planned = training_bytes(shape_of(config.to_dict()), setup, adapters=adapters, rows=rows)
     assert planned == pytest.approx(peak, rel=0.15)
 
 
@@ -79,20 +74,21 @@ def test_parameters_are_those_of_the_published_models():
 @pytest.mark.parametrize("text_tokens", [46, 300])
 def test_the_most_slots_that_are_planned_fit_and_one_more_does_not(text_tokens):
     free = int(80e9 - 2 * QWEN_7B.parameters)
-    about: dict[str, Any] = {"step_tokens": text_tokens, "longest": 400, "candidates": 64}
+    setup = BankSetup(step_tokens=text_tokens)
+    about: dict[str, Any] = {"longest": 400, "candidates": 64}
 
     def needed(slots: int) -> int:
         rows = min(slots * text_tokens * 2, TOKENS_LIMIT) / BLOCK_PADDING
-        return training_bytes(QWEN_7B, adapters=slots, rows=max(400, rows), text_tokens=text_tokens)
+        return training_bytes(QWEN_7B, setup, adapters=slots, rows=max(400, rows))
 
-    slots = slots_for(free, QWEN_7B, share=1.0, **about)
+    slots = slots_for(free, QWEN_7B, setup, share=1.0, **about)
     if text_tokens == 300:
         assert slots == -(-TOKENS_LIMIT // 300), "no more than fill a forward"
     else:
         assert 16 < slots < 64
-        assert needed(slots) <= 80e9 < needed(slots + 1)
-    assert slots_for(0, QWEN_7B, **about) == 1, "whether one fits is seen when it is tried"
-    assert slots_for(free, QWEN_7B, **{**about, "candidates": 3}) == 3
+        assert needed(slots) <= free < needed(slots + 1)
+    assert slots_for(0, QWEN_7B, setup, **about) == 1, "whether one fits is seen when it is tried"
+    assert slots_for(free, QWEN_7B, setup, **{**about, "candidates": 3}) == 3
 
 
 def test_a_configuration_without_sizes_is_refused():
