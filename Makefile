@@ -35,8 +35,8 @@ $(APART): $(VENV)/apart/%: docker/requirements-gpu.lock $(READY)
 test: $(READY) $(APART) ## everything but the long tests, two processes side by side (15 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m "not slow"
 
-test-all: test ## all tests, the long and the chaotic ones too, these one after another (75 minutes at most)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m slow tests
+test-all: test ## all tests, the long and the chaotic ones too (75 minutes at most)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m slow
 
 coverage: $(READY) $(APART) ## the quick tests of one process, and which lines of the package they run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -m "not slow" --cov --cov-report=term:skip-covered tests/unit tests/attack

@@ -1,6 +1,7 @@
-"""`make test`: two pytest processes side by side, one for what starts clusters and one for everything else.
+"""`make test`, `make test-all`: two pytest processes side by side, one for what starts clusters and one for the rest.
 
-    python tests/side_by_side.py WORDS…        what both pytests are given, such as -m "not slow"
+    python tests/side_by_side.py -m "not slow"     what both pytests are given
+    python tests/side_by_side.py -m slow
 
 What starts Ray and vLLM waits for them a good part of the time, in which the other one computes; and no two clusters
 come up at once. Progress is shown as it comes; what failed, and why, when both are done. The exit status is that of the
@@ -21,6 +22,14 @@ CLUSTERS = (
     "tests/parity/test_engine_answers.py",
     "tests/ray",
     "tests/slurm",
+)
+LONG_CLUSTERS = (  # of whose tests only the slow ones start clusters, or there are no others
+    "tests/end_to_end",
+    "tests/chaos/test_fleet_demand.py",
+    "tests/chaos/test_fleet_faults.py",
+    "tests/chaos/test_fleet_nodes.py",
+    "tests/chaos/test_fleet_orphans.py",
+    "tests/chaos/test_fleet_rounds.py",
 )
 
 
@@ -50,7 +59,8 @@ class Part:
 
 def parts(words: Sequence[str]) -> list[Part]:
     """Every test is in one of the two."""
-    clusters = [place for place in CLUSTERS if os.path.exists(place)]
+    places = (*CLUSTERS, *LONG_CLUSTERS) if "slow" in words else CLUSTERS
+    clusters = [place for place in places if os.path.exists(place)]
     rest = [f"--ignore={place}" for place in clusters]
     return [Part("clusters", [*words, *clusters]), Part("the rest", [*words, *rest, "tests"])]
 

@@ -46,5 +46,17 @@ def test_a_process_that_has_nothing_to_run_is_no_success(tmp_path: Path) -> None
 
 
 def test_what_starts_clusters_is_where_the_program_says() -> None:
-    places = runpy.run_path(str(PROGRAM))["CLUSTERS"]
-    assert places and all((PROGRAM.parents[1] / place).exists() for place in places)
+    program = runpy.run_path(str(PROGRAM))
+    for places in (program["CLUSTERS"], program["LONG_CLUSTERS"]):
+        assert places and all((PROGRAM.parents[1] / place).exists() for place in places)
+
+
+def test_slow_tests_that_start_clusters_wait_for_each_other_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROGRAM.parents[1])
+    program = runpy.run_path(str(PROGRAM))
+    clusters, rest = program["parts"](["-m", "slow"])
+    quick, _ = program["parts"](["-m", "not slow"])
+    for place in program["LONG_CLUSTERS"]:
+        assert place in clusters.words
+        assert place not in quick.words
+        assert f"--ignore={place}" in rest.words
