@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ CHARACTERS = 4  # of English in a token
 TEXTS = 8.6  # training texts of a published self-edit, on average
 TEXT_TOKENS = 46  # tokens of such a text, on average
 LONGEST_TEXT = 400  # tokens of the longest text of a candidate: the passage itself
-SUSTAINED = {"gpu": 150e12, "cpu": 0.3e12}  # floating-point operations a second that a device keeps up
+GPU_FLOPS = 150e12  # operations a second that a device keeps up
+CPU_FLOPS = {"bfloat16": 0.3e12, "float32": 0.1e12}  # of two cores, as measured: with AVX-512, and with AVX2
 GPU_BYTES = 80e9
-UPDATE_ON = (1, 8, 32)  # devices that an update is planned for where the configuration doesn't say how many
+SMALL = 1e9  # parameters that are worth a CPU's time
+UPDATE_ON = {"gpu": (1, 8, 32), "cpu": (1,)}  # devices that an update is planned for where nothing says how many
 
 
 def make(config: Config) -> dict[str, Json]:
@@ -80,9 +84,21 @@ def _shape(config: Config) -> Shape | None:
 
 
 def _machines(config: Config, counts: dict[str, Any], shape: Shape) -> dict[str, Json]:
+    """Memory and time, on GPUs or on this machine's CPUs; a small model may turn out to be on either."""
+    planned = _on(config.placement.device, config, counts, shape)
+    if config.placement.device == "auto" and shape.parameters < SMALL:
+        planned |= {k: v for k, v in _on("cpu", config, counts, shape).items() if k == "cpu_hours"}
+    return planned
+
+
+def _on(device: str, config: Config, counts: dict[str, Any], shape: Shape) -> dict[str, Json]:
     from seal_ray.inner.memory import BankSetup, slots_for, training_bytes
 
-    wide = 4 if config.model.dtype == "float32" else 2
+    device = "cpu" if device == "cpu" else "gpu"
+    dtype = models.pick_dtype(config.model.dtype, device) if device == "cpu" else config.model.dtype
+    wide = 4 if dtype == "float32" else 2
+    flops = CPU_FLOPS[dtype] if device == "cpu" else GPU_FLOPS
+    device_bytes = _main_memory() if device == "cpu" else GPU_BYTES
     section = config.inner
     base = shape.parameters * wide
     # as a worker plans them: by the length of its candidates' texts, and never more rows than one forward takes
@@ -95,7 +111,7 @@ def _machines(config: Config, counts: dict[str, Any], shape: Shape) -> dict[str,
         tokens_limit=section.wave_tokens,
     )
     longest, candidates = min(LONGEST_TEXT, section.max_length), counts["candidates"]
-    fitting = slots_for(int(GPU_BYTES - base), shape, setup, longest=longest, candidates=candidates)
+    fitting = slots_for(int(device_bytes - base), shape, setup, longest=longest, candidates=candidates)
     wave = min(section.wave or fitting, candidates)
     memory = base + training_bytes(shape, setup, adapters=wave, rows=min(wave * text, section.wave_tokens))
     # forward, and backward through the frozen base: no gradient of its weights
@@ -104,32 +120,37 @@ def _machines(config: Config, counts: dict[str, Any], shape: Shape) -> dict[str,
         "try": 4 * shape.parameters * counts["trained_tokens"],
         "answer": 2 * shape.parameters * counts["answered_tokens_at_most"] / 2,
     }
-    device = "cpu" if config.placement.device == "cpu" else "gpu"
-    hours = {k: v / SUSTAINED[device] / 3600 * config.run.rounds for k, v in work.items()}
-    update = _update(config, counts, shape, wide, SUSTAINED[device])
+    hours = {k: v / flops / 3600 * config.run.rounds for k, v in work.items()}
+    on = (config.placement.trainers,) if config.placement.trainers else UPDATE_ON[device]
+    update = _update(config, counts, shape, wide, flops, on)
     hours["update"] = update[0]["devices"] * update[0]["seconds"] / 3600 * config.run.rounds
     return {
         "memory": {
             "base_gb": round(base / 1e9, 2),
             "wave": wave,
             "wave_gb": round(memory / 1e9, 2),
-            "device_gb": GPU_BYTES / 1e9,
+            "device_gb": round(device_bytes / 1e9),
         },
         "update": update,
-        f"{device}_hours": {k: round(v, 4) for k, v in hours.items()} | {"all": round(sum(hours.values()), 4)},
-        "rests_on_device": f"{SUSTAINED[device] / 1e12:g} TFLOP/s kept up; half of the token limits used",
+        f"{device}_hours": {k: float(f"{v:.3g}") for k, v in hours.items()}
+        | {"all": float(f"{sum(hours.values()):.3g}"), "tflops": flops / 1e12},
     }
 
 
+def _main_memory() -> int:
+    """Of this machine, half of it: a worker leaves the other half to its node's other processes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
 def _update(
-    config: Config, counts: dict[str, Any], shape: Shape, weight_bytes: int, flops: float
+    config: Config, counts: dict[str, Any], shape: Shape, weight_bytes: int, flops: float, on: Sequence[int]
 ) -> list[dict[str, Any]]:
     """What each device of the policy update holds and how long it takes, by the formula of policy/memory.py."""
     from seal_ray.policy.memory import UpdateSetup, need, seconds
 
     tokens = int(counts["tasks"] * config.sampling.max_tokens / 2)
     planned = []
-    for devices in (config.placement.trainers,) if config.placement.trainers else UPDATE_ON:
+    for devices in on:
         setup = UpdateSetup.of(config.policy, devices=devices, weight_bytes=weight_bytes)
         held, taken = need(shape, setup).total, seconds(shape, setup, tokens, flops=flops)
         planned.append({"devices": devices, "gb": round(held / 1e9, 2), "seconds": float(f"{taken:.3g}")})
@@ -153,12 +174,15 @@ def show(planned: dict[str, Any]) -> str:
             f"memory     base {m['base_gb']} GB; {m['wave']} candidates at once {m['wave_gb']} GB of {m['device_gb']:g}"
         )
         each = ", ".join(f"{u['devices']}: {u['gb']} GB each, {u['seconds']:,} s" for u in planned["update"])
-        out.append(f"update     on so many devices: {each}, start-up not counted")
+        out.append(f"update     by number of devices: {each}, start-up not counted")
         for device in ("gpu", "cpu"):
             hours = planned.get(f"{device}_hours")
             if hours:
-                parts = ", ".join(f"{k} {v:.3g}" for k, v in hours.items() if k != "all")
-                out.append(f"{device} hours  {hours['all']:.3g} in all ({parts}), at {planned['rests_on_device']}")
+                parts = ", ".join(f"{k} {hours[k]:.3g}" for k in ("sample", "try", "answer", "update"))
+                out.append(
+                    f"{device} hours  {hours['all']:.3g} in all ({parts}), at {hours['tflops']:g} TFLOP/s kept up; "
+                    "half of the token limits used"
+                )
     out += [f"rests on   {line}" for line in planned["rests_on"]]
     return "\n".join(out)
 

@@ -134,3 +134,25 @@ def test_the_papers_recipe_is_what_it_says_it_is() -> None:
     assert policy.fresh and policy.zero_stage == 3 and policy.targets == ("all-linear",)
     assert (config.grading.grader, config.grading.reward, config.select.rule) == ("judge", "accuracy", "best")
     assert config.gate.mode == "off"
+
+
+@pytest.mark.parametrize(("flags", "dtype_bytes", "tflops"), [({"avx2"}, 4, 0.1), ({"avx2", "avx512_bf16"}, 2, 0.3)])
+def test_a_job_without_gpus_is_planned_for_this_machine_in_its_own_dtype(
+    flags: set[str], dtype_bytes: int, tflops: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seal_ray.models.loading._cpu_flags", lambda: flags)
+    monkeypatch.setattr("seal_ray.commands.plan._main_memory", lambda: 4_000_000_000)
+    planned: Any = planning.make(load("cpu.yaml"))
+    assert planned["memory"]["base_gb"] == pytest.approx(0.1345 * dtype_bytes, abs=0.01)
+    assert planned["memory"]["wave_gb"] <= planned["memory"]["device_gb"] == 4
+    assert [u["devices"] for u in planned["update"]] == [1]
+    assert planned["cpu_hours"]["tflops"] == tflops and "gpu_hours" not in planned
+    roomy = planning.make(load("cpu.yaml", "placement.device=gpu"))["memory"]["wave"]  # type: ignore[index]
+    assert planned["memory"]["wave"] <= roomy
+
+
+def test_a_small_model_is_planned_for_either_device_and_a_large_one_for_gpus() -> None:
+    small, large = planning.make(load("cpu.yaml", "placement.device=auto")), planning.make(load("one-gpu.yaml"))
+    assert small["cpu_hours"]["all"] > small["gpu_hours"]["all"] > 0  # type: ignore[index]
+    assert "cpu hours" in planning.show(small) and "gpu hours" in planning.show(small)
+    assert "cpu_hours" not in large
