@@ -22,7 +22,13 @@ from seal_ray.cli import app
 from seal_ray.loops.history import Run
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "jobs/README.md", "cluster/README.md"]
+PAGES = [
+    "README.md",
+    *(str(p.relative_to(ROOT)) for room in ("jobs", "cluster") for p in sorted((ROOT / room).glob("*.md"))),
+]
+# what is started by itself says at its top how
+SCRIPTS = [str(p.relative_to(ROOT)) for room in ("jobs", "cluster") for p in sorted((ROOT / room).rglob("*.*"))
+           if p.suffix in {".yaml", ".sh"}]  # fmt: skip
 PROGRAMS = ("seal-ray", "ray", "make", "sbatch", "kubectl", "python", "docker", "export", "RAY_AUTH_MODE=token")
 # what a page's commands need that only a cluster, GPUs or hours have; everything else of seal-ray is run here
 ELSEWHERE = {
@@ -55,24 +61,37 @@ def blocks(name: str, language: str = "") -> list[str]:
 
 def commands(name: str) -> list[str]:
     """Every command that stands in a block of its own, without its comment."""
-    lines = [line for block in blocks(name) for line in block.splitlines()]
+    lines = [line for block in blocks(name) for line in block.replace("\\\n", " ").splitlines()]
     return [line.split("  #")[0].strip() for line in lines if line.strip()]
 
 
 def spans(name: str) -> list[str]:
     """Every command that stands inside a sentence."""
     text = re.sub(r"^```.*?^```", "", page(name), flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"`([^`\n]+)`", text)
-    return [f for f in found if f.split()[0] in PROGRAMS and " " in f]
+    found = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]  # it may go on in the next line
+    return [f for f in found if f.split(" ")[0] in PROGRAMS and " " in f]
 
 
-EVERY = [(p, c) for p in PAGES for c in [*commands(p), *spans(p)]]
+def comments(name: str) -> list[str]:
+    """Every command in the comments of a file: on a line of its own, or inside a sentence."""
+    lines = "\n".join(line[1:] for line in page(name).splitlines() if line.startswith("#"))
+    own = re.findall(rf"^ +((?:{'|'.join(PROGRAMS)}) .*?)(?:  .*)?$", lines, re.MULTILINE)
+    found = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", lines)]
+    return [c for c in (*own, *found) if c.split(" ")[0] in PROGRAMS and " " in c]
+
+
+EVERY = [(p, c) for p in PAGES for c in [*commands(p), *spans(p)]] + [(s, c) for s in SCRIPTS for c in comments(s)]
 
 
 def parse(command: Any, words: list[str], *, whole: bool) -> None:
     """Fails where a command, an option or (in a whole command) an argument is not there. Typer brings a click of its
     own, so neither types nor exceptions are those of the package."""
     while hasattr(command, "commands"):
+        if words and any(words[0] in p.opts for p in command.params):  # of the whole program: --debug and its like
+            words = words[1:]
+            if not words:
+                return
+            continue
         assert words and words[0] in command.commands, f"there is no command {' '.join(words[:1])}"
         command, words = command.commands[words[0]], words[1:]
     try:
@@ -109,13 +128,15 @@ def check(text: str, *, whole: bool) -> None:
 
 @pytest.mark.parametrize(("where", "text"), EVERY, ids=[f"{p}: {c[:60]}" for p, c in EVERY])
 def test_a_command_can_be_given_as_it_stands(where: str, text: str) -> None:
-    check(text, whole=text in commands(where))
+    check(text, whole=where in PAGES and text in commands(where))
 
 
 def test_commands_are_found_at_all() -> None:
     assert {"make quickstart", "seal-ray validate my.yaml"} <= set(commands("README.md"))
     assert "python cluster/check.py < ready.yaml" in commands("cluster/README.md")
     assert "seal-ray verify URI" in spans("jobs/README.md")
+    assert "seal-ray status URI --watch" in spans("README.md"), "it goes on in the next line"
+    assert "seal-ray run jobs/arc-1b.yaml" in comments("jobs/arc-1b.yaml")
 
 
 @pytest.mark.parametrize(
