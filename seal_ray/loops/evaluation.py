@@ -85,7 +85,7 @@ def run_arm(session: Session, number: int, arm: Arm, tasks: tuple[Task, ...]) ->
         session = VariedSession(session, arm.configured(session.config))
     edits = 0 if arm.kind in {"none", "context"} else session.config.sampling.edits
     session.tell(RoundStarted(len(tasks), version.number, edits))
-    given = given_edits(session, arm, tasks, version, part)
+    given = given_edits(session, arm, tasks, version, part, edits)
     plan = Plan(
         tasks,
         version,
@@ -134,12 +134,13 @@ def _cost(session: Session, exploration: Exploration, written: Sequence[Edit] | 
 
 
 def given_edits(
-    session: Session, arm: Arm, tasks: Sequence[Task], version: Version, part: RoundLedger
+    session: Session, arm: Arm, tasks: Sequence[Task], version: Version, part: RoundLedger, edits: int
 ) -> tuple[Edit, ...] | None:
-    """The edits of an arm that has them from elsewhere; None where its version writes them."""
+    """The edits of an arm that has them from elsewhere, of a teacher so many of a task; None where its version writes
+    them."""
     if arm.kind == "file":
         return _from_file(session, arm.where, tasks, version)
-    return _from_teacher(session, arm.where, tasks, version, part) if arm.kind == "teacher" else None
+    return _from_teacher(session, arm.where, tasks, version, part, edits) if arm.kind == "teacher" else None
 
 
 def arm_version(session: Session, arm: Arm) -> Version:
@@ -189,14 +190,14 @@ def _written(domain: Domain, task: Task, value: Json, text: str, path: str) -> J
 
 
 def _from_teacher(
-    session: Session, where: str, tasks: Sequence[Task], version: Version, part: RoundLedger
+    session: Session, where: str, tasks: Sequence[Task], version: Version, part: RoundLedger, edits: int
 ) -> tuple[Edit, ...]:
     """Edits by another model, asked as the policy would be. What it wrote is kept, and never asked for again."""
     url, _, model = where.partition("#")
     if not (url and model):
         raise ConfigError(f"--arm teacher:{where}: no endpoint and model", hint="write it as teacher:URL#MODEL")
     known: dict[str, Edit] = part.records("edits")
-    wanted = [(t, slot) for t in tasks for slot in range(session.config.sampling.edits)]
+    wanted = [(t, slot) for t in tasks for slot in range(edits)]
     names = {(t.id, slot): digest([where, t.digest, slot])[:32] for t, slot in wanted}
     missing = [(t, slot) for t, slot in wanted if names[t.id, slot] not in known]
     section = session.config.grading

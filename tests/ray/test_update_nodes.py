@@ -45,7 +45,8 @@ def hidden(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_update_goes_on_from_weights_and_checkpoints_that_a_node_can_not_see(hidden: Path) -> None:
-    settings: dict[str, Any] = {"mode": "full", "lr": 1e-3, "schedule": "constant"}
+    """Weights are shared out over both nodes (ZeRO 3), and a worker is killed in the middle."""
+    settings: dict[str, Any] = {"mode": "full", "lr": 1e-3, "schedule": "constant", "zero_stage": 3}
     first = update(job(hidden / "first", epochs=2, **settings), sink=Sink())
     again: dict[str, Any] = settings | {"epochs": 6, "checkpoint_steps": 4}
     alone = update(dataclasses.replace(job(hidden / "alone", **again), adapter=first.folder), sink=Sink())

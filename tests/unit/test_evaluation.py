@@ -100,7 +100,7 @@ def test_a_teacher_is_asked_as_the_policy_is(puzzles: Session) -> None:
 
     with serving(teach) as server:
         part = puzzles.open_round(1)
-        found = evaluation._from_teacher(puzzles, f"{server.url}#t", tasks, version, part)
+        found = evaluation._from_teacher(puzzles, f"{server.url}#t", tasks, version, part, 2)
         bodies = list(server.bodies)
     assert [e.content for e in found] == [puzzles.domain.parse(tasks[0], json.dumps(DIRECTIVES))] * 2
     asked = puzzles.domain.edit_request(tasks[0], 0)

@@ -37,20 +37,34 @@ def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task]
     version = arm_version(session, arm)
     if arm.kind in {"context", "none"}:
         return Texts(version, {})
-    known: list[Edit] = [e for e in part.records("edits").values() if e.version == version.digest]
-    given = None if known else given_edits(session, arm, tasks, version, part)
-    if given is not None:
-        for edit in given:
-            part.append("edits", edit)
-        part.flush()
-    elif not known or len({e.task for e in known}) < len(tasks):
-        plan = Plan(tuple(tasks), version, edits, repeats=0, context_arm=False, salt=SALT, trials=False)
-        explore(session, part, plan)
+    _write(session, part, arm, tasks, version, edits)
     by_task: dict[str, list[Edit]] = {}
     for edit in sorted(part.records("edits").values(), key=lambda e: (e.task, e.slot)):
-        if not edit.failure and len(by_task.setdefault(edit.task, [])) < edits:
-            by_task[edit.task].append(edit)
+        own = by_task.setdefault(edit.task, [])
+        if not edit.failure and len(own) < edits:
+            own.append(edit)
     return Texts(version, by_task)
+
+
+def _write(session: Session, part: RoundLedger, arm: Arm, tasks: Sequence[Task], version: Version, edits: int) -> None:
+    """Whatever edits of the arm are not in the round yet, from where the arm has them."""
+    if part.number <= session.ledger.latest():
+        return  # it had them all before it was committed
+    if arm.kind in {"untrained", "version"}:
+        if {t.id for t in tasks} - {task for task, _ in _slots(part)}:
+            plan = Plan(tuple(tasks), version, edits, repeats=0, context_arm=False, salt=SALT, trials=False)
+            explore(session, part, plan)
+        return
+    given = given_edits(session, arm, tasks, version, part, edits) or ()
+    known = _slots(part)
+    for edit in given:
+        if (edit.task, edit.slot) not in known:
+            part.append("edits", edit)
+    part.flush()
+
+
+def _slots(part: RoundLedger) -> set[tuple[str, int]]:
+    return {(e.task, e.slot) for e in part.records("edits").values()}
 
 
 def lessons_of(session: Session, texts: Texts, tasks: Sequence[Task]) -> list[Lesson]:
@@ -61,6 +75,8 @@ def lessons_of(session: Session, texts: Texts, tasks: Sequence[Task]) -> list[Le
     limits = {"policy.max_length": section.max_length, "the model's own limit": longest}
     for task in tasks:
         own, why = _of_task(session, texts, task)
+        if texts.edits and not texts.edits.get(task.id):
+            session.tell(Warned(f"task {task.id} has no edit that can be learned: its passage alone is"))
         kept, left = fitting(own, limits, size)
         reasons = [*why, *(one.reason for one in left)]
         if not kept:

@@ -1,0 +1,129 @@
+"""Where a study's texts come from: written by the base, by a version of another run, by a teacher over HTTP, or read
+from a file. A tiny model, its bank and its update are real; only Ray and vLLM are stood in for, by the bank."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import JudgeReply, says, serving
+from one_process_crew import OneProcessCrew
+from test_study import configured, matrices
+from two_versions import two_versions
+
+from seal_ray.config import Config
+from seal_ray.errors import InfraError, Interrupted
+from seal_ray.events import Event, Warned
+from seal_ray.loops import stream, study
+from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session
+
+SAMPLED = ["sampling.top_p=1", "sampling.edits=1", "sampling.max_tokens=12", "sampling.chunk=1", "study.edits=2"]
+
+
+def opened(config: Config, crew: OneProcessCrew, **more: Any) -> Session:
+    return Session(config, hire=crew.hire, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def crew() -> OneProcessCrew:
+    return OneProcessCrew()
+
+
+def studied(config: Config, crew: OneProcessCrew, **more: Any) -> Run:
+    with opened(config, crew, **more) as session:
+        study.run_study(session)
+    return Run(config.run.uri)
+
+
+def test_a_study_learns_what_the_base_a_version_and_a_teacher_write(tmp_path: Path, crew: OneProcessCrew) -> None:
+    two_versions(str(tmp_path / "other"), tmp_path)
+
+    def teach(body: dict[str, Any], attempt: int) -> JudgeReply:
+        return says(f"The first fact.\nThe fact of seed {body['seed']}.")
+
+    with serving(teach) as server:
+        arms = ["untrained", f"version:{tmp_path / 'other'}#1", f"teacher:{server.url}#wise"]
+        config = configured(tmp_path / "run", *SAMPLED, f"study.arms={json.dumps(arms)}", "study.tasks=2")
+        run = studied(config, crew)
+        assert len(server.bodies) == 4, "two tasks, and study.edits of each"
+        studied(config, crew)
+        assert len(server.bodies) == 4, "nothing is asked for twice"
+    found = study.summary(run)
+    assert found and list(found["arms"]) == ["none", *arms]
+    own, other, taught = (found["arms"][arm] for arm in arms)
+    assert own["texts"] >= 2 and other["texts"] >= 2
+    assert taught["texts"] == 2 * (3 + 1), "what both edits of a task say is learned once, and so is the passage"
+    assert all(arm["version"] for arm in (own, other, taught))
+    base, by_base, by_version, _ = (run.round(n) for n in (1, 2, 3, 4))
+    assert base.version and {e.version for e in by_base.edits} == {base.version.digest}
+    source = Run(str(tmp_path / "other")).versions()[1]
+    assert {e.version for e in by_version.edits} == {source.digest}
+    assert next(v for v in run.versions() if v.number == 3).parent == source.digest, "it goes on from that version"
+
+
+def test_what_a_teacher_wrote_before_it_was_lost_is_kept(tmp_path: Path, crew: OneProcessCrew) -> None:
+    ill = True
+
+    def teach(body: dict[str, Any], attempt: int) -> JudgeReply:
+        return (500, {}, b"") if ill and body["seed"] % 2 else says(f"A fact of seed {body['seed']}.")
+
+    with serving(teach) as server:
+        arms = json.dumps([f"teacher:{server.url}#wise"])
+        changes = ["study.tasks=3", f"study.arms={arms}", "grading.judge_retries=0", *SAMPLED]
+        config = configured(tmp_path / "run", *changes)
+        with pytest.raises(InfraError, match="not all edits could be had"):
+            studied(config, crew)
+        kept = [e.id for e in Run(config.run.uri).ledger.round(2).records("edits").values()]
+        assert 0 < len(kept) < 6
+        ill = False
+        before = len(server.bodies)
+        run = studied(config, crew)
+        assert len(server.bodies) - before == 6 - len(kept)
+    edits = run.round(2).edits
+    assert len(edits) == 6 and set(kept) <= {e.id for e in edits}
+    assert (study.summary(run) or {})["arms"][json.loads(arms)[0]]["texts"] == 6 + 3, "and the passages"
+
+
+def test_a_stream_that_was_stopped_among_its_edits_samples_the_rest_and_learns_the_same(
+    tmp_path: Path, crew: OneProcessCrew
+) -> None:
+    short = [*SAMPLED, "study.texts=untrained", "study.steps=2", "study.sequences=1"]
+
+    def streamed(folder: Path, **more: Any) -> Run:
+        config = configured(folder, *short)
+        with opened(config, crew, **more) as session:
+            stream.run_stream(session)
+        return Run(config.run.uri)
+
+    whole = streamed(tmp_path / "whole")
+    folder, written = tmp_path, 0
+    for looks in itertools.count(1):
+        folder = tmp_path / str(looks)
+        left = iter(range(looks))
+        with pytest.raises(Interrupted):
+            streamed(folder, stop=lambda left=left: next(left, None) is None)
+        written = len(Run(str(folder)).ledger.round(1).records("edits"))
+        if written:
+            break
+    assert written == 2, "it was stopped when one of two tasks had its edits"
+    again = streamed(folder)
+    assert [len(run.round(1).edits) for run in (whole, again)] == [4, 4]
+    assert matrices(again) == matrices(whole)
+
+
+def test_a_task_of_which_no_edit_can_be_learned_is_told(tmp_path: Path, crew: OneProcessCrew) -> None:
+    heard: list[Event] = []
+    calls = itertools.count()
+
+    def teach(body: dict[str, Any], attempt: int) -> JudgeReply:
+        return says("A fact." if next(calls) else " ")
+
+    with serving(teach) as server:
+        arms = json.dumps([f"teacher:{server.url}#wise"])
+        changes = [*SAMPLED, f"study.arms={arms}", "study.tasks=2", "study.edits=1", "grading.judge_parallel=1"]
+        run = studied(configured(tmp_path / "run", *changes), crew, listeners=[heard.append])
+    assert sum(e.failure is not None for e in run.round(2).edits) == 1
+    told = [e.message for e in heard if isinstance(e, Warned)]
+    assert sum("no edit that can be learned: its passage alone is" in message for message in told) == 1
