@@ -120,17 +120,34 @@ def _grading(config: Config) -> list[Contradiction]:
     return contradictory
 
 
+# where the version's own answers can't elect what is right, and what does instead
+NO_VOTES = {
+    "knowledge": "most answers about a passage that was not learned yet are made up, and its questions have answers",
+    "documents": "most answers about a document that was not learned yet are made up; `seal-ray probe` lets the "
+    "version vote with the passage at hand",
+    "arc": "the answer to a puzzle is a vote over its views already",
+    "code": "two programs that do the same are not the same text, and a task's tests say what is right",
+}
+
+
 def _voting(config: Config) -> list[Contradiction]:
-    if not isinstance(config.domain, MathDomain) or config.domain.gold == "data":
-        return []
-    contradictory = list[Contradiction]()
+    contradictory, by_vote = list[Contradiction](), config.grading.reward == "vote"
+    why = NO_VOTES.get(config.domain.name)
+    if by_vote and why:
+        message = f"vote is nothing for domain {config.domain.name}: {why}"
+        contradictory.append(Contradiction("grading.reward", message, "use accuracy, likelihood or blend", True))
+    without_gold = isinstance(config.domain, MathDomain) and config.domain.gold == "majority"
+    if not without_gold and not by_vote:
+        return contradictory
+    key = "grading.reward" if by_vote else "domain.gold"
     if config.answering.samples < LEAST_VOTES or config.answering.temperature == 0:
         message = f"a majority needs {LEAST_VOTES} samples of an answer or more, drawn at a temperature over 0"
         hint = f"set answering.samples: {LEAST_VOTES} and answering.temperature: 0.7, or domain.gold: data"
-        contradictory.append(Contradiction("domain.gold", message, hint, True))
-    if config.grading.reward != "accuracy":
+        contradictory.append(Contradiction(key, message, hint, True))
+    if without_gold and config.grading.reward not in {"accuracy", "vote"}:
         message = "without answers in the data nothing has a likelihood"
-        contradictory.append(Contradiction("grading.reward", message, "use accuracy with domain.gold: majority", True))
+        hint = "use vote or accuracy with domain.gold: majority"
+        contradictory.append(Contradiction("grading.reward", message, hint, True))
     return contradictory
 
 

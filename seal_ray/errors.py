@@ -72,6 +72,12 @@ class CoverageError(SealError):
     """Too much of a round failed to learn from what is left. Everything found is kept."""
 
 
+class CollapseError(SealError):
+    """A version that is rewarded for agreeing with itself does hardly anything else. Everything found is kept."""
+
+    exit_code = 2
+
+
 class BudgetSpent(SealError):
     """The budget is used up. Everything found is kept, and a larger budget resumes."""
 

@@ -14,9 +14,12 @@ from typing import Any
 from seal_ray import config_file, grading
 from seal_ray.config import Config
 from seal_ray.domains import configured
+from seal_ray.domains.guarded import GuardedDomain
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards, rewards
+from seal_ray.grading.votes import Votes
 from seal_ray.loops.history import Round, Run
+from seal_ray.loops.voting import count_votes
 from seal_ray.policy import select
 from seal_ray.records import Json, Task, Trial, Verdict, digest, encode
 from seal_ray.storage.ledger import Ledger
@@ -51,7 +54,8 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
             if not recorded.committed and config.grading == was.grading:
                 rounds.append(_fill(run, recorded, verdicts))
                 continue
-            document = _graded(recorded, trials, verdicts, config)
+            votes = _votes(domain, recorded, config)
+            document = _graded(recorded, trials, verdicts, config, votes)
             store.write(f"{folder}/{recorded.number:04d}.json", json.dumps(document, ensure_ascii=False).encode())
             rounds.append(_compared(recorded, verdicts, document))
     return {
@@ -86,10 +90,18 @@ def _fill(run: Run, recorded: Round, verdicts: Sequence[Verdict]) -> dict[str, J
     }
 
 
-def _graded(recorded: Round, trials: Sequence[Trial], verdicts: Sequence[Verdict], config: Config) -> dict[str, Any]:
+def _votes(domain: GuardedDomain, recorded: Round, config: Config) -> Votes | None:
+    if config.grading.reward != "vote":
+        return None
+    return count_votes(domain, recorded.tasks, recorded.candidates, recorded.trials)
+
+
+def _graded(
+    recorded: Round, trials: Sequence[Trial], verdicts: Sequence[Verdict], config: Config, votes: Votes | None
+) -> dict[str, Any]:
     tasks = {t.id for t in recorded.tasks}
     candidates = [c for c in recorded.candidates if c.task in tasks]
-    worth: RoundRewards = rewards(recorded.edits, candidates, trials, verdicts, section=config.grading)
+    worth: RoundRewards = rewards(recorded.edits, candidates, trials, verdicts, section=config.grading, votes=votes)
     return {
         "grading": config.grading.model_dump(mode="json"),
         "verdicts": [encode(v) for v in verdicts],

@@ -121,7 +121,7 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
         "arms": {**worth["arms"], "kept": selection.get("kept")} if worth else None,
         **{
             k: worth.get(k)
-            for k in ("reliability", "agreement", "calibration", "diversity", "coverage", "measure", "notes")
+            for k in ("reliability", "agreement", "calibration", "diversity", "coverage", "measure", "notes", "votes")
         },
         "rewards": [[round(r["value"]["mean"], 4), int(r["edit"] in taught)] for r in worth.get("rewards", [])],
         "update": _update(round_.update),

@@ -154,4 +154,6 @@ MAY_CHANGE = (
     "model.cache_gb",
     "inner.wave",
     "inner.wave_tokens",
+    "grading.vote_rise",
+    "grading.vote_fall",
 )

@@ -29,13 +29,19 @@ class GradingSection(Section):
     cascade_high: float = Field(
         default=0.95, ge=0, le=1, description="with cascade: lexical probability above which an answer is right"
     )
-    reward: Literal["accuracy", "likelihood", "contrast", "blend", "rubric", "predicted"] = Field(
+    reward: Literal["accuracy", "likelihood", "contrast", "blend", "vote", "rubric", "predicted"] = Field(
         default="blend", description="what selection looks at"
     )
     blend: Share = Field(default=0.5, description="with blend: the likelihood's share, after both are put on one scale")
     blend_of: Literal["likelihood", "contrast"] = Field(
         default="likelihood", description="with blend: what accuracy is blended with"
     )
+    vote_rise: Share = Field(
+        default=0.25,
+        description="with vote: a run stops where the votes agree by more than this more than in its first round, and "
+        "their entropy is lower by more than vote_fall; 1: never",
+    )
+    vote_fall: Share = Field(default=0.25, description="see vote_rise")
     gain_runs: tuple[str, ...] = Field(
         default=(),
         description="other runs of the same model whose committed rounds the model of gain is fitted on, by URI; for "

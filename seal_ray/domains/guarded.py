@@ -45,13 +45,17 @@ class GuardedDomain:
         """What a domain offers beyond the protocol."""
         if name == "_domain":  # not there yet: the copy of an object asks before it is whole
             raise AttributeError(name)
-        return getattr(self._domain, name)
+        offered = getattr(self._domain, name)
+        if name != "alike":
+            return offered
+        return lambda task, question, texts: self._called("alike", lambda: list(offered(task, question, texts)))
 
     if TYPE_CHECKING:  # through `__getattr__`, from those that have them
 
         def describe(self, task: Task) -> Description: ...
         def texts(self, task: Task, content: Json) -> Sequence[str]: ...
         def regression(self, uri: str) -> Sequence[Task]: ...
+        def alike(self, task: Task, question: str, texts: Sequence[str]) -> "Sequence[int | None]": ...
 
     def tasks(self, split: Split) -> Sequence[Task]:
         return self._domain.tasks(split)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from seal_ray.config import GradingSection
 from seal_ray.grading.racing import out_of_the_race
 from seal_ray.grading.reward import rewards
+from seal_ray.grading.votes import Votes
 from seal_ray.records import Candidate, Edit, Recipe, Trial, Verdict
 
 
@@ -22,6 +23,7 @@ def lost(
     *,
     section: GradingSection,
     keep: float,
+    votes: Votes | None = None,
 ) -> dict[str, str]:
     """The edits of one task that are out, each with its reason, from its baseline's trial and those of the heat.
 
@@ -30,5 +32,5 @@ def lost(
     as_edits = [replace(c, kind="edit") if c.kind == "heat" else c for c in candidates]
     # a judge rates edits and not what training on them does: what heats show is blended as the gate does it
     section = section.model_copy(update={"reward": "blend"}) if section.reward in {"rubric", "predicted"} else section
-    rewarded = rewards(edits, as_edits, [t for t in trials if not t.failure], verdicts, section=section)
+    rewarded = rewards(edits, as_edits, [t for t in trials if not t.failure], verdicts, section=section, votes=votes)
     return out_of_the_race(rewarded.standings, [e.id for e in edits], keep)

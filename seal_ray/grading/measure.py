@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from seal_ray.grading.votes import Votes
 from seal_ray.records import Candidate, CandidateKind, Trial, Verdict
 
 RUBRIC = "rubric"  # the grader of edits themselves; its verdicts are about no answer
@@ -23,12 +24,19 @@ class Measured:
     likely: dict[str, float] = field(default_factory=dict)
     contrast: float | None = None
     apart: dict[str, float] = field(default_factory=dict)
+    vote: float | None = None
+    voted: dict[str, float] = field(default_factory=dict)
 
 
 def measure(
-    candidates: Iterable[Candidate], trials: Iterable[Trial], verdicts: Iterable[Verdict], grader: str
+    candidates: Iterable[Candidate],
+    trials: Iterable[Trial],
+    verdicts: Iterable[Verdict],
+    grader: str,
+    votes: Votes | None = None,
 ) -> list[Measured]:
     """All trials that worked. Failed trials and failed verdicts are left out; none becomes a zero."""
+    shares = votes.shares if votes else {}
     about = {c.id: c for c in candidates}
     given = _by_candidate(verdicts, grader)
     measured: dict[str, Measured] = {}
@@ -48,6 +56,7 @@ def measure(
             correct=given.get(trial.candidate, {}),
             likely=question_likelihoods(trial),
             apart=question_contrasts(trial, untrained[trial.task]) if trial.task in untrained else {},
+            voted=dict(shares.get(trial.candidate, {})),
         )
     by_task: dict[str, list[Measured]] = defaultdict(list)
     for one in measured.values():
@@ -59,6 +68,8 @@ def measure(
             one.likelihood = value
         for one, value in zip(group, _means([m.apart for m in group]), strict=True):
             one.contrast = value
+        for one, value in zip(group, _means([m.voted for m in group]), strict=True):
+            one.vote = value
     return list(measured.values())
 
 

@@ -11,6 +11,7 @@ from seal_ray.grading.gain_model import Calibration
 from seal_ray.grading.measure import RUBRIC, Measured, measure
 from seal_ray.grading.racing import Standing, more_repeats
 from seal_ray.grading.variance import Table, Variance, components, mean_and_error, means, task_noise
+from seal_ray.grading.votes import Election, Votes, VoteTally, tally
 from seal_ray.records import Candidate, Edit, Estimate, Reward, TaskScore, Trial, Verdict
 
 __all__ = ["RoundRewards", "more_repeats", "rewards"]
@@ -27,12 +28,14 @@ class RoundRewards:
     scores: tuple[TaskScore, ...]  # baselines and contexts
     reliability: dict[str, float | None]  # accuracy, likelihood, blend; None: not repeated enough to tell
     arms: dict[str, dict[str, Estimate | None]]  # base, context, edit -> accuracy, likelihood, over tasks
-    measure: str  # what the rewards' values are: accuracy, likelihood, blend, rubric
+    measure: str  # what the rewards' values are: accuracy, likelihood, contrast, blend, vote, rubric
     standings: tuple[Standing, ...]  # what is known of each edit, for asking for more repeats
     diversity: float | None = None  # of the edits of a task, mean over tasks
     notes: tuple[str, ...] = ()
     calibration: Calibration | None = None  # of the model of gain, where the round has one
     agreement: float | None = None  # correlation of reward and accuracy between the edits of a task, pooled
+    votes: VoteTally | None = None  # with reward: vote
+    elections: tuple[Election, ...] = ()
 
 
 def rewards(
@@ -42,10 +45,17 @@ def rewards(
     verdicts: Sequence[Verdict],
     *,
     section: GradingSection,
+    votes: Votes | None = None,
 ) -> RoundRewards:
-    """What each edit is worth. An edit without a trial that worked, or without its task's baseline, has no reward."""
-    measured = measure(candidates, trials, verdicts, section.grader)
-    notes: list[str] = []
+    """What each edit is worth. An edit without a trial that worked, or without its task's baseline, has no reward.
+
+    `votes`: what is right, with reward: vote. A task in which they elected nothing has no reward.
+    """
+    if section.reward == "vote":
+        votes = votes or Votes()
+    measured = measure(candidates, trials, verdicts, section.grader, votes)
+    counted = tally(votes.elections) if votes else None
+    notes = _without_a_winner(counted)
     blended = _of_contrast if section.blend_of == "contrast" else _of_likelihood
     scale = _scale(measured, blended)
     columns: dict[str, dict[str, _Column]] = {
@@ -53,7 +63,10 @@ def rewards(
         "likelihood": _columns(measured, _of_likelihood),
         "contrast": _columns(measured, _of_contrast),
         "blend": _columns(measured, lambda m: _blend(m.accuracy, blended(m), section.blend, scale)),
+        "vote": _columns(measured, lambda m: m.vote),
     }
+    if votes is None:
+        del columns["vote"]
     if not columns["contrast"]:  # the domain takes no wrong answers
         del columns["contrast"]
     pooled = {name: components([c.table for c in column.values()]) for name, column in columns.items()}
@@ -99,14 +112,25 @@ def rewards(
         diversity=sum(spread) / len(spread) if spread else None,
         notes=tuple(notes),
         agreement=agreement,
+        votes=counted,
+        elections=votes.elections if votes else (),
     )
+
+
+def _without_a_winner(votes: VoteTally | None) -> list[str]:
+    if not votes or votes.elected == votes.questions:
+        return []
+    return [
+        f"{votes.questions - votes.elected} of {votes.questions} questions elect no answer ({votes.tied} tied, "
+        f"{votes.unread} with nothing to read) and count nowhere"
+    ]
 
 
 def _unknown_errors(columns: Mapping[str, "_Column"], measured: Sequence[Measured]) -> list[str]:
     """Where nothing was repeated and there are no several questions to go by, chance can't be told from worth."""
     asked: dict[str, set[str]] = defaultdict(set)
     for m in measured:
-        asked[m.task] |= m.correct.keys() | m.likely.keys()
+        asked[m.task] |= m.correct.keys() | m.likely.keys() | m.voted.keys()
     alone = [task for task, column in columns.items() if len(column.table) > 1 and len(asked[task]) < 2]
     if not alone:
         return []
@@ -206,6 +230,8 @@ def _available(reward: str, columns: Mapping[str, Mapping[str, _Column]], notes:
     """The measure that rewards are made of: the configured one, or accuracy in a domain that has no likelihood."""
     if reward == "rubric":
         return "blend"
+    if reward == "vote":  # nothing takes its place: what the data says is right is not to be looked at
+        return reward
     if not any(c.table for c in columns.get(reward, {}).values()):
         for other in ("accuracy", "likelihood"):
             if any(c.table for c in columns[other].values()):
@@ -248,7 +274,7 @@ def _task(
 def _question_noise(task: str, measured: Sequence[Measured]) -> float:
     """Variance of an edit's mean over other questions of the same kind, from how its scores differ by question."""
     own = [m for m in measured if m.task == task and m.kind == "edit"]
-    rows = [m.likely if m.accuracy is None else m.correct for m in own]
+    rows = [m.voted or (m.likely if m.accuracy is None else m.correct) for m in own]
     shared = set.intersection(*map(set, rows)) if rows else set()
     if len(shared) < 2:
         return 0.0

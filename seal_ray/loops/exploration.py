@@ -20,6 +20,7 @@ from seal_ray.loops.exploring.gain_features import features_of
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.exploring.verdicts import Verdicts
 from seal_ray.loops.session import Session
+from seal_ray.loops.voting import count_votes
 from seal_ray.records import (
     Attempt,
     Candidate,
@@ -171,8 +172,10 @@ class Exploration:
             own = [self.candidates[c] for c in (*self._racing.pop(task_id), self._baseline[task_id])]
             edits = self._left(self._tasks[task_id])
             verdicts = [v for c in own for v in self.verdicts.get(c.id, [])]
-            trials, grading = [self.trials[c.id] for c in own], self._config.grading
-            out = heats.lost(edits, own, trials, verdicts, section=grading, keep=self._config.inner.heat_keep)
+            trials, grading, keep = [self.trials[c.id] for c in own], self._config.grading, self._config.inner.heat_keep
+            of_task = [self._tasks[task_id]]
+            votes = count_votes(self._domain, of_task, own, trials) if grading.reward == "vote" else None
+            out = heats.lost(edits, own, trials, verdicts, section=grading, keep=keep, votes=votes)
             self.droppings.decide(task_id, "heat", edits, out)
             self._unopened.append(self._tasks[task_id])
 

@@ -11,34 +11,44 @@ from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import carry_on
 from seal_ray.loops.foreseeing import UNMEASURED, foreseen, with_calibration
 from seal_ray.loops.session import Session, once
+from seal_ray.loops.voting import count_votes
 from seal_ray.records import Json, decode, encode
 from seal_ray.storage.ledger import RoundLedger
 
 RATED_AT_ONCE = 64  # edits that are sent to the judge between two looks at the budget
 
 
-def settle(session: Session, part: RoundLedger, exploration: Exploration) -> RoundRewards:
-    """The rewards of a round. Once they are in the ledger they stay as they are."""
+def settle(session: Session, part: RoundLedger, exploration: Exploration, *, votes: bool = False) -> RoundRewards:
+    """The rewards of a round. Once they are in the ledger they stay as they are.
+
+    `votes`: of a round that is learned from, where `reward: vote` counts; comparisons go by what the data says.
+    """
     if session.rubric and not exploration.plan.trials:
         _rate(session, exploration)
-    known = once(part, "rewards.json", lambda: _computed(session, exploration))
+    known = once(part, "rewards.json", lambda: _computed(session, exploration, votes))
     return decode(RoundRewards, {k: v for k, v in known.items() if k != "coverage"})
 
 
-def reward(session: Session, exploration: Exploration) -> RoundRewards:
-    """Rewards from what is known by now."""
+def reward(session: Session, exploration: Exploration, *, votes: bool = False) -> RoundRewards:
+    """Rewards from what is known by now. `votes`: see `settle`."""
     section = session.config.grading
+    votes = votes and section.reward == "vote"
+    if section.reward == "vote" and not votes:
+        section = section.model_copy(update={"reward": "blend"})
     if not exploration.plan.trials and section.reward == "predicted":
         return foreseen(session, exploration)
     if exploration.plan.trials and section.reward in UNMEASURED:  # the gate tries what it compares
         section = section.model_copy(update={"reward": "blend"})
+    trials = [t for _, t in sorted(exploration.trials.items()) if not t.failure]
+    candidates = [c for _, c in sorted(exploration.candidates.items()) if c.kind != "heat"]
     # in one order, whatever the order in which things came in: sums of floats depend on it
     return rewards(
         [e for _, edits in sorted(exploration.edits.items()) for e in edits],
-        [c for _, c in sorted(exploration.candidates.items()) if c.kind != "heat"],
-        [t for _, t in sorted(exploration.trials.items()) if not t.failure],
+        candidates,
+        trials,
         [v for _, verdicts in sorted(exploration.verdicts.items()) for v in verdicts],
         section=section,
+        votes=count_votes(session.domain, exploration.plan.tasks, candidates, trials) if votes else None,
     )
 
 
@@ -67,17 +77,17 @@ def _rate(session: Session, exploration: Exploration) -> None:
     session.ledger.flush()
 
 
-def _computed(session: Session, exploration: Exploration) -> Json:
+def _computed(session: Session, exploration: Exploration, votes: bool) -> Json:
     config, plan = session.config, exploration.plan
     extra = config.inner.extra_repeats * len(plan.tasks)
-    rewarded = reward(session, exploration)
+    rewarded = reward(session, exploration, votes=votes)
     while extra:
         requests = more_repeats(rewarded, extra, exploration.asked(), plan.version.digest)
         if not requests:
             break
         exploration.more(requests)
         carry_on(session, exploration)
-        rewarded = reward(session, exploration)
+        rewarded = reward(session, exploration, votes=votes)
     coverage = covered(session, exploration)
     rewarded = with_calibration(exploration, rewarded)
     reliability, arms = encode(rewarded.reliability), encode(rewarded.arms)

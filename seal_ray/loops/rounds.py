@@ -15,7 +15,7 @@ from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops import foreseeing, gate_trials, held_out, parents
+from seal_ray.loops import foreseeing, gate_trials, held_out, parents, voting
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
@@ -67,7 +67,8 @@ def run_round(session: Session, number: int) -> bool:
     if number == 1:
         held_out.look(session, part, version, BEFORE)
     exploration = try_edits(session, part, tasks, version)
-    rewarded = settle(session, part, exploration)
+    rewarded = settle(session, part, exploration, votes=True)
+    voting.watch(session, part, rewarded.votes)
     chosen = choose(session, part, exploration, rewarded)
     new = learn(session, part, version, chosen)
     decision = pass_gate(session, part, version, new)

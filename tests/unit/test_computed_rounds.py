@@ -45,6 +45,26 @@ def test_a_round_of_mathematics(one_round: Any) -> None:
     assert {(len(t.answers), len(t.likelihoods)) for t in found.trials} == {(6, 3)}
 
 
+def test_a_round_of_mathematics_without_answers_is_rewarded_by_votes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps({"problem": f"{n} + 1"}) for n in range(8)))
+    domain = {"name": "math", "data": str(data), "asked": 3, "gold": "majority", "validation": 0, "test": 0}
+    found = one_process_round(
+        tmp_path / "run",
+        monkeypatch,
+        domain=domain,
+        answering={"max_tokens": 8, "samples": 3, "temperature": 0.7},
+        grading={"grader": "exact", "reward": "vote"},
+    )
+    assert found.rewards and found.rewards["measure"] == "vote"
+    elections = found.rewards["elections"]
+    assert len(elections) == 6 and all(e["cast"] == 3 for e in elections)
+    by_task = {e["task"]: e["failure"] is None for e in sorted(elections, key=lambda e: e["failure"] is None)}
+    assert {r["task"] for r in found.rewards["rewards"]} <= {t for t, won in by_task.items() if won}
+
+
 def test_a_round_of_code_whose_programs_run_in_sandboxes(one_round: Any) -> None:
     try:
         choose()

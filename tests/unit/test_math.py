@@ -116,6 +116,7 @@ def test_nothing_that_is_read_is_run(tmp_path):
 def test_a_majority_counts_what_answers_are_and_not_how_they_are_written():
     assert majority(["7", "1/2", "0.5", r"\frac12", "7"]) == "1/2"
     assert majority(["1", "2", "3"]) is None and majority([]) is None and majority(["", "", "1"]) is None
+    assert majority(["1", "2", "1.0", "2"]) is None, "a tie"
 
 
 # the domain
@@ -276,7 +277,9 @@ def test_without_gold_what_most_samples_say_is_right():
     found = made.verdicts(task, "c", [answer("0", f"Answer: {s}", n) for n, s in enumerate(said)])
     assert found[0].share == pytest.approx(2 / 3)
     none = made.verdicts(task, "c", [answer("0", f"Answer: {n}", n) for n in range(3)])
-    assert none[0].correct is False and none[0].share == 0
+    assert none[0].failure and none[0].failure.kind == "no_majority" and none[0].credit is None, "a failure is no zero"
+    tie = made.verdicts(task, "c", [answer("0", f"Answer: {n % 2}", n) for n in range(4)])
+    assert tie[0].failure and tie[0].failure.kind == "no_majority"
 
 
 def test_a_task_is_told_in_words():

@@ -134,9 +134,17 @@ def _flat(text: str) -> str:
 
 
 def majority(answers: Sequence[str]) -> str | None:
-    """The answer that most of them give, by what it is and not how it is written; None where no two agree."""
-    counts = Counter(answer for answer in answers if answer)
-    written = list(counts)
+    """The answer that most of them give, by what it is and not how it is written; None where no one is ahead."""
+    classes = alike(answers)
+    (first, most), *rest = Counter(c for c in classes if c is not None).most_common() or [(None, 0)]
+    if first is None or most < 2 or (rest and rest[0][1] == most):
+        return None
+    return answers[classes.index(first)]
+
+
+def alike(answers: Sequence[str]) -> list[int | None]:
+    """For each answer a number that is the same for the same answer, however it is written; None for an empty one."""
+    written = list(dict.fromkeys(answer for answer in answers if answer))
     same: set[tuple[int, int]] = set()
     open_pairs: list[tuple[tuple[int, int], tuple[Expression, Expression]]] = []
     for pair in combinations(range(len(written)), 2):
@@ -149,9 +157,8 @@ def majority(answers: Sequence[str]) -> str | None:
     for (pair, _), equal in zip(open_pairs, symbols.same([look for _, look in open_pairs]), strict=True):
         if equal:
             same.add(pair)
-    classes: dict[int, int] = {}  # by the first answer of a class: how many give it
+    firsts: dict[str, int] = {}  # by answer, the first of its class
     for number, answer in enumerate(written):
-        first = next((n for n in classes if (n, number) in same), number)
-        classes[first] = classes.get(first, 0) + counts[answer]
-    best = max(classes, key=lambda n: classes[n], default=None)
-    return written[best] if best is not None and classes[best] > 1 else None
+        known = dict.fromkeys(firsts.values())
+        firsts[answer] = next((n for n in known if (n, number) in same), number)
+    return [firsts.get(answer) for answer in answers]

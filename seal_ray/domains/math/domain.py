@@ -11,6 +11,8 @@ from seal_ray.domains.math.prompts import ASKED, edit_prompt, leads, lessons_in,
 from seal_ray.errors import InfraError
 from seal_ray.records import Answer, AskedAs, Description, Failure, Prompt, Question, Task, Verdict
 
+NO_MAJORITY = Failure("no_majority", "no answer has more votes than every other, so there is none to be right")
+
 
 class Mathematics(ComputedDomain):
     """Problems, learned from edits about one of them and asked on others of its kind."""
@@ -85,14 +87,19 @@ class Mathematics(ComputedDomain):
             given.setdefault(answer.question, []).append(reading.final(answer.text))
         try:
             asked = [(q.id, own := given.get(q.id, []), self._accepted(q, own)) for q in self.questions(task)]
-            right = iter(reading.right([(said, accepted) for _, own, accepted in asked for said in own]))
+            right = iter(reading.right([(said, accepted) for _, own, accepted in asked if accepted for said in own]))
         except InfraError as error:  # it may work elsewhere or later, and is not recorded
             failure = Failure("sympy", str(error), "infra")
             return [Verdict(candidate, q.id, GRADER, None, None, failure) for q in self.questions(task)]
         return [
             verdict(candidate, question, GRADER, [(ok := next(right), float(ok)) for _ in own])
-            for question, own, _ in asked
+            if accepted or not own
+            else Verdict(candidate, question, GRADER, None, None, NO_MAJORITY)
+            for question, own, accepted in asked
         ]
+
+    def alike(self, task: Task, question: str, texts: Sequence[str]) -> Sequence[int | None]:
+        return reading.alike([reading.final(text) for text in texts])
 
     def _accepted(self, question: Question, said: Sequence[str]) -> Sequence[str]:
         if self._section.gold == "data":

@@ -37,9 +37,9 @@ class Verdicts:
         return candidate in self.by_candidate and candidate not in self._waiting.values()
 
     def whole(self, names: Iterable[str]) -> int:
-        """On how many of these candidates or edits every verdict could be had."""
+        """On how many of these candidates or edits every verdict is there that can be had."""
         given = (self.by_candidate.get(name) for name in names)
-        return sum(verdicts is not None and not any(v.failure for v in verdicts) for verdicts in given)
+        return sum(verdicts is not None and not any(_lost(v) for v in verdicts) for verdicts in given)
 
     def given(self, candidate: str) -> bool:
         """Whether this grader has given its verdicts on the candidate's trial."""

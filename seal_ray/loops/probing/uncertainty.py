@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from seal_ray.grading.votes import entropy
 from seal_ray.loops.probing.validation import clusters, same
 from seal_ray.records import Json, encode
 
@@ -104,14 +105,6 @@ def mapped(
         style=style,
         origin=origin,
     )
-
-
-def entropy(sizes: Sequence[int]) -> float:
-    """Of groups of these sizes, as a share of what it is where everybody says something else."""
-    total = sum(sizes)
-    if total < 2:
-        return 0.0
-    return max(0.0, -sum(n / total * math.log(n / total) for n in sizes if n) / math.log(total))
 
 
 def passage_map(

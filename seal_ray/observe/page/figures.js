@@ -23,7 +23,7 @@ function overview() {
   if (!data.rounds.length) {
     out.push(section("Nothing to show yet", "The run has been set up, and no round has begun. Make the report again later."));
   } else {
-    out.push(control(), retention(), learning(), closedBook(), rewards(), trust(), updates(), gates());
+    out.push(control(), retention(), learning(), closedBook(), rewards(), votes(), trust(), updates(), gates());
   }
   return [...out, costs(), failures(), settings()];
 }
@@ -108,6 +108,21 @@ function rewards() {
         note(`${plural(values.length, "edit")} with a reward (${r.measure}), mean ${signed(mean)}; ${whole(above)} above their baseline; `,
           link({ view: "edits", round: r.round, show: "kept" }, `${whole(r.kept)} kept`), r.abstained > 0 && `; ${plural(r.abstained, "task")} gave none`));
     })));
+}
+
+// votes in the place of answers
+
+function votes() {
+  const told = data.rounds.filter((r) => r.votes);
+  if (!told.length) return null;
+  const series = [["edit", "agreement", (v) => v.agreement], ["base", "entropy", (v) => v.entropy]].map(([arm, name, of]) => ({ arm, name, points: told.map((r) => [r.round, of(r.votes), 0]) }));
+  const limits = data.config.grading || {};
+  return section("Votes",
+    `What is right was elected by the version's own answers before it learned from an edit. Agreement: share of the votes for the answer that most give. Entropy: 1 where each says something else. A version that is rewarded for agreeing with itself may end up sure and wrong: the run stops where agreement has risen by more than ${percent(limits.vote_rise, 0)} since the first round and entropy has fallen by more than ${plain(limits.vote_fall, 2)}.`,
+    legend([["edit", "agreement"], ["base", "entropy"]]),
+    card("Agreement and entropy", overRounds("agreement and entropy of the votes by round", series, { form: percent, percentages: true })),
+    table(["round", "questions", "with a winner", "tied", "nothing to read", "agreement", "entropy", "winners that are one answer", "winners that are right"],
+      told.map((r) => [r.round, ...["questions", "elected", "tied", "unread"].map((k) => whole(r.votes[k])), percent(r.votes.agreement), plain(r.votes.entropy, 2), percent(r.votes.commonest, 0), known(r.votes.correct) ? percent(r.votes.correct, 0) : "not known"]), [0, 1, 2, 3, 4, 5, 6, 7, 8]));
 }
 
 // how far it can be trusted
