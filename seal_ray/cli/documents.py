@@ -48,7 +48,7 @@ def probe(
     with StopSignals(config.storage.stop_within, config.run.uri, Path(source), "probe") as signals:
         tests, known = loop.probe(config, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     if to:
-        probing.write(tests, known, to)
+        probing.write(tests, known, to, config.probe.known)
     show(probing.as_data(config, tests, known), probing.show(config, tests, known, to), as_json)
 
 

@@ -12,6 +12,7 @@ from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.loops.probe import QuestionSet, weak_first
 from seal_ray.loops.probing.uncertainty import UncertaintyMap
+from seal_ray.loops.probing.weak import weak_sentences
 from seal_ray.records import Json, digest
 
 SHOWN = 8  # questions that are shown
@@ -43,13 +44,17 @@ def check_target(to: Path | None) -> None:
         raise ConfigError(f"{folder} is no folder that can be written to", hint="make it, or name another file")
 
 
-def write(tests: QuestionSet, known: UncertaintyMap, to: Path) -> None:
-    """The passages with their questions, as `domain.data` of domain knowledge; weights say what is not known."""
+def write(tests: QuestionSet, known: UncertaintyMap, to: Path, enough: float) -> None:
+    """The passages with their questions, as `domain.data` of domain knowledge; weights and weak sentences say what is
+    not known. `enough`: the doubt under which a fact counts as known.
+    """
     weights = {p.task: p.weight for p in known.passages}
-    rows = [
-        {**{k: task.data[k] for k in ("title", "context", "questions")}, "weight": weights.get(task.id, 1.0)}
-        for task in tests.tasks
-    ]
+    rows = []
+    for task in tests.tasks:
+        asked = [q for q in known.questions if q.task == task.id]
+        weak = weak_sentences(task.data["context"], asked, tests.about, enough)
+        row = {k: task.data[k] for k in ("title", "context", "questions")}
+        rows.append({**row, "weight": weights.get(task.id, 1.0), **({"weak": weak} if weak else {})})
     write_private(to, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 

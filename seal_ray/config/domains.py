@@ -25,6 +25,7 @@ Style = Literal[
     "case_studies",
     "discussion",
     "teachers_talk",
+    "targeted",
 ]
 
 
@@ -60,7 +61,10 @@ class KnowledgeDomain(Section):
     )
     validation: Share = Field(default=0.1, description="share of titles kept for validation")
     test: Share = Field(default=0.1, description="share of titles kept for the final test")
-    style: Style = Field(default="implications", description="what the policy is asked to write")
+    style: Style = Field(
+        default="implications",
+        description="what the policy is asked to write; targeted: about the sentences that a probe found weak",
+    )
     mixture: dict[str, float] = Field(default_factory=dict, description="weights of styles, for style: mixture")
     template: str = Field(
         default="",

@@ -104,6 +104,10 @@ class Knowledge:
     def _passages(self) -> Sequence[passages.Passage]:
         return passages.load(self._section.data, self._read, self._odd.append)
 
+    @property
+    def _targeted(self) -> bool:
+        return self._section.style == "targeted" or "targeted" in self._section.mixture
+
     def _with_distractors(self, tasks: dict[Split, list[Task]]) -> dict[Split, list[Task]]:
         asked = {t.id: [(q.id, q.gold) for q in self.questions(t)] for own in tasks.values() for t in own}
         chosen = distractors.choose(asked, self._section.distractors, self._seed)
@@ -125,10 +129,13 @@ class Knowledge:
         questions = [{"question": q, "answers": golds} for q, golds in passage.questions.items()]
         if self._section.max_questions:
             questions = questions[: self._section.max_questions]
+        data = {"title": passage.title, "context": passage.context, "questions": questions}
+        if passage.weak and self._targeted:  # no part of what the task is for other styles
+            data["weak"] = list(passage.weak)
         slug = re.sub(r"\W+", "-", passage.group)[:40].strip("-")
         return Task(
             id=f"{slug}-{digest([passage.title, passage.context])[:10]}",
-            data={"title": passage.title, "context": passage.context, "questions": questions},
+            data=data,
             group=passage.group,
             weight=passage.weight,
         )
@@ -158,8 +165,9 @@ class Knowledge:
     def _edit_prompt(self, task: Task, slot: int, style: str) -> str:
         title, context, directives = task.data["title"], task.data["context"], self._section.directives
         among = pick_entities(title, context, self._seed, task.id, slot) if style == "entities" else ()
+        weak = task.data.get("weak", ()) if style == "targeted" else ()
         chat = self._chat or directives.offered
-        asked = edit_prompt(style, title, context, chat=chat, template=self._template, among=among)
+        asked = edit_prompt(style, title, context, chat=chat, template=self._template, among=among, weak=weak)
         if not directives.offered:
             return asked
         return f"{asked}\n\n{instruction(directives, self._section.max_texts)}" + ("" if self._chat else "\n\nJSON: ")

@@ -25,6 +25,7 @@ class Passage:
     context: str
     questions: dict[str, list[str]] = field(default_factory=dict)  # question -> every accepted answer
     weight: float = 1.0  # of a round's draw
+    weak: tuple[str, ...] = ()  # sentences that a probe found weak
 
     @property
     def group(self) -> str:
@@ -274,6 +275,7 @@ class _Shelf:
             return  # the same text under two titles could end up in two splits
         passage = known or self.passages.setdefault(key, Passage(title, context))
         passage.weight = self._weight(where, row, passage.weight)
+        passage.weak = self._weak(where, row, passage.weak)
         if not by_row:
             self.whole.add(key)
         for number, question in enumerate(listed, 1):
@@ -285,6 +287,14 @@ class _Shelf:
         if not sound or not math.isfinite(weight) or weight < 0:
             self._refuse(where, "weight", f"is {weight!r}", "give a number from 0 up: how often it is drawn")
         return float(weight)
+
+    def _weak(self, where: str, row: dict[str, Json], before: tuple[str, ...]) -> tuple[str, ...]:
+        weak = row.get("weak", before)
+        if not isinstance(weak, (list, tuple)) or not all(isinstance(s, str) and s.strip() for s in weak):
+            self._refuse(where, "weak", "is no list of sentences", "give it as `seal-ray probe --to` writes it")
+        if any(map(lone_surrogate, weak)):
+            self._refuse(where, "weak", *HALF_A_PAIR)
+        return tuple(" ".join(s.split()) for s in weak)
 
     def _question(self, where: str, row: Json, passage: Passage) -> None:
         if not isinstance(row, dict):

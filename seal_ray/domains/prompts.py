@@ -49,8 +49,20 @@ ASKED = {
         "explanation on a line, in full sentences that name them.",
         "How they have to do with one another:\n",
     ),
+    "targeted": (
+        "Read the passage below. Then teach what nobody could guess who does not know it: its names, numbers, dates "
+        "and whatever else is particular. Tell each of these facts several times in different words, one on a line, "
+        "as full sentences that name what they are about.",
+        "What nobody could guess, in different words:\n",
+    ),
     **KINDS,
 }
+WEAK = (
+    "Read the passage below, and the sentences of it that are listed after it: what these say is not known yet. Tell "
+    "each fact in them several times, in different words and together with what the passage says around it. One on a "
+    "line, as full sentences that name what they are about.",
+    "What is not known yet, in different words:\n",
+)
 AMONG = (
     "Read the passage below. Then explain in detail how {names} have to do with one another according to the passage: "
     "what each of them is, and what connects them. Write full sentences that name them, one on a line.",
@@ -66,11 +78,13 @@ def edit_prompt(
     chat: bool = False,
     template: str = "",
     among: Sequence[str] = (),
+    weak: Sequence[str] = (),
 ) -> str:
     """The prompt of a style for a passage.
 
     A base model gets the beginning of the answer as well and goes on from there; with `chat` it is left out.
-    `among`: with style entities, the names that are to be related. `template`: the text of style template.
+    `among`: with style entities, the names that are to be related. `template`: the text of style template. `weak`:
+    with style targeted, the sentences that are not known; never what they are tested by.
     """
     if style == "none":
         return f"{title}\n{context}\n\n"
@@ -82,7 +96,11 @@ def edit_prompt(
     if style == "entities" and len(among) > 1:
         names = f"{', '.join(among[:-1])} and {among[-1]}"
         asked, lead = (part.replace("{names}", names) for part in AMONG)
-    prompt = f"{asked}\n\nPassage:\n{title}\n{context}"
+    listed = ""
+    if style == "targeted" and weak:
+        asked, lead = WEAK
+        listed = "\n\nNot known yet:\n" + "\n".join(f"- {sentence}" for sentence in weak)
+    prompt = f"{asked}\n\nPassage:\n{title}\n{context}{listed}"
     return prompt if chat else f"{prompt}\n\n{lead}"
 
 

@@ -22,6 +22,7 @@ from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
 from seal_ray.loops.probing.slices import Slice, slices
 from seal_ray.loops.probing.support import supported_texts
 from seal_ray.loops.probing.uncertainty import UncertaintyMap
+from seal_ray.loops.probing.weak import uses_weak, with_weak
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
 from seal_ray.policy import select, versions
@@ -77,6 +78,8 @@ def begun_with(session: Session, policy: str) -> Version:
 def run_adapt(session: Session, version: Version) -> Adapted:
     tests, before = probe_round(session, version)
     tasks = to_learn(tests, before)
+    if uses_weak(session.config.domain):
+        tasks = tuple(with_weak(t, before.questions, tests.about, session.config.probe.known) for t in tasks)
     if not tasks:
         session.outcome = "nothing to learn"
         return Adapted(tests, before, None, None, "nothing to learn", ("everything is known already",), (), {})

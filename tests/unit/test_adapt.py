@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from knowing_crew import LIKE_THESE, TOWNS, KnowingCrew, folder, world
+from knowing_crew import LIKE_THESE, TOWNS, KnowingCrew, folder, sentence, world
 
 from seal_ray.commands import adapt as command
 from seal_ray.commands import learned
@@ -77,6 +77,41 @@ def test_lines_that_no_passage_supports_are_not_trained_on(tmp_path: Path, monke
     assert done.texts["unsupported"] == 3
     page = learned.html(done, config.run.uri, "mine")
     assert "Left out" in page and all(lie in page for lie in crew.lies.values())
+
+
+def test_a_targeted_edit_is_told_what_is_weak_and_never_what_it_is_tested_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = world(16)
+    known = dict(list(facts.items())[:2])
+    asked = tmp_path / "asked.json"
+    person, town = list(facts.items())[5]
+    asked.write_text(json.dumps([{"question": f"Where did {person} come into this world?", "answer": town}]))
+    docs = folder(tmp_path, facts)
+    config = configured(tmp_path, docs, "domain.style=targeted", f"domain.questions={asked}")
+    done = go(config, crew := KnowingCrew(known), monkeypatch)
+    tasks = {t.id: t for t in Run(config.run.uri).round(2).tasks}
+    prompts = [(tasks[p.task], crew.tokenizer.decode(list(p.prompt_ids))) for p in crew.sampled]
+    prompts = [(t, text) for t, text in prompts if "\nPassage:\n" in text]
+    assert len(prompts) == 2 * len(tasks)
+    held = {q.id for q in done.before.questions if q.held_out}
+    wanted = {
+        t: {" ".join(tasks[t].data["context"][slice(*done.tests.about[q.id].span)].split())
+            if q.origin == "model" else sentence(person, town)
+            for q in done.before.questions if q.task == t and q.id not in held and q.doubt >= config.probe.known}
+        for t in tasks
+    }  # fmt: skip
+    for task, text in prompts:
+        assert set(task.data["weak"]) == wanted[task.id] and wanted[task.id]
+        listed = [line[2:] for line in text.splitlines() if line.startswith("- ")]
+        assert listed == task.data["weak"] and all(line in task.data["context"] for line in listed)
+        rest = text
+        for told in (task.data["context"], *listed):
+            rest = rest.replace(told, "")
+        for q in done.before.questions:
+            assert q.text not in text, "a test is in no prompt"
+            assert not any(gold in rest for gold in q.gold), "an answer stands in the passage's own sentences alone"
+    assert done.decision == "accept"
 
 
 def test_where_everything_is_known_there_is_nothing_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

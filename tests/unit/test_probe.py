@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from knowing_crew import FACT, LIKE_THESE, TOWNS, KnowingCrew, folder, world
+from knowing_crew import FACT, LIKE_THESE, TOWNS, KnowingCrew, folder, sentence, world
 
 from seal_ray import config_file
 from seal_ray.commands import probe as command
-from seal_ray.config import Config
-from seal_ray.domains import passages
+from seal_ray.config import AnsweringSection, Config, KnowledgeDomain
+from seal_ray.domains import load_domain, passages
 from seal_ray.errors import ConfigError, InfraError, Interrupted
 from seal_ray.events import ProbeAsked
 from seal_ray.loops.history import Run
@@ -20,7 +20,7 @@ from seal_ray.loops.probing.prompts import answers_in, spread, writing_prompt, w
 from seal_ray.loops.probing.uncertainty import UncertaintyMap, entropy, mapped, passage_map
 from seal_ray.loops.session import Session
 from seal_ray.policy import versions
-from seal_ray.records import ProbeQuestion
+from seal_ray.records import ProbeQuestion, Recipe
 from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
@@ -176,10 +176,23 @@ def test_the_command_says_what_is_not_known_and_writes_data_for_a_run(tmp_path: 
     assert "1 of 3 passages are known already" in shown and "least known:" in shown
     lines = [line.split()[0] for line in shown.splitlines() if ".md" in line]
     assert lines[:3] == ["004.md", "008.md", "000.md"]
-    command.write(tests, found, tmp_path / "questions.json")
+    command.write(tests, found, tmp_path / "questions.json", config.probe.known)
     loaded = passages.load(str(tmp_path / "questions.json"), lambda uri: b"", print)
     assert [p.weight > 0 for p in loaded] == [False, True, True]
     assert sum(len(p.questions) for p in loaded) == 12
+    weak = {s for p in loaded for s in p.weak}
+    held_out = {q.text.split(" was ")[1].removesuffix(" born?") for q in found.questions if q.held_out}
+    assert weak == {sentence(n, t) for n, t in list(facts.items())[4:] if n not in held_out}
+    section = KnowledgeDomain(data=str(tmp_path / "questions.json"), style="targeted", validation=0, test=0)
+    made = load_domain(section, recipe=Recipe(), answering=AnsweringSection(), chat=False, seed=1, read=Path.read_bytes)
+    prompts = {t.data["title"]: made.edit_request(t, 0).prompt.text for t in made.tasks("train")}
+    listed = {line[2:] for text in prompts.values() for line in text.splitlines() if line.startswith("- ")}
+    assert listed == weak
+    plain = load_domain(
+        section.model_copy(update={"style": "implications"}),
+        recipe=Recipe(), answering=AnsweringSection(), chat=False, seed=1, read=Path.read_bytes,
+    )  # fmt: skip
+    assert not any("weak" in t.data for t in plain.tasks("train")), "other styles' tasks are what they were"
     assert command.as_data(config, tests, found)["funnel"] == tests.funnel
 
 

@@ -41,6 +41,15 @@ def test_each_of_the_seven_kinds_of_text_is_told_to_add_nothing() -> None:
     assert KnowledgeDomain(style="mixture", mixture=dict.fromkeys(KINDS, 1.0)).mixture
 
 
+def test_a_targeted_prompt_lists_what_is_weak_and_begins_the_answer_after_it() -> None:
+    weak = ["In 1902 an eel stopped it, and Bram Tolliver freed it."]
+    told = edit_prompt("targeted", TITLE, CONTEXT, weak=weak)
+    assert f"Not known yet:\n- {weak[0]}\n\n" in told and told.endswith("in different words:\n")
+    assert edit_prompt("targeted", TITLE, CONTEXT, weak=weak, chat=True).endswith(weak[0])
+    assert edit_prompt("implications", TITLE, CONTEXT, weak=weak) == edit_prompt("implications", TITLE, CONTEXT)
+    assert "nobody could guess" in edit_prompt("targeted", TITLE, CONTEXT), "where no probe has looked"
+
+
 def test_a_template_is_filled_in_and_its_other_braces_stay() -> None:
     text = edit_prompt("template", TITLE, "{title} x", template='{"q": "{title}"} {context} {0}')
     assert text == '{"q": "Odalys Wren"} {title} x {0}'
