@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray import __version__
-from seal_ray.commands import knowledge
+from seal_ray.commands import knowledge, long_tail
 from seal_ray.commands.private_files import write_private
 from seal_ray.commands.task_pages import Reader
 from seal_ray.commands.terminal import last_end
@@ -78,6 +78,7 @@ def overview(run: Run) -> dict[str, Json]:
         "time": timeline(events),
         "grading": _grading(events),
         "knowledge": knowledge.maps(run),
+        "long_tail": long_tail.by_kind(run, _teller(run)),
         "failures": [line for round_ in rounds for line in _failures(round_)] + _lost(events),
         "warnings": _warnings(events),
         "store_retries": sum(isinstance(e, StoreRetried) for e in events),

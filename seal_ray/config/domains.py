@@ -80,6 +80,9 @@ class KnowledgeDomain(Section):
     )
     directives: DirectivesSection = DirectivesSection()
     max_questions: int = Field(default=0, ge=0, description="questions asked of a passage, at most; 0 is all")
+    slice_by: str = Field(
+        default="", description="a field of the data's questions or passages whose values reports are sliced by"
+    )
     thought: bool = Field(default=False, description="answers think aloud first; the final answer is taken out")
     distractors: int = Field(
         default=0,
@@ -125,6 +128,12 @@ class DocumentsDomain(KnowledgeDomain):
     max_file_mb: float = Field(default=20, gt=0, le=1000, description="a larger file is passed over, and said so")
     max_files: int = Field(default=10_000, ge=1, description="more files than these are refused")
     max_passages: int = Field(default=100_000, ge=1, description="more passages than these are refused")
+
+    @model_validator(mode="after")
+    def _sliced(self) -> "DocumentsDomain":
+        if self.slice_by:
+            raise ValueError(f"slice_by: {self.slice_by}: documents have no fields; reports slice them by document")
+        return self
 
 
 class ArcDomain(Section):

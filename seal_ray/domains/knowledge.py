@@ -102,7 +102,14 @@ class Knowledge:
         return self._with_distractors(tasks) if section.distractors else tasks
 
     def _passages(self) -> Sequence[passages.Passage]:
-        return passages.load(self._section.data, self._read, self._odd.append)
+        section = self._section
+        loaded = passages.load(section.data, self._read, self._odd.append, section.slice_by)
+        if section.slice_by and not any(p.marks for p in loaded):
+            raise ConfigError(
+                f"domain.slice_by: no passage and no question of {section.data} has a field {section.slice_by!r}",
+                hint="name a field that stands beside `question` or `context`",
+            )
+        return loaded
 
     @property
     def _targeted(self) -> bool:
@@ -126,7 +133,10 @@ class Knowledge:
         return tuple(self._odd)
 
     def _task(self, passage: passages.Passage) -> Task:
-        questions = [{"question": q, "answers": golds} for q, golds in passage.questions.items()]
+        questions = [
+            {"question": q, "answers": golds, **({"slice": passage.marks[q]} if q in passage.marks else {})}
+            for q, golds in passage.questions.items()
+        ]
         if self._section.max_questions:
             questions = questions[: self._section.max_questions]
         data = {"title": passage.title, "context": passage.context, "questions": questions}

@@ -16,6 +16,7 @@ from seal_ray.text import lone_surrogate
 
 CHUNK = 1 << 20
 HALF_A_PAIR = ("holds half a surrogate pair, which is no character", "write the character whole, or take it out")
+LONGEST_MARK = 80  # characters of a value that reports slice by
 LARGEST_ENTRY = 64 << 20  # characters: what is longer is no entry but a missing bracket
 
 
@@ -26,6 +27,7 @@ class Passage:
     questions: dict[str, list[str]] = field(default_factory=dict)  # question -> every accepted answer
     weight: float = 1.0  # of a round's draw
     weak: tuple[str, ...] = ()  # sentences that a probe found weak
+    marks: dict[str, str] = field(default_factory=dict)  # question -> its value of the field that reports slice by
 
     @property
     def group(self) -> str:
@@ -33,9 +35,9 @@ class Passage:
         return _same(self.title)
 
 
-def load(source: str, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[Passage]:
+def load(source: str, read: Callable[[str], bytes], warn: Callable[[str], None], slice_by: str = "") -> list[Passage]:
     """All passages of a source, each once, in its order. What was left out or joined is told to `warn`."""
-    shelf = _Shelf(source, warn)
+    shelf = _Shelf(source, warn, slice_by)
     for where, row in rows(source, read):
         shelf.add(where, row)
     return shelf.close()
@@ -238,8 +240,8 @@ def _dataset(name: str) -> Iterator[tuple[str, Json]]:
 class _Shelf:
     """Gathers passages: rows of one passage together, each passage once."""
 
-    def __init__(self, source: str, warn: Callable[[str], None]) -> None:
-        self.source, self.warn = source, warn
+    def __init__(self, source: str, warn: Callable[[str], None], slice_by: str = "") -> None:
+        self.source, self.warn, self.slice_by = source, warn, slice_by
         self.passages: dict[bytes, Passage] = {}
         self.twice: list[str] = []
         self.unanswered = 0
@@ -279,7 +281,9 @@ class _Shelf:
         if not by_row:
             self.whole.add(key)
         for number, question in enumerate(listed, 1):
-            self._question(where if by_row else f"{where}, question {number}", question, passage)
+            there = where if by_row else f"{where}, question {number}"
+            self._question(there, question, passage)
+            self._mark(there, question, row, passage)
 
     def _weight(self, where: str, row: dict[str, Json], before: float) -> float:
         weight = row.get("weight", before)
@@ -287,6 +291,18 @@ class _Shelf:
         if not sound or not math.isfinite(weight) or weight < 0:
             self._refuse(where, "weight", f"is {weight!r}", "give a number from 0 up: how often it is drawn")
         return float(weight)
+
+    def _mark(self, where: str, question: Json, row: dict[str, Json], passage: Passage) -> None:
+        """The question's own value of the field that reports slice by, else its passage's."""
+        if not self.slice_by or not isinstance(question, dict):
+            return
+        value = question.get(self.slice_by, row.get(self.slice_by))
+        if value is not None and not isinstance(value, (str, int, float, bool)):
+            self._refuse(where, self.slice_by, f"is a {type(value).__name__}", "give a text, a number or a yes or no")
+        if isinstance(value, str) and lone_surrogate(value):
+            self._refuse(where, self.slice_by, *HALF_A_PAIR)
+        if value is not None:
+            passage.marks.setdefault(str(question.get("question")).strip(), str(value)[:LONGEST_MARK])
 
     def _weak(self, where: str, row: dict[str, Json], before: tuple[str, ...]) -> tuple[str, ...]:
         weak = row.get("weak", before)

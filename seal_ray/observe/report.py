@@ -18,7 +18,8 @@ from seal_ray.records import Json
 MOST_BYTES = 16_000_000  # of the pages of tasks, together
 LIMITS = (20_000, 6_000, 2_000, 700)  # characters of one text, the first under which everything fits
 SCRIPTS = (
-    "dom.js", "charts.js", "figures.js", "retention.js", "costs.js", "lists.js", "task.js", "knowledge.js", "main.js",
+    "dom.js", "charts.js", "figures.js", "retention.js", "costs.js", "lists.js", "task.js", "knowledge.js",
+    "tail.js", "main.js",
 )  # fmt: skip
 PLACES = ("%POLICY%", "%STYLE%", "%OVERVIEW%", "%PAGES%", "%SCRIPT%")
 

@@ -80,6 +80,7 @@ def test_the_overview_draws_its_figures(browser: Browser, page: str) -> None:
     wanted = [
         "Closed book, by round",
         "Rewards",
+        "By kind of question",
         "How far the rewards can be trusted",
         "Policy updates",
         "Gate",
@@ -88,6 +89,8 @@ def test_the_overview_draws_its_figures(browser: Browser, page: str) -> None:
     assert [h for h in headings if h in wanted] == wanted and {"Occupancy", "Cost"} <= set(headings)
     browser.wait_for("document.querySelectorAll('svg[role=img]').length >= 9")
     assert browser.run("document.querySelectorAll('svg .mark.kept').length") >= 4
+    drawn = "[...document.querySelectorAll('svg[role=img]')].map((s) => s.getAttribute('aria-label'))"
+    assert {"accuracy by base likelihood", "accuracy by title"} <= set(browser.run(drawn))
     assert "nan_loss" in browser.run("document.querySelector('main').innerText")
     assert browser.run("document.querySelector('main').innerText.includes('NaN')") is False
 

@@ -1,7 +1,8 @@
 """Figures by kind of question: where a version gained, and where it did not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,8 +39,8 @@ def slices(before: UncertaintyMap, after: UncertaintyMap, passages: Mapping[str,
     later = {q.id: q for q in after.questions}
     pairs = [(q, later[q.id]) for q in before.questions if q.id in later]
     documents = {p.task: p.document for p in before.passages}
-    rare = _rarity([q for q, _ in pairs], passages)
-    likely = _thirds({q.id: q.likelihood for q, _ in pairs if q.likelihood is not None})
+    rare = rarity({q.id: q.gold[0] for q, _ in pairs}, passages)
+    likely = thirds({q.id: q.likelihood for q, _ in pairs if q.likelihood is not None})
     kinds: dict[str, Callable[[MappedQuestion], str]] = {
         "all": lambda q: "all questions",
         "use": lambda q: "held out" if q.held_out else "used to choose",
@@ -82,18 +83,22 @@ def _slice(by: str, name: str, pairs: Sequence[tuple[MappedQuestion, MappedQuest
     )
 
 
-def _rarity(questions: Sequence[MappedQuestion], passages: Mapping[str, str]) -> dict[str, str]:
-    """In how many passages the answer's words stand together: the long tail is what stands in one."""
+Name = TypeVar("Name", bound=Hashable)  # of a question
+
+
+def rarity(answers: Mapping[Name, str], passages: Mapping[str, str]) -> dict[Name, str]:
+    """In how many passages an answer's words stand together: the long tail is what stands in one."""
     texts = [f" {' '.join(words(text))} " for text in passages.values()]
-    out = {}
-    for q in questions:
-        answer = " ".join(words(q.gold[0]))
-        count = sum(f" {answer} " in text for text in texts) if answer else 0
-        out[q.id] = "in one passage" if count <= 1 else "in two or three" if count <= 3 else "in more than three"
-    return out
+    flat = {name: " ".join(words(answer)) for name, answer in answers.items()}
+    counts = {a: sum(f" {a} " in text for text in texts) if a else 0 for a in set(flat.values())}
+
+    def called(count: int) -> str:
+        return "in one passage" if count <= 1 else "in two or three" if count <= 3 else "in more than three"
+
+    return {name: called(counts[answer]) for name, answer in flat.items()}
 
 
-def _thirds(likelihoods: Mapping[str, float]) -> dict[str, str]:
-    order = sorted(likelihoods, key=lambda name: (likelihoods[name], name))
+def thirds(likelihoods: Mapping[Name, float]) -> dict[Name, str]:
+    order = sorted(likelihoods, key=lambda name: (likelihoods[name], str(name)))
     names = ("least likely third", "middle third", "likeliest third")
     return {name: names[min(2, 3 * position // max(1, len(order)))] for position, name in enumerate(order)}

@@ -23,7 +23,7 @@ function overview() {
   if (!data.rounds.length) {
     out.push(section("Nothing to show yet", "The run has been set up, and no round has begun. Make the report again later."));
   } else {
-    out.push(control(), retention(), learning(), closedBook(), rewards(), votes(), trust(), updates(), gates());
+    out.push(control(), retention(), learning(), closedBook(), rewards(), votes(), longTail(), trust(), updates(), gates());
   }
   return [...out, costs(), failures(), settings()];
 }
