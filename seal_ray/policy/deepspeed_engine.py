@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class DeepSpeedEngine:
         from seal_ray.policy import learner
 
         deepspeed = _deepspeed(device)
+        _let_groups_wait(section.collective_timeout)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device(device)
         self._section, self._base = section, base
@@ -182,6 +184,15 @@ def _deepspeed(device: str) -> Any:
         # and a worker that is lost ends a gloo collective but leaves the other's processes spinning in that one
         deepspeed.ops.__dict__["__compatible_ops__"] = defaultdict(bool)
     return deepspeed
+
+
+def _let_groups_wait(seconds: float) -> None:
+    """DeepSpeed makes groups of processes without saying how long they wait: they take torch's default, half an hour
+    on CPU, whatever the first group was made with."""
+    from torch.distributed import distributed_c10d
+
+    groups: Any = distributed_c10d
+    groups.default_pg_timeout = groups.default_pg_nccl_timeout = timedelta(seconds=max(1.0, seconds))
 
 
 @contextlib.contextmanager

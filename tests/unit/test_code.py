@@ -76,6 +76,13 @@ def test_the_first_tests_are_shown_and_the_rest_are_nowhere_to_be_seen():
     assert made.questions(task)[0].prompt.text.endswith("Program:\n```python\n")
 
 
+def test_no_more_hidden_tests_are_run_than_are_configured():
+    rows = MBPP | {"test_list": [f"assert add({n}, 0) == {n}" for n in range(6)]}
+    for most in (1, 3):
+        hidden = first(domain(rows, fields=MBPP_FIELDS, max_tests=most)).data["hidden"]
+        assert [case["code"] for case in hidden] == rows["test_list"][1 : 1 + most]
+
+
 def test_a_check_of_assertions_alone_is_as_many_tests():
     assert [c["code"] for c in first(human()).data["hidden"]] == [
         "candidate = twice\nassert candidate(2) == 4",
@@ -203,6 +210,16 @@ def test_a_program_counts_by_the_share_of_hidden_tests_that_it_passes():
     assert score("def add(a, b):\n    return abs(a) + abs(b)") == 0.5
     assert score("def add(a, b) return", "def add(a, b):\n    return a + b") == 0.5
     assert score("def add(a, b):\n    while True: pass") == 0, "a loop is wrong, and no failure"
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize(("megabytes", "score"), [(512, 1), (128, 0)])
+def test_a_program_has_as_much_memory_as_is_configured(megabytes, score):
+    made = mbpp(memory_mb=megabytes)
+    (verdict,) = made.verdicts(
+        first(made), "c", [answer("def add(a, b):\n    held = bytes(200 << 20)\n    return a + b")]
+    )
+    assert (verdict.score, verdict.failure) == (score, None)
 
 
 @pytest.mark.usefixtures("sandboxed")

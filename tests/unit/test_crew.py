@@ -1,14 +1,17 @@
 """Who has which reservation from phase to phase, on a table of nodes and with actors that only answer."""
 
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 from cluster_table import ClusterTable
 
-from seal_ray.config import Config
+from seal_ray import models
+from seal_ray.config import Config, ModelSection
 from seal_ray.errors import PlacementError
 from seal_ray.fleet import cluster, crew, preflight, resources_held
 from seal_ray.fleet.actor_health import Sign
@@ -16,6 +19,8 @@ from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.reservations import Reservations
 from seal_ray.records import Version
+from seal_ray.sampling import engine
+from seal_ray.sampling.engine import EngineSettings
 
 BASE = Version(0, "v0", "base")
 
@@ -41,10 +46,30 @@ class Answers:
         return Bound
 
 
+class Actors:
+    """A class of actors, in the place of Ray's."""
+
+    def __init__(self, role: str, started: dict[str, Any]) -> None:
+        self._role, self._started = role, started
+
+    def options(self, **_options: Any) -> "Actors":
+        return self
+
+    def remote(self, *given: Any) -> Answers:
+        self._started[self._role] = given
+        return Answers()
+
+
 class Machines:
     """A cluster that is a table: its nodes, what is reserved there, and a crew that works on it."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, *nodes: tuple[float, float], **placement: Any) -> None:
+    def __init__(
+        self,
+        patch: pytest.MonkeyPatch,
+        *nodes: tuple[float, float],
+        sections: Any = MappingProxyType({}),
+        **placement: Any,
+    ) -> None:
         self.table = ClusterTable([{"CPU": cpus, "GPU": gpus} for cpus, gpus in nodes])
         patch.setattr(cluster, "connect", lambda *_, **__: "")
         for module in (cluster, preflight):
@@ -56,9 +81,10 @@ class Machines:
         patch.setattr(ray, "kill", lambda actor, no_restart: None)
         patch.setattr(resources_held, "prove_gone", lambda *_: None)
         patch.setattr(crew, "Reservations", lambda **more: Reservations(self.table, **more))
-        patch.setattr(Crew, "_make_sampler", lambda *_: Answers())
-        patch.setattr(Crew, "_make_worker", lambda *_: Answers())
-        config = Config.model_validate({"placement": {"deadline": 1, **placement}})
+        self.started: dict[str, Any] = {}  # the last actor of each role: what it was given
+        patch.setattr(crew, "sampler_class", lambda: Actors("sampler", self.started))
+        patch.setattr(crew, "worker_class", lambda: Actors("worker", self.started))
+        config = Config.model_validate({"placement": {"deadline": 1, **placement}, **sections})
         self.crew = Crew(config, str(Path(__file__).parent), lambda event: None)
 
     def nodes(self) -> tuple[Node, ...]:
@@ -121,3 +147,42 @@ def test_after_a_lost_node_the_plan_is_made_anew_before_room_is_made(monkeypatch
 def test_what_does_not_fit_is_said_and_nothing_stays_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PlacementError, match="2 workers of 1 GPU"):
         Machines(monkeypatch, (8, 1), min_workers=2)
+
+
+def test_engines_take_the_shares_of_a_gpu_that_are_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = {"sampling": {"gpu_memory": 0.7}, "answering": {"engine_memory": 0.3}, "model": {"max_length": 512}}
+    machines = Machines(monkeypatch, (8, 1), sections=sections, worker_gpus=0.5)
+    machines.start("sampler")
+    machines.start("worker")
+    (_, sampler, _), (_, worker) = machines.started["sampler"], machines.started["worker"]
+    assert worker.gpu_share == 0.5
+    for settings, share in ((sampler, 0.7), (worker.engine, 0.15)):  # of a whole GPU
+        given = told_to_vllm(monkeypatch, replace(settings, dtype="bfloat16"))
+        assert given["gpu_memory_utilization"] == pytest.approx(share) and given["max_model_len"] == 512
+
+
+def test_an_engine_on_cpu_takes_the_memory_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, (4, 0), sections={"sampling": {"kv_cache_gb": 0.25}}, worker_cpus=2)
+    machines.start("sampler")
+    machines.start("worker")
+    (_, sampler, _), (_, worker) = machines.started["sampler"], machines.started["worker"]
+    assert worker.threads == 2
+    for settings in (sampler, worker.engine):
+        assert told_to_vllm(monkeypatch, settings)["kv_cache_memory_bytes"] == 2**28
+
+
+class Vllm:
+    """In the place of the library: an engine as long as it was asked for."""
+
+    def LLM(self, **given: Any) -> Any:
+        self.given = given
+        configured = SimpleNamespace(max_model_len=given["max_model_len"])
+        return SimpleNamespace(llm_engine=SimpleNamespace(model_config=configured))
+
+
+def told_to_vllm(patch: pytest.MonkeyPatch, settings: EngineSettings) -> dict[str, Any]:
+    """What vLLM is started with."""
+    vllm = Vllm()
+    patch.setattr(engine, "_import_vllm", lambda device: vllm)
+    engine.Engine(models.fetch(ModelSection(name="builtin:tiny")), replace(settings, metrics=False))
+    return vllm.given

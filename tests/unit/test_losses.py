@@ -66,6 +66,16 @@ def test_the_policy_gradient_stops_where_the_ratio_has_moved_enough() -> None:
         assert now.grad is not None and bool(now.grad.abs() > 0) is pushes, (moved, advantage)
 
 
+def test_the_configured_clip_says_where_the_ratio_has_moved_enough() -> None:
+    (lesson,) = (x for x in lessons_of("grpo") if x.edit == "good0")
+    before = torch.full((len(lesson.text.ids),), -6.0)
+    for clip, pushes in ((0.2, False), (0.9, True)):  # exp(0.5) is 1.65
+        now = (before + 0.5).requires_grad_()
+        section = PolicySection(ratio_clip=clip, beta=0)
+        loss(lesson, [now], [before], Size(1, 12), section).backward()
+        assert now.grad is not None and bool(now.grad.abs().sum() > 0) is pushes, clip
+
+
 def test_what_the_sampler_saw_differently_is_corrected_for_but_not_without_bound() -> None:
     start = torch.tensor([-2.0])
     plain = float(policy_gradient(start, start, start, 1.0, 0.2, 0.0))

@@ -10,10 +10,10 @@ from adapters import write_adapter
 from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import DataError, InfraError
-from seal_ray.fleet.wave_messages import OutOfMemory
+from seal_ray.fleet.wave_messages import OutOfMemory, WaveLease
 from seal_ray.fleet.worker import Worker, WorkerSettings, classified
-from seal_ray.inner import capacity
-from seal_ray.records import Version
+from seal_ray.inner import capacity, training
+from seal_ray.records import Attempt, Candidate, Example, Recipe, Version
 
 BASE = Version(0, "v0", "base")
 SECOND = Version(1, "v1", "base", parent="v0", kind="adapter", rank=4)
@@ -61,6 +61,32 @@ def test_an_adapter_that_does_not_fit_leaves_nothing_half_changed(tmp_path: Path
     assert worker._model is None and worker._version == ""
     good = write_adapter(tmp_path / "good", 1)
     assert worker.load_version(SECOND, good) == "v1"
+
+
+@pytest.mark.parametrize(("wave", "wave_tokens"), [(3, 64), (0, 256)])
+def test_a_wave_takes_as_many_candidates_and_a_forward_as_many_tokens_as_are_configured(
+    monkeypatch: pytest.MonkeyPatch, wave: int, wave_tokens: int
+) -> None:
+    steps: list[tuple[int, list[int]]] = []  # candidates of a step, and rows of each of its forwards
+    real = training.pack
+
+    def seen(texts: Any, **more: Any) -> Any:
+        layouts = real(texts, **more)
+        steps.append((len(texts), [layout.rows for layout in layouts]))
+        return layouts
+
+    monkeypatch.setattr(training, "pack", seen)
+    inner = InnerSection(wave=wave, wave_tokens=wave_tokens)
+    section = ModelSection(name="builtin:tiny", dtype="float32")
+    worker = Worker("worker-1", WorkerSettings(section, StorageSection(), inner, AnsweringSection()))
+    worker.load_version(BASE)
+    text = Example(tuple(range(20, 50)), (True,) * 30)
+    recipe = Recipe(rank=4, epochs=1)
+    candidates = [Candidate(f"c{n}", "t", "edit", None, 0, 0, n, recipe) for n in range(6)]
+    attempts = tuple(Attempt(candidate, (text,), ()) for candidate in candidates)
+    assert all(trial.failure is None for trial in worker.try_wave(WaveLease(1, "v0", attempts)))
+    assert [count for count, _ in steps] == ([3, 3] if wave else [6])
+    assert max(max(rows) for _, rows in steps) == (60 if wave_tokens == 64 else 180)
 
 
 @pytest.mark.parametrize(
