@@ -1,13 +1,17 @@
 """How soon the command line answers, beside bare Python that imports what a configuration can't do without.
 
-python jobs/bench_cli.py          each command and the bare import in turn, medians and ratios
+python jobs/bench_cli.py          each command and the bare import in turn: processor time, least, median and ratios
+
+Processor time (user and system) and not the clock's, so that other work on the machine counts little; and with modules
+that are compiled already, as an installation leaves them.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 
 BARE = [sys.executable, "-c", "import pydantic, yaml"]
 COMMANDS = {
@@ -16,10 +20,11 @@ COMMANDS = {
 }
 
 
-def seconds(words: list[str]) -> float:
-    began = time.perf_counter()
-    subprocess.run(words, check=True, capture_output=True)
-    return time.perf_counter() - began
+def seconds(words: list[str], environment: dict[str, str]) -> float:
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert not status, f"{words} ended with {status}"
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -27,15 +32,20 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     turns = parser.parse_args().turns
     command = [sys.executable, "-c", "from seal_ray.cli import main; main()"]
-    arms = {"bare": BARE, **{name: [*command, *words] for name, (words, _) in COMMANDS.items()}}
+    arms = {"bare import": BARE, **{name: [*command, *words] for name, (words, _) in COMMANDS.items()}}
     taken: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(turns + 1):
-        for name, words in arms.items():
-            taken[name].append(seconds(words))
-    medians = {name: statistics.median(times[1:]) for name, times in taken.items()}  # the first turn warms the disk
-    print(f"bare import  {medians['bare']:.3f} s")
-    for name, (_, most) in COMMANDS.items():
-        print(f"{name:<12} {medians[name]:.3f} s, {medians[name] / medians['bare']:.2f} times (wanted: at most {most})")
+    with tempfile.TemporaryDirectory() as compiled:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        for turn in range(turns + 1):
+            for name, words in arms.items():
+                used = seconds(words, {**environment, "PYTHONPYCACHEPREFIX": compiled})
+                taken[name] += [used] if turn else []  # the first turn compiles
+    least = {name: min(times) for name, times in taken.items()}
+    median = {name: statistics.median(times) for name, times in taken.items()}
+    for name in arms:
+        wanted = f" (wanted: at most {COMMANDS[name][1]})" if name in COMMANDS else ""
+        times = f"{least[name] / least['bare import']:.2f} and {median[name] / median['bare import']:.2f} times"
+        print(f"{name:<12} {least[name]:.3f} s at least, {median[name]:.3f} s in the middle: {times}{wanted}")
 
 
 if __name__ == "__main__":

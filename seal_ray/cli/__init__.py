@@ -22,15 +22,6 @@ from seal_ray.errors import Interrupted, SealError
 # pydantic would look through every installed package for plugins, at each start
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-app = typer.Typer(
-    name="seal-ray",
-    help="Self-adapting language models on a Ray cluster: rounds of sample, try, grade, select, update, gate.",
-    no_args_is_help=True,
-    cls=ByWants,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
 # by what a person wants, in the order of the first page of help
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "start": (
@@ -43,9 +34,6 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "take away": (take_away.export,),
     "keep": (keep.verify, keep.gc, keep.delete),
 }
-for want, commands in COMMANDS.items():
-    for command in commands:
-        app.command(rich_help_panel=want)(command)
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +42,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="show tracebacks, and what libraries say", envvar="SEAL_RAY_DEBUG")
@@ -69,15 +56,34 @@ def options(
         hush()
 
 
+def application(*names: str) -> typer.Typer:
+    """The commands of these names, or all: typer builds each that it has before it reads a word, and one may do."""
+    made = typer.Typer(
+        name="seal-ray",
+        help="Self-adapting language models on a Ray cluster: rounds of sample, try, grade, select, update, gate.",
+        no_args_is_help=True,
+        cls=ByWants,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    made.callback()(options)
+    every = [(want, command) for want, commands in COMMANDS.items() for command in commands]
+    for want, command in [(w, c) for w, c in every if c.__name__ in names] or every:
+        made.command(rich_help_panel=want)(command)
+    return made
+
+
+app = application()
+
+
 def main() -> None:
     """The entry point: one readable message and an exit code for whatever goes wrong."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no failure
     try:
-        sys.exit(
-            app(standalone_mode=False, prog_name="seal-ray")
-        )  # the code of a `typer.Exit`, which is returned here; else None
+        called = application(*sys.argv[1:2])
+        sys.exit(called(standalone_mode=False, prog_name="seal-ray"))  # the code of a `typer.Exit`; else None
     except SealError as error:
         fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -185,12 +185,3 @@ def show(planned: dict[str, Any]) -> str:
                 )
     out += [f"rests on   {line}" for line in planned["rests_on"]]
     return "\n".join(out)
-
-
-def data_is_there(config: Config) -> None:
-    """Fails with a message where the configured data can't be used. Needs no model."""
-    domain = configured(config)
-    if not domain.tasks("train"):
-        from seal_ray.errors import DataError
-
-        raise DataError(f"domain.data: {Path(getattr(config.domain, 'data', '')).name} has no tasks to train on")

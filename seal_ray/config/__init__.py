@@ -31,7 +31,7 @@ from seal_ray.config.policy import UPDATE_METHODS, KeepMethod, PolicySection
 from seal_ray.config.probe import ProbeSection
 from seal_ray.config.run import Budget, RunSection
 from seal_ray.config.sampling import SamplingSection
-from seal_ray.config.section import DEEPEST, LARGEST, LONGEST, HttpUrl, Section, Share, Word
+from seal_ray.config.section import DEEPEST, LARGEST, LEFT_OUT, LONGEST, HttpUrl, Section, Share, Word
 from seal_ray.config.select import SelectSection
 from seal_ray.config.storage import StorageSection
 from seal_ray.config.study import KeepSection, StudySection
@@ -84,22 +84,22 @@ __all__ = [
 class Config(Section):
     """A run, whole. Sections that are left out take their defaults."""
 
-    run: RunSection = RunSection()
-    model: ModelSection = ModelSection()
-    domain: DomainSection = KnowledgeDomain()
-    sampling: SamplingSection = SamplingSection()
-    inner: InnerSection = InnerSection()
-    answering: AnsweringSection = AnsweringSection()
-    grading: GradingSection = GradingSection()
-    probe: ProbeSection = ProbeSection()
-    select: SelectSection = SelectSection()
-    policy: PolicySection = PolicySection()
-    gate: GateSection = GateSection()
-    evaluation: EvaluationSection = EvaluationSection()
-    study: StudySection = StudySection()
-    placement: PlacementSection = PlacementSection()
-    storage: StorageSection = StorageSection()
-    observe: ObserveSection = ObserveSection()
+    run: RunSection = LEFT_OUT
+    model: ModelSection = LEFT_OUT
+    domain: DomainSection = LEFT_OUT
+    sampling: SamplingSection = LEFT_OUT
+    inner: InnerSection = LEFT_OUT
+    answering: AnsweringSection = LEFT_OUT
+    grading: GradingSection = LEFT_OUT
+    probe: ProbeSection = LEFT_OUT
+    select: SelectSection = LEFT_OUT
+    policy: PolicySection = LEFT_OUT
+    gate: GateSection = LEFT_OUT
+    evaluation: EvaluationSection = LEFT_OUT
+    study: StudySection = LEFT_OUT
+    placement: PlacementSection = LEFT_OUT
+    storage: StorageSection = LEFT_OUT
+    observe: ObserveSection = LEFT_OUT
 
     @model_validator(mode="after")
     def _contrasted(self) -> "Config":

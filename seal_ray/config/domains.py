@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from seal_ray.config.section import Section, Share
+from seal_ray.config.section import LEFT_OUT, Section, Share
 from seal_ray.records import Objective
 
 Style = Literal[
@@ -78,7 +78,7 @@ class KnowledgeDomain(Section):
     mask_until: str = Field(
         default="", description="a training text carries loss only after the first of these in it, where it has one"
     )
-    directives: DirectivesSection = DirectivesSection()
+    directives: DirectivesSection = LEFT_OUT
     max_questions: int = Field(default=0, ge=0, description="questions asked of a passage, at most; 0 is all")
     slice_by: str = Field(
         default="", description="a field of the data's questions or passages whose values reports are sliced by"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from seal_ray.config.section import Section, Share
+from seal_ray.config.section import LEFT_OUT, Section, Share
 
 
 class Budget(Section):
@@ -41,4 +41,4 @@ class RunSection(Section):
         description="share of the edits read, training sets made or answers judged in which the domain's own code may "
         "raise; each is a failure, and more of them stop the run",
     )
-    budget: Budget = Budget()
+    budget: Budget = LEFT_OUT

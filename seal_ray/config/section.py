@@ -1,10 +1,11 @@
 """What every section of a configuration is: plain, finite, frozen, and without credentials."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from seal_ray.redaction import credential_in
 from seal_ray.text import lone_surrogate
@@ -13,19 +14,28 @@ LARGEST = 1e18  # of any number; larger ones overflow what computes with them
 LONGEST = 1e8  # seconds of any wait: three years
 DEEPEST = 20  # levels of a plug-in's options
 Share = Annotated[float, Field(ge=0, le=1)]
+# of a section in a section: made by the outer one's validator (validate_default), so that none is built for itself
+LEFT_OUT: Any = Field(default_factory=dict)
 
 
 class Section(BaseModel):
     model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="after")
-    @classmethod
-    def _plain(cls, value: Any) -> Any:
-        """What is set must be plain data that a record can hold, and hold no credential."""
-        problem = _unfit(value)
-        if problem:
-            raise ValueError(problem)
-        return value
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        """What is set must be plain data that a record can hold, and hold no credential.
+
+        One look at the whole section: a validator for each of some 300 fields would be built at every start.
+        """
+        unfit = [(name, value, problem) for name, value in self if (problem := _unfit(value))]
+        if unfit:
+            raise ValidationError.from_exception_data(type(self).__name__, [_located(*one) for one in unfit])
+        return self
+
+
+def _located(name: str, value: Any, problem: str) -> InitErrorDetails:
+    kind = PydanticCustomError("unfit", "{problem}", {"problem": problem})
+    return InitErrorDetails(type=kind, loc=(name,), input=value)
 
 
 def _unfit(value: Any, depth: int = 0) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seal_ray.config.policy import UPDATE_METHODS, KeepMethod
-from seal_ray.config.section import Section, Share, Word
+from seal_ray.config.section import LEFT_OUT, Section, Share, Word
 
 
 class KeepSection(Section):
@@ -62,7 +62,7 @@ class StudySection(Section):
         description="bank: where adapters stand, many at once; update: Ray Train and DeepSpeed; auto: what policy.mode "
         "allows, the bank first",
     )
-    keep: KeepSection = KeepSection()
+    keep: KeepSection = LEFT_OUT
 
     @model_validator(mode="after")
     def _allowed(self) -> "StudySection":

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 from seal_ray.config import AnsweringSection, Config
 from seal_ray.domains.base import Domain
 from seal_ray.domains.guarded import GuardedDomain
-from seal_ray.errors import ConfigError, SealError
+from seal_ray.errors import ConfigError, DataError, SealError
 from seal_ray.records import Description, Json, Recipe, Task
 from seal_ray.storage.input_folders import InputReader
 
@@ -66,6 +67,12 @@ def configured(config: Config, chat: bool = False) -> GuardedDomain:
         read=InputReader(config.storage),
     )
     return GuardedDomain(domain, config.run.domain_errors)
+
+
+def data_is_there(config: Config) -> None:
+    """Fails with a message where the configured data can't be used. Needs no model."""
+    if not configured(config).tasks("train"):
+        raise DataError(f"domain.data: {Path(getattr(config.domain, 'data', '')).name} has no tasks to train on")
 
 
 class Teller:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from seal_ray.config import AnsweringSection
 from seal_ray.domains.base import Rejected, Tokenizer
 from seal_ray.domains.examples import answered_example, plain_example, read_edit
-from seal_ray.models import render
 from seal_ray.records import EditRequest, Example, Failure, Json, Prompt, Recipe, Split, Task, derive_seed
+from seal_ray.tokens import render
 
 GRADER = "exact"
 

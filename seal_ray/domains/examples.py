@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from seal_ray.domains.base import Rejected, Tokenizer
 from seal_ray.errors import DataError
-from seal_ray.models import render, text_ids
 from seal_ray.records import Example, Failure, Prompt
 from seal_ray.text import storable, without_thoughts
+from seal_ray.tokens import render, text_ids
 
 MAX_EDIT = 1 << 18  # characters of an edit that are read
 

@@ -7,8 +7,8 @@ from seal_ray.domains.base import Rejected, Tokenizer
 from seal_ray.domains.pairs import QuestionAnswer
 from seal_ray.domains.questions import answer_lead, question_prompt
 from seal_ray.errors import DataError
-from seal_ray.models import render, text_ids
 from seal_ray.records import Example, Failure, Objective, Prompt
+from seal_ray.tokens import render, text_ids
 
 KNOWN = "The answer to the next question is: {answer}"
 

@@ -4,8 +4,9 @@ Importing this room imports neither torch nor transformers.
 """
 
 from seal_ray.models.files import adapter_rank, check, digest_of, has_chat_template, header_of, shape
-from seal_ray.models.loading import change_adapter, load, pick_dtype, render, text_ids, thinks, tokenizer
+from seal_ray.models.loading import change_adapter, load, pick_dtype, thinks, tokenizer
 from seal_ray.models.names import fetch, reach
+from seal_ray.tokens import render, text_ids
 
 __all__ = [
     "adapter_rank",

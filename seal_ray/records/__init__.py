@@ -4,13 +4,13 @@ It needs nothing but the standard library, so that every room can import it. Eve
 `encode` and `decode` turn it into JSON values and back, and `digest` names its content.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from seal_ray.plain_data import Json, canonical, decode, digest, encode
 from seal_ray.records.adapters import ADAPTER, ADAPTER_CONFIG
 from seal_ray.records.failure import Blame, Failure
-from seal_ray.records.learning import Choice, Dropping, Estimate, Repeats, Reward, TaskScore, Version
 from seal_ray.records.names import NAMED_FIELDS, candidate_id, derive_seed, identity
-from seal_ray.records.probes import AskedFor, ProbeCheck, ProbeQuestion, Reply
-from seal_ray.records.studies import Keeping, StudyAttempt, StudyCourse, StudyTrial
 from seal_ray.records.tasks import AskedAs, Description, EditRequest, Prompt, Question, Split, Task
 from seal_ray.records.training import PAPER_PADDED_RECIPE, PAPER_RECIPE, Example, Objective, Recipe
 from seal_ray.records.trials import (
@@ -25,6 +25,11 @@ from seal_ray.records.trials import (
     Trial,
     Verdict,
 )
+
+if TYPE_CHECKING:
+    from seal_ray.records.learning import Choice, Dropping, Estimate, Repeats, Reward, TaskScore, Version
+    from seal_ray.records.probes import AskedFor, ProbeCheck, ProbeQuestion, Reply
+    from seal_ray.records.studies import Keeping, StudyAttempt, StudyCourse, StudyTrial
 
 __all__ = [
     "ADAPTER",
@@ -78,3 +83,13 @@ __all__ = [
     "encode",
     "identity",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The nouns that a configuration's check never names are made at first use: dataclasses take their time."""
+    if name in __all__:
+        for file in ("learning", "probes", "studies"):
+            nouns = vars(import_module(f"{__name__}.{file}"))
+            if name in nouns:
+                return nouns[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ from configurations import ROOT, WHOLE, mutated, overrides
 from seal_ray import config_checks, config_file
 from seal_ray.commands import plan
 from seal_ray.config import Config
+from seal_ray.domains import data_is_there
 from seal_ray.errors import ConfigError, SealError
 
 
@@ -32,7 +33,7 @@ def planned(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `validate` and `plan` do with it."""
     monkeypatch.chdir(ROOT)
     try:
-        plan.data_is_there(config)
+        data_is_there(config)
         made = plan.make(config)
         plan.show(made)
         json.dumps(made, allow_nan=False)

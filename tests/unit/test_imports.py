@@ -20,7 +20,7 @@ FLOORS = [
     {"models"},
     {"storage", "software", "sandbox", "ray_private"},
     {"config_file", "config_checks"},
-    {"config", "yaml_text"},
+    {"config", "yaml_text", "tokens"},
     {"event_stream"},
     {"events", "header_keys"},
     {"records", "errors", "shapes"},

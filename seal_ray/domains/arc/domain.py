@@ -16,7 +16,6 @@ from seal_ray.domains.arc.tasks import puzzles, read_tasks, split_tasks
 from seal_ray.domains.arc.training import training_puzzles
 from seal_ray.domains.base import Domain, Grader, Rejected, Tokenizer
 from seal_ray.errors import ConfigError
-from seal_ray.models import render, text_ids
 from seal_ray.records import (
     Answer,
     AskedAs,
@@ -33,6 +32,7 @@ from seal_ray.records import (
     Verdict,
     derive_seed,
 )
+from seal_ray.tokens import render, text_ids
 
 GRADER = "exact"
 EDIT_TOKENS = 256  # directives under their schema need about 100, whatever the tokenizer
