@@ -24,6 +24,7 @@ command -v "$python" >/dev/null || stop "$python is not there; install Python 3.
 headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 [ -f "$headers/Python.h" ] || stop "no Python headers in $headers; install them (Debian: python3.11-dev)"
 command -v g++ >/dev/null || stop "no C++ compiler; install one (Debian: g++)"
+"$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || stop "no libnuma.so.1, which vLLM's kernels for CPUs load; install it (Debian: libnuma1)"
 
 "$python" -m venv "$venv"
 rm -f "$venv/.installed"

@@ -29,13 +29,15 @@ class Program:
     """What a model wrote, and the tests that it never sees.
 
     A case is `{"code": TEXT}`, statements of which none may raise, or `{"args": [...], "expected": VALUE}` with which
-    `entry` is called. `setup` is run before each case, with the names that the solution has.
+    `entry` is called. `setup` is run before each case, with the names that the solution has. Of the names that Python
+    has itself (`all`, `sorted`) tests take the solution's only where the task asks for one of that name: `redefines`.
     """
 
     solution: str
     cases: tuple[Mapping[str, Json], ...]
     setup: str = ""
     entry: str = ""
+    redefines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sandbox_users import ROOT, examine, ready
@@ -162,10 +163,10 @@ def test_signals_reach_nobody(kinds):
         "import os, signal\ndef f():\n    for pid in (1, os.getppid()):\n"
         "        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP, signal.SIGALRM):\n"
         "            os.kill(pid, number)\n    return os.getpgid(0)\n"
-        "def all():\n    try:\n        os.kill(-1, signal.SIGKILL)\n    except ProcessLookupError:\n"
+        "def everybody():\n    try:\n        os.kill(-1, signal.SIGKILL)\n    except ProcessLookupError:\n"
         "        return 'still here'\n"
     )
-    assert kinds(shoot, "f()", "assert all() == 'still here'") == ["passed", "passed"]
+    assert kinds(shoot, "f()", "assert everybody() == 'still here'") == ["passed", "passed"]
 
 
 def test_output_that_pretends_to_be_the_harness_is_not_heard(kinds):
@@ -212,6 +213,28 @@ def test_no_way_leads_out_by_system_calls(kinds):
     assert kinds(climb, "assert f() == [-1] * 6", "assert who() == 65534") == ["passed", "passed"]
 
 
+def test_whoever_watches_can_be_neither_limited_nor_slowed_down(kinds):
+    """A watcher without memory or time would leave the program without limits, or its tests without a verdict."""
+    reach = (
+        "import os, resource\ndef f():\n    done, idle = [], os.sched_param(0)\n"
+        "    for act in [lambda k=k: resource.prlimit(1, k, (0, 0)) for k in range(resource.RLIM_NLIMITS)] + [\n"
+        "        lambda: os.setpriority(os.PRIO_PROCESS, 1, 19), lambda: os.setpriority(os.PRIO_USER, 0, 19),\n"
+        "        lambda: os.sched_setscheduler(1, os.SCHED_IDLE, idle), lambda: os.sched_setaffinity(1, [0])]:\n"
+        "        try:\n            act()\n            done.append(True)\n        except PermissionError:\n"
+        "            pass\n    return len(done)\n"
+        "def own():\n    resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))\n"
+        "    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]\n"
+    ).replace("resource.RLIM_NLIMITS", "16")
+    assert kinds(reach, "assert f() == 0", "assert own() == 20") == ["passed", "passed"]
+
+
+def test_names_of_pythons_own_stay_pythons_in_tests(kinds):
+    """A program that brings a `sorted` of its own answers for no test."""
+    lenient = "def all(_): return True\ndef sorted(x): return [1, 2]\nlen = 3\ndef f(x): return [9]\n"
+    tests = ("assert all(x == 1 for x in f(0))", "assert sorted(f(0)) == [1, 2]", "assert len(f(0)) == 3")
+    assert kinds(lenient, *tests) == ["wrong"] * 3
+
+
 # what is no attack
 
 
@@ -223,7 +246,7 @@ def isolation() -> Isolation:
         pytest.skip(str(none))
 
 
-def results(isolation: Isolation, solution: str, *cases: dict, limits: ProgramLimits = LIMITS, **words: str):
+def results(isolation: Isolation, solution: str, *cases: dict, limits: ProgramLimits = LIMITS, **words: Any):
     done = run_program(Program(solution, cases, **words), limits, isolation)
     assert not done.failure
     return [case.kind for case in done.cases]
@@ -287,10 +310,28 @@ def test_no_program_gets_rid_of_a_test_by_breaking_it(isolation):
         ("def f(x): return 'x'\n", {"code": "assert f(2) + 1 == 5"}, "raised"),
         ("N = 0\ndef f(x): return 4\n", {"code": "while not N: pass\nassert f(2) == 4"}, "timeout"),
         ("N = 0\ndef f(x): return 4\n", {"code": "def check():\n    assert f(2) / N == 4\ncheck()"}, "raised"),
-        ("range = 5\ndef f(x): return 4\n", {"code": "for x in range(3):\n    assert f(x) == 0"}, "raised"),
+        ("range = 5\ndef f(x): return 4\n", {"code": "for x in range(3):\n    assert f(x) == 0"}, "wrong"),
         ("def g(x): return 4\n", {"code": "assert f(2) == 4"}, "raised"),
     ):
         assert results(isolation, solution, case, limits=patient) == [kind], solution
+
+
+def test_names_that_were_made_up_break_no_test(isolation):
+    """The solution's process may say that it has any names at all."""
+    forged = (
+        "import json, os, time\nos.write(4, json.dumps([1, {'called': ['__builtins__', 'sorted', 'f'], "
+        "'plain': {'__builtins__': {'d': []}}}]).encode() + b'\\n')\ntime.sleep(100)\n"
+    )
+    cases = [{"code": "assert sorted([2, 1]) == [1, 2]"}, {"code": "assert f(0) == 1"}]
+    assert results(isolation, forged, *cases, limits=ProgramLimits(seconds=2)) == ["passed", "timeout"]
+
+
+def test_a_task_may_ask_for_a_function_of_a_name_that_python_has(isolation):
+    case = {"code": "assert sum(2, 3) == 6"}
+    solution = "def sum(a, b): return a * b\n"
+    assert results(isolation, solution, case) == ["broken_test"], "by itself it calls Python's own, and fails"
+    assert results(isolation, solution, case, redefines=("sum",)) == ["passed"]
+    assert results(isolation, solution, case, entry="sum") == ["passed"]
 
 
 def test_tests_that_do_not_end_are_the_tests_fault(isolation, monkeypatch):

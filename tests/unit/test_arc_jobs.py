@@ -125,6 +125,31 @@ def test_another_recipe_makes_another_tiny_model(monkeypatch):
     assert one != model.recipe_of(3)
 
 
+def test_training_computes_in_float32_on_every_machine():
+    """Where a processor only emulates bfloat16 it is some eighty times slower."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    kinds: set[torch.dtype] = set()
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            kinds.update(t.dtype for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor))
+            return out
+
+    tiny_training = job("tiny_training")
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = tiny_training.new_llama(1, vocab_size=50, **shape)
+    ids = np.arange(40).reshape(2, 20)
+    with Watched():
+        tiny_training.train(model, lambda step: (ids, ids), 2)
+    assert torch.float32 in kinds and not {k for k in kinds if k.is_floating_point} - {torch.float32, torch.float64}
+    for name in ("arc", "knowledge", "math"):
+        assert job(f"{name}_tiny_model").train is tiny_training.train
+
+
 def test_matrices_step_as_torchs_own_muon_steps_them_up_to_its_coarser_numbers():
     import torch
 

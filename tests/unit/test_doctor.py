@@ -1,5 +1,6 @@
 """Each thing that can be wrong with a set-up is found by its check, and what could not be checked is never green."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +75,22 @@ def test_without_a_cluster_what_asks_nodes_is_skipped_and_not_green() -> None:
     assert not ray.is_initialized()  # and nobody has started a cluster to have one
 
 
-def test_every_check_of_the_list_is_bounded_and_named_once() -> None:
-    names = [name for name, _, _ in doctor.CHECKS]
-    assert len(set(names)) == len(names) and all(0 < seconds <= 300 for _, seconds, _ in doctor.CHECKS)
+def test_every_check_there_is_is_made_and_goes_by_its_own_name() -> None:
+    parts = vars(doctor).items()
+    there = {n: f for n, f in parts if getattr(f, "__annotations__", {}) == {"setup": doctor.Setup, "return": str}}
+    made = {name.replace(" ", "_"): check for name, _, check in doctor.CHECKS}
+    assert made == {"cluster": there.pop("joined"), **there}
+
+
+def test_nodes_that_never_answer_hold_no_check_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(doctor.node_survey, "ask", lambda *_, **__: over.wait(600))
+    setup = doctor.Setup(Config.model_validate({"model": {"name": "builtin:tiny"}}), (GPU,))
+    asking = {"versions", "gpus", "collective", "model", "lora", "disks"}  # `orphans` asks Ray for its actors first
+    findings = [doctor._bounded(name, 0.2, check, setup) for name, _, check in doctor.CHECKS if name in asking]
+    over.set()
+    assert {f.check for f in findings} == asking
+    assert {(f.state, f.found) for f in findings} == {("red", "no answer within 0.2 s")}
 
 
 @pytest.mark.parametrize(

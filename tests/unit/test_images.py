@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,51 @@ def test_set_up_that_is_repeated_does_nothing(tmp_path: Path) -> None:
         )
         assert (done.returncode == 0) is does_nothing, done.stderr
         assert list(tmp_path.iterdir()) == [marker]
+
+
+STAND_IN = """#!/bin/sh
+# a Python of which only what set-up asks of it is there
+case "$2" in
+    *version_info*) [ "$LACKS" != version ] ;;
+    *include*) echo "$HEADERS" ;;
+    *libnuma*) [ "$LACKS" != libnuma ] ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("version", "is not Python 3.11"),
+        ("headers", "no Python headers in"),
+        ("headers", "(Debian: python3.11-dev)"),
+        ("compiler", "no C++ compiler; install one (Debian: g++)"),
+        ("libnuma", "no libnuma.so.1, which vLLM's kernels for CPUs load; install it (Debian: libnuma1)"),
+    ],
+)
+def test_set_up_says_what_the_machine_lacks_before_it_makes_anything(tmp_path: Path, lacks: str, said: str) -> None:
+    tools, headers, made = (tmp_path / name for name in ("tools", "headers", "made"))
+    tools.mkdir()
+    headers.mkdir()
+    for tool in ("bash", "sh", "cat", "sha256sum", "dirname", "uname"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    for name, text, there in (
+        (tools / "python3.11", STAND_IN, True),
+        (tools / "g++", "#!/bin/sh\n", lacks != "compiler"),
+        (headers / "Python.h", "", lacks != "headers"),
+    ):
+        if there:
+            name.write_text(text)
+            name.chmod(0o755)
+    done = subprocess.run(
+        [str(DOCKER / "setup.sh"), str(made)],
+        env={"PATH": str(tools), "LACKS": lacks, "HEADERS": str(headers)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3 and said in done.stderr, done.stderr
+    assert done.stderr.startswith("set-up stopped: ") and not made.exists()
 
 
 def test_uv_and_what_it_does_not_fetch_are_locked() -> None:

@@ -253,8 +253,9 @@ def test_the_dtype_follows_what_the_processor_can_do(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(loading, "_cpu_flags", lambda: {"avx2", "amx_bf16"})
     assert models.pick_dtype("auto", "cpu") == "bfloat16"
     assert models.pick_dtype("float32", "cpu") == "float32"
-    monkeypatch.setattr(loading, "_cpu_flags", lambda: {"avx2"})
-    assert models.pick_dtype("auto", "cpu") == "float32"
+    for flags in ({"avx2"}, {"avx2", "avx512f", "avx512bw"}, set()):  # none multiplies in bfloat16 by itself
+        monkeypatch.setattr(loading, "_cpu_flags", lambda flags=flags: flags)
+        assert models.pick_dtype("auto", "cpu") == "float32"
 
 
 # Prompts

@@ -75,3 +75,13 @@ def _checked(text: str, entry: str, before: str, row: Row) -> Tests:
 
 def _idle(node: ast.stmt) -> bool:
     return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def defined_in(program: str) -> tuple[str, ...]:
+    """The functions and classes of a program, where it is Python."""
+    try:
+        module = ast.parse(program[:LARGEST])
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return tuple(node.name for node in module.body if isinstance(node, kinds))

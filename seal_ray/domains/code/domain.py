@@ -6,6 +6,7 @@ from typing import Any
 from seal_ray.config import CodeDomain
 from seal_ray.domains.base import Grader
 from seal_ray.domains.code import toy
+from seal_ray.domains.code.cases import defined_in
 from seal_ray.domains.code.problems import load
 from seal_ray.domains.code.prompts import (
     ASKED,
@@ -126,7 +127,8 @@ class Code(ComputedDomain):
         begun = f"def {data['entry']}("
         if language == "python" and data["entry"] and begun in data["prompt"] and begun not in program:
             program = f"{data['prompt'].rstrip()}\n{program}"  # it goes on where the task's own text ends
-        return Program(program, tuple(data["hidden"]), data["setup"], data["entry"])
+        redefines = defined_in(data["solution"]) if language == "python" else ()
+        return Program(program, tuple(data["hidden"]), data["setup"], data["entry"], redefines)
 
     def _run(self, programs: Sequence[Program]) -> Sequence[ProgramResult]:
         if self._section.language == "toy":

@@ -19,8 +19,11 @@ DENIED = {
     "quotactl": 179, "personality": 135, "vmsplice": 278, "settimeofday": 164, "clock_settime": 227,
     "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "modify_ldt": 154, "syslog": 103,
     "fanotify_init": 300, "lookup_dcookie": 212, "uselib": 134,
+    # a process may do these to any other of its user, and so to the one that watches it
+    "setpriority": 141, "ioprio_set": 251, "sched_setparam": 142, "sched_setscheduler": 144, "sched_setattr": 314,
+    "sched_setaffinity": 203, "migrate_pages": 256, "move_pages": 279, "process_madvise": 440, "process_mrelease": 448,
 }  # fmt: skip
-CLONE, CLONE3 = 56, 435
+CLONE, CLONE3, PRLIMIT64 = 56, 435, 302
 ARCHITECTURE = 0xC000003E  # x86-64
 OTHER_NUMBERS = 0x40000000  # of the x32 interface
 KILL, ERRNO, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
@@ -38,7 +41,15 @@ def program() -> bytes:
         steps += [(EQUAL, 0, 1, number), *denied]
     # the C library tries clone3 first, whose flags no filter can read, and takes clone where there is none
     steps += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
-    steps += [(EQUAL, 0, 3, CLONE), (LOAD, 0, 0, FIRST_ARGUMENT), (ANY_BIT, 0, 1, calls.CLONE_NEWUSER), *denied]
+    # limits: a process's own, which the C library calls 0, and of no other
+    steps += [(EQUAL, 0, 3, PRLIMIT64), (LOAD, 0, 0, FIRST_ARGUMENT), (EQUAL, 1, 0, 0), *denied]
+    steps += [
+        (LOAD, 0, 0, NUMBER),
+        (EQUAL, 0, 3, CLONE),
+        (LOAD, 0, 0, FIRST_ARGUMENT),
+        (ANY_BIT, 0, 1, calls.CLONE_NEWUSER),
+        *denied,
+    ]
     steps.append((RETURN, 0, 0, ALLOW))
     return b"".join(struct.pack("HBBI", *step) for step in steps)
 

@@ -79,6 +79,7 @@ class Examination:
 
     def __init__(self, spec: dict[str, Any], host: Host) -> None:
         self.entry, self.cases, self.setup = spec["entry"], spec["cases"], spec["setup"]
+        self.redefines = {*spec["redefines"], spec["entry"]}
         self.host, self.limits = host, spec["limits"]
         self.ends = time.monotonic() + self.limits["total"]
         self.alarm = self.busy = math.inf  # on the wall, and of this thread's own computing
@@ -149,13 +150,18 @@ class Examination:
         return []
 
     def _code(self, code: str) -> list[str]:
-        plain = self.host.plain()
+        plain = {name: value for name, value in self.host.plain().items() if self._may_name(name)}
+        called = filter(self._may_name, self.host.called)
         steps = [compiled(self.setup, "setup"), compiled(code, "test")]
-        names = {"__name__": "tests", **plain, **{name: self._stand_in(name) for name in self.host.called}}
+        names = {"__name__": "tests", **plain, **{name: self._stand_in(name) for name in called}}
         self.asked = any(name in plain for step in steps for name in names_in(step))
         for step in steps:
             exec(step, names)
         return []
+
+    def _may_name(self, name: str) -> bool:
+        """Whether the solution's value may go by this name in tests: with a `sorted` of its own it could pass them."""
+        return not name.startswith("__") and (name in self.redefines or not hasattr(builtins, name))
 
     def _values(self, case: dict[str, Any]) -> list[str]:
         if self.entry not in self.host.called:
