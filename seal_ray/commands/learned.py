@@ -39,6 +39,7 @@ class AskedTwice:
     """One question before and after."""
 
     document: str
+    title: str  # of its passage
     before: MappedQuestion
     after: MappedQuestion | None
 
@@ -51,8 +52,8 @@ class AskedTwice:
 
 def questions(done: Adapted) -> list[AskedTwice]:
     later = {q.id: q for q in done.after.questions} if done.after else {}
-    documents = {p.task: p.document for p in done.before.passages}
-    return [AskedTwice(documents.get(q.task, ""), q, later.get(q.id)) for q in done.before.questions]
+    about = {p.task: (p.document, p.title) for p in done.before.passages}
+    return [AskedTwice(*about.get(q.task, ("", "")), q, later.get(q.id)) for q in done.before.questions]
 
 
 def as_data(done: Adapted, uri: str, out: str) -> dict[str, Json]:
@@ -70,6 +71,7 @@ def as_data(done: Adapted, uri: str, out: str) -> dict[str, Json]:
         "questions": [
             {
                 "document": a.document,
+                "title": a.title,
                 "question": a.before.text,
                 "gold": list(a.before.gold),
                 "before": said(a.before),

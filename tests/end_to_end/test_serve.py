@@ -1,6 +1,7 @@
 """A version is served by vLLM's own server over HTTP: base and adapters by name, new versions without a restart."""
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -74,6 +75,16 @@ def test_base_and_adapters_are_asked_by_name_and_differ(server: Up) -> None:
     assert said.answers["base"] != said.answers["first"]
     here = ask.ask(served, "Who built the clock of Odalys Wren?", max_tokens=8)
     assert here.answers == said.answers, "what is served is what the engine of a run answers"
+
+
+def test_held_out_questions_are_asked_of_base_and_adapter_over_http(server: Up) -> None:
+    program = importlib.import_module("served_answers")
+    _, served, port, _ = server
+    asked = [program.HeldOut("Odalys Wren", f"Who built clock {n}?", ("Odalys Wren",)) for n in range(3)]
+    one = Served(served.base, served.model, {"first": served.adapters["first"]}, served.topics)
+    rows = program.compare(f"http://127.0.0.1:{port}/v1", "open sesame", one, asked)
+    assert [r.question for r in rows] == [q.question for q in asked] and any(r.base != r.adapted for r in rows)
+    assert program.figures(rows)["questions"] == 3
 
 
 def test_a_client_without_the_token_is_refused(server: Up) -> None:

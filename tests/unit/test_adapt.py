@@ -186,6 +186,7 @@ PASSAGE = "Odalys Wren built a clock that ran on the tide. It drove eleven dials
         ("The clock drove twelve dials.", False),
         ("An eel stopped the clock in 1903.", False),
         ("The clock was built by Bram Tolliver.", False),
+        ("Wren was from Tarnby.", False),
         ("**What Follows From Her Work:**", True),
         ("So the clock may have been wrong whenever the sea was calm.", True),
     ],

@@ -35,6 +35,8 @@ def unsupported(text: str, title: str, context: str) -> str:
 
 
 def _is_heading(line: str) -> bool:
+    if line.rstrip().endswith("."):  # a short sentence about people and places has as many capitals
+        return False
     long = [w for w in re.findall(r"[^\W\d_]+", line) if len(w) > 3]
     return len(long) > 1 and sum(w[0].isupper() for w in long) >= HEADING * len(long)
 

@@ -1,0 +1,66 @@
+"""Held-out questions of an adaptation, asked of what is served: which ones, and what the figures say."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from knowing_crew import KnowingCrew, folder, world
+from test_adapt import configured, go
+
+from seal_ray.commands import adapt as command
+from seal_ray.commands.ask import SideBySide
+from seal_ray.commands.served import Served
+from seal_ray.config import ModelSection
+from seal_ray.errors import ConfigError
+
+
+@pytest.fixture
+def program() -> ModuleType:
+    return importlib.import_module("served_answers")
+
+
+def test_what_was_held_out_is_asked_under_its_own_title(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = world(8)
+    config = configured(tmp_path, folder(tmp_path, facts))
+    done = go(config, KnowingCrew({}), monkeypatch)
+    command.write(done, config, tmp_path / "mine")
+    asked = program.held_out(tmp_path / "mine")
+    assert {q.question for q in asked} == {q.text for q in done.before.questions if q.held_out} and asked
+    assert {q.title for q in asked} <= {"Register 0", "Register 4"}
+
+    def answers(url: str, key: str, served: Served, question: str, *, topic: str, max_tokens: int) -> SideBySide:
+        name = question.split(" was ")[1].removesuffix(" born?")
+        assert topic in {q.title for q in asked}
+        return SideBySide(question, topic, {"base": "Nowhere", "mine": facts[name]})
+
+    monkeypatch.setattr(program.ask, "ask_server", answers)
+    served = Served("", ModelSection(), {"mine": ""})
+    rows = program.compare("http://x/v1", "", served, asked)
+    told = program.figures(rows)
+    assert (told["base"], told["adapted"], told["gain"], told["low"], told["high"]) == (0, 1, 1, 1, 1)
+    assert "0% → 100% right, +100 points" in program.shown(rows, told)[-1]
+
+
+def test_the_interval_is_that_of_the_gain_over_questions(program: ModuleType) -> None:
+    rows = [program.Asked("q", "g", "", "", (n % 4 == 0, n % 2 == 0)) for n in range(40)]
+    told = program.figures(rows)
+    assert (told["questions"], told["base"], told["adapted"], told["gain"]) == (40, 0.25, 0.5, 0.25)
+    assert 0.1 < told["low"] < 0.25 < told["high"] < 0.4
+
+
+def test_without_held_out_questions_there_is_nothing_to_say(program: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "learned.json").write_text(json.dumps({"questions": []}))
+    with pytest.raises(ConfigError, match="no held-out questions"):
+        program.held_out(tmp_path)
+
+
+def test_the_demo_folder_is_documents_with_questions_that_they_answer(tmp_path: Path) -> None:
+    docs, asked = importlib.import_module("own_documents").write(tmp_path, 8)
+    questions: list[dict[str, Any]] = json.loads(asked.read_text())
+    assert len(list(docs.iterdir())) == 8 and len(questions) == 24
+    assert all(q["answer"].casefold() in (docs / q["document"]).read_text().casefold() for q in questions)
