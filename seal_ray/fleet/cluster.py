@@ -13,7 +13,7 @@ from typing import Any
 
 from seal_ray import ray_private
 from seal_ray.config import PlacementSection
-from seal_ray.errors import InfraError
+from seal_ray.errors import InfraError, SealError
 from seal_ray.redaction import logger
 from seal_ray.sampling import engine
 
@@ -108,16 +108,19 @@ def _join(address: str, where: str, common: dict[str, Any]) -> None:
             hint=f"{TOKEN}; or the cluster is just going down",
         ) from None
     except RuntimeError as error:
-        if "ersion mismatch" not in str(error):
-            raise
+        if "ersion mismatch" in str(error):
+            raise InfraError(
+                f"placement.address: the cluster at {where} runs other versions: {' '.join(str(error).split())[:300]}",
+                hint="use one image, or install the same lock file, on every node and where the driver runs",
+            ) from None
         raise InfraError(
-            f"placement.address: the cluster at {where} runs other versions: {' '.join(str(error).split())[:300]}",
-            hint="use one image, or install the same lock file, on every node and where the driver runs",
-        ) from None
+            f"placement.address: the cluster at {where} can't be joined ({_line(error)})",
+            hint="a driver has to run on one of the cluster's nodes; see `ray status` there, then try again",
+        ) from error
 
 
 def _line(error: Exception) -> str:
-    return str(error).splitlines()[0].split(". ")[0][:200]
+    return (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:200]
 
 
 def _reach(address: str) -> None:
@@ -167,7 +170,16 @@ def _hushed() -> Iterator[None]:
 def _local(common: dict[str, Any]) -> str:
     import ray
 
-    _init(address="local", include_dashboard=False, _system_config={"worker_niceness": NICENESS}, **common)
+    try:
+        _init(address="local", include_dashboard=False, _system_config={"worker_niceness": NICENESS}, **common)
+    except SealError:
+        raise  # whoever interrupts
+    except Exception as error:  # Ray has no type for a start that fails: its parts raise what they raise
+        raise InfraError(
+            f"a local Ray cluster did not come up ({_line(error)})",
+            hint="this machine may be overloaded, or its disk or memory full: try again when it is less busy, or start "
+            "Ray yourself (`ray start --head`) and use placement.address: auto",
+        ) from error
     return ray.get_runtime_context().gcs_address
 
 

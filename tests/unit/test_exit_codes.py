@@ -8,6 +8,7 @@ import pytest
 from recorded_run import record
 from two_versions import RECORDED, two_versions
 
+import seal_ray
 from seal_ray import cli
 from seal_ray.cli.exits import ZERO_WHEN_FINAL
 
@@ -16,6 +17,17 @@ COMMAND = str(Path(sys.executable).parent / "seal-ray")
 
 def code(*words: str) -> int:
     return subprocess.run([COMMAND, *words], capture_output=True, timeout=120, check=False).returncode
+
+
+@pytest.mark.parametrize("module", ["seal_ray", "seal_ray.cli"])
+def test_without_its_script_on_the_path_the_command_line_is_a_module(module: str, tmp_path: Path) -> None:
+    def said(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", module, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert said("--version").stdout == f"seal-ray {seal_ray.__version__}\n"
+    missing = said("validate", str(tmp_path / "none.yaml"))
+    assert missing.returncode == 2 and "none.yaml" in missing.stderr
 
 
 def test_a_damaged_run_is_told_by_the_exit_code(tmp_path: Path) -> None:

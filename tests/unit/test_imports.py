@@ -11,6 +11,7 @@ PACKAGE = ROOT / "seal_ray"
 
 # from the roof to the cellar; rooms on one floor do not see each other
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"commands"},
     {"loops"},
