@@ -4,7 +4,6 @@ An evaluation is kept like a run: each arm is a round in its ledger, so it resum
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,7 +13,6 @@ from seal_ray.domains import Teller
 from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.events import RoundStarted
-from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops.arm import USAGE, Arm
 from seal_ray.loops.arm_cost import ArmCost, arm_cost
@@ -24,13 +22,13 @@ from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import find_version
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session
+from seal_ray.loops.teachers import teacher_endpoint
 from seal_ray.loops.varied_session import VariedSession
 from seal_ray.policy import bootstrap, versions
 from seal_ray.records import Edit, Estimate, Failure, Json, Split, Task, Version, derive_seed, digest, encode
 from seal_ray.storage.input_files import read_document
 from seal_ray.storage.ledger import RoundLedger
 
-TEACHER_KEY = "SEAL_RAY_TEACHER_KEY"  # environment variable with the teacher's key, where it wants one
 SALT = 1  # the same in every arm: the arms of a task sample and train with the same seeds
 
 Scores = dict[str, dict[str, list[float]]]  # by measure and task, one for each edit
@@ -200,15 +198,7 @@ def _from_teacher(
     wanted = [(t, slot) for t in tasks for slot in range(edits)]
     names = {(t.id, slot): digest([where, t.digest, slot])[:32] for t, slot in wanted}
     missing = [(t, slot) for t, slot in wanted if names[t.id, slot] not in known]
-    section = session.config.grading
-    endpoint = Endpoint(
-        url,
-        model,
-        TEACHER_KEY if os.environ.get(TEACHER_KEY) else "",
-        section.judge_parallel,
-        section.judge_timeout,
-        section.judge_retries,
-    )
+    endpoint = teacher_endpoint(url, model, session.config.grading)
     try:
         texts = endpoint.ask([_asked(session, t, slot) for t, slot in missing], lambda reply: reply.text)
     finally:

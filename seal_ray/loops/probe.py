@@ -22,6 +22,7 @@ from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.probing.asking import ProbeRequest, ask
 from seal_ray.loops.probing.prompts import spread, writing_prompt, writing_schema
+from seal_ray.loops.probing.teacher import ask_teacher
 from seal_ray.loops.probing.uncertainty import MappedQuestion, UncertaintyMap, mapped, passage_map
 from seal_ray.loops.probing.validation import CHECKS, Validated, said, validate
 from seal_ray.loops.probing.written import read_question
@@ -129,7 +130,8 @@ def _by_people(tasks: Sequence[Task]) -> list[ProbeQuestion]:
 
 
 def _written(session: Session, part: RoundLedger, base: Version, tasks: Sequence[Task]) -> list[ProbeQuestion]:
-    """What the frozen base writes about sentences spread over each passage."""
+    """What the frozen base or a teacher writes about sentences spread over each passage."""
+    taught = bool(session.config.probe.teacher_url)
     requests, about = list[ProbeRequest](), dict[tuple[str, int], tuple[Task, tuple[int, int]]]()
     for task in tasks:
         title, context = task.data["title"], task.data["context"]
@@ -140,7 +142,7 @@ def _written(session: Session, part: RoundLedger, base: Version, tasks: Sequence
                 task.id,
                 "write",
                 f"{task.id}:{start}",
-                writing_prompt(title, context, sentence, chat=session.chat),
+                writing_prompt(title, context, sentence, chat=session.chat or taught),
                 number,
                 temperature=session.config.probe.temperature,
                 max_tokens=WRITTEN_TOKENS,
@@ -148,7 +150,7 @@ def _written(session: Session, part: RoundLedger, base: Version, tasks: Sequence
             )
             requests.append(request)
             about[request.key] = task, (start, end)
-    replies = ask(session, part, base, requests)
+    replies = ask_teacher(session, part, requests) if taught else ask(session, part, base, requests)
     return [read_question(about[r.key][0], about[r.key][1], replies[r.key]) for r in requests]
 
 

@@ -1,9 +1,11 @@
 """A probe writes questions, keeps those that stand every check, and maps what is not known."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_server import JudgeReply, says, serving
 from knowing_crew import FACT, LIKE_THESE, TOWNS, KnowingCrew, folder, sentence, world
 
 from seal_ray import config_file
@@ -139,6 +141,44 @@ def test_questions_of_people_are_preferred(tmp_path: Path) -> None:
     )
     assert none_written.funnel["written"] == 0 and none_written.funnel["kept"] == 1
     assert all(p.schema is None for p in crew.sampled)
+
+
+def test_a_teacher_writes_and_the_base_still_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(8)
+    liar = next(iter(facts))
+
+    def writes(body: dict[str, Any], attempt: int) -> JudgeReply:
+        assert body["response_format"]["json_schema"]["schema"]["required"] == ["answer", "question"]
+        match = FACT.search(body["messages"][0]["content"].rpartition("Sentence: ")[2])
+        assert match
+        name, town = match.groups()
+        wrong = next(t for t in TOWNS if t != town)
+        told = {"question": f"In which town was {name} born?", "answer": wrong if name == liar else town}
+        if len(server.bodies) > 5 and not mended:
+            return 400, {}, b"no more"
+        return says(json.dumps(told) if name != list(facts)[1] else "I would rather not")
+
+    mended: list[bool] = []
+    monkeypatch.setenv("SEAL_RAY_TEACHER_KEY", "open sesame")
+    with serving(writes) as server:
+        changes = (f"probe.teacher_url={server.url}", "probe.teacher_model=large", "probe.chunk=2")
+        config, crew = configured(tmp_path, folder(tmp_path, facts), *changes), KnowingCrew({})
+        with pytest.raises(InfraError, match=r"of 8 questions could not be had from the teacher"):
+            go(config, crew)
+        mended.append(True)
+        tests, _ = go(config, crew)
+        asked = len(server.bodies)
+        assert {h["Authorization"] for h in server.headers} == {"Bearer open sesame"}
+        assert go(config, crew)[0].tasks == tests.tasks and len(server.bodies) == asked, "nothing is asked for twice"
+    assert all(p.schema is None for p in crew.sampled), "the base writes nothing"
+    assert tests.funnel["written"] == 8 and tests.funnel["kept"] == 6
+    assert tests.funnel["lost"] == {"form": 1, "vote": 1} or set(tests.funnel["lost"]) == {"form", "in passage"}
+    written = [
+        r for r in Run(str(tmp_path / "run")).ledger.round(1).records("replies").values() if r.purpose == "write"
+    ]
+    assert {r.version for r in written} == {"teacher large"} and len(written) == 8
+    with pytest.raises(ConfigError, match="go together"):
+        configured(tmp_path, tmp_path / "docs", "probe.teacher_model=large")
 
 
 def test_where_no_question_survives_that_is_the_result(tmp_path: Path) -> None:
