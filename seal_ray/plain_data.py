@@ -15,18 +15,25 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+LARGEST = 1 << 1000  # a whole number that a float can hold
+DEEPEST = 200  # levels
 Json = Any  # str, int, float, bool, None, list or dict of these
 Read = Callable[[Json], Any]
 
 
-def encode(value: Any) -> Json:
-    """A record as JSON values. Numbers that JSON lacks (NaN, infinity) are refused: they are failures, not data."""
+def encode(value: Any, depth: int = 0) -> Json:
+    """A record as JSON values. Numbers that JSON lacks (NaN, infinity) are refused: they are failures, not data.
+
+    So is what is nested so deeply that it could be written here and not be read where more calls are open.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} levels deep")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: encode(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(k): encode(v) for k, v in value.items()}
+        return {str(k): encode(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [encode(v) for v in value]
+        return [encode(v, depth + 1) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} can't be kept in a ledger")
     if value is None or isinstance(value, (str, int, float)):
@@ -96,9 +103,9 @@ def _exactly(cls: type, name: str) -> Read:
 
 
 def _float(value: Json) -> float:
-    if type(value) is float:
+    if type(value) is float and math.isfinite(value):
         return value
-    if type(value) is int:
+    if type(value) is int and abs(value) < LARGEST:
         return float(value)
     raise _expected("float", value)
 
@@ -123,7 +130,7 @@ def _list(kind: Any) -> Read:
     def read(value: Json) -> tuple[Any, ...]:
         if type(value) is not list:
             raise _expected("a list", value)
-        if plain and all(type(v) is plain for v in value):
+        if plain and all(type(v) is plain for v in value) and (plain is not float or math.isfinite(sum(value))):
             return tuple(value)
         return tuple([_within(f"[{i}]", inner, v) for i, v in enumerate(value)])
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import yaml
 
+from seal_ray.text import first_line
+
 MOST_VALUES = 50_000  # in one document, each use of an alias counted
 DEEPEST = 50  # levels; the parser in C recurses without looking at its stack
 
@@ -52,7 +54,7 @@ def read_yaml(text: str) -> tuple[Any, dict[Key, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise YamlProblem(problem.splitlines()[0], mark.line + 1 if mark else 0) from None
+        raise YamlProblem(first_line(problem), mark.line + 1 if mark else 0) from None
     except (ValueError, RecursionError) as error:  # a character that C's parser can't be given, for one
         raise YamlProblem(f"it can't be read ({type(error).__name__})") from None
 

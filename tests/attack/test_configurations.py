@@ -1,12 +1,12 @@
 """Whatever stands in a configuration: it is taken, or refused with one readable message; never anything else."""
 
 import json
-import random
 from pathlib import Path
 
 import pytest
 import yaml
-from configurations import ROOT, WHOLE, mutated, overrides
+from configurations import ROOT, VALUES, WHOLE, mutated, overrides
+from seeds import drawing
 
 from seal_ray import config_checks, config_file
 from seal_ray.commands import plan
@@ -45,8 +45,19 @@ def planned(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_strange_text_is_refused_or_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = taken(WHOLE[name])
     assert (config is not None) == (name in {"nothing", "a date"})
+    assert (taken(WHOLE[name], ["run.seed=3"]) is not None) == (config is not None)
     if config:
         planned(config, monkeypatch)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_each_value_is_refused_with_its_line_or_taken(value: str) -> None:
+    for before in ("inner:\n  rank: ", "domain:\n  name: x\n  options:\n    a: "):
+        try:
+            config_file.parse(f"{before}{value}\n", "run.yaml")
+        except ConfigError as error:
+            str(error).encode()
+            assert "line" in str(error) or "run.yaml" in str(error)
 
 
 @pytest.mark.parametrize("field", ["run.budget.hours", "inner.lr", "policy.beta", "gate.min_gain", "select.threshold"])
@@ -99,7 +110,7 @@ def test_the_template_is_what_the_strict_reader_takes() -> None:
 
 
 def attack(seed: str, texts: int, monkeypatch: pytest.MonkeyPatch) -> int:
-    draw = random.Random(seed)
+    draw = drawing(seed)
     good = 0
     for number in range(texts):
         text, changes = mutated(draw), overrides(draw)
@@ -126,7 +137,7 @@ def test_many_mutated_configurations_are_refused_or_taken(seed: int, monkeypatch
 
 
 def test_a_file_of_any_bytes_is_refused_or_taken(tmp_path: Path) -> None:
-    draw = random.Random("bytes")
+    draw = drawing("bytes")
     for _ in range(100):
         path = tmp_path / "run.yaml"
         path.write_bytes(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from forging import places
+from seeds import drawing
 from text_model import byte_tokenizer
 
 from seal_ray.config import AnsweringSection, ArcDomain, CodeDomain, KnowledgeDomain, MathDomain, Style
@@ -60,11 +62,6 @@ RAW = [
     b"\xef\xbb\xbf", b"[" * 3000, b'{"data":' * 300, b"null", b"\n", b"\r", b"//", b"'", b"\\u12", b"true",
     b"1" * 4300,
 ]  # fmt: skip
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path] + [p for key, child in below for p in places(child, (*path, key))]
 
 
 def damaged(draw: random.Random, sound: Any) -> bytes:
@@ -177,7 +174,7 @@ def used(domain: Any, task: Task, draw: random.Random) -> None:
 
 
 def attack(seed: str, files: int, sounds: list[Any], build: Callable[[bytes, random.Random], Any]) -> int:
-    draw = random.Random(seed)
+    draw = drawing(seed)
     taken = 0
     for number in range(files):
         data = damaged(draw, draw.choice(sounds))
@@ -210,11 +207,22 @@ def test_damaged_problems_and_tests_are_refused_or_of_use() -> None:
     assert 5 < attack("programs", 40, [PROGRAMS], as_code) < 40
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "half \ud800", [[{"a": float("-inf")}]]])
+DEEP = json.loads("[" * 300 + "]" * 300)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "half \ud800", [[{"a": float("-inf")}]], DEEP])
 def test_a_test_of_a_program_that_no_record_can_hold_is_refused(value: Any) -> None:
     rows = [PROGRAMS[0], PROGRAMS[1] | {"tests": [{"args": [1], "expected": value}, "assert f(1)"]}]
     with pytest.raises(SealError, match=r"entry 2.*tests holds what no record can hold"):
         as_code(json.dumps(rows).encode(), random.Random(0)).tasks("train")
+
+
+@pytest.mark.parametrize("said", ["c(1)" + ".a" * 400, "-" * 300 + "c(1)", "1" + "+1" * 3000, "c(" * 90 + ")" * 90])
+def test_tests_that_are_nested_deeply_are_taken_as_they_are(said: str) -> None:
+    tests = f"def check(c):\n    assert {said} == 1\n    assert c(2) == 2\n"
+    rows = [PROGRAMS[0], PROGRAMS[1] | {"tests": tests}]
+    domain = as_code(json.dumps(rows).encode(), random.Random(0))
+    assert sum(len(domain.tasks(split)) for split in ("train", "validation", "test")) == 2
 
 
 @pytest.mark.slow
@@ -233,6 +241,12 @@ def test_half_a_surrogate_pair_is_refused_where_it_stands(key: str) -> None:
     data = json.dumps([row | {key: "half \ud83d"}]).encode()
     with pytest.raises(SealError, match=rf"entry 1.*{key} holds half a surrogate pair"):
         as_knowledge(data, random.Random(0)).tasks("train")
+
+
+@pytest.mark.parametrize("name", ["half \ud83d", "", " \n"])
+def test_a_puzzle_that_can_have_no_name_is_refused(name: str) -> None:
+    with pytest.raises(SealError, match="can't be a task's id"):
+        as_arc(json.dumps(ARC | {name: next(iter(ARC.values()))}).encode(), random.Random(0)).tasks("train")
 
 
 def test_an_answer_that_is_no_number_is_refused() -> None:

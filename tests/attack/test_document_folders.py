@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from growth import grows_faster
+from seeds import drawing
 from test_data_files import TOKENIZER
 
 from seal_ray import config_file
@@ -168,7 +169,7 @@ def damaged(draw: random.Random, text: str, parts: list[str]) -> bytes:
 
 
 def attack(seed: str, folders: int, tmp_path: Path) -> int:
-    draw, taken = random.Random(seed), 0
+    draw, taken = drawing(seed), 0
     for number in range(folders):
         folder = tmp_path / str(number)
         folder.mkdir()

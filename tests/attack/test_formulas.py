@@ -1,9 +1,9 @@
 """Answers that are formulas, as a model may write them: right stays right, and trouble is no score."""
 
 import json
-import random
 
 import pytest
+from seeds import drawing
 
 from seal_ray.config import AnsweringSection, MathDomain
 from seal_ray.domains.math import answers, build, symbols
@@ -20,7 +20,7 @@ PIECES = [
 
 def test_whatever_stands_in_an_answer_it_is_right_or_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symbols, "same", lambda pairs: [False] * len(pairs))
-    draw = random.Random("formulas")
+    draw = drawing("formulas")
     for _ in range(5000):
         said, gold = ("".join(draw.choice(PIECES) for _ in range(draw.randrange(12))) for _ in range(2))
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from judge_server import JudgeReply, says, serving
+from seeds import drawing
 
 from seal_ray.errors import ConfigError
 from seal_ray.grading.endpoint import Endpoint
@@ -142,7 +143,7 @@ def mutated(draw: random.Random) -> JudgeReply:
 
 
 def attack(seed: str, replies: int) -> None:
-    draw = random.Random(seed)
+    draw = drawing(seed)
     with serving(lambda *_: mutated(draw)) as server:
         judge = JudgeGrader(ask(server.url, parallel=1))
         grades = [g for n in range(replies) for g in judge.grade([(f"Question {n}?", ("gold",), "gold")])]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from seeds import drawing
 
 from seal_ray import models
 from seal_ray.errors import SealError
@@ -141,7 +142,7 @@ def damaged(draw: random.Random, file: Path) -> None:
 
 def attack(seed: str, times: int, tiny: Path, folder: Path) -> None:
     """Damage a file, then do what a run does with a model before any weight is in memory."""
-    draw = random.Random(seed)
+    draw = drawing(seed)
     names = ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
     for number in range(times):
         copied(tiny, folder)

@@ -1,6 +1,5 @@
 """Whatever a model or a judge writes: every reader comes back, with what can be kept, in time linear in the length."""
 
-import random
 import re
 import sys
 import unicodedata
@@ -11,6 +10,7 @@ from growth import grows_faster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from readers import READERS
+from seeds import drawing
 
 from seal_ray.grading.lexical import ExactGrader, LexicalGrader
 
@@ -105,7 +105,7 @@ def test_any_text_goes_through_every_reader(text: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(8))
 def test_a_great_many_texts_go_through_every_reader(seed: int) -> None:
-    draw = random.Random(f"model text {seed}")
+    draw = drawing(f"model text {seed}")
     for _ in range(5000):
         text = "".join(draw.choice(PARTS) for _ in range(draw.randrange(60)))
         for name, read in READERS.items():

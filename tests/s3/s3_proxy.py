@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import random
 import socket
 import struct
 import threading
@@ -11,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from seeds import drawing
 
 KINDS = ("unavailable", "slow_down", "reset", "truncated", "lost_reply", "stall", "conflict", "internal")
 HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
@@ -31,6 +32,7 @@ ANSWERS = {
     "denied": (403, xml("AccessDenied", "access denied")),
     "wrong_key": (403, xml("InvalidAccessKeyId", "the key does not exist")),
     "wrong_secret": (403, xml("SignatureDoesNotMatch", "the signature does not match")),
+    "no_upload": (404, xml("NoSuchUpload", "the upload does not exist")),
     "skew": (403, xml("RequestTimeTooSkewed", "the difference between the times is too large")),
 }
 
@@ -57,7 +59,7 @@ class Proxy:
 
 def seeded(seed: int, rate: float, kinds: tuple[str, ...] = KINDS, most: int = 10**9) -> Plan:
     """Faults at that rate in an order that the seed gives, at most so many."""
-    dice, left = random.Random(seed), most
+    dice, left = drawing(seed), most
 
     def plan(method: str, path: str) -> str:
         nonlocal left

@@ -60,8 +60,9 @@ def _object(raw: bytes, source: str) -> dict[str, Any]:
         raise DataError(f"{source}: not JSON ({error})", hint="give ARC's challenges or solutions as JSON") from None
     if not isinstance(data, dict):
         raise DataError(f"{source}: a {type(data).__name__}", hint="give a JSON object of task ids")
-    if bad := next((name for name in data if lone_surrogate(name) or not name.strip()), None):
-        raise DataError(f"{source}: {bad!r} can't be a task's id", hint="name it in whole characters")
+    for name in data:
+        if lone_surrogate(name) or not name.strip():
+            raise DataError(f"{source}: {name!r} can't be a task's id", hint="name it in whole characters")
     return data
 
 

@@ -57,16 +57,21 @@ def _checked(text: str, entry: str, before: str, row: Row) -> Tests:
     if len(text) > LARGEST:
         return whole
     try:
-        module = ast.parse(text)
+        return _one_by_one(text, entry, before) or whole
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return whole  # it fails each program by its own kind
+
+
+def _one_by_one(text: str, entry: str, before: str) -> Tests | None:
+    """The assertions of `check` as cases; None where there is more in it than assertions."""
+    module = ast.parse(text)
     checks = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if len(checks) != 1 or len(checks[0].args.args) != 1:
-        return whole
+        return None
     asserted = [node for node in checks[0].body if isinstance(node, ast.Assert)]
     others = [n for n in checks[0].body if not isinstance(n, ast.Assert) and not _idle(n)]
     if others or not asserted:
-        return whole
+        return None
     rest = [node for node in module.body if node is not checks[0]]
     name = checks[0].args.args[0].arg
     setup = "\n".join([before, *(ast.unparse(node) for node in rest)])
