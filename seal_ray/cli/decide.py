@@ -55,6 +55,8 @@ def regrade(
 ) -> None:
     """Grade a run's answers again, with the same or another grader; needs no GPU."""
     from seal_ray.commands import regrade as regrading
+    from seal_ray.loops.history import as_written
 
-    done = regrading.regrade(open_run(uri, endpoint, storage), set_ or ())
+    with as_written(uri, "its rounds"):
+        done = regrading.regrade(open_run(uri, endpoint, storage), set_ or ())
     show(done, regrading.show(done), as_json)

@@ -25,12 +25,15 @@ def status(
 ) -> None:
     """How a run is doing, also while it is on: rounds, phase, counts, failures."""
     from seal_ray.commands import terminal
+    from seal_ray.loops.history import as_written
 
     while True:
-        state = terminal.status(open_run(uri, endpoint, storage))
+        with as_written(uri, "its parts"):
+            state = terminal.status(open_run(uri, endpoint, storage))
+            shown = terminal.show_status(state)
         if watch and not as_json and _on_terminal():
             sys.stdout.write(CLEAR)
-        show(state, terminal.show_status(state), as_json)
+        show(state, shown, as_json)
         if not watch or not state["holder"]:
             return
         time.sleep(every)
@@ -51,11 +54,15 @@ def inspect(
 ) -> None:
     """One task or one candidate: the edit, its losses, answers, verdicts, reward, and whether it was chosen."""
     from seal_ray.commands import terminal
+    from seal_ray.loops.history import as_written
 
     if bool(task) == bool(candidate):
         raise ConfigError("inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri}` names some")
-    inspected = terminal.inspect(open_run(uri, endpoint, storage), task=task, candidate=candidate, number=round_)
-    show(inspected, terminal.show_inspection(inspected), as_json)
+    run = open_run(uri, endpoint, storage)
+    with as_written(uri, "its parts"):
+        inspected = terminal.inspect(run, task=task, candidate=candidate, number=round_)
+        shown = terminal.show_inspection(inspected)
+    show(inspected, shown, as_json)
 
 
 def report(
@@ -95,7 +102,10 @@ def compare(
 
 def lineage(uri: Uri, endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
     """Every version: parents, edits, losses, gate."""
-    from seal_ray.policy.versions import tree
+    from seal_ray.loops.history import as_written
+    from seal_ray.policy.versions import flat, tree
 
     roots = open_run(uri, endpoint, storage).lineage()
-    show(roots, tree(roots), as_json)
+    with as_written(uri, "its updates and gates"):
+        listed, shown = flat(roots), tree(roots)
+    show(listed, shown, as_json)

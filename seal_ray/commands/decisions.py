@@ -3,13 +3,16 @@
 Nothing is deleted: a decision is one more part in the ledger, with who, when and why.
 """
 
+import contextlib
 import getpass
 import os
 import socket
 import time
+from collections.abc import Iterator
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
+from seal_ray.loops.history import as_written
 from seal_ray.loops.parents import FORMERLY, PARENT
 from seal_ray.records import Json, Version, decode, encode
 from seal_ray.storage.ledger import Ledger
@@ -17,8 +20,7 @@ from seal_ray.storage.ledger import Ledger
 
 def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict[str, Json]:
     """Answer the gate of the round that is held."""
-    ledger = _open(uri, storage)
-    try:
+    with _driven(uri, storage) as ledger:
         number = ledger.latest() + 1
         part = ledger.round(number)
         gate = part.get("gate.json")
@@ -29,14 +31,11 @@ def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict
         said = _signed(why) | {"decision": "accept" if accept else "reject", "round": number}
         part.put("decision.json", said)
         return said
-    finally:
-        ledger.close()
 
 
 def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[str, Json]:
     """Make the version that was current after round `to` current again; 0 is the base model."""
-    ledger = _open(uri, storage)
-    try:
+    with _driven(uri, storage) as ledger:
         latest = ledger.latest()
         if not 0 <= to < latest:
             raise ConfigError(f"--to {to}: the run at {uri} has the rounds 1 to {latest}", hint="name an earlier one")
@@ -53,23 +52,33 @@ def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[st
             part.discard(name)
         part.put(PARENT, said)
         return said
-    finally:
-        ledger.close()
 
 
 def _first(ledger: Ledger) -> Json:
-    tasks = ledger.round(1).get("tasks.json")
-    assert tasks, "a committed round has its tasks"
-    return tasks["version"]
+    return ledger.round(1).get("tasks.json")["version"]
 
 
-def _open(uri: str, storage: StorageSection) -> Ledger:
+@contextlib.contextmanager
+def _driven(uri: str, storage: StorageSection) -> Iterator[Ledger]:
+    """The run's ledger, held for as long as it takes to write the decision down."""
     ledger = Ledger(uri, storage)
     if not ledger.exists():
         raise ConfigError(f"there is no run at {uri}", hint="check the URI")
     ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
-    return ledger
+    try:
+        with as_written(uri, "its rounds"):
+            yield ledger
+    finally:
+        ledger.close()
 
 
 def _signed(why: str) -> dict[str, Json]:
-    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "time": time.time(), "why": why}
+    return {"by": f"{_user()}@{socket.gethostname()}", "time": time.time(), "why": why}
+
+
+def _user() -> str:
+    """Who has decided; in a container the account may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"user {os.getuid()}"

@@ -25,7 +25,7 @@ def as_written(uri: str, what: str) -> Iterator[None]:
     """Around reading parts by their form: one that is whole by its digest may have been written by another hand."""
     try:
         yield
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise LedgerError(
             f"{uri}: {what} hold something that no seal_ray has written ({type(error).__name__}: {str(error)[:100]})",
             hint="`seal-ray verify` lists what is damaged; --debug shows where it was met",

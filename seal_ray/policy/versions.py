@@ -5,13 +5,15 @@ A version's digest covers its files and its parent, so two versions are the same
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seal_ray.errors import DataError
 from seal_ray.policy.job import UpdateResult
 from seal_ray.records import Json, Version, digest, encode
+
+DEEPEST = 30  # levels by which a line of the tree steps in
 
 
 def first(base: str) -> Version:
@@ -99,12 +101,42 @@ def _node(version: Version, update: Any, gate: Any) -> dict[str, Json]:
     }
 
 
+def flat(roots: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+    """The forest of `lineage` as a list, parents first, in which children are named by their digests.
+
+    A long run is a chain of thousands, and hardly a reader of JSON takes so many levels.
+    """
+    return [
+        {**node, "children": [child["version"]["digest"] for child in node["children"]]}
+        for node, _, _ in _in_order(roots)
+    ]
+
+
 def tree(roots: Sequence[Mapping[str, Json]]) -> str:
     """The forest of `lineage` as lines of text."""
-    return "\n".join(line for root in roots for line in _branch(root, "", "", ""))
+    return "\n".join(f"{lead}{_line(node, parent)}" for node, lead, parent in _in_order(roots))
 
 
-def _branch(node: Mapping[str, Json], lead: str, mark: str, below: str) -> list[str]:
+def _in_order(roots: Sequence[Mapping[str, Json]]) -> Iterator[tuple[Mapping[str, Json], str, str]]:
+    """Every node after its parent: with what stands before its line, and its parent's name where that no longer shows.
+
+    From so many levels on none steps in any further.
+    """
+    left = [(node, "", "", 0, "") for node in reversed(roots)]
+    while left:
+        node, lead, below, level, parent = left.pop()
+        yield node, lead, parent
+        children, name = node["children"], f"version {node['version']['number']}"
+        for child in reversed(children):
+            if level >= DEEPEST:
+                left.append((child, below, below, level + 1, name))
+            elif child is children[-1]:
+                left.append((child, f"{below}└─ ", f"{below}   ", level + 1, ""))
+            else:
+                left.append((child, f"{below}├─ ", f"{below}│  ", level + 1, ""))
+
+
+def _line(node: Mapping[str, Json], parent: str) -> str:
     version = node["version"]
     parts = [f"version {version['number']}", version["digest"][:12]]
     if version["parent"]:
@@ -119,9 +151,6 @@ def _branch(node: Mapping[str, Json], lead: str, mark: str, below: str) -> list[
         parts.append(node["gate"]["decision"])
     if node["current"]:
         parts.append("current")
-    lines = [f"{lead}{mark}{'  '.join(parts)}"]
-    children = node["children"]
-    for i, child in enumerate(children):
-        last = i == len(children) - 1
-        lines += _branch(child, lead + below, "└─ " if last else "├─ ", "   " if last else "│  ")
-    return lines
+    if parent:
+        parts.append(f"from {parent}")
+    return "  ".join(parts)

@@ -14,6 +14,7 @@ from typing import Any
 
 from seal_ray.errors import LedgerError
 from seal_ray.records import Json, canonical
+from seal_ray.storage.forms import misfit
 
 SCHEMA = 2
 # From a schema version to the next one: (path of the part, or kind of the record; old value) -> new value.
@@ -76,29 +77,10 @@ def unpack_part(data: bytes, path: str, uri: str) -> tuple[Json, int]:
     if schema > 1 and envelope["path"] != path:
         raise Damaged(f"{uri} is damaged: it is a copy of {envelope['path']}", hint=DAMAGE_HINT)
     check_schema(schema, uri)
-    if not _has_its_form(path, value):
-        raise Damaged(f"{uri} is damaged: it lists no parts", hint=DAMAGE_HINT)
-    return migrate(path, schema, value), epoch
-
-
-def _has_its_form(path: str, value: Json) -> bool:
-    """Whether what lists other objects is a list of them: whoever checks a run goes by these before all others."""
-    name = path.rpartition("/")[2]
-    if not path.startswith("rounds/"):
-        return True
-    if name.startswith("manifest."):
-        return isinstance(value, dict) and _lists(value.get("parts"), {"path": str, "size": int, "sha256": str})
-    if name.endswith(".files.json") or ".files.e" in name:
-        files = {"name": str, "size": int, "sha256": str}
-        return isinstance(value, dict) and isinstance(value.get("folder"), str) and _lists(value.get("files"), files)
-    return True
-
-
-def _lists(listed: Json, fields: Mapping[str, type]) -> bool:
-    return isinstance(listed, list) and all(
-        isinstance(one, dict) and one.keys() == fields.keys() and all(type(one[k]) is t for k, t in fields.items())
-        for one in listed
-    )
+    value = migrate(path, schema, value)
+    if what := misfit(path, value):
+        raise Damaged(f"{uri} is damaged: {what}", hint=DAMAGE_HINT)
+    return value, epoch
 
 
 def _named_so(path: str, name: Json) -> bool:
@@ -139,6 +121,17 @@ def unpack_segment(data: bytes, path: str, uri: str) -> tuple[int, list[bytes]]:
         raise Damaged(f"{uri} is damaged: it is another segment", hint=DAMAGE_HINT)
     check_schema(schema, uri)
     return schema, body.split(b"\n")[:-1]
+
+
+def parsed(lines: Sequence[bytes], uri: str) -> list[Json]:
+    """The value of each line of a segment; `Damaged` where one is none, whatever its digest says."""
+    try:
+        values = json.loads(b"[" + b",".join(lines) + b"]")
+    except (ValueError, RecursionError):
+        values = []
+    if len(values) != len(lines):
+        raise Damaged(f"{uri} is damaged: not every line of it is one JSON value", hint=DAMAGE_HINT)
+    return values
 
 
 def check_schema(schema: int, uri: str) -> None:

@@ -1,6 +1,7 @@
 """One process's connection to a run: the store, what counts as written, and its hold and writers if it drives."""
 
 import contextlib
+import re
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from seal_ray.storage.segments import Writer, parse
 from seal_ray.storage.store import Store
 from seal_ray.storage.tombstones import tombstones
 
+ROUND = re.compile(r"[0-9]{4}|[1-9][0-9]{4,7}")  # how a round's folder is called
 BEFORE = 10_000  # events that are kept until there is a hold to write them under
 
 
@@ -33,7 +35,7 @@ class Connection:
         self.writer: Writer | None = None
         self._event_writer: Writer | None = None
         self._event_store: Store | None = None
-        self._created: set[str] = set()  # named parts that this hold has written
+        self._created: set[str] = set()  # named parts that this hold has written in rounds that are not committed
         self.sink: Sink | None = None
         self._seen, self._pinned, self._looked = seen or Seen(), seen is not None, 0.0
         self._tombstones: frozenset[tuple[str, str]] | None = None
@@ -108,6 +110,13 @@ class Connection:
             store.give_up = time.monotonic()
             store.close()
 
+    def forget(self, prefix: str) -> None:
+        """What was written below there is told of by a manifest, and by no sign of life from now on."""
+        with self._lock:
+            self._created = {path for path in self._created if not path.startswith(f"{prefix}/")}
+            if self.writer:
+                self.writer.forget(f"{prefix}/")
+
     def written(self) -> Seen:
         """What this hold has brought into the store so far, but for committed rounds: their manifests vouch for it."""
         with self._lock:
@@ -153,4 +162,4 @@ class Connection:
 def round_of(path: str) -> int:
     """The round that an object belongs to; 0 for what belongs to none."""
     steps = path.split("/")
-    return int(steps[1]) if steps[0] == "rounds" and len(steps) > 2 and steps[1].isdecimal() else 0
+    return int(steps[1]) if steps[0] == "rounds" and len(steps) > 2 and ROUND.fullmatch(steps[1]) else 0

@@ -175,7 +175,7 @@ def _values(path: str, data: bytes) -> Iterator[Json]:
     """The records of a segment or the value of a part; nothing of what is neither or is damaged."""
     with contextlib.suppress(codec.LedgerError, ValueError):
         if parse(path):
-            yield from (json.loads(line) for line in codec.unpack_segment(data, path, path)[1])
+            yield from codec.parsed(codec.unpack_segment(data, path, path)[1], path)
         elif path.startswith("rounds/") and path.count("/") == 2:
             yield codec.unpack_part(data, path, path)[0]
         elif path.startswith("regrades/"):
@@ -201,7 +201,8 @@ def _without(
     with contextlib.suppress(codec.LedgerError, ValueError):
         if parse(path):
             _, lines = codec.unpack_segment(data, path, uri)
-            pruned = [_pruned_line(line, task_id, traces.ids) for line in lines]
+            values = codec.parsed(lines, uri)
+            pruned = [_pruned_line(line, value, task_id, traces.ids) for line, value in zip(lines, values, strict=True)]
             touched = sum(new != line for new, line in zip(pruned, lines, strict=True))
             kept = [line for line in pruned if line is not None]
             return _Rewritten(codec.pack_segment(path, kept), touched) if touched else None
@@ -218,9 +219,8 @@ def _without(
     return None
 
 
-def _pruned_line(line: bytes, task_id: str, ids: set[str]) -> bytes | None:
+def _pruned_line(line: bytes, value: Json, task_id: str, ids: set[str]) -> bytes | None:
     """A record without the task; None where it is about nothing else."""
-    value = json.loads(line)
     if _is_about(value, task_id, ids) or _is_asked_about(value, value, task_id, ids):
         return None
     changed = False

@@ -21,7 +21,7 @@ from seal_ray.storage.process_identity import is_dead, this_process
 from seal_ray.storage.seen import Seen, seen_path
 from seal_ray.storage.store import Store
 
-EPOCH = re.compile(r"(\d{6})\.json")
+EPOCH = re.compile(r"([0-9]{6})\.json")
 
 
 def epoch_path(number: int) -> str:

@@ -11,8 +11,6 @@ tombstones/…                which tasks were deleted, and what the objects bec
 """
 
 import contextlib
-import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +23,7 @@ from seal_ray.events import Event, Sink
 from seal_ray.records import Json, digest, encode
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.codec import Damaged
-from seal_ray.storage.connection import Connection
+from seal_ray.storage.connection import Connection, round_of
 from seal_ray.storage.rounds import RoundLedger
 from seal_ray.storage.seen import Seen, joined, ranges, read_seen
 from seal_ray.storage.store import Store
@@ -33,7 +31,6 @@ from seal_ray.storage.uris import check_run_uri
 
 __all__ = ["Ledger", "RoundLedger"]
 PROMPT = 1.0  # seconds in which events may follow the records of a flush; they are not waited for
-ROUND = re.compile(r"\d{4,}")
 
 
 class Ledger:
@@ -199,7 +196,7 @@ class Ledger:
 
     def rounds(self) -> list[int]:
         """Every round of which anything is there."""
-        return sorted(int(n) for n in self.store.names("rounds/") if ROUND.fullmatch(n))
+        return sorted(n for name in self.store.names("rounds/") if (n := round_of(f"rounds/{name}/")))
 
     def latest(self) -> int:
         """The highest committed round whose manifest is whole; 0 if there is none."""
@@ -224,9 +221,9 @@ class Ledger:
                 continue
             try:
                 _, lines = codec.unpack_segment(data, path, self.store.uri(path))
+                yield from map(decode_event, codec.parsed(lines, self.store.uri(path)))
             except Damaged:
                 continue
-            yield from (decode_event(json.loads(line)) for line in lines)
 
     def flush(self, within: float | None = None) -> None:
         """Come back when everything appended is safe in the store; raises if an upload failed."""
@@ -254,14 +251,13 @@ class Ledger:
         numbers = self.rounds()
         committed = next((n for n in reversed(numbers) if RoundLedger(reader, n).manifest() is not None), 0)
         settled = min(committed, before.committed)
-        files: set[str] = set()
+        there = set(numbers)
+        files = {path for path in before.files if round_of(path) in there}
         segments: set[str] = set()
         for n in numbers:
-            prefix = f"rounds/{n:04d}/"
-            files.update(f for f in before.files if f.startswith(prefix))
             if n <= settled:
                 continue
-            for entry in self.store.list(prefix):
+            for entry in self.store.list(f"rounds/{n:04d}/"):
                 said = before.accepts(entry.path)
                 if said:
                     segments.add(entry.path)

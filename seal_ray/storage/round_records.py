@@ -1,7 +1,6 @@
 """A round's records: the first of each id, appended in segments and read back from those that count."""
 
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,8 @@ from seal_ray.storage import codec
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
 from seal_ray.storage.objects import Part
-from seal_ray.storage.segments import parse, segment_path
+from seal_ray.storage.seen import MANY, named
+from seal_ray.storage.segments import parse
 
 
 @dataclass(frozen=True)
@@ -151,19 +151,20 @@ class RoundRecords:
                 if manifest and part != committed[path] and not self._connection.is_redacted(part):
                     raise Damaged(f"{self._store.uri(path)} is damaged: it has another digest", hint=codec.DAMAGE_HINT)
                 schema, lines = codec.unpack_segment(data, path, self._store.uri(path))
+                values = codec.parsed(lines, self._store.uri(path))
             except (Missing, Damaged) as error:
                 if manifest:
                     raise
                 self._note(str(error))
                 continue
             kept.parts[path] = part
-            self._take(kept, kind, schema, lines, path)
+            self._take(kept, kind, schema, lines, values, path)
         return kept
 
-    def _take(self, kept: _Kind, kind: str, schema: int, lines: list[bytes], path: str) -> None:
+    def _take(self, kept: _Kind, kind: str, schema: int, lines: list[bytes], values: list[Json], path: str) -> None:
         try:
-            for line, data in zip(lines, json.loads(b"[" + b",".join(lines) + b"]"), strict=True):
-                record = decode(KINDS[kind], codec.migrate(kind, schema, data))
+            for line, value in zip(lines, values, strict=True):
+                record = decode(KINDS[kind], codec.migrate(kind, schema, value))
                 if record.id not in kept.records:
                     kept.records[record.id] = record
                     kept.digests[record.id] = codec.line_digest(line)
@@ -177,10 +178,11 @@ class RoundRecords:
         seen = self._connection.seen()
         own = self._connection.hold.epoch if self._connection.hold else None
         there = [e.path for e in self._store.list(f"{folder}/") if seen.accepts(e.path)]
-        for epoch, number in seen.expected(folder):
-            path = segment_path(folder, epoch, number)
-            if path not in there:
-                self._note(f"{self._store.uri(path)} is gone")
+        gone = list(named(folder, seen.missing(folder, there)))
+        for path, more in gone[:MANY]:
+            self._note(f"{self._store.uri(path)}{more} is gone")
+        if len(gone) > MANY:
+            self._note(f"{len(gone) - MANY} more segments of {self._store.uri(folder)} are gone")
         return [p for p in there if (s := parse(p)) and s[1] != own]
 
 

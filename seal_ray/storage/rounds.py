@@ -23,7 +23,7 @@ class RoundLedger:
             raise LedgerError(f"{number} is not a round: they are counted from 1")
         self.number = number
         self.prefix = f"rounds/{number:04d}"
-        self.damage: list[str] = []  # what was passed over because it is damaged or gone
+        self.damage: dict[str, None] = {}  # what was passed over because it is damaged or gone
         self._connection, self._store = connection, connection.store
         self._lock = threading.RLock()
         self._records = RoundRecords(connection, self.prefix, self.manifest, self._note, self._lock)
@@ -154,6 +154,7 @@ class RoundLedger:
                 self._connection.committed = max(self.number, self._connection.committed)
                 # somebody may have taken over between the question and the write: then it does not count
                 hold.confirm()
+                self._connection.forget(self.prefix)
                 self._manifest = value
             return digest(self.manifest())
 
@@ -237,5 +238,5 @@ class RoundLedger:
 
     def _note(self, message: str) -> None:
         if message not in self.damage:
-            self.damage.append(message)
+            self.damage[message] = None
             self._connection.warn(message)

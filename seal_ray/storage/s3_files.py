@@ -38,13 +38,15 @@ class S3Files(RemoteFiles):
     def entries(self, prefix: str) -> Iterable[StoredObject]:
         for page in self._pages(prefix):
             for listed in page.get("Contents", []):
+                if listed["Key"].endswith("/"):
+                    continue  # a folder, as consoles and mounts make them; nothing of ours is called so
                 yield _s3_entry(listed["Key"][len(self.start) :], listed, "Size")
 
     def names(self, prefix: str) -> Sequence[str]:
         start = len(self.start) + len(prefix)
         out: list[str] = []
         for page in self._pages(prefix, Delimiter="/"):
-            out += [listed["Key"][start:] for listed in page.get("Contents", [])]
+            out += [listed["Key"][start:] for listed in page.get("Contents", []) if not listed["Key"].endswith("/")]
             out += [listed["Prefix"][start:].rstrip("/") for listed in page.get("CommonPrefixes", [])]
         return out
 

@@ -1,17 +1,20 @@
 """What counts of a run: each take-over records what it found, so that late writes of older epochs are passed over."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from seal_ray.errors import Missing
 from seal_ray.records import Json
 from seal_ray.storage import codec
 from seal_ray.storage.codec import Damaged
-from seal_ray.storage.segments import parse
+from seal_ray.storage.segments import parse, segment_path
 from seal_ray.storage.store import Store
 
-SEEN = re.compile(r"(\d{6})\.seen\.json")
+SEEN = re.compile(r"([0-9]{6})\.seen\.json")
+Runs = tuple[tuple[int, int], ...]  # first and last of each run of numbers, in order
+MANY = 100  # what is missing is named one by one; of more than so many in a row the first is
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Seen:
 
     epoch: int = 0
     files: frozenset[str] = frozenset()
-    segments: Mapping[str, Mapping[int, tuple[tuple[int, int], ...]]] = field(default_factory=dict)
+    segments: Mapping[str, Mapping[int, Runs]] = field(default_factory=dict)
     committed: int = 0  # rounds up to this one were whole at the take-over
 
     def accepts(self, path: str) -> bool | None:
@@ -31,12 +34,16 @@ class Seen:
         folder, epoch, number = segment
         if epoch >= self.epoch:
             return True
-        return any(a <= number <= b for a, b in self.segments.get(folder, {}).get(epoch, ()))
+        runs = self.segments.get(folder, {}).get(epoch, ())
+        at = bisect_right(runs, number, key=lambda run: run[0])
+        return at > 0 and number <= runs[at - 1][1]
 
-    def expected(self, folder: str) -> list[tuple[int, int]]:
-        """Epoch and number of every older segment that must be in that folder."""
-        runs = self.segments.get(folder, {})
-        return [(e, n) for e in sorted(runs) for a, b in runs[e] for n in range(a, b + 1)]
+    def missing(self, folder: str, there: Iterable[str]) -> dict[int, Runs]:
+        """By epoch the numbers of the older segments that must be in that folder and are not among these paths."""
+        have = ranges(there).get(folder, {})
+        must = self.segments.get(folder, {})
+        gaps = {epoch: tuple(without(must[epoch], have.get(epoch, ()))) for epoch in sorted(must)}
+        return {epoch: runs for epoch, runs in gaps.items() if runs}
 
     def as_json(self) -> Json:
         return {
@@ -60,9 +67,6 @@ class Seen:
             },
             value["committed"],
         )
-
-
-Runs = tuple[tuple[int, int], ...]  # first and last of each run of numbers
 
 
 def ranges(paths: Iterable[str]) -> dict[str, dict[int, Runs]]:
@@ -93,6 +97,33 @@ def _runs(pieces: Iterable[tuple[int, int]]) -> Runs:
         else:
             out.append((first, last))
     return tuple(out)
+
+
+def without(runs: Runs, taken: Runs) -> Iterator[tuple[int, int]]:
+    """What of these runs of numbers is in none of those."""
+    at = 0
+    for first, last in runs:
+        while at < len(taken) and taken[at][1] < first:
+            at += 1
+        while at < len(taken) and taken[at][0] <= last:
+            if first < taken[at][0]:
+                yield first, taken[at][0] - 1
+            first = taken[at][1] + 1
+            if first > last:
+                break
+            at += 1
+        if first <= last:
+            yield first, last
+
+
+def named(folder: str, gaps: Mapping[int, Runs]) -> Iterator[tuple[str, str]]:
+    """The path of each of these segments, or of the first of many, and how many more that one stands for, in words."""
+    for epoch, runs in gaps.items():
+        for first, last in runs:
+            if last - first < MANY:
+                yield from ((segment_path(folder, epoch, number), "") for number in range(first, last + 1))
+            else:
+                yield segment_path(folder, epoch, first), f" and the {last - first} after it"
 
 
 def read_seen(store: Store, note: Callable[[str], None] | None = None) -> Seen:

@@ -13,7 +13,7 @@ from seal_ray.storage import codec
 from seal_ray.storage.objects import Part
 from seal_ray.storage.store import Store
 
-NAME = re.compile(r"/e(\d{6})-(\d{8})\.jsonl")
+NAME = re.compile(r"/e([0-9]{6})-([0-9]{8})\.jsonl")
 WIDTH = len("/e000001-00000001.jsonl")
 QUEUE = 64  # segments' worth of bytes that may wait before the driver has to
 
@@ -115,6 +115,11 @@ class Writer:
         with self._changed:
             return list(self.landed)
 
+    def forget(self, folder: str) -> None:
+        """Of what is in the store below that folder a manifest tells from now on."""
+        with self._changed:
+            self.landed = {path: landed for path, landed in self.landed.items() if not path.startswith(folder)}
+
     def flush(self, folder: str = "", within: float | None = None) -> None:
         """Come back when everything below that folder is safe in the store; what failed before is tried once more."""
         until = None if within is None else time.monotonic() + within
@@ -171,7 +176,8 @@ class Writer:
             del self._waiting[path]
             if error is None and landed is not None:
                 self._bytes -= sealed.size
-                self.landed[path] = landed
+                if self._relied_on:  # nobody asks which events there are
+                    self.landed[path] = landed
             elif self._relied_on:
                 self._failed[path], self._error = sealed, error
             else:

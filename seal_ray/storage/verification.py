@@ -6,10 +6,11 @@ what must have come before. What a driver wrote
 between its last heartbeat and being killed is vouched for by nobody.
 """
 
-import json
+import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from seal_ray.errors import Missing, SealError
 from seal_ray.records import Json, decode
@@ -20,11 +21,11 @@ from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.objects import Part, StoredObject
 from seal_ray.storage.round_parts import folder_index, listed, same_name
 from seal_ray.storage.round_records import KINDS, together
-from seal_ray.storage.seen import Seen, joined, ranges, read_seen, seen_path
-from seal_ray.storage.segments import parse, segment_path
+from seal_ray.storage.seen import MANY, Seen, joined, named, ranges, read_seen, seen_path, without
+from seal_ray.storage.segments import parse
 from seal_ray.storage.store import Store
 
-VOUCHER = re.compile(r"epochs/\d{6}\.(seen|beat|end)\.json")
+VOUCHER = re.compile(r"epochs/[0-9]{6}\.(seen|beat|end)\.json")
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,7 @@ def verify(ledger: Ledger) -> list[Problem]:
     problems += _missing_epochs(store, entries)
     connection = Connection(store, ledger.settings, read_only=True, seen=read_seen(store))
     vouched = _vouched(store, entries, connection.seen())
-    rounds = sorted({n for p in entries if (n := round_of(p))})
-    for number in range(1, max([vouched.committed, *rounds], default=0) + 1):
-        prefix = f"rounds/{number:04d}"
-        below = {p: e for p, e in entries.items() if p.startswith(f"{prefix}/")}
-        must_be_committed = number <= vouched.committed or any(n > number for n in rounds)
-        problems += _Round(connection, prefix, below, vouched, must_be_committed).problems()
+    problems += _verify_rounds(connection, entries, vouched)
     paths = [p for p in entries if p.startswith("events/")]
     problems += _verify_segments(connection, "events", paths, vouched, grave=False)
     return problems
@@ -61,20 +57,28 @@ def verify(ledger: Ledger) -> list[Problem]:
 def _missing_epochs(store: Store, entries: Mapping[str, StoredObject]) -> Iterator[Problem]:
     """Take-overs are numbered without gaps, and one whose driver wrote anything had come to its end."""
     wrote = {s[1] for p in entries if (s := parse(p))}
-    numbers = {int(p[7:13]) for p in entries if re.fullmatch(r"epochs/\d{6}\..*json", p)} | wrote
-    for epoch in range(1, max(numbers, default=0) + 1):
-        if epoch_path(epoch) not in entries:
-            yield Problem(epoch_path(epoch), "missing", f"{store.uri(epoch_path(epoch))} is gone")
-        done = epoch in wrote or any(f"epochs/{epoch:06d}.{kind}.json" in entries for kind in ("beat", "end"))
-        latest = epoch == max(numbers)
-        # older ones are cleared away once a later take-over has looked; a beat may come before the look is over
-        if latest and seen_path(epoch) not in entries and (epoch in wrote or (done and _has_ended(entries, epoch))):
-            message = f"{store.uri(seen_path(epoch))} is gone: what replaced drivers wrote late counts with the rest"
-            yield Problem(seen_path(epoch), "missing", message)
+    numbers = {int(p[7:13]) for p in entries if re.fullmatch(r"epochs/[0-9]{6}\..*json", p)} | wrote
+    latest = max(numbers, default=0)
+    for first, last in _lacking({n for n in numbers if epoch_path(n) in entries}, latest):
+        yield from _gone(store, first, last, epoch_path)
+    # older ones are cleared away once a later take-over has looked; a beat may come before the look is over
+    if latest and seen_path(latest) not in entries and (latest in wrote or f"epochs/{latest:06d}.end.json" in entries):
+        message = f"{store.uri(seen_path(latest))} is gone: what replaced drivers wrote late counts with the rest"
+        yield Problem(seen_path(latest), "missing", message)
 
 
-def _has_ended(entries: Mapping[str, StoredObject], epoch: int) -> bool:
-    return f"epochs/{epoch:06d}.end.json" in entries
+def _lacking(numbers: Iterable[int], last: int) -> Iterator[tuple[int, int]]:
+    """Runs of what is not among these numbers, from 1 to the last."""
+    return without(((1, last),), tuple((n, n) for n in sorted(numbers)))
+
+
+def _gone(store: Store, first: int, last: int, path: Callable[[int], str]) -> Iterator[Problem]:
+    """Each of these that are gone; of many in a row the first, which stands for all: a name may hold any number."""
+    if last - first < MANY:
+        yield from (Problem(path(n), "missing", f"{store.uri(path(n))} is gone") for n in range(first, last + 1))
+    else:
+        more = f" and the {last - first} after it"
+        yield Problem(path(first), "missing", f"{store.uri(path(first))}{more} are gone")
 
 
 def _vouched(store: Store, entries: Mapping[str, StoredObject], seen: Seen) -> Seen:
@@ -94,14 +98,40 @@ def _vouched(store: Store, entries: Mapping[str, StoredObject], seen: Seen) -> S
     return Seen(seen.epoch, frozenset(files), segments, committed)
 
 
+def _verify_rounds(connection: Connection, entries: Mapping[str, StoredObject], vouched: Seen) -> Iterator[Problem]:
+    """Each round that is there, or that somebody says was."""
+    there: dict[int, dict[str, StoredObject]] = {}
+    files: dict[int, list[str]] = {}
+    for path, entry in entries.items():
+        if number := round_of(path):
+            there.setdefault(number, {})[path] = entry
+    for path in vouched.files:
+        files.setdefault(round_of(path), []).append(path)
+    told_of = {round_of(f"{folder}/") for folder in vouched.segments} | files.keys() - {0}
+    last = max([vouched.committed, *there], default=0)
+    for number in sorted(there.keys() | told_of - {0}):
+        must_be_committed = number <= vouched.committed or number < last
+        below = there.get(number, {})
+        yield from _Round(connection, number, below, vouched, files.get(number, []), must_be_committed).problems()
+    for first, until in _lacking(there.keys() | told_of, last):
+        yield from _gone(connection.store, first, until, lambda number: f"rounds/{number:04d}/manifest.json")
+
+
 class _Round:
     """One round, and what others say of it."""
 
     def __init__(
-        self, connection: Connection, prefix: str, entries: Mapping[str, StoredObject], vouched: Seen, committed: bool
+        self,
+        connection: Connection,
+        number: int,
+        entries: Mapping[str, StoredObject],
+        vouched: Seen,
+        files: list[str],  # of the round, that are vouched for
+        committed: bool,
     ) -> None:
-        self.connection, self.store, self.prefix = connection, connection.store, prefix
-        self.entries, self.vouched, self.must_be_committed = entries, vouched, committed
+        self.connection, self.store, self.prefix = connection, connection.store, f"rounds/{number:04d}"
+        self.entries, self.vouched, self.files = entries, vouched, files
+        self.must_be_committed = committed
         self.digests: dict[str, dict[str, bytes]] = {}  # of the records that were read, by kind and id
         self.redacted: set[str] = set()  # kinds of which a deletion took some
 
@@ -136,12 +166,9 @@ class _Round:
             problems = [*_verify_segments(self.connection, folder, paths, self.vouched)]
             yield from problems
             if kind == "discards":
-                bad = {p.path for p in problems}
-                aside = {line["id"] for p in paths if p not in bad and parse(p) for line in self._lines(p)}
-        for path in self.vouched.files:
-            if path.startswith(f"{self.prefix}/") and path not in self.entries and path not in aside:
-                if path.startswith(f"{self.prefix}/manifest."):
-                    continue
+                aside = self._set_aside()
+        for path in self.files:
+            if path not in self.entries and path not in aside and not path.startswith(f"{self.prefix}/manifest."):
                 yield Problem(path, "missing", f"{self.store.uri(path)} is gone")
         for path in self.entries:
             if path.count("/") == 2 and not path.startswith(f"{self.prefix}/manifest"):
@@ -154,8 +181,14 @@ class _Round:
                 message = f"{self.store.uri(path)} is no segment: nobody here wrote it"
                 yield Problem(path, "damaged", message, grave=False)
 
-    def _lines(self, path: str) -> list[Json]:
-        return [json.loads(line) for line in codec.unpack_segment(self.store.read(path), path, path)[1]]
+    def _set_aside(self) -> set[str]:
+        """Which parts a driver set aside, by the segments of that which are whole."""
+        aside: set[str] = set()
+        for path in self.entries:
+            if path.startswith(f"{self.prefix}/discards/") and self.connection.seen().accepts(path):
+                with contextlib.suppress(SealError, ValueError):
+                    aside.update(record.id for _, record in read_records(self.store, path, self.store.read(path)))
+        return aside
 
     def _listed(self, parts: list[Part]) -> Iterator[Problem]:
         for part in parts:
@@ -177,12 +210,10 @@ class _Round:
         """What is whole by the manifest and no part of a ledger all the same was wrong before the commit."""
         try:
             if segment := parse(path):
-                schema, lines = codec.unpack_segment(data, path, self.store.uri(path))
                 kind = segment[0].rpartition("/")[2]
                 if redacted:
                     self.redacted.add(kind)
-                for line in lines if kind in KINDS else ():
-                    record = decode(KINDS[kind], codec.migrate(kind, schema, json.loads(line)))
+                for line, record in read_records(self.store, path, data):
                     self.digests.setdefault(kind, {}).setdefault(record.id, codec.line_digest(line))
             else:
                 codec.unpack_part(data, path, self.store.uri(path))
@@ -214,19 +245,36 @@ def _verify_segments(
             yield Problem(path, "late", message, grave=False)
             continue
         try:
-            codec.unpack_segment(store.read(path), path, store.uri(path))
+            read_records(store, path, store.read(path))
             whole.append(path)
         except SealError as error:
             yield Problem(path, "damaged", error.message, grave)
-    must = {segment_path(folder, e, n) for e, n in vouched.expected(folder)}
-    for path in sorted(must - set(paths)):
-        yield Problem(path, "missing", f"{store.uri(path)} is gone", grave)
+        except ValueError as error:
+            yield Problem(path, "damaged", f"{store.uri(path)}: {error}", grave)
+    missing = vouched.missing(folder, paths)
+    for path, more in named(folder, missing):
+        yield Problem(path, "missing", f"{store.uri(path)}{more} is gone", grave)
+    there = ranges(paths).get(folder, {})
     for epoch, runs in ranges(whole).get(folder, {}).items():
         # numbers have no gaps but where uploads that went side by side are on their way, or died with their driver
-        before = {segment_path(folder, epoch, n) for n in range(1, runs[-1][1])} if epoch >= seen.epoch else set()
-        for path in sorted(before - set(paths) - must):
-            message = f"{store.uri(path)} is not there: it is on its way, its driver died before it was, or it is gone"
+        if epoch < seen.epoch:
+            continue
+        gaps = tuple(without(((1, runs[-1][1]),), there[epoch]))
+        for path, more in named(folder, {epoch: tuple(without(gaps, missing.get(epoch, ())))}):
+            message = f"{store.uri(path)}{more} is not there: on its way, never there as its driver died, or gone"
             yield Problem(path, "missing", message, grave=False)
+
+
+def read_records(store: Store, path: str, data: bytes) -> list[tuple[bytes, Any]]:
+    """Each line of a segment with its record; raises where the segment is damaged or a line is no record."""
+    schema, lines = codec.unpack_segment(data, path, store.uri(path))
+    values, kind = codec.parsed(lines, store.uri(path)), path.split("/")[-2]
+    if kind not in KINDS or not path.startswith("rounds/"):
+        return []  # events: what is none is read as one that is not known
+    return [
+        (line, decode(KINDS[kind], codec.migrate(kind, schema, value)))
+        for line, value in zip(lines, values, strict=True)
+    ]
 
 
 def is_index(path: str) -> bool:

@@ -63,6 +63,41 @@ def test_a_fault_on_any_request_of_an_upload_is_got_over(
     assert store.upload_dir(folder, "v") == parts
 
 
+def completing(*kinds: str) -> tuple[s3_proxy.Plan, list[str]]:
+    """These faults, one after another, on what completes an upload; and every upload that is begun."""
+    left, begun = list(kinds), list[str]()
+
+    def plan(method: str, path: str) -> str:
+        if method == "POST" and "uploadId" not in path:
+            begun.append(path)
+        return left.pop(0) if left and method == "POST" and "uploadId" in path else ""
+
+    return plan, begun
+
+
+@pytest.mark.parametrize(
+    ("kinds", "times"), [(("lost_reply", "no_upload"), 1), (("no_upload",), 2), (("no_upload", "no_upload"), 3)]
+)
+def test_an_upload_that_the_store_has_forgotten_was_completed_or_is_begun_again(
+    bucket: str, s3_endpoint: str, folder: Path, kinds: tuple[str, ...], times: int
+) -> None:
+    """Some stores know nothing of an upload once it is complete, and say so where the first reply was lost."""
+    with s3_proxy.before(s3_endpoint) as proxy:
+        proxy.plan, begun = completing(*kinds)
+        (part,) = Store(bucket, settings(proxy.endpoint)).upload_dir(folder, "v")
+    assert len(begun) == times
+    assert Store(bucket, settings(s3_endpoint)).part("v/weights") == part
+    assert part.sha256 == file_digest(str(folder / "weights"))
+
+
+def test_a_store_that_forgets_every_upload_is_named(bucket: str, s3_endpoint: str, folder: Path) -> None:
+    with s3_proxy.before(s3_endpoint) as proxy:
+        proxy.plan, begun = completing(*["no_upload"] * 9)
+        with pytest.raises(StorageError, match="the store forgot the upload 3 times; look for a lifecycle rule"):
+            Store(bucket, settings(proxy.endpoint)).upload_dir(folder, "v")
+    assert len(begun) == 3
+
+
 def test_other_content_is_refused_also_while_it_is_on_its_way(bucket: str, s3_endpoint: str, folder: Path) -> None:
     store = Store(bucket, settings(s3_endpoint))
     store.upload_dir(folder, "v")

@@ -13,6 +13,7 @@ import pytest
 import s3_proxy
 
 from seal_ray.errors import InfraError, StorageError
+from seal_ray.storage.garbage import gc
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
@@ -29,6 +30,19 @@ def test_a_run_on_s3_is_made_and_verified(bucket: str, s3_endpoint: str, tmp_pat
     assert ledger_round.content(f"{bucket}/run", storage) == ledger_round.content(
         str(tmp_path / "local"), ledger_round.settings()
     )
+
+
+def test_folders_that_a_console_has_made_are_no_part_of_a_run(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
+    storage = ledger_round.settings(s3_endpoint)
+    ledger = ledger_round.drive(f"{bucket}/run", storage, str(tmp_path / "log"), rounds=1)
+    backend = ledger.store._s3
+    assert backend
+    reader = Ledger(f"{bucket}/run", storage, read_only=True)
+    whole, waste = [entry.path for entry in ledger.store.list()], gc(reader, dry_run=True)
+    for folder in ("", "epochs/", "events/", "rounds/", "rounds/0001/", "rounds/0001/trials/", "tombstones/"):
+        backend._call("put_object", Key=f"{backend.start}{folder}", Body=b"")
+    assert [entry.path for entry in reader.store.list()] == whole and "" not in reader.store.names("rounds/")
+    assert verify(reader) == [] and gc(reader, dry_run=True) == waste
 
 
 def test_a_driver_that_was_killed_is_replaced_and_nothing_recorded_is_done_again(

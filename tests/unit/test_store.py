@@ -18,7 +18,7 @@ from seal_ray.events import Event, StoreRetried
 from seal_ray.storage import store_errors
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.local_files import LocalFiles
-from seal_ray.storage.seen import Seen, joined, ranges
+from seal_ray.storage.seen import Seen, joined, named, ranges
 from seal_ray.storage.segments import parse, segment_path
 from seal_ray.storage.store import Store, check_uri, is_local
 
@@ -347,8 +347,10 @@ def test_runs_of_numbers_are_joined_as_sets_are(old: list[int], new: list[int]) 
         return ranges(segment_path("rounds/0001/trials", 3, n) for n in numbers)
 
     assert joined(made(old), made(new)) == made(sorted({*old, *new}))
-    both = Seen(4, frozenset(), joined(made(old), made(new)))
-    assert [n for _, n in both.expected("rounds/0001/trials")] == sorted({*old, *new})
+    folder, seen = "rounds/0001/trials", Seen(4, frozenset(), made(old))
+    gone = seen.missing(folder, [segment_path(folder, 3, n) for n in new])
+    assert [path for path, _ in named(folder, gone)] == [segment_path(folder, 3, n) for n in sorted({*old} - {*new})]
+    assert {n for n in range(1, 61) if seen.accepts(segment_path(folder, 3, n))} == {*old}
 
 
 @pytest.mark.parametrize("path", ["e000001-00000001.jsonl", "a/e1-2.jsonl", "a/e000001-00000001.json", "a/x", ""])
