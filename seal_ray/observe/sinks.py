@@ -15,6 +15,7 @@ from seal_ray.events import Event, RunEnded, UpdateStep
 from seal_ray.observe.scalars import scalars
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.redaction import redact
+from seal_ray.text import printable
 
 
 class Observer(Protocol):
@@ -46,7 +47,7 @@ class Guarded:
                 act()
         except Exception as error:  # whatever a tracker raises, the run is worth more
             if not self.broken:
-                told = redact(f"{self.name} is left out from here on: {type(error).__name__}: {error}")
+                told = printable(redact(f"{self.name} is left out from here on: {type(error).__name__}: {error}"))
                 self._stream.write(f"seal-ray: {told}\n")
             self.broken = True
 
@@ -74,7 +75,7 @@ class EventFile:
 def read_events(path: Path) -> list[Event]:
     """The events of such a file. A last line that was cut off is left out."""
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # a text in an event may hold other ends of lines
         try:
             events.append(decode_event(json.loads(line)))
         except ValueError:

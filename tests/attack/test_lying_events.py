@@ -1,0 +1,76 @@
+"""A stream of events that somebody else has written in: nothing rests on events, so every reader reads on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forging import changed
+from seeds import drawing
+from test_event_stream import LINES, RecordedRun, read_all
+
+from seal_ray.commands import report, terminal
+from seal_ray.event_stream import decode_event
+from seal_ray.events import Event, UnknownEvent
+from seal_ray.observe.trace import trace
+from seal_ray.records import Json
+
+ANY: list[Json] = [
+    None, 3, "x", [], [[]], {}, {"kind": 3}, {"kind": None}, {"kind": "warning"}, {"kind": "warning", "data": []},
+    {"kind": "worker", "data": {"state": ["up"], "worker": "sampler-1"}}, {"kind": "worker", "data": {"state": {}}},
+    {"kind": "lease", "data": {"resources": "2 workers of 1.2.3 A100 GPU and 4 CPU"}},
+    {"kind": "warning", "data": {"message": "m"}, "time": "now", "round": "first"},
+    {"kind": "warning", "data": {"message": "m"}, "time": 10**400, "round": 10**400},
+    {"kind": "warning", "data": {"message": "m"}, "time": float("nan"), "round": float("inf")},
+    {"kind": "held_out", "data": {"arms": {"edit": 3, "base": {"accuracy": {"mean": "x"}}}}},
+    {"kind": "run_ended", "data": {"outcome": "done", "reason": None}},
+    {"kind": "wave", "data": {"seconds": 1e308, "started": 1e308}},
+    {"kind": "warning", "data": {"message": json.loads("[" * 700 + "]" * 700)}},
+]  # fmt: skip
+
+
+def read(told: list[Event], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """What is known goes to those who listen to a driver, all of it to those who read a ledger."""
+    read_all([event for event in told if not isinstance(event, UnknownEvent)], monkeypatch, folder)
+    run: Any = RecordedRun(told)
+    terminal.show_status(terminal.status(run))
+    json.dumps(report.overview(run), allow_nan=False)
+    trace(told)
+
+
+@pytest.mark.parametrize("line", ANY)
+def test_a_line_that_is_no_event_is_an_unknown_one(line: Json, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    event = decode_event(line)
+    assert type(event.round) is int and type(event.time) is float and 0 <= event.time < 1e12
+    read([event, *map(decode_event, map(json.loads, LINES[:20])), event], monkeypatch, tmp_path)
+
+
+def attack(seed: str, times: int, monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
+    draw, unknown = drawing(seed), 0
+    for number in range(times):
+        lines = [json.loads(line) for line in LINES if draw.random() < 0.3]
+        for _ in range(draw.randrange(1, 30)):
+            at = draw.randrange(len(lines))
+            lines[at] = changed(draw, lines[at])
+        if draw.random() < 0.3:
+            draw.shuffle(lines)
+        told = [decode_event(line) for line in lines]
+        unknown += sum(isinstance(event, UnknownEvent) for event in told)
+        try:
+            read(told, monkeypatch, folder)
+        except Exception as error:
+            raise AssertionError(f"{seed} {number}: {type(error).__name__}: {error}") from error
+    return unknown
+
+
+def test_streams_that_lie_are_read_by_every_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert attack("events", 20, monkeypatch, tmp_path) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(4))
+def test_many_streams_that_lie_are_read_by_every_reader(
+    seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    attack(f"events {seed}", 300, monkeypatch, tmp_path)
