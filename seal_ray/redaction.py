@@ -3,12 +3,16 @@
 What a model or a data file says is data and is kept as it is; what this program says about its own work is not data.
 """
 
+import json
 import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, quote_plus
+
+from seal_ray.text import printable
 
 HIDDEN = "***"
 SHORTEST = 8  # characters of an environment variable's value that can be a secret
@@ -79,7 +83,7 @@ def credential_in(address: str) -> str:
 
 
 def logger(name: str) -> logging.Logger:
-    """A module's logger, whose records are redacted before any handler sees them."""
+    """A module's logger, whose records are redacted, and act on no terminal, before any handler sees them."""
     log = logging.getLogger(name)
     if not any(isinstance(f, _Redacting) for f in log.filters):
         log.addFilter(_Redacting())
@@ -88,7 +92,7 @@ def logger(name: str) -> logging.Logger:
 
 class _Redacting(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), ()
+        record.msg, record.args = printable(redact(record.getMessage())), ()
         return True
 
 
@@ -100,4 +104,11 @@ def _is_secret(variable: str) -> bool:
 def _secrets() -> list[str]:
     """The values of environment variables that hold secrets, the longest first."""
     values = {v.strip() for k, v in os.environ.items() if _is_secret(k)}
-    return sorted((v for v in values if len(v) >= SHORTEST), key=len, reverse=True)
+    return sorted((form for v in values if len(v) >= SHORTEST for form in _forms(v)), key=len, reverse=True)
+
+
+@lru_cache(256)
+def _forms(secret: str) -> frozenset[str]:
+    """A secret as it is, as a URL holds it, and as a text in quotes does."""
+    quoted = (repr(secret)[1:-1], json.dumps(secret)[1:-1])
+    return frozenset({secret, quote(secret, safe=""), quote(secret), quote_plus(secret), *quoted})

@@ -61,6 +61,13 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or not _controls(c) else _written_out(c) for c in text)
 
 
+def harmless_json(text: str) -> str:
+    """JSON that says the same with everything written out that controls a terminal: inside of strings all of it is."""
+    if text.isascii():
+        return text  # C0 is written out by whoever made it
+    return "".join(f"\\u{ord(c):04x}" if c not in "\n\t" and _controls(c) else c for c in text)
+
+
 def one_line(text: str, limit: int = LINE) -> str:
     """The text as one line of a log: whitespace is one space, and what is too long is cut."""
     line = " ".join(printable(text).split())

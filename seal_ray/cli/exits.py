@@ -22,7 +22,7 @@ def exit_code(code: int) -> int:
 
 def fail(message: str, code: int) -> NoReturn:
     if os.environ.get("SEAL_RAY_DEBUG"):
-        sys.stderr.write(redact(traceback.format_exc()))
+        sys.stderr.write(printable(redact(traceback.format_exc())))
     for line in redact(message).splitlines():
         sys.stderr.write(f"seal-ray: {printable(line)}\n")
     sys.exit(exit_code(code))

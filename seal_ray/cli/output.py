@@ -5,8 +5,8 @@ from typing import Any
 
 import typer
 
-from seal_ray.text import printable
+from seal_ray.text import harmless_json, printable
 
 
 def show(data: Any, text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else printable(text))
+    typer.echo(harmless_json(json.dumps(data, indent=2, ensure_ascii=False)) if as_json else printable(text))

@@ -1,9 +1,12 @@
 """No secret leaves: neither what is configured, nor what the environment holds, nor what a library's error quotes."""
 
+import json
 import logging
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +80,18 @@ def test_what_the_environment_keeps_secret_is_not_told(variable: str, monkeypatc
     monkeypatch.setenv(variable, f"{SECRET}\n")
     error = InfraError(f"the server said: {SECRET} is wrong")
     assert SECRET not in str(error) and SECRET not in str(pickle.loads(pickle.dumps(error)))
+
+
+@pytest.mark.parametrize("write", [quote, quote_plus, repr, json.dumps, lambda text: quote(text, safe="")])
+@pytest.mark.parametrize(
+    "secret", ["s3cr3t/with+marks =42", 'a "quoted" \\ one', "-----BEGIN KEY-----\nabc\n-----END", "gehëim-1"]
+)
+def test_however_a_library_writes_what_the_environment_keeps_secret_it_is_not_told(
+    secret: str, write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", secret)
+    written = write(secret)
+    assert written.strip("'\"") not in redact(f"could not reach x with {written} there")
 
 
 @settings(max_examples=200, deadline=None)

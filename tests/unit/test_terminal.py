@@ -1,5 +1,6 @@
 """What a person sees: the end of a run, a status that is watched, the first page of help, and nothing that acts."""
 
+import json
 import re
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from seal_ray.cli import COMMANDS, look
 from seal_ray.commands import example
 from seal_ray.events import RunStarted
 from seal_ray.loops.history import Run
+from seal_ray.redaction import logger
 from seal_ray.storage.ledger import Ledger
 from seal_ray.text import first_line, one_line, printable
 
+HOSTILE = "\x1b]0;owned\x07\x9b2J\u202eabc"
 CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x202E]
 
 
@@ -44,11 +47,48 @@ def test_what_controls_a_terminal_is_written_out_and_everything_else_stays() -> 
 
 
 def test_no_command_lets_a_models_text_act_on_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recorded_run.HOSTILE", "\x1b]0;owned\x07\x9b2J\u202eabc")
+    monkeypatch.setattr("recorded_run.HOSTILE", HOSTILE)
     record(str(tmp_path / "run"))
-    out = CliRunner().invoke(cli.app, ["inspect", str(tmp_path / "run"), "--task", "harbour-1-0"]).output
+    words = ["inspect", str(tmp_path / "run"), "--task", "harbour-1-0"]
+    out = CliRunner().invoke(cli.app, words).output
     assert "\\x1b]0;owned\\x07\\x9b2J\\u202eabc" in out
     assert printable(out) == out
+    out = CliRunner().invoke(cli.app, [*words, "--json"]).output
+    assert printable(out) == out and any(HOSTILE in edit["text"] for edit in json.loads(out)["edits"])
+
+
+def test_no_error_and_no_log_line_acts_on_the_terminal(
+    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["seal-ray", "--debug", "inspect", uri, "--task", HOSTILE])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert "\\x1b]0;owned\\x07\\x9b2J\\u202eabc is in no round" in said and printable(said) == said
+    logger("seal_ray.test_terminal").warning("a model said %s", HOSTILE)
+    assert "a model said \\x1b]0;owned\\x07" in caplog.text and printable(caplog.text) == caplog.text
+
+
+def test_whatever_is_printed_is_made_harmless_where_it_is_printed() -> None:
+    """But for words of our own, and for what a program reads."""
+    root = Path(cli.__file__).parents[1]
+    prints = re.compile(r"typer\.s?echo\(|\bprint\(|sys\.(stdout|stderr)\.write\(")
+    lines = [
+        f"{file.relative_to(root)}: {line.strip()}"
+        for file in sorted(root.rglob("*.py"))
+        for line in file.read_text().splitlines()
+        if prints.search(line) and not file.is_relative_to(root / "sandbox/inside")
+    ]
+    bare = [line for line in lines if not re.search(r"printable\(|one_line\(", line)]
+    assert [line.partition(": ")[0] for line in bare] == [
+        "cli/__init__.py",  # the version
+        "cli/exits.py",  # that a restart would end in the same way
+        "cli/look.py",  # clears the screen
+        "cli/stop_signals.py",  # the command that goes on
+        "domains/math/symbols.py",  # to the process that asked
+        "domains/math/symbols.py",
+        "loops/session.py",  # that the head is lost
+    ], bare
 
 
 def test_a_run_ends_with_one_passage_its_best_edit_and_the_answers_before_and_after(uri: str) -> None:
