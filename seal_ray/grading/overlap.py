@@ -275,8 +275,9 @@ def features(question: str, gold: str, answer: str) -> list[float]:
     hit = wanted & have
     soft = float(len(hit))
     if fresh and len(hit) < len(wanted):
+        begun = {w[:4] for w in fresh}
         for word in wanted - hit:
-            if len(word) > 3 and not word[0].isdigit() and _begins(word[:4], fresh):
+            if len(word) > 3 and not word[0].isdigit() and word[:4] in begun:
                 soft += 0.7
     soft /= len(wanted)
     golden = target.set
@@ -289,8 +290,9 @@ def features(question: str, gold: str, answer: str) -> list[float]:
             denied = float(first > 0 and stems[first - 1] in _DENY)
     numbers_hit = len(target.numbers & have) / len(target.numbers) if target.numbers else 0.0
     echo = len(known & have) / len(known) if known else 0.0
-    flat = _letters(answer)
-    letters = sum([t in flat for t in target.triples]) / len(target.triples)
+    # of a gold answer of one or two letters they are all that it has, and may stand in any triple
+    there = _triples(answer) if len(target.triples) > 1 else _letters(answer)
+    letters = sum([t in there for t in target.triples]) / len(target.triples)
     return [
         float(stems == target.stems),
         len(hit) / len(wanted),
@@ -327,10 +329,6 @@ def own_words(answer: str) -> str:
             own = answer[: lines.start()]
             return own if own.strip() else answer
     return answer
-
-
-def _begins(start: str, stems: list[str]) -> bool:
-    return any([w.startswith(start) for w in stems])  # noqa: C419 - faster than a generator for so few
 
 
 def _other_names(raw: list[str], gold: frozenset[str], question: frozenset[str]) -> int:

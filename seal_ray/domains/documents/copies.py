@@ -8,6 +8,7 @@ import numpy as np
 WORDS = 4  # in a row
 CHARACTERS = 8  # in a row, where a script has no spaces
 BANDS, ROWS = 20, 5  # two texts that share 0.8 of their rows of words meet in a band in 99.96 of 100 cases
+MANY = 64  # texts in a band: it is what all texts of that kind have, and tells none of them apart
 PRIME = (1 << 31) - 1
 
 
@@ -47,7 +48,9 @@ class Copies:
                 return CopyOf(self._names[index], round(similarity, 2))
         self._exact[exact] = len(self._names)
         for key in keys:
-            self._bands.setdefault(key, []).append(len(self._names))
+            of_key = self._bands.setdefault(key, [])
+            if len(of_key) < MANY:
+                of_key.append(len(self._names))
         self._names.append(name)
         self._signatures.append(signature)
         return None

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 
 PAGES = 2000  # of one document, at most
+CHARACTERS = 50_000_000
 
 
 def read(data: bytes) -> Mapping[str, object]:
@@ -26,7 +27,12 @@ def read(data: bytes) -> Mapping[str, object]:
             return _no_text("encrypted", "the PDF is encrypted; save it without a password")
         if len(book.pages) > PAGES:
             return _no_text("large", f"the PDF has {len(book.pages)} pages, more than {PAGES}; split it")
-        pages = [page.extract_text() or "" for page in book.pages]
+        pages, characters = list[str](), 0
+        for page in book.pages:
+            pages.append(page.extract_text() or "")
+            characters += len(pages[-1])
+            if characters > CHARACTERS:
+                return _no_text("large", f"the PDF has more than {CHARACTERS} characters; split it")
         title = str((book.metadata or {}).get("/Title") or "").strip()
     except MemoryError:
         return _no_text("large", "the PDF unfolds into more memory than is given; save it as text")

@@ -49,11 +49,11 @@ def place(
 
 def _rows(uri: str, read: Callable[[str], bytes]) -> list[tuple[str, Json]]:
     try:
-        text = read(uri).decode()
+        text = read(uri).decode("utf-8-sig")
         listed = (
             json.loads(text)
             if text.lstrip().startswith("[")
-            else [json.loads(x) for x in text.splitlines() if x.strip()]
+            else [json.loads(x) for x in text.split("\n") if x.strip()]
         )
     except (ValueError, RecursionError) as error:
         raise DataError(f"domain.questions: {uri} is not JSON: {str(error)[:200]}", hint=FORM) from None

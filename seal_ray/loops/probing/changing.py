@@ -15,6 +15,7 @@ STRANGE = {
     "name": ("Harlan Voss", "Brenfield", "Oskar Tiel"),
     "phrase": ("a grey lantern", "an empty barrel", "a paper crown"),
 }
+MOST = 500  # facts of other passages that are looked at
 DIGIT = re.compile(r"\d")
 
 
@@ -32,6 +33,8 @@ def _another(answer: str, context: str, others: Sequence[str], luck: random.Rand
     if DIGIT.search(answer):
         return _other_digits(answer, luck)
     kind = kind_of(answer)
+    if len(others) > MOST:
+        others = random.Random(derive_seed("others", answer)).sample(others, MOST)
     there = " ".join(words(context))
     usable = [o for o in others if kind_of(o) == kind and not DIGIT.search(o) and " ".join(words(o)) not in there]
     alike = [o for o in usable if len(o.split()) == len(answer.split())] or usable

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -88,14 +89,22 @@ Name = TypeVar("Name", bound=Hashable)  # of a question
 
 def rarity(answers: Mapping[Name, str], passages: Mapping[str, str]) -> dict[Name, str]:
     """In how many passages an answer's words stand together: the long tail is what stands in one."""
-    texts = [f" {' '.join(words(text))} " for text in passages.values()]
-    flat = {name: " ".join(words(answer)) for name, answer in answers.items()}
-    counts = {a: sum(f" {a} " in text for text in texts) if a else 0 for a in set(flat.values())}
+    texts = [words(text) for text in passages.values()]
+    flat = [f" {' '.join(text)} " for text in texts]
+    holding: dict[str, list[int]] = {}  # which passages have a word
+    for number, text in enumerate(texts):
+        for word in set(text):
+            holding.setdefault(word, []).append(number)
+
+    @cache
+    def standing(answer: str) -> int:
+        among = min((holding.get(word, []) for word in answer.split()), key=len, default=[])
+        return sum(f" {answer} " in flat[number] for number in among)
 
     def called(count: int) -> str:
         return "in one passage" if count <= 1 else "in two or three" if count <= 3 else "in more than three"
 
-    return {name: called(counts[answer]) for name, answer in flat.items()}
+    return {name: called(standing(" ".join(words(answer)))) for name, answer in answers.items()}
 
 
 def thirds(likelihoods: Mapping[Name, float]) -> dict[Name, str]:

@@ -52,11 +52,15 @@ class UncertaintyMap:
     def documents(self) -> list[dict[str, Json]]:
         """One row for each document, the least known first."""
         rows: dict[str, list[MappedPassage]] = {}
+        questions: dict[str, list[MappedQuestion]] = {}
         for passage in self.passages:
             rows.setdefault(passage.document, []).append(passage)
+        stands_in = {passage.task: passage.document for passage in self.passages}
+        for question in self.questions:
+            questions.setdefault(stands_in.get(question.task, ""), []).append(question)
         out: list[dict[str, Json]] = []
         for document, own in rows.items():
-            asked = [q for q in self.questions if q.task in {p.task for p in own}]
+            asked = questions.get(document, [])
             out.append(
                 {
                     "document": document,
