@@ -66,7 +66,8 @@ def ask_server(
 
 
 def _prompt(served: Served, question: str, topic: str | None) -> tuple[str, list[int], tuple[str, ...]]:
-    topic = nearest_topic(question, served.topics) if topic is None else topic
+    question = storable(question)  # a terminal may give bytes that are no text
+    topic = nearest_topic(question, served.topics) if topic is None else storable(topic)
     tokenizer = models.tokenizer(
         served.base, trust_remote_code=served.model.trust_remote_code, thinking=served.model.thinking
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 from seal_ray.commands.compare import show
 from seal_ray.commands.private_files import write_private
-from seal_ray.errors import ConfigError
 from seal_ray.observe.curve_picture import Panel, picture
 
 PAGE = """<!doctype html>
@@ -28,11 +27,7 @@ def write(compared: Mapping[str, Any], to: Path) -> None:
         curves=_curves(compared["runs"]),
         tables=escape(show(dict(compared))),
     )
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        write_private(to, page)
-    except OSError as error:
-        raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another file with --to") from None
+    write_private(to, page)
 
 
 def _curves(runs: Sequence[Mapping[str, Any]]) -> str:

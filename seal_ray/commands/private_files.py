@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+from seal_ray.errors import ConfigError
+
 
 def write_private(to: Path, content: str | bytes) -> None:
     """Write the file; what no encoding can hold becomes question marks."""
-    to.touch()
-    to.chmod(to.stat().st_mode & ~0o007)
-    to.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.touch()
+        to.chmod(to.stat().st_mode & ~0o007)
+        to.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+    except OSError as error:
+        raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another file with --to") from None

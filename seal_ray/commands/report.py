@@ -28,11 +28,7 @@ def write(run: Run, to: Path) -> Report:
     """Write the report of a run as one file."""
     with as_written(run.uri, "its parts"):
         made = compose(overview(run), pages(run))
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        write_private(to, made.html)
-    except OSError as error:
-        raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another file with --to") from None
+    write_private(to, made.html)
     return made
 
 

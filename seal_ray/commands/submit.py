@@ -10,6 +10,7 @@ from seal_ray.errors import ConfigError, InfraError
 from seal_ray.fleet.cluster import TOKEN, Node
 from seal_ray.fleet.placement import plan_placement
 from seal_ray.storage.store import is_local
+from seal_ray.text import first_line
 
 # left out of what is sent to the cluster: large, private, or made anew there
 LEFT_OUT = [".git", ".venv", "runs", "mlruns", ".cache", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"]
@@ -78,11 +79,11 @@ def submit(
         client = JobSubmissionClient(address)
         cluster = client._do_request("GET", "/api/version").json().get("ray_version", "")
     except AuthenticationError as error:
-        reason = str(error).splitlines()[0].split(". ")[0][:200]
+        reason = first_line(error).split(". ")[0][:200]
         raise InfraError(f"the cluster at {address} does not let us in ({reason})", hint=TOKEN) from None
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, ValueError, AttributeError) as error:  # also what answers and is none
         raise InfraError(
-            f"no Ray job server answers at {address} ({str(error).splitlines()[0][:200]})",
+            f"no Ray job server answers at {address} ({first_line(error, 200)})",
             hint="start a cluster, or check the address and the port (8265)",
         ) from None
     if cluster and cluster != ray.__version__:

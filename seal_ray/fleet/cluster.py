@@ -16,6 +16,7 @@ from seal_ray.config import PlacementSection
 from seal_ray.errors import InfraError, SealError
 from seal_ray.redaction import logger
 from seal_ray.sampling import engine
+from seal_ray.text import first_line
 
 log = logger(__name__)
 
@@ -120,7 +121,7 @@ def _join(address: str, where: str, common: dict[str, Any]) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:200]
+    return first_line(error).split(". ")[0][:200]
 
 
 def _reach(address: str) -> None:

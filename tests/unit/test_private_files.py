@@ -10,6 +10,7 @@ import pytest
 from seal_ray.commands import compare_page, report
 from seal_ray.commands.compare import compare
 from seal_ray.commands.private_files import write_private
+from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,13 @@ def test_a_page_is_nobody_elses_whatever_the_umask_says(tmp_path: Path, monkeypa
     for name in ("report.html", "compare.html", "text"):
         assert (tmp_path / name).stat().st_mode & 0o007 == 0, name
     assert (tmp_path / "text").read_text() == "half ?"
+
+
+def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for to in (tmp_path / "file/page.html", tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(ConfigError, match=r"can't be written.*--to"):
+            write_private(to, "a page")
 
 
 def test_no_command_writes_texts_of_a_run_in_another_way() -> None:
