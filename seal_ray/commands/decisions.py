@@ -55,7 +55,8 @@ def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[st
 
 
 def _first(ledger: Ledger) -> Json:
-    return ledger.round(1).get("tasks.json")["version"]
+    tasks = ledger.round(1).get("tasks.json") or {}
+    return tasks["version"]
 
 
 @contextlib.contextmanager

@@ -37,7 +37,8 @@ def _is_holder(value: Json) -> bool:
     if not isinstance(value, dict) or not all(isinstance(value.get(k), str) for k in ("owner", "nonce")):
         return False
     lease, process = value.get("lease"), value.get("process")
-    return type(lease) in (int, float) and 0 < lease <= LONGEST and isinstance(process, dict) and _is_process(process)
+    holds = isinstance(lease, (int, float)) and not isinstance(lease, bool) and abs(lease) <= LONGEST
+    return holds and isinstance(process, dict) and _is_process(process)
 
 
 def _is_process(process: Mapping[str, Json]) -> bool:

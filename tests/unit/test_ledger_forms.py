@@ -37,7 +37,7 @@ LIES: list[tuple[str, Any]] = [
         SEEN | {"segments": {"events": {"1": [[1, 10**30]]}}}, SEEN | {"segments": {"events": {"1": 3}}},
     )),
     *(("epochs/000001.json", value) for value in (
-        "me", {}, HOLDER | {"lease": "long"}, HOLDER | {"lease": 1e300}, HOLDER | {"lease": -1},
+        "me", {}, HOLDER | {"lease": "long"}, HOLDER | {"lease": 1e300}, HOLDER | {"lease": True},
         HOLDER | {"owner": None}, HOLDER | {"process": []}, HOLDER | {"process": {"pid": "../../etc", "born": ""}},
     )),
     *(("epochs/000001.end.json", value) for value in (3, {"written": 3}, {"written": {}}, {"note": [1]})),
