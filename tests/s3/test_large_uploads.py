@@ -159,6 +159,19 @@ def test_an_upload_that_fails_for_good_leaves_no_parts_and_one_that_was_killed_g
     assert ledger.store.unfinished() == []
 
 
+def test_a_store_that_loses_a_part_of_a_large_object_is_found_out(
+    bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(bucket, settings(s3_endpoint))
+    backend = store._s3
+    assert backend
+    complete = backend.complete_upload
+    monkeypatch.setattr(backend, "complete_upload", lambda key, upload, tags: complete(key, upload, tags[:1]))
+    with pytest.raises(StorageError, match=rf"{large_uploads.SMALLEST + 1} bytes went up in two parts, \d+ are there"):
+        store.probe_large()
+    assert store.list() == []
+
+
 def test_an_encryption_that_the_store_ignores_is_found_out(
     bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +181,8 @@ def test_an_encryption_that_the_store_ignores_is_found_out(
     assert store.list() == []
     backend = store._s3
     assert backend
+    store.create("large", os.urandom(SIZE))
+    assert backend.encryption("large") == "AES256"
     monkeypatch.setattr(backend, "encryption", lambda key: "")
     with pytest.raises(StorageError, match=r"ignored storage.encryption: AES256.*plain text.*leave storage.encryption"):
         store.probe()

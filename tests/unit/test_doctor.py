@@ -11,13 +11,14 @@ import ray
 
 from seal_ray.commands import doctor
 from seal_ray.config import Config
-from seal_ray.errors import InfraError
+from seal_ray.errors import InfraError, StorageError
 from seal_ray.fleet import node_facts
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.node_survey import Told
 from seal_ray.sandbox import Isolation
 from seal_ray.software import astray, software, unlike
 from seal_ray.storage.local_files import LocalFiles
+from seal_ray.storage.store import Store
 
 CPU = Node("a", "one", cpus=4, free_cpus=4)
 GPU = Node("b", "two", cpus=8, gpus=2, free_cpus=8, free_gpus=2)
@@ -201,6 +202,15 @@ def test_a_store_that_replaces_what_is_there_is_found(tmp_path: Path, monkeypatc
     monkeypatch.setattr(LocalFiles, "create", LocalFiles.write)
     found = look(doctor.conditional_put, run={"uri": str(tmp_path / "run")})
     assert found.state == "red" and "create-only" in found.found
+
+
+def test_a_store_that_can_not_take_large_objects_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(store: Store) -> None:
+        raise StorageError("upload: no object may be as large")
+
+    monkeypatch.setattr(Store, "probe_large", refuse)
+    found = look(doctor.conditional_put, run={"uri": str(tmp_path / "run")})
+    assert found.state == "red" and "no object may be as large" in found.found
 
 
 def test_a_folder_of_one_machine_is_refused_on_several(tmp_path: Path) -> None:
