@@ -85,8 +85,10 @@ class RoundRecords:
             encode(record)  # says which number it is
             raise ValueError(f"{kind}: {error}") from None
         with self._lock:
-            mine, stored = self._mine[kind], self._stored.get(kind)
-            if record.id in mine.records or (stored and record.id in stored.records):
+            mine = self._mine[kind]
+            # where nobody drove before, nothing is there that this driver did not write
+            stored = self._load(kind).records if self._connection.epoch > 1 else {}
+            if record.id in mine.records or record.id in stored:
                 return False
             writer.append(f"{self._prefix}/{kind}", line)
             mine.records[record.id] = record

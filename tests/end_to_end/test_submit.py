@@ -76,6 +76,8 @@ def test_a_job_that_is_stopped_in_the_middle_is_resumed_and_nothing_is_done_twic
 
     def submit() -> dict[str, str]:
         overrides = ["--set", f"run.uri={uri}", "--set", "storage.shared=true", "--set", "run.rounds=1"]
+        # so many trials that a machine that takes its time to stop a job has not come to the round's end
+        overrides += ["--set", "inner.repeats=3", "--set", "inner.epochs=20"]
         done = call("seal-ray", "submit", "jobs/tiny.yaml", *overrides, "--json", env=env)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

@@ -68,7 +68,7 @@ def test_a_run_finishes_on_two_nodes_and_leaves_nothing(slurm: Slurm) -> None:
     assert "all 2 nodes are there" in slurm.log(job) and "CANCELLED" not in slurm.log(job)
     assert uri.stat().st_mode & 0o055 == 0o055  # colleagues can read it
     assert not [p for p in slurm.processes() if "ray" in p]
-    assert not list(Path("/tmp").glob(f"seal-ray-{job}*"))
+    assert not Path(f"/tmp/seal-ray-{job}").exists()
 
 
 def test_a_cancelled_job_leaves_no_process(slurm: Slurm, played: str) -> None:
