@@ -46,7 +46,7 @@ class OneProcessCrew:
         self.model: Any = None
         self.tokenizer: Any = None
 
-    def hire(self, config: Config, folder: str, _sink: Sink) -> "OneProcessCrew":
+    def hire(self, config: Config, _described: str, _sink: Sink) -> "OneProcessCrew":
         """For `Session(hire=…)`."""
         if config.sampling.top_p < 1 or getattr(config.domain, "constrained", False) or config.policy.mode == "full":
             raise ConfigError(
@@ -54,6 +54,7 @@ class OneProcessCrew:
                 hint="set sampling.top_p: 1, domain.constrained: false and policy.mode: lora, or use `seal-ray run`",
             )
         self.config = config
+        folder = models.fetch(config.model, config.storage)
         if folder != self._folder:
             self._folder, self.tokenizer = folder, models.tokenizer(folder)
             self.model = models.load(folder, dtype=config.model.dtype)
@@ -155,7 +156,9 @@ def update(job: UpdateJob, *, sink: Sink, tick: Any = lambda: None) -> UpdateRes
     size, longest = vocabulary(job.base)
     fit, left_out = fitting(job.lessons, {"policy.max_length": section.max_length, "the model": longest}, size)
     learned, held = hold_back(fit, section.validation, job.seed)
-    engine = SingleEngine(job.base, job.adapter, section, derive_seed(job.seed, "adapter"), "cpu")
+    engine = SingleEngine(
+        models.fetch(job.model, job.storage), job.adapter, section, derive_seed(job.seed, "adapter"), "cpu"
+    )
     training = Training(engine, section, tuple(learned), tuple(held), job.seed)
     log: list[StepLog] = []
 

@@ -152,6 +152,8 @@ MAY_CHANGE = (
     "run.uri",
     "model.cache",
     "model.cache_gb",
+    "model.mirror",  # what comes from elsewhere must be the same files: their digest is each version's
+    "model.revision",
     "inner.wave",
     "inner.wave_tokens",
     "grading.vote_rise",

@@ -23,6 +23,7 @@ LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it
 SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
 IDLE_SECONDS = 60.0  # an actor without work for so long, and beyond the least, goes
 Share = Callable[[str | None, Version], Any]  # a version's files on this machine as every node can have them
+FETCH_SECONDS = 3600.0  # that files may take to come
 START_FAILURES = 3  # actors in a row that may fail to start before the run stops
 
 
@@ -138,6 +139,8 @@ class ActorGroup:
                 return
         if member.job and now - member.job.began > member.job.limit:
             self._condemn(member, "deadline", f"took longer than {member.job.limit:.1f} s")
+        elif member.fetching is not None and now - member.fetching > FETCH_SECONDS:
+            self._condemn(member, "infra", f"fetched for {FETCH_SECONDS:g} s what it is to load")
         elif member.health.state == "starting" and now - member.health.since > self._section.deadline:
             self._condemn(member, "infra", f"did not start within {self._section.deadline:g} s")
         elif member.health.state == "leaving" and member.job is None:
@@ -301,6 +304,11 @@ class ActorGroup:
                 member.node, member.log = sign.host or sign.node, sign.log
                 self._actors.placed(member.name, sign.node, sign.gpus)
                 self._tell_member(member)
+            if sign.fetching and member.fetching is None:
+                member.fetching = now
+                self._sink(self._told(member, "fetches its files"))
+            elif not sign.fetching:
+                member.fetching = None
             before = member.health.state
             expected = self.current.digest if self.current else ""
             self._change(member, actor_health.signed(member.health, now, sign, expected))
@@ -353,15 +361,16 @@ class ActorGroup:
             self._tell_member(member)
 
     def _tell_member(self, member: Member) -> None:
-        self._sink(
-            ActorChanged(
-                worker=member.name,
-                role=self.role,
-                node=member.node,
-                state=member.health.state,
-                reason=member.health.reason,
-                log=member.log,
-                busy=round(member.busy, 2),
-                alive=round(self._clock() - member.born, 2),
-            )
+        self._sink(self._told(member, member.health.reason))
+
+    def _told(self, member: Member, reason: str) -> ActorChanged:
+        return ActorChanged(
+            worker=member.name,
+            role=self.role,
+            node=member.node,
+            state=member.health.state,
+            reason=reason,
+            log=member.log,
+            busy=round(member.busy, 2),
+            alive=round(self._clock() - member.born, 2),
         )

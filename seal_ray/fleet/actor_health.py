@@ -27,6 +27,7 @@ class Sign:
     host: str = ""  # that node's name
     log: str = ""  # name of its log file there
     gpus: tuple[str, ...] = ()  # that it may use there
+    fetching: bool = False  # the model, or a version, which takes as long as the network does
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def signed(health: Health, now: float, sign: Sign, version: str) -> Health:
     if not health.alive:
         return health
     health = replace(health, seen=now)
+    if health.state == "starting" and sign.fetching:
+        return replace(health, since=now)  # what it may take to start counts from when it has its files
     if health.state != "suspect" or sign.lease is not None:
         return health  # a suspect that still computes what was given up is not free for work
     if sign.version == version:

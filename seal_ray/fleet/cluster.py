@@ -13,7 +13,7 @@ from typing import Any
 
 from seal_ray import ray_private
 from seal_ray.config import PlacementSection
-from seal_ray.errors import InfraError, SealError
+from seal_ray.errors import ConfigError, InfraError, SealError
 from seal_ray.redaction import logger
 from seal_ray.sampling import engine
 from seal_ray.text import first_line
@@ -81,7 +81,12 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
     }
     if section.address == "local":
         return _local(common)
-    where = os.environ.get("RAY_ADDRESS") or section.address
+    where = _named(section)
+    if "://" in where:  # Ray Client, whose side of the wire sees no node; or the address that jobs are submitted to
+        raise ConfigError(
+            f"placement.address: {where} is no address that a driver joins",
+            hint="use the head's host:port (6379), or have the run driven there: seal-ray submit CONFIG --address URL",
+        )
     try:
         _reach(section.address)
     except ConnectionError as error:
@@ -93,6 +98,15 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
         ) from None
     _join(section.address, where, common)
     return ray.get_runtime_context().gcs_address
+
+
+def is_elsewhere(section: PlacementSection) -> bool:
+    """Whether a run joins a cluster that was named, and that may well be other machines; told without asking it."""
+    return _named(section) not in {"local", "auto"}
+
+
+def _named(section: PlacementSection) -> str:
+    return (os.environ.get("RAY_ADDRESS") or "auto") if section.address == "auto" else section.address
 
 
 def _join(address: str, where: str, common: dict[str, Any]) -> None:
@@ -126,8 +140,6 @@ def _line(error: Exception) -> str:
 
 def _reach(address: str) -> None:
     """Raise at once where nobody answers: Ray itself asks a cluster that is gone for minutes."""
-    if address.startswith("ray://"):
-        return
     resolved = ray_private.canonical_address(address)
     host, _, port = resolved.rpartition(":")
     try:

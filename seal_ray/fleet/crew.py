@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from seal_ray import models
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.events import RoleName, Sink
@@ -40,7 +40,7 @@ class Crew:
             config.placement,
             cluster.resources(),
             most_trainers=config.policy.global_batch,
-            actor_bytes=PROCESS_BYTES + COPIES * sum(p.stat().st_size for p in Path(folder).glob("*.safetensors")),
+            actor_bytes=PROCESS_BYTES + COPIES * models.weight_bytes(folder),
         )
         self._reservations = Reservations(priority=config.placement.priority)
         self.placement: Placement = preflight(plan, self._reservations, config.placement.deadline, sink)
@@ -113,9 +113,11 @@ class Crew:
         return self.held.gpu_hours()
 
     def close(self) -> None:
-        """Let everybody go."""
-        self.release("sampler", "worker", "trainer")
-        self._reservations.let_go()
+        """Let everybody go; also where what was held is not proven to be free, others may try."""
+        try:
+            self.release("sampler", "worker", "trainer")
+        finally:
+            self._reservations.let_go()
 
     def plan_anew(self) -> None:
         """Nodes may have come or gone since the plan. Where that changes who stands where, everybody goes first."""

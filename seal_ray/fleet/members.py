@@ -38,6 +38,7 @@ class Member:
     health: Health
     version: str = ""
     loading: int | None = None  # ticket
+    fetching: float | None = None  # since when it has been fetching what it is to load
     job: Job | None = None
     ping: tuple[int, float] | None = None  # ticket, when
     pinged: float = -math.inf

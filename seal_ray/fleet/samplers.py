@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from seal_ray import models
 from seal_ray.config import ModelSection, PlacementSection, StorageSection
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.events import Sink
@@ -116,16 +117,22 @@ class SamplerActor:
     def __init__(self, model: ModelSection, settings: EngineSettings, storage: StorageSection) -> None:
         self._sampler = Sampler(model, settings, storage)
         self._model = model
-        self._started = False
+        self._storage = storage
+        self._started = self._fetching = False
         self._version = ""
 
     def load_version(self, version: Version, files: Shared | str | None = None) -> str:
         """Write with this version from now on; the first one starts the engine."""
+        self._version = ""
+        try:
+            self._fetching = True
+            models.fetch(self._model, self._storage, digest=version.base)
+            folder = materialise(files, self._model) if isinstance(files, Shared) else files
+        finally:
+            self._fetching = False
         if not self._started:
             self._sampler.start()
             self._started = True
-        self._version = ""
-        folder = materialise(files, self._model) if isinstance(files, Shared) else files
         self._version = self._sampler.load_version(version, folder)
         return self._version
 
@@ -133,7 +140,7 @@ class SamplerActor:
         return self._sampler.sample(chunk)
 
     def ping(self) -> Sign:
-        return sign(self._version, None)
+        return sign(self._version, None, fetching=self._fetching)
 
     def stacks(self) -> str:
         return stacks()

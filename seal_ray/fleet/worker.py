@@ -50,6 +50,7 @@ class Worker:
         self._folder = ""  # of the model
         self._policy: str | None = None  # folder of the policy's adapter
         self._engine: EngineAnswerer | None = None
+        self._fetching = False
 
     def load_version(self, version: Version, files: Shared | str | None = None) -> str:
         """Work with this version from now on; returns its digest. `files`: its adapter or weights, if it has any."""
@@ -71,14 +72,18 @@ class Worker:
                 torch.set_num_threads(settings.threads)
             if settings.device == "cuda" and settings.gpu_share < 1:
                 torch.cuda.set_per_process_memory_fraction(settings.gpu_share)
+            self._fetching = True
             own = materialise(files, settings.model) if isinstance(files, Shared) else files
-            folder = models.fetch(settings.model, settings.storage)
+            folder = models.fetch(settings.model, settings.storage, digest=version.base)
+            self._fetching = False
             self._policy = own if version.kind == "adapter" else None
             self._load_model(own if version.kind == "full" and own else folder)
             self._tokenizer = models.tokenizer(folder, trust_remote_code=settings.model.trust_remote_code)
         except Exception as error:
             self._model = None  # it may be half changed
             raise classified(error, f"{self._name} can't load version {version.number}") from None
+        finally:
+            self._fetching = False
         self._version = version.digest
         return version.digest
 
@@ -138,7 +143,7 @@ class Worker:
 
     def ping(self) -> Sign:
         """A sign of life."""
-        return sign(self._version, self._lease)
+        return sign(self._version, self._lease, fetching=self._fetching)
 
     def stacks(self) -> str:
         """Where every thread of this process is."""
@@ -160,16 +165,16 @@ def answering_class(cls: type) -> Any:
     return remote(concurrency_groups={SIGNS: 2}, max_restarts=0, max_task_retries=0)(cls)
 
 
-def sign(version: str, lease: int | None) -> Sign:
+def sign(version: str, lease: int | None, *, fetching: bool = False) -> Sign:
     """A sign of life of this process, with where to find what it has written."""
     import ray
 
     if not ray.is_initialized():
-        return Sign(version, lease, os.getpid())
+        return Sign(version, lease, os.getpid(), fetching=fetching)
     context = ray.get_runtime_context()
     log = f"worker-{context.get_worker_id()}-{context.get_job_id()}-{os.getpid()}.err"
     gpus = tuple(str(gpu) for gpu in ray.get_gpu_ids())
-    return Sign(version, lease, os.getpid(), context.get_node_id(), socket.gethostname(), log, gpus)
+    return Sign(version, lease, os.getpid(), context.get_node_id(), socket.gethostname(), log, gpus, fetching)
 
 
 def stacks() -> str:

@@ -6,6 +6,7 @@ What was decided, by whom and why, is a part of the round before it begins. (It 
 from collections import Counter
 
 from seal_ray.config import Config
+from seal_ray.errors import ConfigError
 from seal_ray.policy import archive, versions
 from seal_ray.policy.archive import Archived
 from seal_ray.records import Json, Version, decode, encode
@@ -30,6 +31,16 @@ def parent_of(ledger: Ledger, number: int, base: str, config: Config) -> Version
         return decode(Version, known["version"])
     manifest = ledger.manifest(number - 1) if number > 1 else None
     return decode(Version, manifest["version"]) if manifest else versions.first(base)
+
+
+def refuse_other_base(version: Version, base: str, config: Config) -> None:
+    """A hub's branch may move on while a run is stopped, and a folder be written anew."""
+    if version.base != base:
+        raise ConfigError(
+            f"model.name: the files of {config.model.name} are {base[:12]} now, "
+            f"and version {version.number} of the run stands on {version.base[:12]}",
+            hint="give the run the files that it began with: set model.revision to that commit, or put them back",
+        )
 
 
 def _chosen(known: list[Archived], how: str, seed: int) -> Json:

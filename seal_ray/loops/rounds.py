@@ -95,6 +95,7 @@ def begin(session: Session, part: RoundLedger) -> tuple[tuple[Task, ...], Versio
 
     known = once(part, "tasks.json", decided)
     tasks, version = tuple(decode(Task, t) for t in known["tasks"]), decode(Version, known["version"])
+    parents.refuse_other_base(version, session.base, session.config)
     session.tell(RoundStarted(len(tasks), version.number, session.config.sampling.edits))
     return tasks, version
 
@@ -206,6 +207,7 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
     config = session.config
     return UpdateJob(
         base=session.folder,
+        digest=version.base,
         adapter=session.adapter(version),
         kept=kept_at(config, version),
         lessons=tuple(chosen),

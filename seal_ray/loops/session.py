@@ -40,6 +40,7 @@ from seal_ray.config import Config
 from seal_ray.domains import configured
 from seal_ray.errors import ConfigError, InfraError, Interrupted
 from seal_ray.events import Event, Phase, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Sink, WaitingFor, Warned
+from seal_ray.fleet import cluster
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.head_watch import HeadWatch
 from seal_ray.fleet.node_survey import check_nodes
@@ -79,7 +80,11 @@ def hire(config: Config, folder: str, tell: Sink) -> Crew:
             hint="install seal-ray with its cpu or gpu extra, here and on every node",
         )
     crew = Crew(config, folder, tell)
-    check_nodes(config)
+    try:
+        check_nodes(config)
+    except BaseException:
+        crew.close()  # what was reserved would be held for as long as this process lives
+        raise
     return crew
 
 
@@ -125,8 +130,10 @@ class Session:
             self._odd = [] if self.resumed else config_checks.check(config)
             note = self.ledger.note() if self.resumed else {}
             refuse_ended(note, config)
-            self.folder = models.fetch(config.model, config.storage)
-            self.base = models.digest_of(self.folder)
+            # beside those who compute it is one fetch for all, here, where it can be watched
+            look = models.describe if cluster.is_elsewhere(config.placement) else models.whole
+            described = look(config.model, config.storage)
+            self.folder, self.base = described.folder, described.digest
             self.tokenizer = models.tokenizer(
                 self.folder, trust_remote_code=config.model.trust_remote_code, thinking=config.model.thinking
             )

@@ -5,13 +5,14 @@ Importing this room imports neither torch nor transformers.
 
 from seal_ray.models.files import adapter_rank, check, digest_of, has_chat_template, header_of, shape
 from seal_ray.models.loading import change_adapter, load, pick_dtype, thinks, tokenizer
-from seal_ray.models.names import fetch, reach
+from seal_ray.models.names import describe, fetch, reach, weight_bytes, whole
 from seal_ray.tokens import render, text_ids
 
 __all__ = [
     "adapter_rank",
     "change_adapter",
     "check",
+    "describe",
     "digest_of",
     "fetch",
     "has_chat_template",
@@ -24,4 +25,6 @@ __all__ = [
     "text_ids",
     "thinks",
     "tokenizer",
+    "weight_bytes",
+    "whole",
 ]

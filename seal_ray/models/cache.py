@@ -47,14 +47,19 @@ class ModelCache:
     def models(self) -> Path:
         return self.root / "models"
 
-    def key(self, name: str, content: str) -> str:
-        """A readable folder name that is unique to a model's name and content."""
+    def key(self, name: str, content: str, *, described: bool = False) -> str:
+        """A readable folder name that is unique to a model's name and content, or to the description of these."""
+        content += " described" if described else ""
         slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
         return f"{slug}-{sha256(f'{name} {content}'.encode()).hexdigest()[:16]}"
 
+    def folder(self, key: str) -> Path:
+        """Where an entry is, or will be."""
+        return self.models / key
+
     def take(self, key: str, make: Callable[[Path], None]) -> Path:
         """The entry's folder, made by `make` in an empty folder if it is not there; held until the process ends."""
-        folder = self.models / key
+        folder = self.folder(key)
         until = time.monotonic() + self.deadline
         while not self._hold(key):
             with self._lock(key) as lock:
@@ -68,7 +73,7 @@ class ModelCache:
         return self._hold(key)
 
     def _hold(self, key: str) -> bool:
-        folder = self.models / key
+        folder = self.folder(key)
         lock = _in_use.get(folder)
         if lock is None:
             lock = self._lock(key)
@@ -95,7 +100,7 @@ class ModelCache:
                     hint="raise model.cache_gb",
                 )
             self._evict(size, spare=key)
-            os.rename(making, self.models / key)
+            os.rename(making, self.folder(key))
         except OSError as error:
             raise InfraError(
                 f"model cache {self.root}: {error.strerror or error}", hint="free space there or set model.cache"

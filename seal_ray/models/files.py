@@ -3,9 +3,14 @@
 Weights are safetensors, nothing else; code that comes with a model runs only where the configuration asks for it.
 """
 
+import fcntl
+import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,17 @@ def check(folder: str | Path, where: str, *, trust_remote_code: bool = False) ->
         raise DataError(
             f"{where}: there is no folder {folder}", hint="name a folder with a model, a hub id or builtin:smollm2-135m"
         )
+    check_described(folder, where, trust_remote_code=trust_remote_code)
+    check_names({p.name for p in folder.iterdir()}, where)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        _check_index(folder, read_json(index, where).get("weight_map"), where)
+    for weight in sorted(folder.glob("*.safetensors")):
+        header_of(weight)
+
+
+def check_described(folder: Path, where: str, *, trust_remote_code: bool = False) -> None:
+    """Refuse a folder whose configuration is no model's, or wants to run code."""
     names = {p.name for p in folder.iterdir()}
     if ADAPTER_CONFIG in names and "config.json" not in names:
         raise DataError(f"{where}: {folder} holds an adapter, not a model", hint="name the base model")
@@ -44,12 +60,6 @@ def check(folder: str | Path, where: str, *, trust_remote_code: bool = False) ->
             f"{where}: the model comes with code of its own, which is not run unasked",
             hint="set model.trust_remote_code: true if you trust it",
         )
-    check_names(names, where)
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        _check_index(folder, read_json(index, where).get("weight_map"), where)
-    for weight in sorted(folder.glob("*.safetensors")):
-        header_of(weight)
 
 
 def _check_index(folder: Path, weights: Any, where: str) -> None:
@@ -129,37 +139,64 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     return value
 
 
-def digest_of(folder: str | Path) -> str:
-    """The name of a model's content: over the digests of its files, each read once and remembered by size and time."""
+@dataclass(frozen=True)
+class ListedFile:
+    """A file as its keeper tells of it."""
+
+    name: str
+    size: int
+    sha256: str = ""  # empty: the keeper does not say
+
+
+def digest_of(folder: str | Path, kept_as: Path | None = None) -> str:
+    """The name of a model's content: over the digests of its files, each read once and remembered by size and time.
+
+    `kept_as`: where the folder will be from now on, for it to be remembered there.
+    """
     folder = Path(folder).absolute()
     files = sorted(p for p in folder.iterdir() if p.is_file() and any(p.match(w) for w in (*WANTED, "*.py")))
     if not files:
         raise DataError(f"{folder}: no model is there", hint="name a folder with a model")
     stamps = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in files}
-    note = default_root() / "digests" / f"{sha256(str(folder).encode()).hexdigest()[:32]}.json"
-    try:
-        seen = json.loads(note.read_text())
-        if seen["files"] == stamps:
-            return str(seen["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not read before, or changed since: read it now
-    lines = [f"{p.name} {_file_digest(p)}" for p in files]
-    digest = sha256("\n".join(lines).encode()).hexdigest()
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"folder": str(folder), "files": stamps, "digest": digest}))
-        os.replace(part, note)
-    except OSError as error:
-        log.info("the digest of %s is not remembered: %s", folder, error)
+    named = str(kept_as or folder)
+    note = default_root() / "digests" / f"{sha256(named.encode()).hexdigest()[:32]}.json"
+    with _one_reader(note):  # the processes of a node begin at once, and one of them is to read
+        try:
+            seen = json.loads(note.read_text())
+            if seen["files"] == stamps:
+                return str(seen["digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # not read before, or changed since: read it now
+        digest = digest_of_listed({p.name: file_digest(p) for p in files})
+        try:
+            part = note.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps({"folder": named, "files": stamps, "digest": digest}))
+            os.replace(part, note)
+        except OSError as error:
+            log.info("the digest of %s is not remembered: %s", folder, error)
     return digest
 
 
-def _file_digest(path: Path) -> str:
-    from hashlib import file_digest
+def digest_of_listed(digests: Mapping[str, str]) -> str:
+    """The same of files that need not be here: their names and SHA-256."""
+    return sha256("\n".join(f"{name} {digests[name]}" for name in sorted(digests)).encode()).hexdigest()
 
+
+@contextmanager
+def _one_reader(note: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(note.with_suffix(".lock"), "ab"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            log.info("%s can't be locked: %s", note, error)  # then each reads for itself
+        yield
+
+
+def file_digest(path: Path) -> str:
     with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shape(name_or_folder: str | Path) -> Shape:

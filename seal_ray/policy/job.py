@@ -14,7 +14,7 @@ from seal_ray.records import Json
 class UpdateJob:
     """One policy update. `output` must not exist yet; it appears whole, or not at all."""
 
-    base: str  # folder of the base model; on a node that lacks it, `model` is fetched
+    base: str  # folder with the base model's configuration, and its weights unless they are to be fetched as `model`
     lessons: tuple[Lesson, ...]
     section: PolicySection
     seed: int
@@ -23,6 +23,7 @@ class UpdateJob:
     kept: KeptAt | None = None  # where the run keeps that
     probe: tuple[LessonText, ...] = ()  # what drift is measured on; none: the lessons' own texts
     model: ModelSection = field(default_factory=ModelSection)
+    digest: str = ""  # of the base's files; where it is told, they are fetched as `model` and must be these
     storage: StorageSection = field(default_factory=StorageSection)  # where `model` may have to be fetched from
     num_workers: int = 1
     use_gpu: bool = False

@@ -70,7 +70,8 @@ def _work(payload: Payload, desk: Any, engine_of: "Callable[..., TrainingEngine]
     from seal_ray.policy.training import Training, as_event
 
     job, section = payload.job, payload.job.section
-    base = job.base if os.path.isdir(job.base) else models.fetch(job.model, job.storage)
+    own = not job.digest and os.path.isdir(job.base)
+    base = job.base if own else models.fetch(job.model, job.storage, digest=job.digest)
     start = materialise(payload.start, job.model) if payload.start else None
     engine = engine_of(base, start, section, derive_seed(job.seed, "adapter"), device)
     training = Training(engine, section, payload.train, payload.held, job.seed)

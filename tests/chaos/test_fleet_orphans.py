@@ -25,7 +25,7 @@ config = Config.model_validate({
     "placement": {"address": "local", "heartbeat": 1}, "sampling": {"kv_cache_gb": 0.1},
 })
 crew = Crew(config, models.fetch(config.model), lambda e: None)
-version = Version(0, "v0", "base")
+version = Version(0, "v0", models.digest_of(models.fetch(config.model)))
 samplers, pool = crew.samplers(version, None), crew.pool(version, None)
 while True:
     samplers.poll(0.1), pool.poll(0.1)

@@ -16,6 +16,7 @@ import ray
 from ray.cloudpickle import register_pickle_by_value
 from ray.exceptions import RayTaskError
 
+from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import InfraError
 from seal_ray.fleet.wave_messages import WaveLease
@@ -34,7 +35,7 @@ class Room:
     """The bank and the engine in one process, as in a worker."""
 
     def __init__(self, policy: str | None) -> None:
-        from seal_ray import inner, models
+        from seal_ray import inner
         from seal_ray.trials.engine_answerer import EngineAnswerer
 
         folder = models.fetch(ModelSection(name="builtin:tiny"))
@@ -211,16 +212,18 @@ def test_a_worker_answers_a_wave_by_its_engine_as_by_its_bank(start: Callable[..
         ),
     )
     found = {}
+    section = ModelSection(name="builtin:tiny", dtype="float32")
+    version = Version(0, "v0", models.digest_of(models.fetch(section)))
     for how in ("bank", "engine"):
         settings = WorkerSettings(
-            ModelSection(name="builtin:tiny", dtype="float32"),
+            section,
             StorageSection(),
             InnerSection(),
             AnsweringSection(how=how),
             engine=dataclasses.replace(SETTINGS, lora_rank=8) if how == "engine" else None,
         )
         worker = worker_class().options(runtime_env={"env_vars": ENVIRONMENT}).remote(how, settings)
-        ray.get(worker.load_version.remote(Version(0, "v0", "the base model")), timeout=280)
+        ray.get(worker.load_version.remote(version), timeout=280)
         found[how] = ray.get(worker.try_wave.remote(lease), timeout=280)
         ray.kill(worker)
     for ours, theirs in zip(found["bank"], found["engine"], strict=True):

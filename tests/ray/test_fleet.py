@@ -32,7 +32,6 @@ from seal_ray.sampling.sampler import EditPrompt
 
 register_pickle_by_value(sys.modules[__name__])  # actors can not import this file
 
-BASE = Version(0, "v0", "base")
 RECIPE = Recipe(rank=4, epochs=2)
 CONFIG = Config.model_validate(
     {
@@ -43,6 +42,7 @@ CONFIG = Config.model_validate(
         "sampling": {"kv_cache_gb": 0.1},
     }
 )
+BASE = Version(0, "v0", models.digest_of(models.fetch(CONFIG.model)))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_crew_samples_and_tries_and_a_new_version_needs_no_new_actor(
     assert before.keys() == {a.candidate.id for a in work}
     assert likelihood(before["0/0"]) == pytest.approx(likelihood(before["1/0"]), abs=1e-4)  # the same but for its name
     adapter = write_adapter(tmp_path / "adapter", 1)
-    second = Version(1, "v1", "base", parent="v0", kind="adapter", rank=4)
+    second = Version(1, "v1", BASE.base, parent="v0", kind="adapter", rank=4)
     after = run(made, second, adapter, work)
     assert abs(likelihood(after["0/-1"]) - likelihood(before["0/-1"])) > 0.1, "the new version is the old one"
     ids = work[0].asks[0].prompt_ids

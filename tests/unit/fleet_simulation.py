@@ -29,6 +29,7 @@ class Player:
     free_at: float = 0.0
     dead: bool = False
     mute: bool = False  # gives no sign of life
+    fetched: float = 0.0  # when it has what it is to load
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Simulation:
     seconds: Callable[[Attempt], float] = lambda attempt: 1.0
     behave: Behaviour | None = None
     start_seconds: float = 1.0
+    fetch_seconds: float = 0.0  # before that
     start_error: BaseException | None = None
 
     def __post_init__(self) -> None:
@@ -95,11 +97,16 @@ class Simulation:
             player.version = version.digest
             return ActorReply(ticket, version.digest)
 
-        self._later(self.start_seconds, done, player, ticket)
+        player.fetched = self.now + self.fetch_seconds
+        self._later(self.fetch_seconds + self.start_seconds, done, player, ticket)
 
     def _ping(self, player: Player, ticket: int) -> None:
+        def answer() -> ActorReply:
+            fetching = self.now < player.fetched
+            return ActorReply(ticket, Sign(player.version, player.lease, node=player.node, fetching=fetching))
+
         if not player.mute:
-            self._later(0.001, lambda: ActorReply(ticket, Sign(player.version, player.lease, node=player.node)), player)
+            self._later(0.001, answer, player)
 
     def _stacks(self, player: Player, ticket: int) -> None:
         if not player.mute:

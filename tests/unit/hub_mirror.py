@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serve(folder: Path, name: str, token: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Serves the folder's files as the model `name`; gives its URL and what was asked. A token makes it gated."""
+def serve(
+    folder: Path, name: str, token: str = "", large: tuple[str, ...] = ("*.safetensors",)
+) -> Iterator[tuple[str, list[str]]]:
+    """Serves the folder's files as the model `name`; gives its URL and what was asked. A token makes it gated.
+
+    `large`: what it keeps apart, so that its listing has the SHA-256.
+    """
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,9 +42,7 @@ def serve(folder: Path, name: str, token: str = "") -> Iterator[tuple[str, list[
                     return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, with_body)
                 files = sorted(p.name for p in folder.iterdir())
                 if "/tree/" in path:
-                    listing = [
-                        {"type": "file", "path": f, "size": (folder / f).stat().st_size, "oid": f} for f in files
-                    ]
+                    listing = [told(folder / name, large) for name in files]
                     return self.send(200, json.dumps(listing).encode(), {}, with_body)
                 info = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files], "private": False}
                 return self.send(200, json.dumps(info).encode(), {}, with_body)
@@ -59,6 +63,15 @@ def serve(folder: Path, name: str, token: str = "") -> Iterator[tuple[str, list[
 
     with running(Handler) as url:
         yield url, asked
+
+
+def told(file: Path, large: tuple[str, ...]) -> dict[str, Any]:
+    """A file's entry in the listing."""
+    entry: dict[str, Any] = {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name}
+    if any(file.match(pattern) for pattern in large):
+        sha = hashlib.sha256(file.read_bytes()).hexdigest()
+        entry["lfs"] = {"oid": sha, "size": entry["size"], "pointerSize": 134}
+    return entry
 
 
 @contextmanager

@@ -54,6 +54,13 @@ def test_a_suspect_that_still_computes_gets_nothing_new() -> None:
     assert actor_health.signed(suspect(), 60.0, Sign("v1", lease=7), "v1").state == "suspect"
 
 
+def test_what_a_start_may_take_counts_from_when_the_files_are_there() -> None:
+    fetching = actor_health.signed(actor_health.begin(0.0), 500.0, Sign("", None, fetching=True), "v1")
+    assert (fetching.state, fetching.since) == ("starting", 500.0)
+    assert actor_health.signed(fetching, 600.0, Sign("", None), "v1").since == 500.0
+    assert actor_health.signed(healthy(), 600.0, Sign("v1", None, fetching=True), "v1").since == healthy().since
+
+
 def test_a_slow_start_is_no_silence() -> None:
     assert actor_health.silent(actor_health.begin(0.0), 10_000.0, 0.0, BEAT).state == "starting"
 

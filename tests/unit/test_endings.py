@@ -68,7 +68,7 @@ def nothing_is_paid(config: Config, monkeypatch: pytest.MonkeyPatch) -> SealErro
         raise AssertionError("something was begun")
 
     with monkeypatch.context() as patch:
-        patch.setattr(models, "fetch", never)
+        patch.setattr(models, "whole", never)
         with pytest.raises(SealError) as raised:
             Session(config, hire=never)
     return raised.value

@@ -1,15 +1,17 @@
 """The loops over a recorded run: the same seed and configuration give the same edits, candidates, choices, rewards."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hub_mirror
 import pytest
 from recorded_crew import RecordedCrew
 
-from seal_ray import config_file
-from seal_ray.config import Config
+from seal_ray import config_file, models
+from seal_ray.config import Config, ModelSection
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted
 from seal_ray.events import BudgetReached, RunEnded, RunStarted
 from seal_ray.loops import rounds
@@ -90,6 +92,36 @@ def test_a_recorded_round_comes_out_as_it_was(
     for prompt, edit in crew.asked:
         assert (prompt.prompt_ids, prompt.seed) == (edit.prompt_ids, edit.seed)
     assert len(crew.tried) == len(crew.recorded.keys() & {c.id for c in found.candidates})
+
+
+def test_a_driver_that_has_no_weights_names_everything_as_one_that_has(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a cluster elsewhere; on one of its own this machine computes, and fetches at once
+    address = "placement.address=head:6379"
+    tiny = Path(models.fetch(ModelSection(name="builtin:tiny")))
+    with hub_mirror.serve(tiny, "some/model") as (url, asked):
+        hub = [address, "model.name=some/model", f"model.mirror={url}", f"model.cache={tmp_path}"]
+        found = go(configured(recorded, tmp_path / "run", *hub), RecordedCrew(recorded), monkeypatch)
+    assert not [path for path in asked if path.endswith(".safetensors")]
+    assert found.committed and content(found) == content(recorded.round(1))
+
+
+def test_a_run_does_not_go_on_with_other_files_of_its_model(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(recorded, tmp_path / "run")
+    crew = RecordedCrew(recorded)
+    go(config, crew, monkeypatch)
+    told = models.whole(config.model)
+    more = configured(recorded, tmp_path / "run", "run.rounds=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "whole", lambda *_: dataclasses.replace(told, digest="0" * 64))
+        with pytest.raises(ConfigError, match=r"version 1 of the run stands on") as raised:
+            go(more, crew, monkeypatch)
+    assert "model.revision" in raised.value.hint
+    pinned = configured(recorded, tmp_path / "run", "model.revision=v1")  # of a builtin it means nothing
+    assert go(pinned, crew, monkeypatch).committed
 
 
 def test_what_needs_no_edit_is_tried_while_the_samplers_start(

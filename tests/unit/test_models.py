@@ -208,7 +208,7 @@ def test_a_digest_names_the_content_and_is_remembered(
     (copy / "README.md").write_text("not part of the model")
     assert models.digest_of(copy) == first
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_file_digest", lambda path: pytest.fail("read again"))
+        patch.setattr(files, "file_digest", lambda path: pytest.fail("read again"))
         assert models.digest_of(tiny) == first
     weights = tiny / "model.safetensors"
     data = bytearray(weights.read_bytes())

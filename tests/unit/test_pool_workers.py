@@ -80,6 +80,24 @@ def test_workers_that_do_not_start_stop_the_run_with_their_reason() -> None:
         table.run(many())
 
 
+def test_a_model_that_takes_long_to_come_is_no_failure_to_start() -> None:
+    limits = section(deadline=60.0)
+    table = Table(Simulation(nodes={"a": 1}, fetch_seconds=1200.0), limits)
+    assert len(table.run(many())) == len(many())
+    assert len(table.simulation.players) == 1, "it was killed while it fetched"
+    told = [(e.state, e.reason) for e in table.kinds(ActorChanged)]
+    assert told.count(("starting", "fetches its files")) == 1
+    slow = Table(Simulation(nodes={"a": 1}, start_seconds=1200.0), limits)
+    with pytest.raises(InfraError, match="did not start within 60 s"):
+        slow.run(many())
+
+
+def test_files_that_never_come_end_the_run() -> None:
+    table = Table(Simulation(nodes={"a": 1}, fetch_seconds=1e6), section())
+    with pytest.raises(InfraError, match="fetched for 3600 s"):
+        table.run(many(), until=20_000)
+
+
 def test_a_model_that_can_not_be_loaded_is_told_at_once() -> None:
     table = Table(Simulation(start_error=DataError("builtin:none is no model")), section())
     with pytest.raises(DataError, match="no model"):

@@ -15,9 +15,10 @@ from seal_ray.fleet.worker import Worker, WorkerSettings, classified
 from seal_ray.inner import capacity, training
 from seal_ray.records import Attempt, Candidate, Example, Recipe, Version
 
-BASE = Version(0, "v0", "base")
-SECOND = Version(1, "v1", "base", parent="v0", kind="adapter", rank=4)
-THIRD = Version(2, "v2", "base", parent="v1", kind="adapter", rank=4)
+TINY = models.digest_of(models.fetch(ModelSection(name="builtin:tiny")))
+BASE = Version(0, "v0", TINY)
+SECOND = Version(1, "v1", TINY, parent="v0", kind="adapter", rank=4)
+THIRD = Version(2, "v2", TINY, parent="v1", kind="adapter", rank=4)
 IDS = torch.arange(20, 40)[None]
 
 
