@@ -43,10 +43,11 @@ def prove_gone(mark: str, gpus: Mapping[str, Sequence[str]], deadline: float) ->
             )
             for node in todo
         }
+        answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=max(5.0, deadline))
         for node, ref in asked.items():
             try:
-                left[node] = ray.get(ref, timeout=max(5.0, deadline))
-            except (RayError, TimeoutError) as error:
+                left[node] = ray.get(ref) if ref in answered else ["the node does not answer"]
+            except RayError as error:
                 left[node] = [f"the node does not answer: {type(error).__name__}"]
         todo = {n for n in todo if left[n]} & {n.id for n in cluster.resources()}
         if todo and time.monotonic() - began > deadline:

@@ -64,9 +64,14 @@ class Placement:
     most_trainers: int = 0
     actor_bytes: float = ACTOR_BYTES
 
-    def again(self, nodes: Sequence[Node]) -> "Placement":
-        """The plan that the same wishes lead to on other nodes."""
-        return plan_placement(self.section, nodes, most_trainers=self.most_trainers, actor_bytes=self.actor_bytes)
+    def again(self, nodes: Sequence[Node], *, begun: bool = True) -> "Placement":
+        """The plan that the same wishes lead to on other nodes.
+
+        Once the run has begun the device stays, also where every GPU is lost for now: others are waited for.
+        """
+        section = self.section.model_copy(update={"device": self.device}) if begun else self.section
+        plan = plan_placement(section, nodes, most_trainers=self.most_trainers, actor_bytes=self.actor_bytes)
+        return replace(plan, section=self.section)
 
     @property
     def overlap(self) -> bool:

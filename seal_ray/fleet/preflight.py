@@ -38,7 +38,7 @@ def preflight(
                 placement.lacks(p, nodes()) for p in placement.phases() if p != phase and not placement.fits(p, nodes())
             ]
             raise PlacementError("; ".join([error.message, *others]), hint=error.hint) from None
-    return placement.again(nodes())
+    return placement.again(nodes(), begun=False)
 
 
 def wait_for_least(

@@ -12,12 +12,13 @@ from cluster_table import ClusterTable
 
 from seal_ray import models
 from seal_ray.config import Config, ModelSection
-from seal_ray.errors import PlacementError
+from seal_ray.errors import InfraError, PlacementError
 from seal_ray.fleet import cluster, crew, preflight, resources_held
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.reservations import Reservations
+from seal_ray.loops import session
 from seal_ray.records import Version
 from seal_ray.sampling import engine
 from seal_ray.sampling.engine import EngineSettings
@@ -142,6 +143,34 @@ def test_after_a_lost_node_the_plan_is_made_anew_before_room_is_made(monkeypatch
     told = machines.crew.trainers()  # waits for nothing that its own sampler and worker hold
     after = machines.crew.placement
     assert after.layout() != before.layout() and told["cpus_per_worker"] == after.trainer.cpus < before.trainer.cpus
+
+
+def test_what_is_reserved_is_given_back_also_where_it_is_not_proven_to_be_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, (8, 1))
+    machines.start("worker")
+    machines.crew.held._held["worker"]["worker-1"].actor = Answers()
+
+    def not_free(*_: object) -> None:
+        raise InfraError("placement: what was held is not free")
+
+    monkeypatch.setattr(resources_held, "prove_gone", not_free)
+    with pytest.raises(InfraError, match="not free"):
+        machines.crew.close()
+    assert not machines.table.groups
+
+
+def test_a_cluster_whose_nodes_are_refused_keeps_nothing_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, (8, 1))
+    assert machines.table.groups
+
+    def refused(config: Config) -> None:
+        raise InfraError("the cluster's software is not the driver's")
+
+    monkeypatch.setattr(session, "check_nodes", refused)
+    monkeypatch.setattr(session, "Crew", lambda *_: machines.crew)
+    with pytest.raises(InfraError, match="software"):
+        session.hire(Config(), "", lambda event: None)
+    assert not machines.table.groups
 
 
 def test_what_does_not_fit_is_said_and_nothing_stays_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

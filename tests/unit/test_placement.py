@@ -254,6 +254,14 @@ def test_a_plan_that_changes_who_stands_where_is_another_layout() -> None:
     assert plan(gpu_nodes(2)).layout() != plan(gpu_nodes(1)).layout()
 
 
+def test_a_run_that_has_lost_every_gpu_waits_for_others_and_does_not_go_on_without() -> None:
+    on_gpus = plan(gpu_nodes(2))  # placement.device is auto
+    after = on_gpus.again(cpu_nodes(8))
+    assert after.device == "gpu" and missing(after, cpu_nodes(8))
+    assert on_gpus.again(gpu_nodes(2)) == on_gpus
+    assert plan(cpu_nodes(8)).again(gpu_nodes(8), begun=False).device == "gpu", "an autoscaler brought it in time"
+
+
 def test_everything_that_the_cluster_lacks_is_said_at_once() -> None:
     nodes, clock, table = cpu_nodes(4), Clock(), ClusterTable([{"CPU": 4}])
     asked = Reservations(table, clock=clock)
