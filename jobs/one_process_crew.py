@@ -11,9 +11,11 @@ and edits are drawn by the bank and not by vLLM, from the same distribution but 
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from stand_in_crew import StandInCrew, WaitingChunks, WaitingPool
 
 from seal_ray import models
 from seal_ray.config import Config
@@ -23,19 +25,14 @@ from seal_ray.inner.answer import Sample, Sampling
 from seal_ray.inner.loop import fit
 from seal_ray.policy.job import LearnedEdit, StepLog, UpdateJob, UpdateResult
 from seal_ray.policy.packing import fitting, hold_back, vocabulary
-from seal_ray.records import Attempt, Edit, Trial, Version, derive_seed
+from seal_ray.records import Edit, Trial, Version, derive_seed
 from seal_ray.sampling.sampler import EditPrompt, edit_id
 from seal_ray.software import software
 from seal_ray.trials.wave import try_wave
 
-ROOM = 64  # candidates in a wave
-Chunk = tuple[str, list[EditPrompt]]
 
-
-class OneProcessCrew:
+class OneProcessCrew(StandInCrew):
     """Samplers, pool and trainer in turn. The base model stays in memory from run to run."""
-
-    overlap = False
 
     def __init__(self, threads: int = 1) -> None:
         import torch
@@ -68,33 +65,13 @@ class OneProcessCrew:
         self.model = models.change_adapter(self.model, adapter)
         return _Pool(self)
 
-    def trainers(self) -> dict[str, Any]:
-        return {}
 
-    def plan_anew(self) -> None: ...
-
-    def release(self, *roles: str) -> None: ...
-
-    def close(self) -> None: ...
-
-    def gpu_hours(self) -> float:
-        return 0.0
-
-
-class _Samplers:
+class _Samplers(WaitingChunks):
     def __init__(self, crew: OneProcessCrew, version: Version) -> None:
-        self._crew, self._version, self._waiting = crew, version, list[Chunk]()
+        super().__init__()
+        self._crew, self._version = crew, version
 
-    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
-        self._waiting.append((chunk_id, list(chunk)))
-
-    def poll(self, _timeout: float) -> list[tuple[str, list[Edit]]]:
-        if not self._waiting:
-            return []
-        chunk_id, chunk = self._waiting.pop(0)
-        return [(chunk_id, self._write(chunk))]
-
-    def _write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
+    def write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
         """A chunk is drawn whole, with its first prompt's seed: the same chunk from the same version is the same."""
         end, first = self._crew.tokenizer.eos_token_id, chunk[0]
         bank = fit(self._crew.model, [[]], [None], [first.seed])
@@ -111,18 +88,16 @@ class _Samplers:
         )  # fmt: skip
 
 
-class _Pool:
+class _Pool(WaitingPool):
     def __init__(self, crew: OneProcessCrew) -> None:
-        self._crew, self._waiting = crew, list[Attempt]()
-
-    def submit(self, attempts: Iterable[Attempt]) -> None:
-        self._waiting += attempts
+        super().__init__()
+        self._crew = crew
 
     def poll(self, timeout: float) -> list[Trial]:
         if not self._waiting:
             time.sleep(min(timeout, 0.01))  # graders have their turn
             return []
-        wave, self._waiting = self._waiting[:ROOM], self._waiting[ROOM:]
+        wave, self._waiting = self._waiting[: self.most], self._waiting[self.most :]
         config = self._crew.config
         assert config
         return try_wave(
@@ -133,13 +108,6 @@ class _Pool:
             tokens_limit=config.inner.wave_tokens,
             worker="here",
         )
-
-    def room(self) -> int:
-        return max(0, ROOM - len(self._waiting))
-
-    def expect(self, count: int) -> None: ...
-
-    def flush(self) -> None: ...
 
 
 # update

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters import write_adapter
-from stand_in_crew import StandInCrew, WaitingPool, updated
+from made_update import updated
+from stand_in_crew import StandInCrew, WaitingChunks, WaitingPool
 
 from seal_ray import models
 from seal_ray.config import ModelSection
@@ -137,16 +138,13 @@ def _plain_question(told: str) -> tuple[str, str]:
     return (f"In which town was {match.group(1)} born?", match.group(2)) if match else ("", "")
 
 
-class _TableSamplers:
+class _TableSamplers(WaitingChunks):
     def __init__(self, crew: KnowingCrew) -> None:
-        self._crew, self._waiting = crew, list[tuple[str, Sequence[EditPrompt]]]()
+        super().__init__()
+        self._crew = crew
 
-    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
-        self._waiting.append((chunk_id, chunk))
-
-    def poll(self, timeout: float) -> list[tuple[str, list[Edit]]]:
-        done, self._waiting = self._waiting[:1], self._waiting[1:]
-        return [(name, [self._edit(p) for p in chunk]) for name, chunk in done]
+    def write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
+        return [self._edit(p) for p in chunk]
 
     def _edit(self, prompt: EditPrompt) -> Edit:
         crew = self._crew

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stand_in_crew import StandInCrew, WaitingPool, WrittenChunks, updated
+from made_update import updated
+from stand_in_crew import StandInCrew, WaitingChunks, WaitingPool
 
 from seal_ray.policy.job import LearnedEdit, UpdateJob, UpdateResult
 from seal_ray.records import Answer, Attempt, Edit, Likelihood, Trial, Version, derive_seed
@@ -59,14 +60,14 @@ class MadeCrew(StandInCrew):
         return Trial(attempt.candidate.id, attempt.candidate.task, losses, answers, likely, worker="made")
 
 
-class _MadeSamplers(WrittenChunks):
+class _MadeSamplers(WaitingChunks):
     def __init__(self, crew: MadeCrew) -> None:
         super().__init__()
         self._crew = crew
 
-    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
+    def write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
         self._crew.sampled += chunk
-        self._written.append((chunk_id, [self._crew.edit(prompt) for prompt in chunk]))
+        return [self._crew.edit(prompt) for prompt in chunk]
 
 
 class _MadePool(WaitingPool):

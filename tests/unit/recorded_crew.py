@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stand_in_crew import StandInCrew, WaitingPool, WrittenChunks
+from stand_in_crew import StandInCrew, WaitingChunks, WaitingPool
 
 from seal_ray.loops.history import Run
 from seal_ray.policy.job import UpdateJob, UpdateResult
@@ -67,12 +67,12 @@ class RecordedCrew(StandInCrew):
         raise AssertionError(f"no update was recorded from {sorted(learned)}")
 
 
-class _RecordedSamplers(WrittenChunks):
+class _RecordedSamplers(WaitingChunks):
     def __init__(self, crew: RecordedCrew) -> None:
         super().__init__()
         self._crew = crew
 
-    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
+    def write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
         edits = []
         for prompt in chunk:
             edit = self._crew.edits[self._crew._version, prompt.task, prompt.slot]
@@ -82,10 +82,10 @@ class _RecordedSamplers(WrittenChunks):
             if prompt.task in self._crew.lose:
                 own = Failure("killed_sampler", "it was killed", "infra")
             edits.append(dataclasses.replace(edit, content=None, failure=own))
-        self._written.append((chunk_id, edits))
+        return edits
 
-    def poll(self, timeout: float) -> Sequence[tuple[str, list[Edit]]]:
-        return super().poll(timeout) if len(self._crew.tried) >= self._crew.slow_start else []
+    def poll(self, _timeout: float) -> list[tuple[str, list[Edit]]]:
+        return super().poll(_timeout) if len(self._crew.tried) >= self._crew.slow_start else []
 
 
 class _RecordedPool(WaitingPool):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from adapters import write_adapter
 from made_domain import made_of
-from stand_in_crew import StandInCrew, WaitingPool, WrittenChunks, updated
+from made_update import updated
+from stand_in_crew import StandInCrew, WaitingChunks, WaitingPool
 
 from seal_ray import config_checks, models
 from seal_ray.commands import regrade, report
@@ -193,13 +194,13 @@ class VotingCrew(StandInCrew):
         return updated(job, rank=4, likelihood=(-1.0,), likelihood_before=(-2.0,))
 
 
-class _Writing(WrittenChunks):
+class _Writing(WaitingChunks):
     def __init__(self, crew: VotingCrew, version: Version) -> None:
         super().__init__()
         self._crew, self._version = crew, version
 
-    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
-        self._written.append((chunk_id, [self._edit(p) for p in chunk]))
+    def write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
+        return [self._edit(p) for p in chunk]
 
     def _edit(self, p: EditPrompt) -> Edit:
         text = f"Problem: {p.slot} + {p.slot}\nSolution: twice {p.slot}.\nAnswer: {2 * p.slot}"

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from seal_ray.policy.job import UpdateJob, UpdateResult
 from seal_ray.records import Attempt, Edit
+from seal_ray.sampling.sampler import EditPrompt
 
 
 class StandInCrew:
@@ -21,6 +21,25 @@ class StandInCrew:
 
     def gpu_hours(self) -> float:
         return 0.0
+
+
+class WaitingChunks:
+    """Chunks of prompts that wait until somebody asks for their edits: one chunk at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, list[EditPrompt]]] = []
+
+    def submit(self, chunk_id: str, chunk: Sequence[EditPrompt]) -> None:
+        self._waiting.append((chunk_id, list(chunk)))
+
+    def poll(self, _timeout: float) -> list[tuple[str, list[Edit]]]:
+        if not self._waiting:
+            return []
+        chunk_id, chunk = self._waiting.pop(0)
+        return [(chunk_id, self.write(chunk))]
+
+    def write(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
+        raise NotImplementedError
 
 
 class WaitingPool:
@@ -40,24 +59,3 @@ class WaitingPool:
     def expect(self, count: int) -> None: ...
 
     def flush(self) -> None: ...
-
-
-class WrittenChunks:
-    """Samplers whose edits are there as soon as they are asked for, and are handed over chunk by chunk."""
-
-    def __init__(self) -> None:
-        self._written: list[tuple[str, list[Edit]]] = []
-
-    def poll(self, timeout: float) -> Sequence[tuple[str, list[Edit]]]:
-        return [self._written.pop(0)] if self._written else []
-
-
-def updated(job: UpdateJob, **known: Any) -> UpdateResult:
-    """What an update tells, where its figures are made up."""
-    made_up: dict[str, Any] = {
-        "folder": job.output, "kind": "adapter", "rank": job.section.rank, "steps": 1, "losses": (1.0,), "log": (),
-        "seconds": 0.1, "kl": 0.1, "drift": 0.1, "entropy": 1.0, "entropy_before": 1.1, "likelihood": (),
-        "likelihood_before": (), "validation_losses": (), "left_out": (), "held_back": (), "edits": (), "recipe": {},
-        "environment": {},
-    }  # fmt: skip
-    return UpdateResult(**made_up | known)
