@@ -295,7 +295,13 @@ def lora(setup: Setup) -> str:
     (told,) = node_survey.ask(
         [node], node_facts.canary, device, gpus=int(on_gpu), seconds=LORA_SECONDS, env=ENVIRONMENT
     )
-    _all_well([(told.node, told.error)], hint="install vLLM and PEFT from the lock files in docker/")
+    full = "low on memory" in told.error  # as Ray says it of whatever it ends then
+    hint = (
+        "free memory there: this check takes some GB"
+        if full
+        else "install vLLM and PEFT from the lock files in docker/"
+    )
+    _all_well([(told.node, told.error)], hint=hint)
     return f"{told.value} ({device})"
 
 

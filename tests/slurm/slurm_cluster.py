@@ -124,7 +124,7 @@ class Slurm:
     def state(self, job: int) -> str:
         return self.field(job, "JobState")
 
-    def until(self, what: Callable[[], object], job: int, seconds: float = 400) -> None:
+    def until(self, what: Callable[[], object], job: int, seconds: float = 800) -> None:
         """Wait for something; a job that is over and has not done it never will."""
         end = time.monotonic() + seconds
         while not what():

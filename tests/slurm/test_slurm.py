@@ -4,6 +4,7 @@ Where a test is about Slurm and Ray alone, `seal-ray` is played by a script that
 the one that goes on after its time limit are real ones.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ SCRIPT = ROOT / "cluster/slurm.sh"
 
 # plays seal-ray: says who it is, works until a file appears, and hands over with 130 when it is told to stop
 PLAYED = """#!/bin/bash
+[ -z "${CONTAINED:-}" ] || echo "played: in the container"
 trap 'echo played: told to stop; exit 130' TERM
 for word; do case $word in placement.address=*) address=${word#*=};; esac; done
 nodes=$(ray status --address "$address" 2>/dev/null | grep -c '^ 1 node_')
@@ -31,6 +33,13 @@ echo "played: $* as $(id -un), $nodes nodes"
 case " $* " in *" fails "*) exit 2;; esac
 while [ ! -e "$HOME/finish" ]; do sleep 0.3; done
 echo played: done
+"""
+
+# plays a container: says what it was to run, and runs it
+CONTAINER = """#!/bin/bash
+echo "$*" >>"$HOME/contained"
+export CONTAINED=yes
+exec "$@"
 """
 
 
@@ -48,8 +57,9 @@ def played(slurm: Slurm, tmp_path: Path) -> str:
             folder.chmod(0o755)
     path = tmp_path / "bin/seal-ray"
     path.parent.mkdir()
-    path.write_text(PLAYED)
-    path.chmod(0o755)
+    for name, script in (("seal-ray", PLAYED), ("container", CONTAINER)):
+        (path.parent / name).write_text(script)
+        (path.parent / name).chmod(0o755)
     (slurm.home / "finish").unlink(missing_ok=True)
     return f"{path.parent}:{slurm.environment()['PATH']}"
 
@@ -68,7 +78,8 @@ def test_a_run_finishes_on_two_nodes_and_leaves_nothing(slurm: Slurm) -> None:
     assert "all 2 nodes are there" in slurm.log(job) and "CANCELLED" not in slurm.log(job)
     assert uri.stat().st_mode & 0o055 == 0o055  # colleagues can read it
     assert not [p for p in slurm.processes() if "ray" in p]
-    assert not Path(f"/tmp/seal-ray-{job}").exists()
+    own = [Path(f"/tmp/seal-ray-{job}"), *(Path(f"/tmp/seal-ray-{job}-{node}") for node in slurm.nodes)]
+    assert not [path for path in own if path.exists()]
 
 
 def test_a_cancelled_job_leaves_no_process(slurm: Slurm, played: str) -> None:
@@ -134,3 +145,35 @@ def test_a_requeued_job_starts_again(slurm: Slurm, played: str) -> None:
     slurm.until(lambda: slurm.log(job).count("played: run grid-7") == 2, job)
     finish(slurm)
     assert slurm.ended(job) == "COMPLETED 0"
+
+
+def test_every_command_on_a_node_goes_through_the_container_and_has_the_arguments_for_srun(
+    slurm: Slurm, played: str
+) -> None:
+    (slurm.home / "contained").unlink(missing_ok=True)
+    finish(slurm)
+    job = slurm.submit(SCRIPT, "any.yaml", PATH=played, CONTAINER="container", SRUN_ARGS="--label")
+    assert slurm.ended(job) == "COMPLETED 0", slurm.told(job)
+    assert "0: played: in the container" in slurm.log(job)  # srun's own label
+    ran = (slurm.home / "contained").read_text().splitlines()
+    for part in ("--head", "--address", "ray health-check", "ray status", "seal-ray run any.yaml", "rm -rf"):
+        assert any(part in line for line in ran), (part, ran)
+    for log in (slurm.home / f"seal-ray-logs/{job}-0").iterdir():
+        assert all(line.startswith("0:") for line in log.read_text().splitlines() if not line.startswith("srun:")), log
+
+
+def test_another_command_gets_the_arguments_and_the_cluster(slurm: Slurm, played: str) -> None:
+    finish(slurm)
+    job = slurm.submit(SCRIPT, "any.yaml", "--arms", "none", nodes=1, PATH=played, COMMAND="evaluate")
+    assert slurm.ended(job) == "COMPLETED 0", slurm.told(job)
+    assert "played: evaluate any.yaml --arms none --set placement.address=" in slurm.log(job)
+    assert "stop_within" not in slurm.log(job)  # a setting of a run's end
+
+
+def test_the_doctor_examines_the_allocation(slurm: Slurm) -> None:
+    words = [str(ROOT / "jobs/tiny.yaml"), "--set", f"run.uri={slurm.home}/looked", "--set", "storage.shared=true"]
+    job = slurm.submit(SCRIPT, *words, COMMAND="doctor")
+    ended, said = slurm.ended(job), slurm.log(job)
+    for check in ("versions", "collective", "run uri"):
+        assert re.search(rf"^green +{check} .* 2 nodes", said, re.MULTILINE), slurm.told(job)
+    assert ended == ("FAILED 3" if re.search("^red ", said, re.MULTILINE) else "COMPLETED 0")  # a full machine is red

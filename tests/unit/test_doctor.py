@@ -115,6 +115,15 @@ def test_what_others_hold_is_still_room() -> None:
     assert found.state == "green" and "1 GPU" in found.found
 
 
+def test_a_node_without_memory_is_told_to_free_some_and_not_to_install_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for error, hint in (("killed due to the node running low on memory", "free memory"), ("no vllm", "lock files")):
+        monkeypatch.setattr(doctor.node_survey, "ask", lambda *_, error=error, **__: [Told(CPU, error=error)])
+        found = look(doctor.lora, CPU)
+        assert found.state == "red" and error in found.found and hint in found.hint
+
+
 # versions
 
 
