@@ -108,6 +108,7 @@ def _on(device: str, config: Config, counts: dict[str, Any], shape: Shape) -> di
         targets=section.targets,
         step_tokens=text,
         tokens_limit=section.wave_tokens,
+        moments=section.moments,
     )
     longest, candidates = min(LONGEST_TEXT, section.max_length), counts["candidates"]
     fitting = slots_for(int(device_bytes - base), shape, setup, longest=longest, candidates=candidates)

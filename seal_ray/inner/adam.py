@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seal_ray.inner.kernels.adam import adam_step, gradient_norms
+from seal_ray.inner.kernels.adam import Numbers, adam_step, adam_step_int8, gradient_norms, row_norms
+from seal_ray.inner.moments import Moments, thresholds
+from seal_ray.inner.stack import Stack
 from seal_ray.inner.staging import staged
 from seal_ray.records import Recipe
 
@@ -17,19 +19,25 @@ from seal_ray.records import Recipe
 class Adam:
     """What AdamW keeps of every slot. A slot begins anew when another adapter takes it."""
 
-    def __init__(self, master: Tensor, split: int, copy: Tensor | None = None, *, by_kernel: bool = False) -> None:
-        """`split`: where B begins in a row. `by_kernel`: all slots in two launches, which needs a copy."""
-        self.master, self.split, self.copy, self.by_kernel = master, split, copy, by_kernel
-        self.first = torch.zeros_like(master)
-        self.second = torch.zeros_like(master)
+    def __init__(
+        self,
+        master: Tensor,
+        stack: Stack,
+        copy: Tensor | None = None,
+        *,
+        moments: str = "float32",
+        by_kernel: bool = False,
+    ) -> None:
+        """`by_kernel`: all slots in two launches, which needs a copy."""
+        self.master, self.split, self.copy, self.by_kernel = master, stack.split, copy, by_kernel
+        self.moments = Moments.of(moments, len(master), stack, master.device)
         self._recipes: dict[int, Recipe] = {}
         self._steps: dict[int, int] = {}
 
     def begin(self, slot: int, recipe: Recipe) -> None:
         """Another adapter is in the slot, whose first weights are in the master's row."""
         self._recipes[slot], self._steps[slot] = recipe, 0
-        self.first[slot].zero_()
-        self.second[slot].zero_()
+        self.moments.clear(slot)
         self.refresh(slot)
 
     def refresh(self, slot: int) -> None:
@@ -49,33 +57,37 @@ class Adam:
         for slot in slots:
             self._steps[slot] += 1
         scales = [1.0 if unscaled else self._scale(slot) for slot in slots]
-        if not self.by_kernel:
+        moments = self.moments
+        if not self.by_kernel and moments.kind == "float32":
             return self._one_by_one(slots, places, grads, rates, scales)
         rows = [n for row in zip(slots, rates, scales, strict=True) for n in self._numbers(*row)]
         where, at, numbers = staged(self.master.device, [slots, places], [rows])
         numbers = numbers.view(len(slots), -1)
         norms = gradient_norms(grads, at, numbers, self.split)
-        adam_step(self.master, self.first, self.second, self.copy, grads, where, at, norms, numbers, self.split)
+        step, kept = (where, at, norms, numbers), (moments.first, moments.second)
+        if moments.scales is None:
+            adam_step(self.master, *kept, self.copy, grads, *step, self.split)
+        else:
+            blocks = moments.bounds, moments.longest
+            adam_step_int8(self.master, *kept, moments.scales, self.copy, grads, *step, *blocks, self.split)
         return norms
 
     def _scale(self, slot: int) -> float:
         return self._recipes[slot].alpha / self._recipes[slot].rank
 
-    def _numbers(self, slot: int, rate: float, gradient_scale: float) -> list[float]:
+    def _numbers(self, slot: int, rate: float, gradient_scale: float) -> Numbers:
         recipe, step = self._recipes[slot], self._steps[slot]
-        betas, limit = recipe.betas, recipe.clip or float("inf")
-        return [*betas, recipe.eps, recipe.weight_decay, limit, gradient_scale, self._scale(slot), rate,
-                *(1 - beta**step for beta in betas)]  # fmt: skip
+        limit, bias = recipe.clip or float("inf"), (1 - beta**step for beta in recipe.betas)
+        return Numbers(*recipe.betas, recipe.eps, recipe.weight_decay, limit, gradient_scale, self._scale(slot), rate,
+                       *bias, *thresholds(step))  # fmt: skip
 
     def _one_by_one(
         self, slots: Sequence[int], places: Sequence[int], grads: Tensor, rates: Sequence[float], scales: list[float]
     ) -> Tensor:
         """torch's own step for the A and the B of each adapter, whose gradients are scaled differently."""
-        halves = (slice(0, self.split), slice(self.split, None))
-        parts = [grads[place, half] for place in places for half in halves]
-        of_a, of_b = torch.stack(torch._foreach_norm(parts, 2, torch.float32)).view(-1, 2).unbind(1)
+        halves, moments = (slice(0, self.split), slice(self.split, None)), self.moments
         (scale,) = staged(grads.device, [], [scales])
-        norms = torch.hypot(of_a, of_b * scale)
+        norms = row_norms(grads, places, self.split, scale)
         skip = (~norms.isfinite()).float()
         for at, (slot, place, rate) in enumerate(zip(slots, places, rates, strict=True)):
             recipe = self._recipes[slot]
@@ -86,8 +98,8 @@ class Adam:
                 torch._fused_adamw_(
                     [self.master[slot, half]],
                     [grads[place, half].to(self.master.dtype)],
-                    [self.first[slot, half]],
-                    [self.second[slot, half]],
+                    [moments.first[slot, half]],
+                    [moments.second[slot, half]],
                     [],
                     [step],
                     lr=rate,

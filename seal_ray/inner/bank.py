@@ -36,11 +36,16 @@ class Bank:
         self.written = [0] * len(recipes)  # tokens that each wrote while it was trained
         self.steps = 0  # optimiser steps of all adapters
         self.slots = 0  # adapters in training at once, at most
-        self.occupied = 1.0  # share of slots x steps in which an adapter was training
+        self.turns = self.turns_taken = 0  # slots x steps, and those in which an adapter was training
         self.room = 8 * tokens_limit  # tokens of keys and values at once while answering
         self.weights: dict[int, Tensor] = {}  # of each trained adapter, `[size]` in the model's dtype, in main memory
         self.masters: dict[int, Tensor] = {}  # of each one that is trained on, the same in float32
         self.files: dict[int, dict[str, bytes]] = {}  # of these, what they became
+
+    @property
+    def occupied(self) -> float:
+        """Share of slots x steps in which an adapter was training."""
+        return self.turns_taken / self.turns if self.turns else 1.0
 
     @property
     def together(self) -> int:

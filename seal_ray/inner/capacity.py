@@ -45,6 +45,7 @@ def fitting_slots(
         device=device.type,
         step_tokens=statistics.mean(step_tokens),
         tokens_limit=tokens_limit,
+        moments=recipes[0].moments,  # all have the same
     )
     share = CPU_SHARE if device.type == "cpu" else GPU_SHARE
     return slots_for(free_memory(device), shape, setup, longest=longest, candidates=len(train_sets), share=share)

@@ -76,8 +76,10 @@ def fit(
     if sets:
         with frozen.attached(targets):
             courses = _courses(bank, sets, going_on)
-            if courses:
-                SlotTraining(bank, courses, slots or _fitting(frozen, sets, tokens_limit), dropped).run()
+            for kind in sorted({course.recipe.moments for course in courses}):
+                own = [course for course in courses if course.recipe.moments == kind]
+                fitting = slots or _fitting(frozen, {c.number: sets[c.number] for c in own}, tokens_limit)
+                SlotTraining(bank, own, fitting, dropped).run()
             for course in courses:
                 if course.keeper and course.number in bank.weights:
                     _remember(bank, course, course.keeper)

@@ -1,15 +1,18 @@
 """How much memory training takes, from shapes alone: plain numbers, so that a plan can be made without a device.
 
 training = slots x adapter + finished x weights + rows x (activations of a row) + what comes and goes, beside the base
-adapter  = 16 bytes a parameter on a GPU: float32 weights and two moments (12), gradient and a copy in 16 bits (4)
+adapter  = 16 bytes a parameter on a GPU: float32 weights and two moments (12), gradient and a copy in 16 bits (4);
+           12 with moments in 16 bits, and 10 with moments in 8
 weights  = 2 bytes a parameter, in main memory: an adapter that has been trained and waits for its questions
 """
 
 import math
 from dataclasses import dataclass
 
+from seal_ray.records import MomentKind
 from seal_ray.shapes import Shape
 
+MOMENT_BYTES: dict[MomentKind, int] = {"float32": 8, "bfloat16": 4, "int8": 2}  # both; an int8 block's largest beside
 BLOCK_PADDING = 1.1  # rows of a packed forward for each row of text
 LOGITS = {"cpu": 8_000_000, "cuda": 128_000_000}  # of one chunk of the vocabulary loss
 TOKENS_LIMIT = 2048  # rows of one packed forward: enough for full products, and activations stay small
@@ -26,16 +29,17 @@ class BankSetup:
     checkpointing: bool = False
     step_tokens: float = 46  # of one candidate's step, on average: those of a text where a step takes one
     tokens_limit: int = TOKENS_LIMIT
+    moments: MomentKind = "float32"
 
 
-def adapter_bytes(parameters: int, dtype_bytes: int = 2, device: str = "cuda") -> int:
-    """One adapter in training: weights and moments in float32, its gradient and what it is computed with.
+def adapter_bytes(parameters: int, setup: BankSetup) -> int:
+    """One adapter in training: weights in float32, its moments, its gradient and what it is computed with.
 
     Gradients are in the model's type where products are grouped (GPUs from Hopper on), else in float32. Plans are made
     for the former: older GPUs and studies take 2 bytes more of the share that is left free.
     """
-    gradient = 4 if device == "cpu" else dtype_bytes
-    return parameters * (12 + gradient + dtype_bytes)
+    gradient = 4 if setup.device == "cpu" else setup.dtype_bytes
+    return parameters * (4 + MOMENT_BYTES[setup.moments] + gradient + setup.dtype_bytes)
 
 
 def block_bytes(shape: Shape, setup: BankSetup) -> float:
@@ -64,7 +68,7 @@ def activation_bytes(shape: Shape, setup: BankSetup, rows: float) -> float:
 def training_bytes(shape: Shape, setup: BankSetup, *, adapters: int, rows: float, finished: int = 0) -> int:
     """The peak beside the base while `adapters` train with `rows` rows of text in one forward, and others are done."""
     parameters = shape.adapter_parameters(setup.rank, setup.targets)
-    in_training = adapters * adapter_bytes(parameters, setup.dtype_bytes, setup.device)
+    in_training = adapters * adapter_bytes(parameters, setup)
     waiting = finished * parameters * setup.dtype_bytes
     return math.ceil(in_training + waiting + activation_bytes(shape, setup, rows * BLOCK_PADDING))
 

@@ -3,12 +3,12 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from seal_ray.records import Example, Failure, Recipe, derive_seed
+from seal_ray.records import Example, Failure, MomentKind, Recipe, derive_seed
 
 MAX_RANK = 512
 BLOCK = re.compile(r"(?:^|\.)(\d+)\.")  # the number of its block in a layer's name
@@ -25,6 +25,8 @@ def check_recipe(recipe: Recipe, layers: Mapping[str, Any], head: str | None) ->
         raise ValueError(f"learning rate {recipe.lr} trains nothing; use a number above 0")
     if recipe.schedule not in ("linear", "cosine", "constant"):
         raise ValueError(f"schedule {recipe.schedule!r} is unknown; use linear, cosine or constant")
+    if recipe.moments not in get_args(MomentKind):
+        raise ValueError(f"moments in {recipe.moments!r} are unknown; use {', '.join(get_args(MomentKind))}")
     if not (math.isfinite(recipe.distill_temperature) and recipe.distill_temperature > 0):
         raise ValueError(f"distillation at temperature {recipe.distill_temperature}; use a number above 0")
     if not 0 <= recipe.dropout < 1:

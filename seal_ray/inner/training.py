@@ -112,6 +112,7 @@ class SlotTraining:
         self.ragged = ragged_suits(frozen.device, frozen.dtype, stack.rank, widths)
         # a method that looks at gradients is handed all of their digits
         self.gradient_type = torch.float32 if not self.ragged or any(c.keeper for c in courses) else frozen.dtype
+        self.moments = courses[0].recipe.moments  # all have the same
         self.slots = min(slots, len(courses))
         while True:
             try:
@@ -127,7 +128,8 @@ class SlotTraining:
         self.master = torch.zeros(*shape, device=frozen.device)
         self.grads = torch.empty(shape, device=frozen.device, dtype=self.gradient_type)
         copy = torch.empty(shape, device=frozen.device, dtype=frozen.dtype) if self.ragged else None
-        self.adam = Adam(self.master, stack.split, copy, by_kernel=self.ragged and frozen.kernels)
+        by_kernel = self.ragged and frozen.kernels
+        self.adam = Adam(self.master, stack, copy, moments=self.moments, by_kernel=by_kernel)
         self.adapters = stack.views(copy, self.grads) if copy is not None else {}
 
     def run(self) -> None:
@@ -138,9 +140,10 @@ class SlotTraining:
             if self.bank.frozen.device.type == "cpu" or len(self.told) == LOOK_EVERY:
                 self._look()
         self._look()
-        self.bank.slots = self.slots
+        self.bank.slots = max(self.bank.slots, self.slots)
         self.bank.steps = sum(map(len, self.bank.losses))
-        self.bank.occupied = self.occupied / max(1, self.slots * self.iterations)
+        self.bank.turns += self.slots * self.iterations
+        self.bank.turns_taken += self.occupied
 
     def _refill(self) -> bool:
         """Takes out who should not go on and puts in who waits; says whether anybody is to be trained."""

@@ -8,6 +8,8 @@ from typing import Literal
 # what an inner loop learns: texts, answers to questions, or what the model expects with the context before its eyes, at
 # answers that were written down or at those that it gives itself
 Objective = Literal["text", "answers", "distill", "distill_on_policy"]
+# what an optimiser's two moments are kept in
+MomentKind = Literal["float32", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Recipe:
     answer_tokens: int = 32  # with distill_on_policy: tokens of an answer that is written while training, at most
     dropout: float = 0.0  # share of an adapter's inputs that is left out in training
     last_layers: int = 0  # adapters on so many of the model's last blocks only; 0 is all
+    moments: MomentKind = "float32"
 
     def steps(self, examples: int) -> int:
         """Optimiser steps for that many examples (a short last batch or accumulation still makes a step)."""

@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction
 
 from seal_ray.inner.kernels import canary, triton_adam, triton_block
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64"}
+TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int8: "*i8", torch.uint8: "*u8"}
 HOPPER = GPUTarget("cuda", 90, 32)
 
 compiled: dict[str, dict[str, int]] = {}  # by kernel and what it is made for, bytes of machine code

@@ -93,11 +93,12 @@ def test_a_candidate_is_named_by_all_that_its_result_depends_on() -> None:
         ("v", "u", *base[2:]),
         (*base[:2], "other", *base[3:]),
         (*base[:3], Recipe(rank=8), *base[4:]),
+        (*base[:3], Recipe(moments="int8"), *base[4:]),
         (*base[:4], {"max_tokens": 9}, 1),
         (*base[:5], 2),
     ]
     names = {candidate_id(*base), *(candidate_id(*o) for o in others)}
-    assert len(names) == 7
+    assert len(names) == 8
 
 
 def test_every_error_survives_the_trip_between_processes() -> None:

@@ -49,10 +49,18 @@ def disagreements(kernels: Mapping[str, Any], device: torch.device, dtype: torch
         operator = OPERATORS[name]
         expected, got = (_results(form, arguments, operator.written) for form in (operator.plain, kernels[name]))
         for ours, theirs in zip(expected, got, strict=True):
-            off = (ours.float() - theirs.float()).abs().max() / ours.float().abs().max()
-            if not off <= CLOSE[dtype]:
-                wrong[name] = max(float(off), wrong.get(name, 0.0))
+            off = _off(ours, theirs)
+            if not off <= max(CLOSE[dtype], CLOSE.get(ours.dtype, 0.0)):
+                wrong[name] = max(off, wrong.get(name, 0.0))
     return wrong
+
+
+def _off(ours: Tensor, theirs: Tensor) -> float:
+    """As a share of the largest value. Where a value is as near to one code as to the next, either will do."""
+    apart = (ours.float() - theirs.float()).abs().max()
+    if not ours.is_floating_point():
+        apart = (apart - 1).clamp(min=0)
+    return float(apart / ours.float().abs().max())
 
 
 def _results(form: Any, arguments: Sequence[Any], written: Sequence[int]) -> list[Tensor]:
@@ -91,10 +99,18 @@ def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, lis
         yield "rotate_backward", [q, k, cos, sin]
     master, grads, split = torch.randn(3, 150, generator=generator).to(device), some(4, 150), 70
     slots, places = (torch.tensor(n, device=device) for n in ([2, 0], [0, 3]))
+    codes = [torch.randint(*span, (3, 150), generator=generator) for span in ((-127, 128), (1, 256))]
+    tops = torch.rand(3, 2, 4, generator=generator).to(device) + 0.1
+    bounds = torch.tensor([0, 40, 70, 134, 150], device=device)
     for norms in ([1.5, 0.2], [1.5, float("nan")]):
-        rows = [[0.9, 0.999, 1e-8, 0.1, 1.0, 2.0, 2.0, 1e-2, 0.1, 0.001],
-                [0.8, 0.95, 1e-6, 0.0, float("inf"), 0.5, 0.5, 1e-3, 0.36, 0.0975]]  # fmt: skip
+        rows = [[0.9, 0.999, 1e-8, 0.1, 1.0, 2.0, 2.0, 1e-2, 0.1, 0.001, 0.6, 0.4],
+                [0.8, 0.95, 1e-6, 0.0, float("inf"), 0.5, 0.5, 1e-3, 0.36, 0.0975, 0.2, 0.9]]  # fmt: skip
         numbers = torch.tensor(rows, device=device)
         yield "gradient_norms", [grads, places, numbers, split]
-        state = [master, master / 8, master.square() / 64, master.to(dtype), grads]
-        yield "adam_step_", [*state, slots, places, torch.tensor(norms, device=device), numbers, split]
+        for kept_in in (torch.float32, torch.bfloat16):
+            moments = [(master / 8).to(kept_in), (master.square() / 64).to(kept_in)]
+            state = [master, *moments, master.to(dtype), grads]
+            yield "adam_step_", [*state, slots, places, torch.tensor(norms, device=device), numbers, split]
+        state = [master, codes[0].to(device, torch.int8), codes[1].to(device, torch.uint8), tops, master.to(dtype)]
+        step = [grads, slots, places, torch.tensor(norms, device=device), numbers]
+        yield "adam_step_int8_", [*state, *step, bounds, 64, split]

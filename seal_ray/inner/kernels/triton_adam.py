@@ -8,9 +8,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from seal_ray.inner.kernels import adam
+
 PIECE = 2048  # parameters of one program
 NORM_PIECES = 32  # pieces that one program adds up for a norm
-NUMBERS = tl.constexpr(10)
+NUMBERS = tl.constexpr(adam.NUMBERS)
+FIRST_LAST, FIRST_STEPS = tl.constexpr(adam.FIRST_LAST), tl.constexpr(adam.FIRST_STEPS)
+SECOND_LAST, SECOND_STEPS = tl.constexpr(adam.SECOND_LAST), tl.constexpr(adam.SECOND_STEPS)
 
 
 @triton.jit
@@ -39,31 +43,88 @@ def _norms_kernel(sums, norms, count, SIZE: tl.constexpr):
 
 
 @triton.jit
-def _step_kernel(
-    master, first, second, copy, grads, slots, places, norms, numbers, size, split, SIZE: tl.constexpr
-):  # fmt: skip
-    adapter = tl.program_id(1)
-    norm = tl.load(norms + adapter)
-    own = numbers + adapter * NUMBERS
+def _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split):
+    """Writes the weights and their copy of a stretch of an adapter, and gives its moments."""
     beta_1, beta_2, eps, decay = tl.load(own), tl.load(own + 1), tl.load(own + 2), tl.load(own + 3)
     limit, gradient_scale, scale = tl.load(own + 4), tl.load(own + 5), tl.load(own + 6)
     rate, bias_1, bias_2 = tl.load(own + 7), tl.load(own + 8), tl.load(own + 9)
-    at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-    # an adapter whose norm is NaN or infinite stays as it was
-    inside = at < tl.where(norm < float("inf"), size, 0)
-    row = tl.load(slots + adapter) * size + at
-    g = tl.load(grads + tl.load(places + adapter) * size + at, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(grads + grad, mask=inside, other=0.0).to(tl.float32)
     g = tl.where(at < split, g, g * gradient_scale) * tl.minimum(limit / (norm + 1e-6), 1.0)
-    m = tl.load(first + row, mask=inside, other=0.0)
-    v = tl.load(second + row, mask=inside, other=0.0)
     w = tl.load(master + row, mask=inside, other=0.0)
     m = beta_1 * m + (1.0 - beta_1) * g
     v = beta_2 * v + (1.0 - beta_2) * g * g
     w = w * (1.0 - rate * decay) - rate / bias_1 * m / (tl.sqrt(v / bias_2) + eps)
-    tl.store(first + row, m, mask=inside)
-    tl.store(second + row, v, mask=inside)
     tl.store(master + row, w, mask=inside)
     tl.store(copy + row, tl.where(at < split, w, w * scale).to(copy.dtype.element_ty), mask=inside)
+    return m, v
+
+
+@triton.jit
+def _rounded(x, up):
+    """To 16 bits, away from zero where what is lost is at least 1 - up of the last digit."""
+    bits = x.to(tl.int32, bitcast=True) + (up * 65536).to(tl.int32)
+    return (bits & -65536).to(tl.float32, bitcast=True).to(tl.bfloat16)
+
+
+@triton.jit
+def _step_kernel(
+    master, first, second, copy, grads, slots, places, norms, numbers, size, split,
+    SHORT: tl.constexpr, SIZE: tl.constexpr,
+):  # fmt: skip
+    adapter = tl.program_id(1)
+    norm = tl.load(norms + adapter)
+    own = numbers + adapter * NUMBERS
+    at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    # an adapter whose norm is NaN or infinite stays as it was
+    inside = at < tl.where(norm < float("inf"), size, 0)
+    row = tl.load(slots + adapter) * size + at
+    m = tl.load(first + row, mask=inside, other=0.0).to(tl.float32)
+    v = tl.load(second + row, mask=inside, other=0.0).to(tl.float32)
+    grad = tl.load(places + adapter) * size + at
+    m, v = _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split)
+    if SHORT:
+        m = _rounded(m, tl.load(own + 10))
+        v = _rounded(v, tl.load(own + 11))
+    tl.store(first + row, m, mask=inside)
+    tl.store(second + row, v, mask=inside)
+
+
+@triton.jit
+def _code(size, top, LAST: tl.constexpr, STEPS: tl.constexpr, LEAST: tl.constexpr):
+    ratio = size / tl.where(top > 0.0, top, 1.0)
+    code = tl.floor(tl.log2(tl.maximum(ratio, 1e-38)) * STEPS + (LAST + 0.5))
+    return tl.where(ratio > 0.0, tl.minimum(tl.maximum(code, LEAST), LAST), 0.0)
+
+
+@triton.jit
+def _step_int8_kernel(
+    master, first, second, scales, copy, grads, slots, places, norms, numbers, bounds, size, split, blocks,
+    SIZE: tl.constexpr,
+):  # fmt: skip
+    """A program has a block of an adapter, and so the largest of its moments."""
+    block, adapter = tl.program_id(0), tl.program_id(1)
+    norm = tl.load(norms + adapter)
+    own = numbers + adapter * NUMBERS
+    at = tl.load(bounds + block) + tl.arange(0, SIZE)
+    inside = at < tl.where(norm < float("inf"), tl.load(bounds + block + 1), 0)
+    slot = tl.load(slots + adapter)
+    row = slot * size + at
+    top = scales + slot * 2 * blocks + block
+    code = tl.load(first + row, mask=inside, other=0).to(tl.float32)
+    m = tl.load(top) * tl.exp2((tl.abs(code) - FIRST_LAST) / FIRST_STEPS)
+    m = tl.where(code > 0.0, m, tl.where(code < 0.0, -m, 0.0))
+    code = tl.load(second + row, mask=inside, other=0).to(tl.float32)
+    root = tl.load(top + blocks) * tl.exp2((code - SECOND_LAST) / SECOND_STEPS)
+    root = tl.where(code > 0.0, root, 0.0)
+    grad = tl.load(places + adapter) * size + at
+    m, v = _move(master, copy, grads, own, norm, row, grad, at, inside, m, root * root, split)
+    m_top, root = tl.max(tl.abs(m)), tl.sqrt(v)
+    root_top = tl.max(root)
+    code = _code(tl.abs(m), m_top, FIRST_LAST, FIRST_STEPS, 0)
+    tl.store(first + row, tl.where(m < 0.0, -code, code).to(tl.int8), mask=inside)
+    tl.store(second + row, _code(root, root_top, SECOND_LAST, SECOND_STEPS, 1).to(tl.uint8), mask=inside)
+    tl.store(top, m_top, mask=norm < float("inf"))
+    tl.store(top + blocks, root_top, mask=norm < float("inf"))
 
 
 def gradient_norms(grads: Tensor, places: Tensor, numbers: Tensor, split: int) -> Tensor:
@@ -78,13 +139,31 @@ def gradient_norms(grads: Tensor, places: Tensor, numbers: Tensor, split: int) -
 
 
 def adam_step(
-    master: Tensor, first: Tensor, second: Tensor, copy: Tensor, grads: Tensor,
+    master: Tensor, first: Tensor, second: Tensor, copy: Tensor | None, grads: Tensor,
     slots: Tensor, places: Tensor, norms: Tensor, numbers: Tensor, split: int,
 ) -> None:  # fmt: skip
+    assert copy is not None, "kernels are for weights that are used in a type of their own"
     size = master.shape[1]
     _step_kernel[(triton.cdiv(size, PIECE), len(slots))](
-        master, first, second, copy, grads, slots, places, norms, numbers, size, split, SIZE=PIECE
-    )
+        master, first, second, copy, grads, slots, places, norms, numbers, size, split,
+        SHORT=first.dtype != torch.float32, SIZE=PIECE,
+    )  # fmt: skip
 
 
-KERNELS: dict[str, Any] = {"gradient_norms": gradient_norms, "adam_step_": adam_step}
+def adam_step_int8(
+    master: Tensor, first: Tensor, second: Tensor, scales: Tensor, copy: Tensor | None, grads: Tensor,
+    slots: Tensor, places: Tensor, norms: Tensor, numbers: Tensor, bounds: Tensor, longest: int, split: int,
+) -> None:  # fmt: skip
+    assert copy is not None, "kernels are for weights that are used in a type of their own"
+    blocks, size = len(bounds) - 1, triton.next_power_of_2(longest)
+    _step_int8_kernel[(blocks, len(slots))](
+        master, first, second, scales, copy, grads, slots, places, norms, numbers, bounds, master.shape[1], split,
+        blocks, SIZE=size, num_warps=min(16, max(4, size // 512)),
+    )  # fmt: skip
+
+
+KERNELS: dict[str, Any] = {
+    "gradient_norms": gradient_norms,
+    "adam_step_": adam_step,
+    "adam_step_int8_": adam_step_int8,
+}
