@@ -155,18 +155,21 @@ def _continue(
 def _prefill(
     bank: "Bank", prompts: Sequence[Sequence[Ids]], group: list[tuple[int, int]]
 ) -> tuple[KeyValueCache, Tensor, list[tuple[int, int]]]:
-    """Runs the prompts; gives what was kept of them and the last row (hidden, or logits of an adapted head) of each."""
+    """Runs the prompts, as many rows in a forward as its limit allows; gives what was kept of them and the last row
+    (hidden, or logits of an adapted head) of each."""
     texts, owners, plain = by_owner(bank, [(i, Text(n, prompts[i][j])) for n, (i, j) in enumerate(group)])
-    adapters = bank.adapters(owners)
-    layouts = pack(texts, plain, limit=1 << 62, cost=bank.frozen.block_cost)
-    assert len(layouts) == 1
-    layout, cache = layouts[0], KeyValueCache()
-    hidden = bank.frozen.packed(layout, adapters, cache)
-    if bank.frozen.head_name in bank.stack.widths:
-        hidden = bank.frozen.head(hidden)
-    cache.begin([len(t.ids) for t in layout.texts], bank.frozen.device)
-    last = [start + len(t.ids) - 1 for t, start in zip(layout.texts, layout.starts, strict=True)]
-    return cache, hidden[torch.tensor(last, device=hidden.device)], [group[t.key] for t in layout.texts]
+    adapters, cache = bank.adapters(owners), KeyValueCache()
+    filled: list[Text] = []
+    rows = []
+    for layout in pack(texts, plain, limit=bank.tokens_limit, cost=bank.frozen.block_cost):
+        hidden = bank.frozen.packed(layout, adapters, cache)
+        if bank.frozen.head_name in bank.stack.widths:
+            hidden = bank.frozen.head(hidden)
+        last = [start + len(t.ids) - 1 for t, start in zip(layout.texts, layout.starts, strict=True)]
+        rows.append(hidden[torch.tensor(last, device=hidden.device)])
+        filled += layout.texts
+    cache.begin([len(t.ids) for t in filled], bank.frozen.device)
+    return cache, torch.cat(rows), [group[t.key] for t in filled]
 
 
 def by_owner(bank: "Bank", texts: Sequence[tuple[int, Text]]) -> tuple[list[list[Text]], list[int], list[Text]]:

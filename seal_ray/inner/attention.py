@@ -27,20 +27,26 @@ class KeyValueCache:
         self.values: dict[int, Tensor] = {}
         self.lengths = torch.zeros(0, dtype=torch.long)  # tokens of each row
         self.longest = 0
-        self.filling = True  # the prompts' forward writes whole texts, later ones a token for each row
+        self.filling = True  # the prompts' forwards write whole texts, later ones a token for each row
+        self.prompts: dict[int, tuple[list[Tensor], list[Tensor]]] = {}  # layer -> keys and values, block by block
         self.visible: Tensor | None = None
 
     def fill(self, layer: int, keys: list[Tensor], values: list[Tensor]) -> None:
-        """Keeps a prompt block by block: `[texts, heads, length, width]` each."""
-        for store, parts in ((self.keys, keys), (self.values, values)):
-            capacity = max(p.shape[2] for p in parts) + GROWTH
-            store[layer] = torch.cat([F.pad(p, (0, 0, 0, capacity - p.shape[2])) for p in parts])
+        """Keeps prompts block by block: `[texts, heads, length, width]` each."""
+        for kept, more in zip(self.prompts.setdefault(layer, ([], [])), (keys, values), strict=True):
+            kept += more
 
     def begin(self, lengths: list[int], device: torch.device) -> None:
         """Ends the filling: how many tokens each row really has."""
         self.filling = False
         self.lengths = torch.tensor(lengths, device=device)
         self.longest = max(lengths, default=0)
+        while self.prompts:
+            layer, filled = self.prompts.popitem()
+            capacity = max(part.shape[2] for part in filled[0]) + GROWTH
+            self.keys[layer], self.values[layer] = (
+                torch.cat([F.pad(part, (0, 0, 0, capacity - part.shape[2])) for part in parts]) for parts in filled
+            )
 
     def select(self, rows: list[int]) -> None:
         """Keeps these rows, in this order; a row may be named more than once."""

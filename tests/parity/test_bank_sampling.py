@@ -1,11 +1,15 @@
 """Sampled answers: several to a question, each with a seed of its own, untouched by who else is answering."""
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 from bank_models import log_likelihood, texts, tiny
 from transformers import TopPLogitsWarper
 
 from seal_ray.inner import Sampling, fit
+from seal_ray.inner.frozen import Frozen
 from seal_ray.records import Recipe
 
 RECIPE = Recipe(rank=4, alpha=8, epochs=2, lr=3e-3)
@@ -30,6 +34,31 @@ def test_a_sample_does_not_depend_on_who_else_is_asked():
     together = bank.answer(PROMPTS, sampling)
     alone = bank.answer([[], PROMPTS[1], [], []], sampling)
     assert alone[0] == [] and [[s.ids for s in k] for k in alone[1]] == [[s.ids for s in k] for k in together[1]]
+
+
+def test_prompts_that_are_more_than_a_forward_takes_are_read_in_several_and_answered_alike(monkeypatch):
+    model, recipes = tiny("llama"), [RECIPE, dataclasses.replace(RECIPE, rank=3), None, RECIPE]
+    prompts = [[*own, tuple(range(3, 60 - 9 * i))] for i, own in enumerate(PROMPTS)]
+    rows, own = [], Frozen.hidden
+
+    def hidden(self: Frozen, ids: Any, *args: Any, **kwargs: Any) -> Any:
+        rows.append(len(ids))
+        return own(self, ids, *args, **kwargs)
+
+    banks = [fit(model, SETS, recipes, [1, 2, 3, 4], tokens_limit=limit) for limit in (2048, 40)]
+    monkeypatch.setattr(Frozen, "hidden", hidden)
+    for sampling in (Sampling(6), Sampling(6, temperature=1.0, samples=2)):
+        whole, pieces = (bank.answer(prompts, sampling) for bank in banks)
+        assert [[[s.ids for s in k] for k in one] for one in whole] == [
+            [[s.ids for s in k] for k in one] for one in pieces
+        ]
+    assert max(rows) > 150
+    rows.clear()
+    banks[1].room = 4096
+    banks[1].answer(prompts, Sampling(1))
+    assert max(rows) == 57 and sum(size <= 40 for size in rows) == len(rows) - 2, (
+        "only what is longer itself takes more"
+    )
 
 
 def test_log_probabilities_are_those_of_the_ids():

@@ -115,7 +115,9 @@ def test_a_dropped_candidate_is_a_failure_of_its_own_and_is_asked_nothing(tiny):
         same(calm[n], trials[n])
 
 
-def test_bad_candidates_fail_with_their_kind_and_leave_their_neighbours_alone(tiny):
+@pytest.mark.parametrize("slots", [0, 2])
+def test_bad_candidates_fail_with_their_kind_and_leave_their_neighbours_alone(tiny, slots):
+    """With two slots whoever is well takes the place of somebody who broke."""
     model, tokenizer = tiny
     good = [attempt(tokenizer, 0), attempt(tokenizer, 1, None), attempt(tokenizer, 2)]
     calm = try_wave(model, tokenizer, good)
@@ -133,7 +135,7 @@ def test_bad_candidates_fail_with_their_kind_and_leave_their_neighbours_alone(ti
         "bad_token ": attempt(tokenizer, 16, asks=(Ask("q", (5, -1), (), 4),)),
         "bad_question": attempt(tokenizer, 17, asks=(Ask("q", (), (), 4),)),
     }
-    found = try_wave(model, tokenizer, [good[0], *bad.values(), *good[1:]])
+    found = try_wave(model, tokenizer, [good[0], *bad.values(), *good[1:]], wave=slots)
     for expected, trial in zip(bad, found[1:-2], strict=True):
         assert trial.failure is not None and trial.failure.kind == expected.strip()
         assert trial.failure.blame == "data" and trial.failure.message
@@ -149,6 +151,7 @@ def test_bad_candidates_fail_with_their_kind_and_leave_their_neighbours_alone(ti
         (dataclasses.replace(RECIPE, targets=("query",)), "target 'query' is no linear layer"),
         (dataclasses.replace(RECIPE, rank=65), "rank 65 is over the width 64"),
         (dataclasses.replace(RECIPE, rank=0), "rank 0 is not a rank"),
+        (dataclasses.replace(RECIPE, moments="int4"), "moments in 'int4' are unknown; use float32, bfloat16, int8"),
         (dataclasses.replace(RECIPE, lr=float("nan")), "learning rate nan"),
     ],
 )
@@ -184,6 +187,24 @@ def test_running_out_of_memory_halves_the_wave_and_loses_nothing(tiny, monkeypat
     for a, b in zip(calm, try_wave(model, tokenizer, attempts), strict=True):
         same(a, b)
     assert sizes[0] == 6 and max(s for s in sizes if s <= 2) == 2
+
+
+def test_running_out_of_memory_while_answering_loses_nothing_either(tiny):
+    model, tokenizer = tiny
+    attempts = mixed(tokenizer)
+    calm = try_wave(model, tokenizer, attempts)
+    sizes = []
+
+    class Tight(BankAnswerer):
+        def answer(self, bank: Any, prompts: Any, sampling: Any) -> Any:
+            sizes.append(len(prompts))
+            if len(prompts) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().answer(bank, prompts, sampling)
+
+    for a, b in zip(calm, try_wave(model, tokenizer, attempts, answerer=Tight()), strict=True):
+        same(a, b)
+    assert sizes[0] == 6 and set(sizes[1:]) == {3}
 
 
 def test_only_a_candidate_that_does_not_fit_alone_fails_for_memory(tiny, monkeypatch):
