@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seal_ray.inner.kernels.grouped import grouped_gradients
 from seal_ray.inner.layout import Block
 
 
@@ -142,21 +143,14 @@ class RaggedRows:
         return F.grouped_mm(dh, self._of(a), offs=self.ends)
 
     def gradient_a(self, x: Tensor, dh: Tensor, grad: Tensor) -> None:
-        self._keep(grad, F.grouped_mm(dh.mT, x, offs=self.ends))
+        grouped_gradients(self._of(grad), dh, x, self.ends, self.fresh)
 
     def gradient_b(self, dys: Sequence[Tensor], h: Tensor, grads: Sequence[Tensor]) -> None:
         for dy, own, grad in zip(dys, _parts(h, len(dys)), grads, strict=True):
-            self._keep(grad, F.grouped_mm(dy.mT, own, offs=self.ends))
+            grouped_gradients(self._of(grad), dy, own, self.ends, self.fresh)
 
     def _of(self, matrices: Tensor) -> Tensor:
         return matrices[self.first : self.last]
-
-    def _keep(self, grad: Tensor, part: Tensor) -> None:
-        own = self._of(grad)
-        if self.fresh:
-            own.copy_(part)
-        else:
-            own.add_(part)
 
 
 def ragged_suits(device: torch.device, dtype: torch.dtype, rank: int, widths: Sequence[int]) -> bool:

@@ -74,20 +74,20 @@ def test_an_empty_slot_between_others_and_what_a_gpu_leaves_in_its_gradients_mov
     calm = fit(model, sets, [recipe] * 4, [1, 2, 3, 4])
     asked: list[int] = []
     empty = 0
-    own = RaggedRows._keep
+    own = products.grouped_gradients
 
-    def keep(self: RaggedRows, grad: torch.Tensor, part: torch.Tensor) -> None:
+    def keep(grad: torch.Tensor, left: Any, right: Any, ends: torch.Tensor, fresh: bool) -> None:
         nonlocal empty
-        rows = self.ends.diff(prepend=torch.zeros(1, dtype=torch.int32))
-        part[rows == 0] = math.nan  # as if it were whatever was in memory
+        own(grad, left, right, ends, fresh)
+        rows = ends.diff(prepend=torch.zeros(1, dtype=torch.int32))
+        grad[rows == 0] = math.nan  # as if it were whatever was in memory
         empty += int((rows == 0).sum())
-        own(self, grad, part)
 
     def dropped(number: int) -> bool:
         asked.append(number)
         return number == 1 and asked.count(1) == 2
 
-    monkeypatch.setattr(RaggedRows, "_keep", keep)
+    monkeypatch.setattr(products, "grouped_gradients", keep)
     ragged.clear()
     bank = fit(model, sets, [recipe] * 4, [1, 2, 3, 4], slots=4, tokens_limit=limit, dropped=dropped)
     assert max(ragged) <= limit and empty > 0

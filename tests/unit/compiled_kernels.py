@@ -17,9 +17,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from seal_ray.inner.kernels import canary, triton_adam, triton_block
+from seal_ray.inner.kernels import canary, triton_adam, triton_block, triton_grouped
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int8: "*i8", torch.uint8: "*u8"}
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+}
 HOPPER = GPUTarget("cuda", 90, 32)
 
 compiled: dict[str, dict[str, int]] = {}  # by kernel and what it is made for, bytes of machine code
@@ -46,5 +53,6 @@ if __name__ == "__main__":
     kernels = canary.triton_kernels()
     for name, arguments in canary.samples(torch.device("cpu"), torch.bfloat16):
         kernels[name](*arguments)
-    names = sorted({name for file in (triton_block, triton_adam) for name in vars(file) if name.endswith("_kernel")})
+    files = (triton_block, triton_adam, triton_grouped)
+    names = sorted({name for file in files for name in vars(file) if name.endswith("_kernel")})
     print(json.dumps({"kernels": names, "compiled": compiled}))

@@ -48,11 +48,24 @@ def _louder(kernel: Any) -> Any:
     return own
 
 
+def empty_group() -> list[float]:
+    """What a group without rows is given, between two that have some, in rows that lie apart."""
+    wide = torch.full((3, 700), 7.0)
+    ends = torch.tensor([2, 2, 5], dtype=torch.int32)
+    left, right = torch.ones(5, 24)[:, 8:], torch.ones(5, 80)[:, :40]
+    canary.triton_kernels()["grouped_gradients_"](wide[:, 4:644].view(3, 16, 40), left, right, ends, True)
+    return [*wide[:, 0].tolist(), *wide[:, 4].tolist(), *wide[:, 643].tolist(), *wide[:, 644].tolist()]
+
+
 def bank() -> dict[str, Any]:
     """Losses of a bank of ragged rows by the kernels, and by plain forms."""
     training.ragged_suits = lambda *_: True  # type: ignore[assignment]
-    sets = [texts(1, [5, 3]), texts(2, [4]), texts(3, [3])]
-    recipes = [Recipe(rank=8, alpha=a, epochs=1, lr=3e-3, clip=c) for a, c in ((16.0, 1.0), (8.0, 0.0), (4.0, 0.1))]
+    sets = [texts(1, [5]), texts(2, [4]), texts(3, [4, 3])]
+    recipes = [
+        Recipe(rank=8, alpha=16.0, epochs=1, lr=3e-3, clip=1.0),
+        Recipe(rank=8, alpha=8.0, epochs=1, lr=3e-3, clip=0.0, moments="bfloat16"),
+        Recipe(rank=8, alpha=4.0, epochs=1, lr=3e-3, clip=0.1, moments="int8"),
+    ]
     plain = fit(tiny("qwen2"), sets, recipes, [1, 2, 3], slots=2)
     kernels, calls = canary.triton_kernels(), set()
 
@@ -70,4 +83,4 @@ def bank() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"forms": forms(), "broken": broken(), "bank": bank()}))
+    print(json.dumps({"forms": forms(), "broken": broken(), "empty": empty_group(), "bank": bank()}))

@@ -13,7 +13,7 @@ from seal_ray.inner.memory import BankSetup, block_bytes
 from seal_ray.shapes import KNOWN_SHAPES
 
 HERE = Path(__file__).parent
-LAYER, REST = 74, 75  # launches of a layer, and of all that a step does once
+LAYER, REST = 63, 75  # launches of a layer, and of all that a step does once
 SHAPE = KNOWN_SHAPES["qwen2.5-7b"]
 TORCH = Path(torch.__file__).parent
 
@@ -43,7 +43,10 @@ def test_a_step_launches_little_copies_twice_and_waits_for_nothing(shim: Path) -
     a_layer = (three["launches"] - one["launches"]) / 2
     assert a_layer <= LAYER, f"{a_layer} launches a layer: {three['ops']}"
     assert one["launches"] - a_layer <= REST
-    assert 28 * a_layer + one["launches"] - a_layer <= 2500
+    # what a profiler would count: torch has a kernel of its own before a grouped product, and norms are two
+    grouped = one["ops"]["aten._grouped_mm.default"], three["ops"]["aten._grouped_mm.default"]
+    before_products = grouped[0] + 27 * (grouped[1] - grouped[0]) / 2
+    assert one["launches"] + 27 * a_layer + before_products + 1 <= 2500
     a_layer = (three["new_bytes"] - one["new_bytes"]) / 2
     assert a_layer == pytest.approx(block_bytes(SHAPE, BankSetup()) * three["rows"], rel=0.01), (
         "what is kept for a backward"

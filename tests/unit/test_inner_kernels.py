@@ -37,7 +37,7 @@ def interpreted() -> dict[str, Any]:
 
 def test_every_kernel_compiles_for_an_h100(tmp_path: Path):
     made = with_triton("compiled_kernels.py", TRITON_CACHE_DIR=str(tmp_path))
-    assert sorted(made["compiled"]) == made["kernels"] and len(made["kernels"]) == 10
+    assert sorted(made["compiled"]) == made["kernels"] and len(made["kernels"]) == 11
     assert min(size for own in made["compiled"].values() for size in own.values()) > 1000, "bytes of machine code"
 
 
@@ -49,6 +49,10 @@ def test_every_kernel_computes_what_its_plain_form_does(interpreted):
 
 def test_the_canary_tells_every_kernel_that_is_a_little_off(interpreted):
     assert interpreted["broken"]["wrong"] == sorted(OPERATORS)
+
+
+def test_a_group_without_rows_gets_zeros_and_nothing_is_written_beside_gradients(interpreted):
+    assert interpreted["empty"] == [7, 7, 7, 2, 0, 3, 2, 0, 3, 7, 7, 7]
 
 
 def test_a_bank_by_kernels_comes_to_the_losses_of_plain_forms(interpreted):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # imported, they make the operations known
-from seal_ray.inner.kernels import adam, norm, rotary, swiglu  # noqa: F401
+from seal_ray.inner.kernels import adam, grouped, norm, rotary, swiglu  # noqa: F401
 from seal_ray.inner.kernels.operator import KERNELS, OPERATORS
 from seal_ray.redaction import logger
 
@@ -37,9 +37,9 @@ def use_kernels(device: torch.device, dtype: torch.dtype) -> bool:
 
 def triton_kernels() -> dict[str, Any]:
     """By the name of their operation. They need Triton, which a build of torch without CUDA does not bring."""
-    from seal_ray.inner.kernels import triton_adam, triton_block
+    from seal_ray.inner.kernels import triton_adam, triton_block, triton_grouped
 
-    return triton_block.KERNELS | triton_adam.KERNELS
+    return triton_block.KERNELS | triton_adam.KERNELS | triton_grouped.KERNELS
 
 
 def disagreements(kernels: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, float]:
@@ -97,6 +97,10 @@ def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, lis
         yield "rotate_", [q, k, v, None, None, None, cos, sin]
         yield "rotate_", [q, k, v, *(some(5, n * width) for n in (heads, shared, shared)), cos, sin]
         yield "rotate_backward", [q, k, cos, sin]
+    ends = torch.tensor([40, 47, 49], dtype=torch.int32, device=device)
+    for left, right in ((some(49, 96), some(49, 48)[:, 16:32]), (some(49, 32), some(49, 192))):
+        for fresh in (True, False) if dtype != torch.float16 else ():  # no grouped product takes that
+            yield "grouped_gradients_", [some(3, left.shape[1], right.shape[1]), left, right, ends, fresh]
     master, grads, split = torch.randn(3, 150, generator=generator).to(device), some(4, 150), 70
     slots, places = (torch.tensor(n, device=device) for n in ([2, 0], [0, 3]))
     codes = [torch.randint(*span, (3, 150), generator=generator) for span in ((-127, 128), (1, 256))]
