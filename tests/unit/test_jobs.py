@@ -157,3 +157,11 @@ def test_a_small_model_is_planned_for_either_device_and_a_large_one_for_gpus() -
     assert small["cpu_hours"]["all"] > small["gpu_hours"]["all"] > 0  # type: ignore[index]
     assert "cpu hours" in planning.show(small) and "gpu hours" in planning.show(small)
     assert "cpu_hours" not in large
+
+
+def test_moments_in_fewer_bits_are_planned_for_with_more_candidates_at_once() -> None:
+    def wave(moments: str) -> int:
+        planned: Any = planning.make(load("one-gpu.yaml", "inner.wave_tokens=8192", f"inner.moments={moments}"))
+        return planned["memory"]["wave"]
+
+    assert wave("float32") < wave("bfloat16") < wave("int8")
