@@ -117,4 +117,4 @@ def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, lis
             yield "adam_step_", [*state, slots, places, torch.tensor(norms, device=device), numbers, split]
         state = [master, codes[0].to(device, torch.int8), codes[1].to(device, torch.uint8), tops, master.to(dtype)]
         step = [grads, slots, places, torch.tensor(norms, device=device), numbers]
-        yield "adam_step_int8_", [*state, *step, bounds, 64, split]
+        yield "adam_step_int8_", [*state, *step, bounds, 2048, split]
