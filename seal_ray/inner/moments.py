@@ -3,9 +3,10 @@
 `bfloat16`: with beta_2 = 0.999 a step changes the second moment by a thousandth or less, which rounding to the nearest
 of 8 digits would lose. So what is rounded up changes from step to step, by thresholds that visit all of [0, 1) evenly:
 what one step loses the next ones make up for.
-`int8`: logarithms of a moment's size, and of the second's root, beside the largest of a block. As the largest moves by
-itself all codes move with it, so the nearest will do. A second moment is never taken for zero where there is one: what
-is divided by it would become anything.
+`int8`: three binary digits and how many times a moment is halved from the largest of its block, so that small ones keep
+their digits; the second over twice as many halvings, for its root is what counts. As the largest moves by itself all
+that is told beside it moves with it, so the nearest will do. A second moment is never taken for zero where there is
+one: what is divided by it would become anything.
 
 Both depend on an adapter's own numbers and steps alone: a block is a stretch of one of its matrices, and the same
 stretch whatever rank its neighbours have.

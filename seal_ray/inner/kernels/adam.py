@@ -16,9 +16,11 @@ from seal_ray.inner.kernels.operator import Operator
 
 NUMBERS = 12
 STRETCH = 2**17  # numbers that a processor's cache holds while they are worked on
-# codes of 8 bits: a size is 2 ** ((code - last) / steps) of the largest; 0 is 0
-FIRST_LAST, FIRST_STEPS = 127, 9
-SECOND_LAST, SECOND_STEPS = 255, 16
+# codes of 8 bits: how many steps of 3 binary digits a number is below the largest, which has the last code; 0 is 0
+FIRST_LAST, SECOND_LAST = 127, 255
+DIGITS = 20  # of a float32 that a code has not
+STEP = 1 << DIGITS
+ONE = 127 << 23  # as a float32's bits
 
 
 class Numbers(NamedTuple):
@@ -124,13 +126,11 @@ def _step_int8(
             at = slice(start, start + len(blocks) * length)
             codes = [rows[row.slot, at].view(len(blocks), length) for rows in (first, second)]
             tops = scales[row.slot, :, blocks.start : blocks.stop, None]
-            m = first_decoded(codes[0], tops[0])
-            v = second_decoded(codes[1], tops[1])
+            m, v = (decoded(*own) for own in zip(codes, tops, (FIRST_LAST, SECOND_LAST), strict=True))
             row.move(at, m.view(-1), v.view(-1))
-            root = v.sqrt()
-            tops[0], tops[1] = m.abs().amax(1, keepdim=True), root.amax(1, keepdim=True)
-            codes[0].copy_(first_coded(m, tops[0]))
-            codes[1].copy_(second_coded(root, tops[1]))
+            for moment, top, code, last in zip((m, v), tops, codes, (FIRST_LAST, SECOND_LAST), strict=True):
+                top.copy_(moment.abs().amax(1, keepdim=True))
+                code.copy_(coded(moment, top, last))
 
 
 def _runs(bounds: list[int], split: int) -> Iterator[tuple[int, range, int]]:
@@ -144,26 +144,17 @@ def _runs(bounds: list[int], split: int) -> Iterator[tuple[int, range, int]]:
             begin = n
 
 
-def _logarithms(size: Tensor, top: Tensor, last: int, steps: int) -> Tensor:
-    return ((size / top.where(top > 0, 1.0)).log2_().mul_(steps).add_(last + 0.5)).floor_()
+def coded(moment: Tensor, top: Tensor, last: int) -> Tensor:
+    """A second moment is never 0 where there is one."""
+    ratio = moment.abs() * (1 / top.clamp(min=1e-37))
+    code = (ratio.view(torch.int32) - (ONE - STEP // 2) >> DIGITS) + last
+    code.clamp_(min=int(last == SECOND_LAST)).mul_(ratio > 0)
+    return code * moment.sign().to(torch.int32)
 
 
-def first_coded(m: Tensor, top: Tensor) -> Tensor:
-    return (_logarithms(m.abs(), top, FIRST_LAST, FIRST_STEPS).clamp_(0, FIRST_LAST) * m.sign()).to(torch.int8)
-
-
-def first_decoded(codes: Tensor, top: Tensor) -> Tensor:
-    return top * ((codes.float().abs() - FIRST_LAST) / FIRST_STEPS).exp2_() * codes.sign()
-
-
-def second_coded(root: Tensor, top: Tensor) -> Tensor:
-    """Never 0 where there is a second moment."""
-    return (_logarithms(root, top, SECOND_LAST, SECOND_STEPS).clamp_(1, SECOND_LAST) * (root > 0)).to(torch.uint8)
-
-
-def second_decoded(codes: Tensor, top: Tensor) -> Tensor:
-    root = top * ((codes.float() - SECOND_LAST) / SECOND_STEPS).exp2_() * (codes > 0)
-    return root * root
+def decoded(code: Tensor, top: Tensor, last: int) -> Tensor:
+    size = code.to(torch.int32).abs()
+    return ((size - last) * STEP + ONE).view(torch.float32) * code.sign() * top
 
 
 gradient_norms = Operator(

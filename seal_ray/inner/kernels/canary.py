@@ -68,7 +68,7 @@ def _results(form: Any, arguments: Sequence[Any], written: Sequence[int]) -> lis
     own = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
     returned = form(*own)
     returned = [returned] if isinstance(returned, Tensor) else list(returned or ())
-    return [*returned, *(own[n] for n in written)]
+    return [*returned, *(own[n] for n in written if own[n] is not None)]
 
 
 def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, list[Any]]]:
@@ -106,15 +106,13 @@ def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, lis
     codes = [torch.randint(*span, (3, 150), generator=generator) for span in ((-127, 128), (1, 256))]
     tops = torch.rand(3, 2, 4, generator=generator).to(device) + 0.1
     bounds = torch.tensor([0, 40, 70, 134, 150], device=device)
-    for norms in ([1.5, 0.2], [1.5, float("nan")]):
+    for norms, copy in (([1.5, 0.2], master.to(dtype)), ([1.5, float("nan")], master.to(dtype)), ([1.5, 0.2], None)):
         rows = [[0.9, 0.999, 1e-8, 0.1, 1.0, 2.0, 2.0, 1e-2, 0.1, 0.001, 0.6, 0.4],
                 [0.8, 0.95, 1e-6, 0.0, float("inf"), 0.5, 0.5, 1e-3, 0.36, 0.0975, 0.2, 0.9]]  # fmt: skip
         numbers = torch.tensor(rows, device=device)
         yield "gradient_norms", [grads, places, numbers, split]
+        step = [copy, grads, slots, places, torch.tensor(norms, device=device), numbers]
         for kept_in in (torch.float32, torch.bfloat16):
-            moments = [(master / 8).to(kept_in), (master.square() / 64).to(kept_in)]
-            state = [master, *moments, master.to(dtype), grads]
-            yield "adam_step_", [*state, slots, places, torch.tensor(norms, device=device), numbers, split]
-        state = [master, codes[0].to(device, torch.int8), codes[1].to(device, torch.uint8), tops, master.to(dtype)]
-        step = [grads, slots, places, torch.tensor(norms, device=device), numbers]
+            yield "adam_step_", [master, (master / 8).to(kept_in), (master.square() / 64).to(kept_in), *step, split]
+        state = [master, codes[0].to(device, torch.int8), codes[1].to(device, torch.uint8), tops]
         yield "adam_step_int8_", [*state, *step, bounds, 2048, split]

@@ -13,8 +13,9 @@ from seal_ray.inner.kernels import adam
 PIECE = 2048  # parameters of one program
 NORM_PIECES = 32  # pieces that one program adds up for a norm
 NUMBERS = tl.constexpr(adam.NUMBERS)
-FIRST_LAST, FIRST_STEPS = tl.constexpr(adam.FIRST_LAST), tl.constexpr(adam.FIRST_STEPS)
-SECOND_LAST, SECOND_STEPS = tl.constexpr(adam.SECOND_LAST), tl.constexpr(adam.SECOND_STEPS)
+FIRST_LAST, SECOND_LAST = tl.constexpr(adam.FIRST_LAST), tl.constexpr(adam.SECOND_LAST)
+ONE, STEP, DIGITS = tl.constexpr(adam.ONE), tl.constexpr(adam.STEP), tl.constexpr(adam.DIGITS)
+HALFWAY = tl.constexpr(adam.ONE - adam.STEP // 2)
 
 
 @triton.jit
@@ -43,8 +44,8 @@ def _norms_kernel(sums, norms, count, SIZE: tl.constexpr):
 
 
 @triton.jit
-def _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split):
-    """Writes the weights and their copy of a stretch of an adapter, and gives its moments."""
+def _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split, HAS_COPY: tl.constexpr):
+    """Writes the weights of a stretch of an adapter, and their copy where there is one; gives its moments."""
     beta_1, beta_2, eps, decay = tl.load(own), tl.load(own + 1), tl.load(own + 2), tl.load(own + 3)
     limit, gradient_scale, scale = tl.load(own + 4), tl.load(own + 5), tl.load(own + 6)
     rate, bias_1, bias_2 = tl.load(own + 7), tl.load(own + 8), tl.load(own + 9)
@@ -55,7 +56,8 @@ def _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split):
     v = beta_2 * v + (1.0 - beta_2) * g * g
     w = w * (1.0 - rate * decay) - rate / bias_1 * m / (tl.sqrt(v / bias_2) + eps)
     tl.store(master + row, w, mask=inside)
-    tl.store(copy + row, tl.where(at < split, w, w * scale).to(copy.dtype.element_ty), mask=inside)
+    if HAS_COPY:
+        tl.store(copy + row, tl.where(at < split, w, w * scale).to(copy.dtype.element_ty), mask=inside)
     return m, v
 
 
@@ -69,7 +71,7 @@ def _rounded(x, up):
 @triton.jit
 def _step_kernel(
     master, first, second, copy, grads, slots, places, norms, numbers, size, split,
-    SHORT: tl.constexpr, SIZE: tl.constexpr,
+    SHORT: tl.constexpr, HAS_COPY: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     adapter = tl.program_id(1)
     norm = tl.load(norms + adapter)
@@ -81,7 +83,7 @@ def _step_kernel(
     m = tl.load(first + row, mask=inside, other=0.0).to(tl.float32)
     v = tl.load(second + row, mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(places + adapter) * size + at
-    m, v = _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split)
+    m, v = _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split, HAS_COPY)
     if SHORT:
         m = _rounded(m, tl.load(own + 10))
         v = _rounded(v, tl.load(own + 11))
@@ -90,16 +92,22 @@ def _step_kernel(
 
 
 @triton.jit
-def _code(size, top, LAST: tl.constexpr, STEPS: tl.constexpr, LEAST: tl.constexpr):
-    ratio = size / tl.where(top > 0.0, top, 1.0)
-    code = tl.floor(tl.log2(tl.maximum(ratio, 1e-38)) * STEPS + (LAST + 0.5))
-    return tl.where(ratio > 0.0, tl.minimum(tl.maximum(code, LEAST), LAST), 0.0)
+def _code(size, top, LAST: tl.constexpr, LEAST: tl.constexpr):
+    ratio = size * (1.0 / tl.maximum(top, 1e-37))
+    code = ((ratio.to(tl.int32, bitcast=True) - HALFWAY) >> DIGITS) + LAST
+    return tl.where(ratio > 0.0, tl.maximum(code, LEAST), 0)
+
+
+@triton.jit
+def _size(code, top, LAST: tl.constexpr):
+    ratio = ((code - LAST) * STEP + ONE).to(tl.float32, bitcast=True)
+    return tl.where(code > 0, ratio * top, 0.0)
 
 
 @triton.jit
 def _step_int8_kernel(
     master, first, second, scales, copy, grads, slots, places, norms, numbers, bounds, size, split, blocks,
-    SIZE: tl.constexpr,
+    HAS_COPY: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     """A program has a block of an adapter, and so the largest of its moments."""
     block, adapter = tl.program_id(0), tl.program_id(1)
@@ -110,21 +118,18 @@ def _step_int8_kernel(
     slot = tl.load(slots + adapter)
     row = slot * size + at
     top = scales + slot * 2 * blocks + block
-    code = tl.load(first + row, mask=inside, other=0).to(tl.float32)
-    m = tl.load(top) * tl.exp2((tl.abs(code) - FIRST_LAST) / FIRST_STEPS)
-    m = tl.where(code > 0.0, m, tl.where(code < 0.0, -m, 0.0))
-    code = tl.load(second + row, mask=inside, other=0).to(tl.float32)
-    root = tl.load(top + blocks) * tl.exp2((code - SECOND_LAST) / SECOND_STEPS)
-    root = tl.where(code > 0.0, root, 0.0)
+    code = tl.load(first + row, mask=inside, other=0).to(tl.int32)
+    m = _size(tl.abs(code), tl.load(top), FIRST_LAST)
+    m = tl.where(code < 0, -m, m)
+    v = _size(tl.load(second + row, mask=inside, other=0).to(tl.int32), tl.load(top + blocks), SECOND_LAST)
     grad = tl.load(places + adapter) * size + at
-    m, v = _move(master, copy, grads, own, norm, row, grad, at, inside, m, root * root, split)
-    m_top, root = tl.max(tl.abs(m)), tl.sqrt(v)
-    root_top = tl.max(root)
-    code = _code(tl.abs(m), m_top, FIRST_LAST, FIRST_STEPS, 0)
+    m, v = _move(master, copy, grads, own, norm, row, grad, at, inside, m, v, split, HAS_COPY)
+    m_top, v_top = tl.max(tl.abs(m)), tl.max(v)
+    code = _code(tl.abs(m), m_top, FIRST_LAST, 0)
     tl.store(first + row, tl.where(m < 0.0, -code, code).to(tl.int8), mask=inside)
-    tl.store(second + row, _code(root, root_top, SECOND_LAST, SECOND_STEPS, 1).to(tl.uint8), mask=inside)
+    tl.store(second + row, _code(v, v_top, SECOND_LAST, 1).to(tl.uint8), mask=inside)
     tl.store(top, m_top, mask=norm < float("inf"))
-    tl.store(top + blocks, root_top, mask=norm < float("inf"))
+    tl.store(top + blocks, v_top, mask=norm < float("inf"))
 
 
 def gradient_norms(grads: Tensor, places: Tensor, numbers: Tensor, split: int) -> Tensor:
@@ -142,11 +147,10 @@ def adam_step(
     master: Tensor, first: Tensor, second: Tensor, copy: Tensor | None, grads: Tensor,
     slots: Tensor, places: Tensor, norms: Tensor, numbers: Tensor, split: int,
 ) -> None:  # fmt: skip
-    assert copy is not None, "kernels are for weights that are used in a type of their own"
-    size = master.shape[1]
+    size, used = master.shape[1], master if copy is None else copy
     _step_kernel[(triton.cdiv(size, PIECE), len(slots))](
-        master, first, second, copy, grads, slots, places, norms, numbers, size, split,
-        SHORT=first.dtype != torch.float32, SIZE=PIECE,
+        master, first, second, used, grads, slots, places, norms, numbers, size, split,
+        SHORT=first.dtype != torch.float32, HAS_COPY=copy is not None, SIZE=PIECE,
     )  # fmt: skip
 
 
@@ -154,11 +158,10 @@ def adam_step_int8(
     master: Tensor, first: Tensor, second: Tensor, scales: Tensor, copy: Tensor | None, grads: Tensor,
     slots: Tensor, places: Tensor, norms: Tensor, numbers: Tensor, bounds: Tensor, longest: int, split: int,
 ) -> None:  # fmt: skip
-    assert copy is not None, "kernels are for weights that are used in a type of their own"
-    blocks, size = len(bounds) - 1, triton.next_power_of_2(longest)
+    blocks, size, used = len(bounds) - 1, triton.next_power_of_2(longest), master if copy is None else copy
     _step_int8_kernel[(blocks, len(slots))](
-        master, first, second, scales, copy, grads, slots, places, norms, numbers, bounds, master.shape[1], split,
-        blocks, SIZE=size, num_warps=min(16, max(4, size // 512)),
+        master, first, second, scales, used, grads, slots, places, norms, numbers, bounds, master.shape[1], split,
+        blocks, HAS_COPY=copy is not None, SIZE=size, num_warps=min(16, max(4, size // 512)),
     )  # fmt: skip
 
 
