@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from made_events import make
 from recorded_run import record
+from two_versions import RECORDED, two_versions
 from typer.testing import CliRunner
 
 from seal_ray import cli
@@ -141,6 +142,24 @@ def test_a_status_that_is_watched_ends_when_nobody_drives_the_run(
     assert looks == [7.0, 7.0]
     assert out.count("driven by somebody") == 2 and out.count("nobody drives it") == 1
     assert out.count(look.CLEAR) == 3 and out.startswith(look.CLEAR)
+
+
+def test_quiet_says_how_a_run_did_and_nothing_of_how_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A run that is done already: no machine is asked for, and going on with it is still an event."""
+    uri = str(tmp_path / "run")
+    two_versions(uri, tmp_path)
+    sets = ["--set", f"run.uri={uri}", "--set", "run.rounds=2", "--set", "observe.ray_metrics=false"]
+    said: list[tuple[str, str]] = []
+    for words in (["--quiet"], ["--set", "observe.progress=plain"]):
+        monkeypatch.setattr("sys.argv", ["seal-ray", "run", str(RECORDED / "job.yaml"), *sets, *words])
+        with pytest.raises(SystemExit):
+            cli.main()
+        said.append(tuple(capfd.readouterr()))
+    (table, nothing), (same, progress) = said
+    assert table.lstrip().startswith("round  closed book") and f"the run is in {uri}" in table
+    assert (nothing, table) == ("", same) and "run ended: done" in progress
 
 
 def test_a_shell_gets_its_completion() -> None:
