@@ -3,7 +3,6 @@
 import copy
 import difflib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -27,7 +26,7 @@ LIMIT = 1_000_000  # bytes: a configuration is small, whatever else this file ma
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with overrides like `inner.rank=16` on top."""
     if str(path) in BUILTIN:
-        text = (resources.files("seal_ray") / "demo" / f"{BUILTIN[str(path)]}.yaml").read_text(encoding="utf-8")
+        text = (Path(__file__).parent / "demo" / f"{BUILTIN[str(path)]}.yaml").read_text(encoding="utf-8")
         return parse(text, str(path), overrides)
     file = Path(path)
     try:

@@ -4,15 +4,17 @@ What a model or a data file says is data and is kept as it is; what this program
 """
 
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 from seal_ray.text import printable
+
+if TYPE_CHECKING:
+    import logging
 
 HIDDEN = "***"
 SHORTEST = 8  # characters of an environment variable's value that can be a secret
@@ -82,18 +84,18 @@ def credential_in(address: str) -> str:
     return ""
 
 
-def logger(name: str) -> logging.Logger:
+def logger(name: str) -> "logging.Logger":
     """A module's logger, whose records are redacted, and act on no terminal, before any handler sees them."""
+    import logging
+
     log = logging.getLogger(name)
-    if not any(isinstance(f, _Redacting) for f in log.filters):
-        log.addFilter(_Redacting())
+    log.addFilter(_redact_record)
     return log
 
 
-class _Redacting(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = printable(redact(record.getMessage())), ()
-        return True
+def _redact_record(record: "logging.LogRecord") -> bool:
+    record.msg, record.args = printable(redact(record.getMessage())), ()
+    return True
 
 
 @lru_cache(4096)

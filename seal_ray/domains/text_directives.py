@@ -28,7 +28,7 @@ text: what you write, with line breaks; questions in the form `Question 1: …` 
 class TextDirectives(BaseModel):
     """What a self-edit decides about learning its text."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
     objective: Objective
     learning_rate: float = Field(gt=0)

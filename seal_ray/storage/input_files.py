@@ -1,13 +1,13 @@
 """One document by its path or URI, or one that the package brings: a data file, a prompt, a list of edits."""
 
 import stat
-from importlib import resources
 from pathlib import Path
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import DataError
 
 BUILTIN = "builtin:"  # data that the package brings
+DEMO = Path(__file__).parents[1] / "demo"
 LIMIT = 4 << 30  # bytes: larger data is split, or streamed from its own reader
 
 
@@ -41,7 +41,7 @@ def read_document(uri: str, settings: StorageSection) -> bytes:
 
 
 def _from_package(uri: str) -> bytes:
-    there = {f.name.rpartition(".")[0]: f for f in (resources.files("seal_ray") / "demo").iterdir() if _is_data(f.name)}
+    there = {f.name.rpartition(".")[0]: f for f in DEMO.iterdir() if _is_data(f.name)}
     name = uri.removeprefix(BUILTIN)
     if name not in there:
         raise DataError(f"{uri}: the package brings no such data", hint=f"there is: {', '.join(sorted(there))}")
