@@ -156,7 +156,8 @@ def test_quiet_says_how_a_run_did_and_nothing_of_how_it_went(
         monkeypatch.setattr("sys.argv", ["seal-ray", "run", str(RECORDED / "job.yaml"), *sets, *words])
         with pytest.raises(SystemExit):
             cli.main()
-        said.append(tuple(capfd.readouterr()))
+        out, err = capfd.readouterr()
+        said.append((out, err))
     (table, nothing), (same, progress) = said
     assert table.lstrip().startswith("round  closed book") and f"the run is in {uri}" in table
     assert (nothing, table) == ("", same) and "run ended: done" in progress
