@@ -45,7 +45,7 @@ WORDS = {"number": "number", "name": "name"}
 # `documents` with whole passages, each taken as it stands
 SETTINGS = (
     "domain.passage_tokens=5000", "domain.near_copies=1", "domain.instructions=keep", "domain.max_texts=12",
-    "inner.repeats=2", "grading.reward=likelihood",
+    "inner.epochs=4", "inner.repeats=2", "grading.reward=likelihood",
 )  # fmt: skip
 
 

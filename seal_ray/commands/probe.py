@@ -30,7 +30,8 @@ def configured(
         return config_file.load(source, overrides)
     name = f"{Path(source.rstrip('/')).name or 'documents'}-{digest(source)[:6]}"
     own = [f"domain.data={json.dumps(source)}", f"run.uri={json.dumps(f'runs/{kind}-{name}')}"]
-    return config_file.load(config_file.DOCUMENTS, [*own, *overrides])
+    styled = any(one.startswith("domain.style=") for one in overrides)  # and then not by the built-in template
+    return config_file.load(config_file.DOCUMENTS, [*own, *(['domain.template=""'] if styled else []), *overrides])
 
 
 def check_target(to: Path | None) -> None:

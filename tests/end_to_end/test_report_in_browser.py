@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import test_votes as votes
 from browser import CHROMIUM, Browser, chromium
 from command import seal_ray
 from recorded_run import HOSTILE, record
+
+from seal_ray.commands import report
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
 
@@ -163,6 +166,16 @@ def test_puzzles_are_drawn(browser: Browser, tmp_path: Path) -> None:
     assert browser.run("document.querySelectorAll('.pair .grid-of-colours').length") == 6
     assert browser.run("document.querySelectorAll('.reply .grid-of-colours').length") >= 4
     assert "learning rate" in browser.run("document.querySelector('.edit-card').innerText")
+
+
+def test_votes_are_drawn_by_round(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = votes.go(votes.configured(tmp_path), votes.VotingCrew(votes.learning), monkeypatch)
+    report.write(run, tmp_path / "report.html")
+    at(browser, (tmp_path / "report.html").as_uri(), "overview")
+    told = "[...document.querySelectorAll('section')].find((s) => s.querySelector('h2').innerText === 'Votes')"
+    assert "agreement has risen by more than 25" in browser.run(f"{told}.innerText")
+    rows = browser.run(f"[...{told}.querySelectorAll('tbody tr')].map((r) => r.innerText.split(/\\s+/)[0])")
+    assert rows == ["1", "2", "3"] and browser.run(f"{told}.querySelectorAll('svg[role=img]').length") == 1
 
 
 def test_runs_that_are_open_or_have_not_begun_make_sense(browser: Browser, tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ FACT = re.compile(r"(\w+ \w+) was born in (\w+)")
 QUESTION = re.compile(r"In which town was (\w+ \w+) born")
 UNKNOWN = "Nowhere"
 # what a run with this crew sets
-LIKE_THESE = ("model.name=builtin:tiny", "model.chat=no", "observe.progress=quiet", "observe.ray_metrics=false")
+LIKE_THESE = (
+    "model.name=builtin:tiny", "model.chat=no", "observe.progress=quiet", "observe.ray_metrics=false",
+    "domain.style=implications", 'domain.template=""',
+)  # fmt: skip
 
 
 def world(people: int, seed: int = 1) -> dict[str, str]:
