@@ -53,6 +53,14 @@ def _notes(edit: Edit) -> dict[str, float]:
     return {k: float(k == kind) for k in ("question", "statement", "reverse", "vague", "other")} | {"lines": lines}
 
 
+def _text_directives(edit: Edit) -> dict[str, float]:
+    content = edit.content if isinstance(edit.content, dict) else {}
+    kind = knowledge_tiny_tasks.kind_of(str(content.get("text", "")))
+    chosen = {k: float(content.get(k, 0)) for k in ("learning_rate", "epochs", "count", "passage")}
+    kinds = {"question": kind == "question", "statement": kind == "statement", "reverse": kind == "reverse"}
+    return {**chosen, **kinds, "answers": float(content.get("objective") == "answers")}
+
+
 def _directives(edit: Edit) -> dict[str, float]:
     content = edit.content if isinstance(edit.content, dict) else {}
     flags = {
@@ -77,6 +85,8 @@ class World:
 WORLDS = {
     "knowledge": World("knowledge-tiny.yaml", (), _notes),
     "mathematics": World("math-tiny.yaml", (), _examples),
+    # see one_process_crew.py; what it writes can be read all the same
+    "directives": World("directives-tiny.yaml", ("domain.directives.constrained=false",), _text_directives),
     "arc": World(
         "arc-tiny.yaml",
         (

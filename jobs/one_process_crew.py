@@ -45,10 +45,11 @@ class OneProcessCrew(StandInCrew):
 
     def hire(self, config: Config, _described: str, _sink: Sink) -> "OneProcessCrew":
         """For `Session(hire=…)`."""
-        if config.sampling.top_p < 1 or getattr(config.domain, "constrained", False) or config.policy.mode == "full":
+        if config.sampling.top_p < 1 or _constrained(config.domain) or config.policy.mode == "full":
             raise ConfigError(
                 "without a cluster edits are drawn by the bank, which knows no top_p, no schema and no full weights",
-                hint="set sampling.top_p: 1, domain.constrained: false and policy.mode: lora, or use `seal-ray run`",
+                hint="set sampling.top_p: 1, domain.constrained or domain.directives.constrained: false and "
+                "policy.mode: lora, or use `seal-ray run`",
             )
         self.config = config
         folder = models.fetch(config.model, config.storage)
@@ -64,6 +65,12 @@ class OneProcessCrew(StandInCrew):
     def pool(self, _version: Version, adapter: str | None) -> "_Pool":
         self.model = models.change_adapter(self.model, adapter)
         return _Pool(self)
+
+
+def _constrained(domain: Any) -> bool:
+    """Whether edits are sampled under a schema."""
+    directives = getattr(domain, "directives", None)
+    return getattr(domain, "constrained", False) or bool(directives and directives.offered and directives.constrained)
 
 
 class _Samplers(WaitingChunks):
