@@ -96,7 +96,7 @@ def side_by_side(crew: Any, given: argparse.Namespace, arms: Sequence[str]) -> l
         f"study.arms=[{words}]",
         f"study.edits={edits}",
         f"study.tasks={passages}",
-        "gate.mode=off",
+        'gate.mode="off"',
         *settings(given.to, given.changes),
     ]
     config = config_file.load(given.config, changes)
