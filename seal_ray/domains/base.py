@@ -70,8 +70,8 @@ class Domain(Protocol):
         """What to make of a trial's answers: one verdict for each question that counts."""
         ...
 
-    # The rest may be missing in a plug-in: reports then show its tasks as they are, gate.regression and votes are
-    # refused.
+    # The rest may be missing in a plug-in: reports then show its tasks as they are, gate.regression is
+    # refused; votes are, where it is no `VotingDomain`.
 
     def describe(self, task: Task) -> Description:
         """The task in words: title, what there is to learn, and each question as verdicts are about it."""
@@ -84,6 +84,10 @@ class Domain(Protocol):
     def regression(self, uri: str) -> Sequence[Task]:
         """Tasks in the domain's own format, of which the gate asks the questions that must not get worse."""
         ...
+
+
+class VotingDomain(Domain, Protocol):
+    """A domain that knows which answers say the same."""
 
     def alike(self, task: Task, question: str, texts: Sequence[str]) -> Sequence[int | None]:
         """Which answers to a question say the same, for grading.reward: vote: the same number for these.

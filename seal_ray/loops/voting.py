@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from seal_ray.domains.base import Domain
+from seal_ray.domains.base import Domain, VotingDomain
 from seal_ray.errors import CollapseError, ConfigError
 from seal_ray.grading.votes import Election, Votes, VoteTally, collapsing, elect
 from seal_ray.loops.session import Session
@@ -70,7 +70,7 @@ def _hold(
 
 
 def _classes(domain: Domain, task: Task, question: str, texts: Sequence[str]) -> "Sequence[int | None] | Failure":
-    classes: Any = domain.alike(task, question, texts)
+    classes: Any = cast(VotingDomain, domain).alike(task, question, texts)  # as `count_votes` has seen
     if isinstance(classes, Failure):
         return classes
     if len(classes) != len(texts):

@@ -224,13 +224,20 @@ def test_the_command_says_what_is_not_known_and_writes_data_for_a_run(tmp_path: 
     held_out = {q.text.split(" was ")[1].removesuffix(" born?") for q in found.questions if q.held_out}
     assert weak == {sentence(n, t) for n, t in list(facts.items())[4:] if n not in held_out}
     section = KnowledgeDomain(data=str(tmp_path / "questions.json"), style="targeted", validation=0, test=0)
-    made = load_domain(section, recipe=Recipe(), answering=AnsweringSection(), chat=False, seed=1, read=Path.read_bytes)
+    made = load_domain(
+        section,
+        recipe=Recipe(),
+        answering=AnsweringSection(),
+        chat=False,
+        seed=1,
+        read=lambda uri: Path(uri).read_bytes(),
+    )
     prompts = {t.data["title"]: made.edit_request(t, 0).prompt.text for t in made.tasks("train")}
     listed = {line[2:] for text in prompts.values() for line in text.splitlines() if line.startswith("- ")}
     assert listed == weak
     plain = load_domain(
         section.model_copy(update={"style": "implications"}),
-        recipe=Recipe(), answering=AnsweringSection(), chat=False, seed=1, read=Path.read_bytes,
+        recipe=Recipe(), answering=AnsweringSection(), chat=False, seed=1, read=lambda uri: Path(uri).read_bytes(),
     )  # fmt: skip
     assert not any("weak" in t.data for t in plain.tasks("train")), "other styles' tasks are what they were"
     assert command.as_data(config, tests, found)["funnel"] == tests.funnel
