@@ -96,4 +96,4 @@ def test_the_house_makes_token_ids_of_texts_in_one_way() -> None:
         and ("tokenizer.encode(" in line or ("tokenizer(" in line and '"input_ids"' in line))
     ]
     # the template's own text, which names special tokens on purpose
-    assert len(wrong) == 2 and all(line.startswith("models/loading.py") for line in wrong), wrong
+    assert len(wrong) == 2 and all(line.startswith("tokens.py") for line in wrong), wrong
