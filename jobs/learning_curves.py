@@ -97,6 +97,7 @@ WORLDS = {
             "domain.max_examples=40",
             "inner.context_arm=false",
             "sampling.edits=5",
+            "sampling.max_tokens=256",  # no engine cuts the default to what the context leaves
             "policy.epochs=4",
             "evaluation.every=1",
             "evaluation.tasks=12",
