@@ -19,6 +19,7 @@ CLUSTERS = (
     "tests/end_to_end/test_round.py",
     "tests/end_to_end/test_gate_rounds.py",
     "tests/end_to_end/test_older_run.py",
+    "tests/end_to_end/test_computed_domains.py",
     "tests/parity/test_engine_answers.py",
     "tests/ray",
     "tests/slurm",

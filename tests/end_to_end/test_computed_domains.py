@@ -1,4 +1,7 @@
-"""Rounds of mathematics and of code with real Ray, vLLM and DeepSpeed, and programs in real sandboxes."""
+"""Rounds of mathematics and of code with real Ray, vLLM and DeepSpeed, and programs in real sandboxes.
+
+One crew does both: nothing that its actors are made of depends on a domain. Answers go through its engine in both.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,12 +12,14 @@ import pytest
 import ray
 from command import ROOT
 
-import seal_ray
 from seal_ray import config_file
-from seal_ray.config import PlacementSection
+from seal_ray.config import Config, PlacementSection
 from seal_ray.errors import NoIsolation
+from seal_ray.events import Event, Sink
 from seal_ray.fleet import cluster, crew
-from seal_ray.loops.history import Round
+from seal_ray.loops.history import Round, Run
+from seal_ray.loops.rounds import run_rounds
+from seal_ray.loops.session import Hire, Session
 from seal_ray.sandbox import Program, ProgramResult, choose
 
 SMALL = [
@@ -32,22 +37,50 @@ SMALL = [
     "select.rule=threshold",
     "select.threshold=-100",  # a random model's edits need not help
     "policy.max_length=512",
+    'answering={"max_tokens": 24, "how": "engine", "samples": 2, "temperature": 1.0}',
 ]
 
 
+class Staying(crew.Crew):
+    """A crew that outlives a session, whose end it hears of no more."""
+
+    def __init__(self, config: Config, folder: str) -> None:
+        self.session: Sink | None = None
+        super().__init__(config, folder, self._tell)
+
+    def _tell(self, event: Event) -> None:
+        if self.session:
+            self.session(event)
+
+    def close(self) -> None:
+        self.session = None
+
+
 @pytest.fixture(scope="module")
-def joined() -> Iterator[None]:
-    """One cluster on this machine for both rounds."""
+def hire() -> Iterator[Hire]:
+    """One cluster on this machine, and one crew, for both rounds."""
     cluster.connect(PlacementSection(address="local"))
-    yield
+    hired: list[Staying] = []
+
+    def hire(config: Config, folder: str, tell: Sink) -> crew.Crew:
+        if not hired:
+            hired.append(Staying(config, folder))
+        hired[0].session = tell
+        return hired[0]
+
+    yield hire
+    for one in hired:
+        crew.Crew.close(one)
     ray.shutdown()
 
 
-def one_round(folder: Path, domain: dict[str, Any], rows: Sequence[dict[str, Any]], *changes: str) -> Round:
+def one_round(hire: Hire, folder: Path, domain: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Round:
     data = folder / "rows.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     own = [f"run.uri={folder}/run", f"domain={json.dumps({'data': str(data), **domain})}"]
-    run = seal_ray.run(config_file.load(ROOT / "jobs/tiny.yaml", [*own, *SMALL, *changes]))
+    with Session(config_file.load(ROOT / "jobs/tiny.yaml", [*own, *SMALL]), hire=hire) as session:
+        run_rounds(session)
+    run = Run(f"{folder}/run")
     assert run.latest == 1
     return run.round(1)
 
@@ -62,22 +95,17 @@ def whole(found: Round) -> None:
     assert found.update and found.update["version"]["number"] == 1
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("joined")
-def test_a_round_of_mathematics_whose_answers_go_through_the_engine(tmp_path: Path) -> None:
+def test_a_round_of_mathematics_whose_answers_go_through_the_engine(hire: Hire, tmp_path: Path) -> None:
     """Each trained adapter leaves its bank as a file, is held against the bank by the canary, and answers in vLLM."""
     rows = [{"problem": f"{n} + 1", "answer": f"#### {n + 1}"} for n in range(3)]
-    answering = '{"max_tokens": 24, "how": "engine", "samples": 2, "temperature": 1.0}'
-    found = one_round(tmp_path, {"name": "math", "asked": 2}, rows, f"answering={answering}")
+    found = one_round(hire, tmp_path, {"name": "math", "asked": 2}, rows)
     whole(found)
     assert {(len(t.answers), len(t.likelihoods)) for t in found.trials} == {(4, 2)}
     assert all(len({a.text for a in t.answers}) > 1 for t in found.trials), "answers are drawn, not repeated"
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("joined")
 def test_a_round_of_code_whose_programs_are_judged_in_sandboxes_as_tasks_of_ray(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hire: Hire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
         choose()
@@ -94,7 +122,7 @@ def test_a_round_of_code_whose_programs_are_judged_in_sandboxes_as_tasks_of_ray(
     monkeypatch.setattr(crew, "run_on_cluster", watched)
     tests = ["assert add(1, 2) == 3", "assert add(2, 2) == 4", "assert add(0, 0) == 0"]
     row = {"prompt": "Add two numbers.", "tests": tests, "solution": "def add(a, b):\n    return a + b\n"}
-    found = one_round(tmp_path, {"name": "code", "style": "solve"}, [row])
+    found = one_round(hire, tmp_path, {"name": "code", "style": "solve"}, [row])
     whole(found)
     assert {v.score for v in found.verdicts} == {0.0}, "what a random model writes is wrong, and no failure"
     assert len(judged) == sum(len(t.answers) for t in found.trials)
