@@ -67,6 +67,15 @@ def test_what_is_no_number_is_refused(field: str, value: str) -> None:
         config_file.parse("", "run.yaml", [f"{field}={value}"])
 
 
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "http://h:99999999", "http://h:x", "http://", "//h", "'http://a b'"]
+)
+@pytest.mark.parametrize("field", ["grading.judge_url", "storage.endpoint"])
+def test_an_address_that_is_none_is_refused(field: str, address: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{field}.*not a URL"):
+        config_file.parse("", "run.yaml", [f"{field}={address}"])
+
+
 def test_no_field_takes_nan_or_infinity() -> None:
     tree = Config().model_dump(mode="json")
     fields = [

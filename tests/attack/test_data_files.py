@@ -269,6 +269,12 @@ class Counted(str):
         Counted.compared += 1
         return str.__eq__(self, other)
 
+    def __str__(self) -> "Counted":  # type: ignore[override]
+        return self
+
+    def strip(self, *_: Any) -> "Counted":  # type: ignore[override]
+        return self
+
 
 def test_many_answers_to_one_question_are_compared_a_few_times_each(monkeypatch: pytest.MonkeyPatch) -> None:
     from seal_ray.domains import passages
@@ -277,16 +283,9 @@ def test_many_answers_to_one_question_are_compared_a_few_times_each(monkeypatch:
     count = 2000
     answers = [Counted(f"answer {n % (count - 5)}") for n in range(count)]
 
-    class Stripped(Counted):
-        def strip(self, *_: Any) -> "Counted":  # type: ignore[override]
-            return Counted(self)
-
-        def __str__(self) -> "Counted":  # type: ignore[override]
-            return Counted(str.__str__(self))
-
     shelf = passages._Shelf("data", lambda _: None)
     Counted.compared = 0
-    row = {"title": "A", "context": "B", "questions": [{"question": "What?", "answer": [Stripped(a) for a in answers]}]}
+    row = {"title": "A", "context": "B", "questions": [{"question": "What?", "answer": answers}]}
     shelf.add("entry 1", row)
     (passage,) = shelf.close()
     assert len(passage.questions["What?"]) == count - 5
