@@ -22,7 +22,7 @@ from seal_ray.grading.measure import measure
 from seal_ray.records import MomentKind, Task, derive_seed
 
 JOB = Path(__file__).parent / "knowledge-tiny.yaml"
-MEASURES = ("accuracy", "likelihood", "contrast")
+MEASURES = ("accuracy", "likelihood")
 
 
 def tried(bench: TrialBench, tasks: list[Task], seeds: int) -> dict[str, np.ndarray]:
