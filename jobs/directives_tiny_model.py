@@ -31,7 +31,7 @@ from knowledge_tiny_tasks import (
     names,
     notes,
 )
-from tiny_model_files import Text, keep, make_tokenizer, padded
+from tiny_model_files import Text, keep, learned_after, make_tokenizer, padded
 from tiny_training import PEAKS, WARMUP, new_llama, train
 
 from seal_ray import config_file
@@ -116,23 +116,18 @@ class Batches:
     def written(self, rng: np.random.Generator) -> Text:
         """An edit for a passage about somebody who is made up on the spot."""
         person = make_person(str(rng.choice(self.others)), rng)
-        return self._text(asked(person), edit(person, rng))
+        return learned_after(self.tokenizer, asked(person), edit(person, rng))
 
     def by_heart(self, rng: np.random.Generator) -> Text:
         """A question about somebody well known; or the same as one of an edit's texts."""
         person = self.known[int(rng.integers(len(self.known)))]
         question, answer = person.questions()[int(rng.integers(len(person.facts)))]
         if rng.random() < 0.5:
-            return self._text(question_prompt(person.name, question, chat=False).text, f" {answer}")
+            return learned_after(self.tokenizer, question_prompt(person.name, question, chat=False).text, f" {answer}")
         kind = str(rng.choice(KINDS))
         if kind == "question":
-            return self._text(f"{person.name}\n", str(QuestionAnswer(question, answer)))
-        return self._text(f"{person.name}\n", str(rng.choice(notes(person, kind, rng).split("\n"))))
-
-    def _text(self, before: str, after: str) -> Text:
-        prompt = self.tokenizer(before)["input_ids"]
-        learned = [*self.tokenizer(after, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
-        return prompt + learned, [False] * len(prompt) + [True] * len(learned)
+            return learned_after(self.tokenizer, f"{person.name}\n", str(QuestionAnswer(question, answer)))
+        return learned_after(self.tokenizer, f"{person.name}\n", str(rng.choice(notes(person, kind, rng).split("\n"))))
 
 
 def words() -> list[str]:

@@ -25,7 +25,7 @@ from knowledge_tiny_tasks import (
     names,
     notes,
 )
-from tiny_model_files import Text, keep, make_tokenizer, padded
+from tiny_model_files import Text, keep, learned_after, make_tokenizer, padded
 from tiny_training import PEAKS, WARMUP, new_llama, train
 
 from seal_ray.domains.knowledge import question_prompt
@@ -77,22 +77,17 @@ class Batches:
         """Notes of a passage about somebody who is made up on the spot."""
         person = make_person(str(rng.choice(self.others)), rng)
         written = notes(person, str(rng.choice(KINDS)), rng)
-        return self._text(edit_prompt("none", person.name, person.passage), written)
+        return learned_after(self.tokenizer, edit_prompt("none", person.name, person.passage), written)
 
     def by_heart(self, rng: np.random.Generator) -> Text:
         """A question about somebody well known; or a note, as an edit's texts are trained on."""
         person = self.known[int(rng.integers(len(self.known)))]
         question, answer = person.questions()[int(rng.integers(len(person.facts)))]
         if rng.random() < 0.5:
-            return self._text(question_prompt(person.name, question, chat=False).text, f" {answer}")
+            return learned_after(self.tokenizer, question_prompt(person.name, question, chat=False).text, f" {answer}")
         kind = str(rng.choice([k for k in KINDS if k not in {"vague", "wrong"}]))
         lines = notes(person, kind, rng).split("\n")
-        return self._text(f"{person.name}\n", str(rng.choice(lines)))
-
-    def _text(self, before: str, after: str) -> Text:
-        asked = self.tokenizer(before)["input_ids"]
-        learned = [*self.tokenizer(after, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
-        return asked + learned, [False] * len(asked) + [True] * len(learned)
+        return learned_after(self.tokenizer, f"{person.name}\n", str(rng.choice(lines)))
 
 
 def words() -> list[str]:

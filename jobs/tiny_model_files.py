@@ -44,6 +44,13 @@ def make_tokenizer(folder: Path, pieces: str, texts: Sequence[str], vocabulary: 
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
+def learned_after(tokenizer: Any, before: str, after: str) -> Text:
+    """A text of which only what comes after is learned, to its end."""
+    prompt = tokenizer(before)["input_ids"]
+    learned = [*tokenizer(after, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return prompt + learned, [False] * len(prompt) + [True] * len(learned)
+
+
 def padded(texts: Sequence[Text]) -> tuple[np.ndarray, np.ndarray]:
     """Ids and labels, [text, token]; labels are -100 where nothing is learned."""
     ids = np.zeros((len(texts), max(len(text) for text, _ in texts)), dtype=np.int64)

@@ -12,7 +12,6 @@ from seal_ray.config import AnsweringSection, InnerSection, ModelSection, Storag
 from seal_ray.errors import DataError, InfraError
 from seal_ray.fleet.samplers import SamplerActor
 from seal_ray.fleet.worker import Worker, WorkerSettings
-from seal_ray.models.builtin import make_tiny
 from seal_ray.models.names import Described
 from seal_ray.policy import versions
 from seal_ray.sampling.engine import EngineSettings
@@ -22,14 +21,6 @@ from seal_ray.storage.store import Store
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    make_tiny(folder)
-    return folder
 
 
 def on_hub(url: str, cache: Path, **more: str) -> ModelSection:

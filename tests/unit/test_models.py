@@ -14,7 +14,6 @@ from seal_ray import models
 from seal_ray.config import ModelSection
 from seal_ray.errors import ConfigError, DataError, InfraError, SealError
 from seal_ray.models import files, loading, names
-from seal_ray.models.builtin import make_tiny
 from seal_ray.records import Prompt
 
 
@@ -23,14 +22,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return tmp_path / "cache" / "seal-ray"
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    make_tiny(folder)
-    return folder
 
 
 def test_importing_models_loads_neither_torch_nor_transformers() -> None:
