@@ -7,7 +7,7 @@ Anything else leaves the run's own rewards as they are, and is written beside th
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,7 @@ from seal_ray.domains.guarded import GuardedDomain
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards, rewards
 from seal_ray.grading.votes import Votes
-from seal_ray.loops.history import Round, Run
+from seal_ray.loops.history import Round, Run, as_written
 from seal_ray.loops.voting import count_votes
 from seal_ray.policy import select
 from seal_ray.records import Json, Task, Trial, Verdict, digest, encode
@@ -141,11 +141,16 @@ def show(done: dict[str, Any]) -> str:
             continue
         same = f", {r['agreement']:.1%} as before" if r["agreement"] is not None else ""
         out.append(f"round {r['round']}: {r['verdicts']} verdicts{same}{lost}")
-        for arm, title in (("base", "base"), ("context", "context alone"), ("edit", "mean edit")):
-            now, then = (((r[key] or {}).get(arm) or {}).get("accuracy") for key in ("arms", "arms_before"))
-            if now:
-                earlier = f", was {then['mean']:.1%}" if then else ""
-                out.append(f"  {title:<14} {now['mean']:.1%} ±{now['error']:.1%}{earlier}")
+        with as_written(done["uri"], "its rewards"):
+            out += _arms(r)
         out.append(f"  would keep {r['would_keep']} edits, {r['kept_by_both']} of the {r['kept']} that were kept")
     out.append(f"the run's own rewards stay as they are; these are in {done['folder']}")
     return "\n".join(out)
+
+
+def _arms(r: dict[str, Any]) -> Iterator[str]:
+    for arm, title in (("base", "base"), ("context", "context alone"), ("edit", "mean edit")):
+        now, then = (((r[key] or {}).get(arm) or {}).get("accuracy") for key in ("arms", "arms_before"))
+        if now:
+            earlier = f", was {then['mean']:.1%}" if then else ""
+            yield f"  {title:<14} {now['mean']:.1%} ±{now['error']:.1%}{earlier}"

@@ -15,6 +15,7 @@ LONGEST = 1e8  # seconds of a lease
 
 PART = {"path": str, "size": int, "sha256": str}
 FILE = {"name": str, "size": int, "sha256": str}
+COUNTED = {"count": int, "digest": str}
 
 
 def misfit(path: str, value: Json) -> str:
@@ -26,7 +27,10 @@ def misfit(path: str, value: Json) -> str:
 
 
 def _is_manifest(value: Json) -> bool:
-    return isinstance(value, dict) and _lists(value.get("parts"), PART)
+    if not isinstance(value, dict) or not _lists(value.get("parts"), PART):
+        return False
+    records = value.get("records", {})
+    return isinstance(records, dict) and _lists(list(records.values()), COUNTED)
 
 
 def _is_index(value: Json) -> bool:
@@ -100,7 +104,7 @@ def _lists(listed: Json, fields: Mapping[str, type]) -> bool:
 
 
 FORMS: list[tuple[re.Pattern[str], str, Form]] = [
-    (re.compile(r"rounds/.*/manifest\..*"), "it lists no parts", _is_manifest),
+    (re.compile(r"rounds/.*/manifest\..*"), "it does not say what the round has", _is_manifest),
     (re.compile(r"rounds/[^/]*/[^/]*(\.files\.json|\.files\.e[^/]*)"), "it lists no parts", _is_index),
     (re.compile(r"epochs/[0-9]{6}\.json"), "it does not say who holds the run", _is_holder),
     (re.compile(r"epochs/[0-9]{6}\.seen\.json"), "it does not say what counts", _is_seen),

@@ -4,6 +4,7 @@ Nothing vouches for a record but its digest, which anybody can compute. So what 
 read, and what is odd there is an error with a message, as damage is.
 """
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -29,7 +30,7 @@ def changed(draw: random.Random, value: Json) -> Json:
     """The value with one of its places holding something else, given twice, gone, or under another key."""
     inner = [p for p in places(value) if p]
     if not inner or draw.random() < 0.03:
-        return draw.choice(VALUES)
+        return copy.deepcopy(draw.choice(VALUES))
     path = draw.choice(inner)
     holder = value
     for step in path[:-1]:
@@ -38,11 +39,11 @@ def changed(draw: random.Random, value: Json) -> Json:
         case 0 | 1:
             del holder[path[-1]]
         case 2 if isinstance(holder, list):
-            holder.insert(path[-1], holder[path[-1]])
+            holder.insert(path[-1], copy.deepcopy(holder[path[-1]]))
         case 3 if isinstance(holder, dict):
             holder[draw.choice(["x", "", "task", "id", "value"])] = holder.pop(path[-1])
         case _:
-            holder[path[-1]] = draw.choice(VALUES)
+            holder[path[-1]] = copy.deepcopy(draw.choice(VALUES))
     return value
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forging import forge
+from forging import forge, signed_part, vouch
 from recorded_run import record
 from seeds import drawing
 
 from seal_ray import cli
+from seal_ray.records import Json
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "tests/recorded/v0.1.0/run"
@@ -76,6 +77,22 @@ def attack(seed: str, times: int, bases: list[Path], tmp_path: Path, call: Call)
 def test_commands_read_a_forged_run_or_say_what_is_wrong(bases: list[Path], tmp_path: Path, call: Call) -> None:
     codes = attack("forged", 25, bases, tmp_path, call)
     assert codes[0] > 50 and codes[3] > 5
+
+
+@pytest.mark.parametrize("mean", [10**400, "half", None, [0.5], {}])
+def test_rewards_of_another_hand_are_told_as_such(mean: Json, tmp_path: Path, call: Call) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(RECORDED, run)
+    rewards = run / "rounds/0001/rewards.json"
+
+    def change(value: Json) -> Json:
+        value["arms"]["edit"]["accuracy"]["mean"] = mean
+        return value
+
+    rewards.write_bytes(signed_part(rewards.read_bytes(), change))
+    vouch(run)
+    code, told = call("regrade", str(run))
+    assert code == 3 and "no seal_ray has written" in told, told
 
 
 @pytest.mark.slow

@@ -73,6 +73,17 @@ def test_a_first_page_of_another_form_is_damage(value: Any, tmp_path: Path) -> N
 # names and lists that hold any number
 
 
+@pytest.mark.parametrize(
+    "records", [[], "many", {"trials": "many"}, {"trials": {"count": "2", "digest": ""}}, {"x": {}}]
+)
+def test_a_manifest_that_counts_in_no_form_is_damage(records: Any, tmp_path: Path) -> None:
+    run = committed(tmp_path)
+    path = "rounds/0002/manifest.json"
+    value, _ = codec.unpack_part((run / path).read_bytes(), path, path)
+    signed(run, path, value | {"records": records})
+    assert path in graves(run)
+
+
 def test_a_large_number_in_a_name_is_one_finding(tmp_path: Path) -> None:
     run = committed(tmp_path)
     signed(run, "rounds/98765432/tasks.json", {"tasks": []})
