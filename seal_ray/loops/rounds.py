@@ -215,7 +215,7 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
         seed=derive_seed(config.run.seed, number, "update"),
         probe=probe_texts(session),
         output=os.path.join(session.scratch, f"update-{number}-{time.monotonic_ns()}"),
-        model=config.model,
+        model=session.model,
         storage=config.storage,
         **session.crew.trainers(),
     )

@@ -133,7 +133,7 @@ class Session:
             # beside those who compute it is one fetch for all, here, where it can be watched
             look = models.describe if cluster.is_elsewhere(config.placement) else models.whole
             described = look(config.model, config.storage)
-            self.folder, self.base = described.folder, described.digest
+            self.folder, self.base, self.model = described.folder, described.digest, described.section
             self.tokenizer = models.tokenizer(
                 self.folder, trust_remote_code=config.model.trust_remote_code, thinking=config.model.thinking
             )
@@ -172,7 +172,9 @@ class Session:
     def crew(self) -> Crew:
         """Everything that computes for the run. It joins the cluster when it is first asked for."""
         if self._crew is None:
-            self._crew = self._hire(self.config, self.folder, self.tell)
+            # a hub's branch may move on in the middle of a run
+            pinned = self.config.model_copy(update={"model": self.model})
+            self._crew = self._hire(pinned, self.folder, self.tell)
             if isinstance(self._crew, Crew):  # what stands in for one in tests has no head
                 self._head = HeadWatch(self._crew.head, self._leave_lost_head)
         return self._crew

@@ -31,6 +31,11 @@ class HubModel:
         self._token = os.environ.get("HF_TOKEN") or False
         self._endpoint = section.mirror or None
 
+    @property
+    def revision(self) -> str:
+        """What a node is given so that it fetches these very files, wherever a branch is by then."""
+        return self.content
+
     @cached_property
     def content(self) -> str:
         """What names these very files: the commit."""

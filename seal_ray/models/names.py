@@ -37,6 +37,7 @@ class Described:
 
     folder: str  # configuration and tokenizer; the weights are there only if they were on this node anyway
     digest: str  # of all its files
+    section: "ModelSection"  # what names these very files: of a hub's branch, the commit that it stood for
 
 
 def fetch(section: "ModelSection", storage: "StorageSection | None" = None, *, digest: str = "") -> str:
@@ -72,14 +73,22 @@ def describe(section: "ModelSection", storage: "StorageSection | None" = None) -
             ):
                 folder = cache.take(key, lambda making: _describe(remote, making))
                 check_described(folder, f"model.name: {section.name}", trust_remote_code=section.trust_remote_code)
-                return Described(str(folder), json.loads((folder / NOTE).read_text())["digest"])
+                told = json.loads((folder / NOTE).read_text())["digest"]
+                return Described(str(folder), told, _pinned(section, remote))
     return whole(section, storage)
 
 
 def whole(section: "ModelSection", storage: "StorageSection | None" = None) -> Described:
     """A model with its weights."""
+    if not _at_hand(section):
+        with _remote(section, storage) as remote:
+            section = _pinned(section, remote)
     folder = fetch(section, storage)
-    return Described(folder, digest_of(folder))
+    return Described(folder, digest_of(folder), section)
+
+
+def _pinned(section: "ModelSection", remote: "RemoteModel") -> "ModelSection":
+    return section.model_copy(update={"revision": remote.revision}) if remote.revision else section
 
 
 def reach(section: "ModelSection", storage: "StorageSection | None" = None) -> str:

@@ -22,6 +22,8 @@ _SUM = re.compile(r"([0-9a-f]{64}) [ *](?:\./)?(\S+)")
 class StoredModel:
     """What a store has under a model's name."""
 
+    revision = ""  # it has but one
+
     def __init__(self, section: "ModelSection", storage: "StorageSection | None") -> None:
         self._section, self._store = section, Store(section.name, storage)
 

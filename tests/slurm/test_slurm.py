@@ -177,3 +177,15 @@ def test_the_doctor_examines_the_allocation(slurm: Slurm) -> None:
     for check in ("versions", "collective", "run uri"):
         assert re.search(rf"^green +{check} .* 2 nodes", said, re.MULTILINE), slurm.told(job)
     assert ended == ("FAILED 3" if re.search("^red ", said, re.MULTILINE) else "COMPLETED 0")  # a full machine is red
+
+
+def test_whoever_submitted_can_look_around_in_the_cluster_and_nobody_else(slurm: Slurm, played: str) -> None:
+    job = slurm.submit(SCRIPT, "any.yaml", nodes=1, PATH=played)
+    slurm.until(lambda: "played: run" in slurm.log(job), job)
+    told = next(line for line in slurm.log(job).splitlines() if "to look around: " in line)
+    command, then = told.split("to look around: ")[1].split(", then: ")
+    words = command.replace(" --pty", "").split()  # there is no terminal here
+    assert "1 node_" in slurm.call(*words, "-c", f"{then}; ray status")
+    assert Path(then.split()[1]).stat().st_mode & 0o077 == 0
+    finish(slurm)
+    assert slurm.ended(job) == "COMPLETED 0"

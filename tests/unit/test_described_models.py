@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_mirror import COMMIT, serve
@@ -55,7 +56,9 @@ def test_a_node_that_has_the_model_is_asked_for_no_description(tiny: Path, tmp_p
         section = on_hub(url, tmp_path / "node")
         whole = models.fetch(section)
         asked.clear()
-        assert models.describe(section) == Described(whole, models.digest_of(tiny))
+        assert models.describe(section) == Described(
+            whole, models.digest_of(tiny), on_hub(url, tmp_path / "node", revision=COMMIT)
+        )
         assert not [path for path in asked if "resolve" in path]
 
 
@@ -65,6 +68,14 @@ def test_without_a_network_the_description_on_the_node_is_used(tiny: Path, tmp_p
         told = models.describe(section)
     assert models.describe(section) == told
     assert models.describe(on_hub(url, tmp_path / "driver", revision=COMMIT)) == told
+
+
+@pytest.mark.parametrize("look", [models.describe, models.whole])
+def test_a_branch_is_the_commit_that_it_stood_for(tiny: Path, tmp_path: Path, look: Any) -> None:
+    with serve(tiny, "some/model") as (url, _):
+        told = look(on_hub(url, tmp_path / "driver"))
+    assert told.section.revision == COMMIT and told.section.name == "some/model"
+    assert look(ModelSection(name=str(tiny))).section == ModelSection(name=str(tiny))
 
 
 def test_a_hub_that_does_not_tell_what_its_weights_are_is_asked_for_them(tiny: Path, tmp_path: Path) -> None:

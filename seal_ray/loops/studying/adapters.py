@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seal_ray import models
-from seal_ray.config import Config, PolicySection
+from seal_ray.config import PolicySection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.loops.session import Session
 from seal_ray.policy import versions
@@ -74,12 +74,13 @@ def keep_version(session: Session, part: RoundLedger, files: Files, parent: Vers
     )
 
 
-def trained_layers(config: Config) -> PolicySection:
+def trained_layers(session: Session) -> PolicySection:
     """The update's settings, with `last_layers` as the names of the layers that it is about."""
+    config = session.config
     section, keep = config.policy, config.study.keep
     if keep.method != "last_layers":
         return section
-    folder = models.fetch(config.model, config.storage)  # only the weights say what layers there are
+    folder = models.fetch(session.model, config.storage)  # only the weights say what layers there are
     names = [name.removesuffix(".weight") for name, shape in _shapes(folder).items() if len(shape) == 2]
     numbered = {n: int(m[1]) for n in names if n.endswith("_proj") and (m := re.search(r"\.layers\.(\d+)\.", n))}
     count = max(numbered.values(), default=-1) + 1

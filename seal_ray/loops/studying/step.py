@@ -54,7 +54,7 @@ def study_in_bank(
     """All of them in one bank. The round's version is the first one's adapter; all are kept for the next step."""
     config = session.config
     keep = config.study.keep
-    section = adapters.trained_layers(config)
+    section = adapters.trained_layers(session)
     method = keep.method if keep.method in IN_BANK else "none"
     keeping = Keeping(method, keep.strength, keep.energy, keep.most_rank)
     requests = [StudyRequest(p.name, _update_of(p, section, keeping, keep.method == "distill"), p.exam) for p in pupils]
@@ -101,7 +101,7 @@ def study_by_update(session: Session, part: RoundLedger, pupil: Pupil, parent: V
 
 def _updated(session: Session, part: RoundLedger, pupil: Pupil, parent: Version) -> Json:
     config = session.config
-    section = adapters.trained_layers(config)
+    section = adapters.trained_layers(session)
     if config.study.keep.method == "fresh":
         section = section.model_copy(update={"fresh": True})
     session.tick()
@@ -115,7 +115,7 @@ def _updated(session: Session, part: RoundLedger, pupil: Pupil, parent: Version)
         seed=pupil.seed,
         probe=probe_texts(session),
         output=os.path.join(session.scratch, f"study-{part.number}-{time.monotonic_ns()}"),
-        model=config.model,
+        model=session.model,
         storage=config.storage,
         **session.crew.trainers(),
     )
