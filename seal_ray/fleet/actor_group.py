@@ -163,9 +163,9 @@ class ActorGroup:
             return
         wanted = max(self.least, min(needed, self.most) if self.most else needed) if needed else 0
         here = self.alive()
-        too_many = self._actors.too_many()
-        fair = max(self.least, here - too_many) if too_many else math.inf
         leaving = sum(m.health.state == "leaving" for m in self.members.values())
+        too_many = self._actors.too_many()  # of all that hold a place, as those that leave still do
+        fair = max(self.least, here + leaving - too_many) if too_many else math.inf
         self._startable = self._actors.want(int(min(max(wanted, here), fair)) + leaving)
         for _ in range(min(self._startable, wanted - here)):
             self._start(now)

@@ -188,6 +188,7 @@ class Reservations:
         return Reservation(name, self.groups.create(name, bundles), slots)
 
     def _remove(self, reservation: Reservation) -> None:
+        self._looked = -1e9
         self._extra.remove(reservation)
         self.groups.remove(reservation.group)
 

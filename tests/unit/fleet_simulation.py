@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -49,7 +50,7 @@ class Simulation:
         self.tried: list[tuple[float, str, tuple[str, ...]]] = []
         self.gone: dict[str, str] = {}
         self.wanted: list[int] = []  # how many were asked for, look after look
-        self.others_wait = 0  # how many places other runs wait for
+        self.share = math.inf  # of the places, while other runs wait for theirs
         self._events: list[tuple[float, int, Callable[[], ActorReply | None]]] = []
         self._order = itertools.count()
         self._tickets = itertools.count(1)
@@ -71,7 +72,7 @@ class Simulation:
         return max(0, min(count - len(used), free))
 
     def too_many(self) -> int:
-        return self.others_wait
+        return int(max(0, sum(not p.dead for p in self.players.values()) - self.share))
 
     def missing(self) -> str:
         return "1 worker of 1 GPU more"

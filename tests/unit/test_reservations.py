@@ -124,6 +124,18 @@ def test_a_run_gives_back_what_is_above_its_share_and_does_not_take_it_again_at_
     assert sum(one.run in g.name for g in table.groups) == 8
 
 
+def test_what_was_just_given_back_is_not_given_back_again() -> None:
+    table, now = gpus(4), [0.0]
+    one, two = Reservations(table, clock=lambda: now[0]), run(table)
+    names = start(one, WORKER, 4)
+    two.want(WORKER, 4)
+    now[0] += 1
+    assert one.too_many(WORKER) == 2
+    one.give_back(names[0])
+    one.give_back(names[1])
+    assert one.too_many(WORKER) == 0, "what was seen a moment ago is not so any more"
+
+
 def test_a_higher_priority_gets_more() -> None:
     table = gpus(4)
     one, two = run(table), run(table, priority=3.0)
