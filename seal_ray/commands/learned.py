@@ -102,6 +102,8 @@ def summary(done: Adapted) -> list[str]:
         return [*lines, f"no version was made: {'; '.join(done.reasons)}"]
     texts: Mapping[str, Any] = done.texts
     trained = f"{texts['texts']} texts of {texts['passages']} passages, {texts['edits']} with an edit that helped"
+    if texts.get("answers"):
+        trained += f", and from the answers to {texts['answers']} questions that are not held out"
     lines.append(f"learned from {trained}; {texts['unsupported']} lines that no passage supports were left out")
     lines += [f"{s.name}: {figures(s)}" for s in done.slices if s.by in {"all", "use"}]
     return [*lines, f"the gate says {done.decision}: {'; '.join(done.reasons)}"]

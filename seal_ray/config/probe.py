@@ -24,6 +24,10 @@ class ProbeSection(Section):
     samples: int = Field(default=4, ge=2, le=64, description="answers to each question without the passage")
     temperature: float = Field(default=0.7, gt=0, le=5, description="of votes and of answers without the passage")
     held_out: Share = Field(default=0.3, description="share of the questions that only the final figure rests on")
+    teach: bool = Field(
+        default=True,
+        description="adapt also learns the answers to the questions that are not held out, as all of them are asked",
+    )
     known: Share = Field(
         default=0.15, description="a passage whose questions leave less doubt than this is known and needs no training"
     )

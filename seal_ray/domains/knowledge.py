@@ -228,6 +228,11 @@ class Knowledge:
             raise Rejected(Failure("over_budget", message))
         return examples, recipe
 
+    def answers(self, task: Task, tokenizer: Tokenizer) -> list[Example]:
+        """The task's own questions, asked as they are after training, with a right answer to learn."""
+        how = self._teaching(task, replace(self._recipe, objective="answers"), tokenizer)
+        return [how.example(QuestionAnswer(q["question"], q["answers"][0])) for q in task.data["questions"]]
+
     def _teaching(self, task: Task, recipe: Recipe, tokenizer: Tokenizer) -> Teaching:
         section = self._section
         return Teaching(

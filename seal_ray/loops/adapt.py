@@ -3,7 +3,8 @@
 Three rounds of one ledger, each gone on with where it stopped:
  1. questions about the documents, and what the version that is begun with knows of them;
  2. edits of the passages that are not known, each tried on the questions that are not held out;
- 3. one version that learns the texts that helped, the same questions asked of it, and the gate's word.
+ 3. one version that learns the texts that helped and the answers to those questions, the same questions asked of it,
+    and the gate's word.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +29,12 @@ from seal_ray.loops.session import Session, once
 from seal_ray.policy import select, versions
 from seal_ray.policy.gate import GateDecision, decide
 from seal_ray.policy.lessons import Lesson, lesson_text
-from seal_ray.records import Choice, Edit, Json, Task, Version, decode, derive_seed, encode
+from seal_ray.records import Choice, Edit, Example, Json, Task, Version, decode, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
 
 PROBE, TRY, LEARN = 1, 2, 3  # rounds
 PASSAGE = "the passage itself"
+ANSWER = "the answer to a question"
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,13 @@ def learn_round(
 def _lessons(
     session: Session, tasks: Sequence[Task], chosen: Mapping[str, Edit]
 ) -> tuple[list[Lesson], dict[str, Json]]:
-    """The texts of the chosen edits that their passages support, and each passage itself."""
+    """The texts of the chosen edits that their passages support, each passage itself, and how a question is answered.
+
+    A passage's tests that are not held out teach the form: a small model that learned statements alone goes on in
+    statements when it is asked. `tasks` hold no question that is held out.
+    """
     lessons: list[Lesson] = []
-    counts = {"passages": 0, "edits": 0, "texts": 0, "unsupported": 0}
+    counts = {"passages": 0, "edits": 0, "texts": 0, "unsupported": 0, "answers": 0}
     left_out: list[dict[str, Json]] = []
     for task in tasks:
         edit = chosen.get(task.id)
@@ -198,6 +204,9 @@ def _lessons(
         kept, made_up = supported_texts(texts, task.data["title"], task.data["context"])
         left_out += [{"task": task.id, "text": text, "made_up": what} for text, what in made_up]
         lessons += [_lesson(examples[n].ids, task.id, f"{edit.id if edit else PASSAGE}/{n}") for n in kept]
+        answers = session.domain.answers(task, session.tokenizer) if session.config.probe.teach else []
+        lessons += [_answer(example, task.id, f"{ANSWER}/{n}") for n, example in enumerate(answers)]
+        counts["answers"] += len(answers)
         counts["passages"] += 1
         counts["edits"] += edit is not None
         counts["texts"] += len(kept)
@@ -209,8 +218,17 @@ def _lesson(ids: Sequence[int], task: str, name: str) -> Lesson:
     return Lesson(name, task, lesson_text((), ids))
 
 
+def _answer(example: Example, task: str, name: str) -> Lesson:
+    asked = example.mask.index(True)
+    return Lesson(name, task, lesson_text(example.ids[:asked], example.ids[asked:]))
+
+
 def judged(before: UncertaintyMap, after: UncertaintyMap, drift: float | None, config: Config) -> GateDecision:
-    """The gate's rule on the held-out questions: how likely the right answers are, before and after."""
+    """The gate's rule on the held-out questions: how many of the answers are right, and how probable a right one is.
+
+    Both are shares, and the mean of the two is what `doubt` lacks of 1. The likelihood itself is no measure of what is
+    better: one answer that is wrong and sure weighs more in it than many that are right.
+    """
     section = config.gate if config.gate.mode != "off" else config.gate.model_copy(update={"mode": "auto"})
     held_out = {q.id for q in before.questions if q.held_out} or {q.id for q in before.questions}
     known = {q.id: q.right for q in before.questions if q.right >= 0.5}
@@ -222,11 +240,7 @@ def judged(before: UncertaintyMap, after: UncertaintyMap, drift: float | None, c
         return GateDecision("accept", "accept", {}, alone)
 
     def scores(uncertainty: UncertaintyMap) -> dict[str, float]:
-        return {
-            q.id: q.likelihood if has_likelihood and q.likelihood is not None else q.right
-            for q in uncertainty.questions
-            if q.id in held_out
-        }
+        return {q.id: 1 - q.doubt if has_likelihood else q.right for q in uncertainty.questions if q.id in held_out}
 
     return decide(
         scores(before),
@@ -236,7 +250,7 @@ def judged(before: UncertaintyMap, after: UncertaintyMap, drift: float | None, c
         drift,
         section,
         derive_seed(config.run.seed, "gate"),
-        measure="likelihood" if has_likelihood else "accuracy",
+        measure="knowledge" if has_likelihood else "accuracy",
     )
 
 

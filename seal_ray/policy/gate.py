@@ -15,7 +15,7 @@ from seal_ray.errors import CoverageError
 from seal_ray.policy.bootstrap import Scores, paired, per_task
 from seal_ray.records import Json
 
-Measure = Literal["accuracy", "likelihood"]
+Measure = Literal["accuracy", "likelihood", "knowledge"]
 
 MIN_PAIRED = 0.5  # share of the validation tasks that both versions must have a result for
 
@@ -43,10 +43,10 @@ def decide(
     """Compare two versions by the configured rule.
 
     `old` and `new` hold, for each validation task, how well the model does after training on each of its edits: by
-    `measure` a share of questions, or nats per token of the right answers. It is not the gain over the baseline, which
-    moves with the version itself. `regression_old` and `regression_new` hold how right each version is, in [0, 1], on
-    each question that must not get worse; none at all leaves that part out. `kl` is the drift from the base model in
-    nats per token, None where it was not measured.
+    `measure` a share of questions, nats per token of the right answers, or what is known of a question, in [0, 1]. It
+    is not the gain over the baseline, which moves with the version itself. `regression_old` and `regression_new` hold
+    how right each version is, in [0, 1], on each question that must not get worse; none at all leaves that part out.
+    `kl` is the drift from the base model in nats per token, None where it was not measured.
     """
     if section.mode == "off":
         return GateDecision("accept", "accept", {}, ("gate.mode is off: every version is accepted",))

@@ -1,6 +1,7 @@
 """From documents to an adapter, with a table in the place of a model: what is learned, left out, and said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from seal_ray.commands.served import find
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError, DataError, Interrupted
 from seal_ray.loops import rounds
-from seal_ray.loops.adapt import Adapted, begun_with, run_adapt
+from seal_ray.loops.adapt import Adapted, begun_with, judged, run_adapt
 from seal_ray.loops.history import Run
 from seal_ray.loops.probing.slices import slices
 from seal_ray.loops.probing.support import unsupported
+from seal_ray.loops.probing.uncertainty import UncertaintyMap, mapped
 from seal_ray.loops.session import Session
 from seal_ray.storage.verification import verify
 
@@ -63,6 +65,60 @@ def test_what_was_not_known_is_learned_and_the_rest_left_alone(tmp_path: Path, m
     command.check_target(out)  # the same command may be given again
     shown = command.show(done, config, out)
     assert "16 questions about 4 of 4 passages" in shown and "seal-ray ask" in shown
+
+
+def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = world(16)
+    docs = folder(tmp_path, facts)
+    done = go(configured(tmp_path, docs), crew := KnowingCrew({}), monkeypatch)
+    decoded = crew.tokenizer.decode
+    taught = {
+        decode_question(decoded(list(x.text.prompt_ids))): decoded(list(x.text.ids), skip_special_tokens=True)
+        for x in crew.jobs[0].lessons
+        if "\nQuestion: " in decoded(list(x.text.prompt_ids))
+    }
+    held = {q.text for q in done.before.questions if q.held_out}
+    assert taught == {q.text: f" {q.gold[0]}" for q in done.before.questions if q.text not in held} and held
+    assert done.texts["answers"] == len(taught)
+    assert f"from the answers to {len(taught)} questions that are not held out" in "\n".join(learned.summary(done))
+
+    without = configured(tmp_path / "2", docs, "probe.teach=false")
+    done = go(without, crew := KnowingCrew({}), monkeypatch)
+    assert not any("Question: " in decoded(list(x.text.prompt_ids)) for x in crew.jobs[0].lessons)
+    assert not done.texts["answers"]
+
+
+def decode_question(prompt: str) -> str:
+    return prompt.rpartition("\nQuestion: ")[2].removesuffix("\nAnswer:")
+
+
+def look(version: int, *said: tuple[float, float], held_out: int = 20) -> UncertaintyMap:
+    """A map of as many held-out questions for each (share of right answers, likelihood of a right one)."""
+    asked = [
+        mapped(
+            f"q{kind}-{n}", task="t", text="Where?", gold=["Lisk"], held_out=True, likelihood=likelihood,
+            answers=["Lisk"] * round(4 * right) + ["Nass"] * round(4 * (1 - right)),
+        )
+        for kind, (right, likelihood) in enumerate(said)
+        for n in range(held_out // len(said))
+    ]  # fmt: skip
+    return UncertaintyMap(version, tuple(asked), ())
+
+
+def test_the_gate_goes_by_what_is_right_and_not_by_how_sure_the_rest_is() -> None:
+    ignorant = look(0, (0.0, -7.0), (0.0, -7.5))
+    knows_half = look(1, (1.0, -0.1), (0.0, -18.0))  # the likelihood falls by 1.8 on the mean
+    learned_something = judged(ignorant, knows_half, None, Config())
+    assert learned_something.decision == "accept" and learned_something.figures["measure"] == "knowledge"
+    assert 0.4 < learned_something.figures["gain"] < 0.6  # type: ignore[operator]
+    assert judged(knows_half, ignorant, None, Config()).decision == "reject"
+    sure_of_less = look(1, (0.0, -2.0), (0.0, -2.0))  # likelier, and fewer are right
+    assert judged(knows_half, sure_of_less, None, Config()).decision == "reject"
+    unmeasured = look(1, (0.75, -0.1), (0.25, -1.0))
+    lost = UncertaintyMap(2, tuple(replace(q, likelihood=None) for q in unmeasured.questions), ())
+    assert judged(ignorant, lost, None, Config()).figures["measure"] == "accuracy"
 
 
 def test_lines_that_no_passage_supports_are_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

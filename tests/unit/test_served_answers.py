@@ -59,8 +59,15 @@ def test_without_held_out_questions_there_is_nothing_to_say(program: ModuleType,
         program.held_out(tmp_path)
 
 
-def test_the_demo_folder_is_documents_with_questions_that_they_answer(tmp_path: Path) -> None:
-    docs, asked = importlib.import_module("own_documents").write(tmp_path, 8)
+def test_the_demo_folder_states_each_fact_twice_and_asks_for_it_in_other_words(tmp_path: Path) -> None:
+    own = importlib.import_module("own_documents")
+    docs, asked = own.write(tmp_path, own.PASSAGES, 2)
     questions: list[dict[str, Any]] = json.loads(asked.read_text())
-    assert len(list(docs.iterdir())) == 8 and len(questions) == 24
-    assert all(q["answer"].casefold() in (docs / q["document"]).read_text().casefold() for q in questions)
+    texts = {d.name: d.read_text() for d in docs.iterdir()}
+    assert len(texts) == own.PASSAGES and len(questions) == 5 * own.PASSAGES
+    assert all(texts[q["document"]].count(q["answer"]) >= 2 for q in questions)
+    assert len({q["answer"] for q in questions}) == len(questions), "who guesses by kind is wrong"
+    said = " ".join(texts.values())
+    assert not any(q["question"].split(" ", 1)[1].rstrip("?") in said for q in questions)
+    assert own.write(tmp_path / "again", own.PASSAGES, 2)[1].read_text() == asked.read_text()
+    assert own.write(tmp_path / "other", own.PASSAGES, 3)[1].read_text() != asked.read_text()
