@@ -1,7 +1,7 @@
-"""Whether there is a run to go on with, and whether it is the one that the configuration means."""
+"""Whether there is a run to go on with, whether it is the one that the configuration means, and with which model."""
 
 from seal_ray import config_file
-from seal_ray.config import MAY_CHANGE, Config
+from seal_ray.config import MAY_CHANGE, Config, ModelSection
 from seal_ray.errors import ConfigError
 from seal_ray.records import Json
 from seal_ray.redaction import redacted
@@ -26,6 +26,19 @@ def is_there(ledger: Ledger, config: Config) -> bool:
             hint="put these back, or choose another run.uri",
         )
     return True
+
+
+def pinned_note(asked: ModelSection, pinned: ModelSection) -> Json:
+    """For the next driver: the commit that a hub's branch stood for when the run began."""
+    return {"name": asked.name, "revision": asked.revision, "commit": pinned.revision}
+
+
+def pinned_again(model: ModelSection, note: dict[str, Json]) -> ModelSection:
+    """The model as the last driver pinned it, unless it is asked for by another revision now."""
+    last = note.get("model") or {}
+    if (last.get("name"), last.get("revision")) != (model.name, model.revision):
+        return model
+    return model.model_copy(update={"revision": str(last["commit"])})
 
 
 def differences(was: dict[str, Json], now: dict[str, Json], prefix: str = "") -> list[str]:

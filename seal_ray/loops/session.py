@@ -132,7 +132,7 @@ class Session:
             refuse_ended(note, config)
             # beside those who compute it is one fetch for all, here, where it can be watched
             look = models.describe if cluster.is_elsewhere(config.placement) else models.whole
-            described = look(config.model, config.storage)
+            described = look(resuming.pinned_again(config.model, note), config.storage)
             self.folder, self.base, self.model = described.folder, described.digest, described.section
             self.tokenizer = models.tokenizer(
                 self.folder, trust_remote_code=config.model.trust_remote_code, thinking=config.model.thinking
@@ -298,7 +298,9 @@ class Session:
 
     def _note(self) -> Json:
         """What whoever drives the run next has to know."""
-        return {"spent": self.spending.total(), "ending": encode(self._ending) if self._ending else None}
+        ending = encode(self._ending) if self._ending else None
+        pinned = resuming.pinned_note(self.config.model, self.model)
+        return {"spent": self.spending.total(), "ending": ending, "model": pinned}
 
     def _tell_who_is_awaited(self, driver: Alive) -> None:
         what = f"the lease of {driver.owner} (epoch {driver.epoch})"

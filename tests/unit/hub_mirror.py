@@ -14,11 +14,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def serve(
-    folder: Path, name: str, token: str = "", large: tuple[str, ...] = ("*.safetensors",)
+    folder: Path,
+    name: str,
+    token: str = "",
+    large: tuple[str, ...] = ("*.safetensors",),
+    commit: str = COMMIT,
 ) -> Iterator[tuple[str, list[str]]]:
     """Serves the folder's files as the model `name`; gives its URL and what was asked. A token makes it gated.
 
-    `large`: what it keeps apart, so that its listing has the SHA-256.
+    `large`: what it keeps apart, so that its listing has the SHA-256. `commit`: what the branch stands for.
     """
     asked: list[str] = []
 
@@ -38,16 +42,16 @@ def serve(
                 return self.send(403, b"{}", {"X-Error-Code": "GatedRepo"}, with_body)
             if path.startswith("/api/"):
                 revision = path.rsplit("/", 1)[-1]
-                if revision not in {"main", COMMIT, "tree"} and "/tree/" not in path:
+                if revision not in {"main", commit, "tree"} and "/tree/" not in path:
                     return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, with_body)
                 files = sorted(p.name for p in folder.iterdir())
                 if "/tree/" in path:
                     listing = [told(folder / name, large) for name in files]
                     return self.send(200, json.dumps(listing).encode(), {}, with_body)
-                info = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files], "private": False}
+                info = {"id": name, "sha": commit, "siblings": [{"rfilename": f} for f in files], "private": False}
                 return self.send(200, json.dumps(info).encode(), {}, with_body)
             body = (folder / path.rsplit("/", 1)[-1]).read_bytes()
-            headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": commit}
             return self.send(200, body, headers, with_body)
 
         def send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:

@@ -109,6 +109,32 @@ def test_a_driver_that_has_no_weights_names_everything_as_one_that_has(
     assert found.committed and content(found) == content(recorded.round(1))
 
 
+def test_a_run_goes_on_with_the_commit_that_it_began_with(recorded: Run, tmp_path: Path) -> None:
+    """Its hub's branch moves on while it is stopped."""
+    tiny = Path(models.fetch(ModelSection(name="builtin:tiny")))
+    moved = Path(shutil.copytree(tiny, tmp_path / "moved"))
+    (moved / "added.json").write_text("{}")
+
+    def begun_with(url: str, *more: str) -> tuple[str, str]:
+        asks = [
+            "placement.address=head:6379",
+            "model.name=some/model",
+            f"model.cache={tmp_path}",
+            f"model.mirror={url}",
+        ]
+        crew: Any = RecordedCrew(recorded)
+        with Session(configured(recorded, tmp_path / "run", *asks, *more), hire=lambda *_: crew) as session:
+            return session.model.revision, session.base
+
+    first = (hub_mirror.COMMIT, models.digest_of(tiny))
+    with hub_mirror.serve(tiny, "some/model") as (url, _):
+        assert begun_with(url) == first
+    with hub_mirror.serve(moved, "some/model", commit="f" * 40) as (url, _):
+        assert begun_with(url) == first and begun_with(url) == first
+        asked_for = begun_with(url, f"model.revision={'f' * 40}")
+        assert asked_for == ("f" * 40, models.digest_of(moved))
+
+
 def test_a_run_does_not_go_on_with_other_files_of_its_model(
     recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,18 @@ def test_without_a_network_the_copy_on_the_node_is_used(tiny: Path) -> None:
     assert models.fetch(ModelSection(name="some/model", mirror=url, revision=COMMIT)) == folder
 
 
+def test_where_the_hub_is_switched_off_it_is_not_even_asked(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(tiny, "some/model") as (url, asked):
+        section = ModelSection(name="some/model", mirror=url)
+        folder = models.fetch(section)
+        asked.clear()
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read from the environment at import
+        assert models.fetch(section) == folder and not asked
+        with pytest.raises(InfraError, match="OfflineModeIsEnabled"):
+            models.fetch(ModelSection(name="some/model", mirror=url, revision="other"))
+        assert not asked
+
+
 def test_without_a_network_and_without_a_copy_the_error_says_what_to_do() -> None:
     with pytest.raises(InfraError, match=r"can't be reached.*model\.mirror"):
         models.fetch(ModelSection(name="some/model", mirror="http://127.0.0.1:9"))
