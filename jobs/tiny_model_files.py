@@ -65,7 +65,7 @@ def keep(name: str, link: Path, steps: int, recipe_of: Callable[[int], str], mak
     """The program around `make(folder, steps, threads)`: it is run once, and the link leads to what it has made."""
     parser = argparse.ArgumentParser(description=f"train the tiny model of {name}.yaml, unless it is there")
     parser.add_argument("--link", type=Path, default=link, help="what leads to the model, for model.name")
-    parser.add_argument("--cache", default="", help="folder of this node's models; empty: ~/.cache/seal-ray")
+    parser.add_argument("--cache", default="", help="folder of this node's models; empty: as model.cache does")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()

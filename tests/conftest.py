@@ -1,14 +1,42 @@
 """For all tests."""
 
 import gc
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from seal_ray.models import cache
+
 settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of what is tested
 settings.load_profile("any machine")
+
+
+CACHE = pytest.StashKey[str]()  # the folder of models that this session has made, to be removed by it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Models and versions that tests fetch go to a folder of the session, in every process that it starts.
+
+    The built-in models that whoever tests has already made are used where they are: they are the same, and take long.
+    """
+    if os.environ.get(cache.ROOT):
+        return
+    own = cache.default_root()
+    config.stash[CACHE] = os.environ[cache.ROOT] = tempfile.mkdtemp(prefix="seal-ray-models-")
+    for made in own.glob("models/builtin-*"):
+        if made.is_dir() and cache.ModelCache(own).held(made.name):
+            cache.ModelCache().folder(made.name).symlink_to(made)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if folder := config.stash.get(CACHE, None):
+        del os.environ[cache.ROOT]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,6 @@ from seal_ray.fleet import cluster, node_facts, node_survey
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.node_survey import Told, computing
 from seal_ray.fleet.placement import plan_placement
-from seal_ray.models.cache import default_root
 from seal_ray.records import Json
 from seal_ray.sampling.engine import ENVIRONMENT
 from seal_ray.sandbox import choose
@@ -307,9 +306,7 @@ def lora(setup: Setup) -> str:
 
 def disks(setup: Setup) -> str:
     nodes = setup.computing()
-    section = setup.config.model
-    cache = section.cache or str(default_root())
-    told = node_survey.ask(nodes, node_facts.room, cache, "/dev/shm")
+    told = node_survey.ask(nodes, node_facts.room_for_models, setup.config.model.cache)
     wanted = ROOM + _bytes(setup.config)
     _all_well(
         [(t.node, t.error or _cramped(t.value[0], t.value[1], wanted)) for t in told],

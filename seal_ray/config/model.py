@@ -32,7 +32,9 @@ class ModelSection(Section):
     quantization: Literal["none", "8bit", "4bit"] = Field(
         default="none", description="of the frozen base in the inner loop; needs bitsandbytes"
     )
-    cache: str = Field(default="", description="folder for models on each node; empty: ~/.cache/seal-ray")
+    cache: str = Field(
+        default="", description="folder for models on each node; empty: $SEAL_RAY_CACHE there, else ~/.cache/seal-ray"
+    )
     cache_gb: float = Field(default=200, gt=0, description="limit of that folder; the least recently used go first")
 
     @field_validator("chat", "thinking", mode="before")

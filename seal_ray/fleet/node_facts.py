@@ -14,6 +14,7 @@ from typing import Any
 
 from seal_ray.errors import InfraError
 from seal_ray.fleet.marked_processes import MARK
+from seal_ray.models.cache import default_root
 
 SMI_SECONDS = 30
 # the oldest branch of NVIDIA's driver for a major version of CUDA (its release notes: minor version compatibility)
@@ -135,6 +136,11 @@ def room(*folders: str) -> list[tuple[str, int, int]]:
         usage = shutil.disk_usage(path)
         out.append((str(path), usage.free, usage.total))
     return out
+
+
+def room_for_models(cache: str) -> list[tuple[str, int, int]]:
+    """The same of this node's folder of models (empty: its own one) and of its shared memory."""
+    return room(cache or str(default_root()), "/dev/shm")
 
 
 # talking to each other

@@ -3,7 +3,8 @@
 Importing this room imports neither torch nor transformers.
 """
 
-from seal_ray.models.files import adapter_rank, check, digest_of, has_chat_template, header_of, shape
+from seal_ray.models.digests import digest_of
+from seal_ray.models.files import adapter_rank, check, has_chat_template, header_of, shape
 from seal_ray.models.loading import change_adapter, load, pick_dtype, thinks, tokenizer
 from seal_ray.models.names import describe, fetch, reach, weight_bytes, whole
 from seal_ray.tokens import render, text_ids

@@ -1,10 +1,11 @@
 """The models that a node keeps: each is fetched once, by one process, whole or not at all, under a size limit.
 
 An entry is a folder `models/<key>` that appears by a rename. Whoever uses one holds a shared lock on `<key>.lock` for
-as long as its process lives, so that the least recently used entry can be thrown out without asking who reads it.
+as long as its process lives, so that the least recently used entry can be thrown out without asking who reads it. The
+lock goes with its entry, and what a process that was killed left behind goes when the next entry is made.
 """
 
-import fcntl
+import contextlib
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from seal_ray.errors import ConfigError, InfraError
+from seal_ray.models import file_lock
 from seal_ray.redaction import logger
 
 log = logger(__name__)
@@ -24,7 +26,12 @@ GIB = 1024**3
 _in_use: dict[Path, IO[bytes]] = {}
 
 
+ROOT = "SEAL_RAY_CACHE"  # in the environment: the folder on this node, where the configuration names none
+
+
 def default_root() -> Path:
+    if named := os.environ.get(ROOT):
+        return Path(named).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-ray"
 
 
@@ -61,26 +68,29 @@ class ModelCache:
         """The entry's folder, made by `make` in an empty folder if it is not there; held until the process ends."""
         folder = self.folder(key)
         until = time.monotonic() + self.deadline
-        while not self._hold(key):
-            with self._lock(key) as lock:
-                self._wait(lock, fcntl.LOCK_EX, until, key)
-                if not folder.exists():
-                    self._make(key, make)
+        while not self._hold(key, until):
+            with self._lock(key, until):
+                try:
+                    if not folder.exists():
+                        self._make(key, make)
+                finally:
+                    if not folder.exists():
+                        self._lock_path(key).unlink(missing_ok=True)
         return folder
 
     def held(self, key: str) -> bool:
         """Whether the entry is there; if it is, this process now holds it."""
-        return self._hold(key)
+        return self._hold(key, time.monotonic() + self.deadline)
 
-    def _hold(self, key: str) -> bool:
+    def _hold(self, key: str, until: float) -> bool:
         folder = self.folder(key)
-        lock = _in_use.get(folder)
+        lock = _in_use.pop(folder, None)
+        if lock is None and folder.is_dir():
+            lock = self._lock(key, until, shared=True)
         if lock is None:
-            lock = self._lock(key)
-            self._wait(lock, fcntl.LOCK_SH, time.monotonic() + self.deadline, key)
+            return False
         # only now can nobody take it away
         if not folder.is_dir():
-            _in_use.pop(folder, None)
             lock.close()
             return False
         _in_use[folder] = lock
@@ -92,6 +102,7 @@ class ModelCache:
         shutil.rmtree(making, ignore_errors=True)  # what a process that was killed left behind
         making.mkdir()
         try:
+            self._sweep()
             make(making)
             size = _size(making)
             if size > self.limit:
@@ -110,25 +121,16 @@ class ModelCache:
 
     def _evict(self, coming: float, spare: str) -> None:
         """Throw out the least recently used entries that nobody holds, until `coming` bytes more fit."""
-        entries = []
-        for folder in self.models.iterdir():
-            if folder.is_dir() and folder.name != spare:
-                lock = self._lock_path(folder.name)
-                entries.append((lock.stat().st_mtime if lock.exists() else 0.0, folder, _size(folder)))
+        entries = [
+            (_last_use(self._lock_path(folder.name)), folder, _size(folder))
+            for folder in self.models.iterdir()
+            if folder.is_dir() and folder.name != spare
+        ]
         total = coming + sum(size for _, _, size in entries)
         for _, folder, size in sorted(entries, key=lambda e: e[:2]):
             if total <= self.limit:
                 return
-            with self._lock(folder.name) as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                # away by a rename, so that no half of a model is ever taken for a whole one
-                going = self.root / "making" / f"evicted-{folder.name}"
-                shutil.rmtree(going, ignore_errors=True)
-                os.rename(folder, going)
-                shutil.rmtree(going, ignore_errors=True)
+            if self._remove(folder.name):
                 total -= size
                 log.info("model cache: %s was not in use and made room (%.2f GB)", folder.name, size / GIB)
         if total > self.limit:
@@ -139,25 +141,56 @@ class ModelCache:
                 self.limit / GIB,
             )
 
+    def _sweep(self) -> None:
+        """Remove the locks of entries that are gone, and what was killed while it was made or thrown out."""
+        locked = {path.name.removesuffix(".lock") for path in self.models.glob("*.lock")}
+        halves = {path.name for path in (self.root / "making").iterdir()}
+        for key in sorted(locked | halves):
+            if not self.folder(key).exists():
+                self._remove(key, only_half=True)
+
+    def _remove(self, key: str, *, only_half: bool = False) -> bool:
+        """Remove an entry and its lock; False, and nothing happens, while a process uses or makes it."""
+        lock = file_lock.attempt(self._lock_path(key))
+        if lock is None:
+            return False
+        with lock:
+            whole, half = self.folder(key), self.root / "making" / key
+            shutil.rmtree(half, ignore_errors=True)
+            if whole.exists() and not only_half:
+                # away by a rename, so that no half of a model is ever taken for a whole one
+                os.rename(whole, half)
+                shutil.rmtree(half, ignore_errors=True)
+            if not whole.exists():
+                self._lock_path(key).unlink(missing_ok=True)
+        return True
+
     def _lock_path(self, key: str) -> Path:
         return self.models / f"{key}.lock"
 
-    def _lock(self, key: str) -> IO[bytes]:
-        return open(self._lock_path(key), "ab")
+    def _lock(self, key: str, until: float, *, shared: bool = False) -> IO[bytes]:
+        while (lock := file_lock.attempt(self._lock_path(key), shared=shared)) is None:
+            if time.monotonic() > until:
+                raise InfraError(
+                    f"model cache {self.root}: another process has held {key} for {self.deadline:.0f} s",
+                    hint="see whether a process of this node hangs while it fetches a model",
+                )
+            time.sleep(0.05)
+        return lock
 
-    def _wait(self, lock: IO[bytes], kind: int, until: float, key: str) -> None:
-        while True:
-            try:
-                fcntl.flock(lock, kind | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise InfraError(
-                        f"model cache {self.root}: another process has held {key} for {self.deadline:.0f} s",
-                        hint="see whether a process of this node hangs while it fetches a model",
-                    ) from None
-                time.sleep(0.05)
+
+def _last_use(lock: Path) -> float:
+    try:
+        return lock.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _size(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    """Bytes of what is in it; of what another process removes meanwhile, nothing."""
+    total = 0
+    for inside, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(inside, name)).st_size
+    return total

@@ -1,28 +1,19 @@
-"""A model's folder, read without torch: whether it is whole, what its content is called, how large the model is.
+"""A model's folder, read without torch: whether it is whole, and how large the model is.
 
 Weights are safetensors, nothing else; code that comes with a model runs only where the configuration asks for it.
 """
 
-import fcntl
-import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.models.builtin import TINY
-from seal_ray.models.cache import default_root
 from seal_ray.records import ADAPTER_CONFIG
-from seal_ray.redaction import logger
 from seal_ray.shapes import KNOWN_SHAPES, Shape, known_shape, shape_of
-
-log = logger(__name__)
 
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 # of the types that safetensors has; one that is not known here is taken at its word
@@ -146,57 +137,6 @@ class ListedFile:
     name: str
     size: int
     sha256: str = ""  # empty: the keeper does not say
-
-
-def digest_of(folder: str | Path, kept_as: Path | None = None) -> str:
-    """The name of a model's content: over the digests of its files, each read once and remembered by size and time.
-
-    `kept_as`: where the folder will be from now on, for it to be remembered there.
-    """
-    folder = Path(folder).absolute()
-    files = sorted(p for p in folder.iterdir() if p.is_file() and any(p.match(w) for w in (*WANTED, "*.py")))
-    if not files:
-        raise DataError(f"{folder}: no model is there", hint="name a folder with a model")
-    stamps = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in files}
-    named = str(kept_as or folder)
-    note = default_root() / "digests" / f"{sha256(named.encode()).hexdigest()[:32]}.json"
-    with _one_reader(note):  # the processes of a node begin at once, and one of them is to read
-        try:
-            seen = json.loads(note.read_text())
-            if seen["files"] == stamps:
-                return str(seen["digest"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # not read before, or changed since: read it now
-        digest = digest_of_listed({p.name: file_digest(p) for p in files})
-        try:
-            part = note.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps({"folder": named, "files": stamps, "digest": digest}))
-            os.replace(part, note)
-        except OSError as error:
-            log.info("the digest of %s is not remembered: %s", folder, error)
-    return digest
-
-
-def digest_of_listed(digests: Mapping[str, str]) -> str:
-    """The same of files that need not be here: their names and SHA-256."""
-    return sha256("\n".join(f"{name} {digests[name]}" for name in sorted(digests)).encode()).hexdigest()
-
-
-@contextmanager
-def _one_reader(note: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            note.parent.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(note.with_suffix(".lock"), "ab"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            log.info("%s can't be locked: %s", note, error)  # then each reads for itself
-        yield
-
-
-def file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shape(name_or_folder: str | Path) -> Shape:

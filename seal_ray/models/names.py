@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.models.builtin import BUILTINS, recipe_of
 from seal_ray.models.cache import ModelCache
-from seal_ray.models.files import ListedFile, check, check_described, digest_of, digest_of_listed, file_digest
+from seal_ray.models.digests import digest_of, digest_of_listed
+from seal_ray.models.files import ListedFile, check, check_described
+from seal_ray.storage.objects import file_digest
 
 if TYPE_CHECKING:
     from seal_ray.config import ModelSection, StorageSection
@@ -154,7 +156,7 @@ def _describe(remote: "RemoteModel", making: Path) -> None:
     """What is fetched is read here; of what is not, its keeper's word is taken until somebody fetches it."""
     files = remote.listed
     remote.download(making, without=[WEIGHTS])
-    digests = {f.name: file_digest(making / f.name) if (making / f.name).is_file() else f.sha256 for f in files}
+    digests = {f.name: file_digest(str(making / f.name)) if (making / f.name).is_file() else f.sha256 for f in files}
     weights = sum(file.size for file in files if Path(file.name).match(WEIGHTS))
     (making / NOTE).write_text(json.dumps({"digest": digest_of_listed(digests), "weights": weights}))
 

@@ -12,7 +12,6 @@ def refused(tmp_path: Path, *overrides: str, **more: str) -> tuple[int, str]:
     """Exit code and message. The cluster that is named does not exist: whoever got that far would say so."""
     bare = {k: v for k, v in environment().items() if not k.startswith(SECRETS)}
     env = bare | {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "RAY_AUTH_MODE": "token"} | more
-    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     words = ["run", "jobs/tiny.yaml", "--set", "placement.address=127.0.0.1:7"]
     for override in overrides:
         words += ["--set", override]

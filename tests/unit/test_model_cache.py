@@ -1,14 +1,17 @@
 """The node's cache of models: once for all processes, whole or not at all, never over its limit by what nobody uses."""
 
 import fcntl
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from seal_ray.errors import ConfigError, InfraError
+from seal_ray.models import file_lock
 from seal_ray.models.cache import GIB, ModelCache
 
 USER = Path(__file__).with_name("cache_user.py")
@@ -110,3 +113,58 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"model\.cache"):
         ModelCache(tmp_path / "file")
+
+
+def locks(root: Path) -> list[str]:
+    return sorted(p.name for p in (root / "models").glob("*.lock"))
+
+
+def test_the_lock_of_an_entry_that_made_room_goes_with_it(tmp_path: Path) -> None:
+    for key in ("a", "b"):
+        finish(start(tmp_path, key, size=600, limit=1000))
+    assert entries(tmp_path) == ["b"] and locks(tmp_path) == ["b.lock"]
+
+
+def test_what_is_not_there_or_can_not_be_made_leaves_no_lock(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise InfraError("no answer")
+
+    cache = ModelCache(tmp_path)
+    assert not cache.held("model")
+    with pytest.raises(InfraError, match="no answer"):
+        cache.take("model", fail)
+    assert locks(tmp_path) == []
+
+
+def test_what_killed_processes_and_removed_folders_left_goes_when_the_next_entry_is_made(tmp_path: Path) -> None:
+    victim, maker = (start(tmp_path, key, "hang") for key in ("killed", "being-made"))
+    for process in (victim, maker):
+        assert process.stdout is not None and process.stdout.readline() == "making\n"
+    victim.kill()
+    victim.wait(timeout=60)
+    finish(start(tmp_path, "removed"))
+    shutil.rmtree(tmp_path / "models" / "removed")
+    finish(start(tmp_path, "model"))
+    assert locks(tmp_path) == ["being-made.lock", "model.lock"]
+    assert [p.name for p in (tmp_path / "making").iterdir()] == ["being-made"]
+    maker.kill()
+    maker.wait(timeout=60)
+
+
+def test_a_lock_that_was_removed_between_opening_and_locking_it_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+
+    def flock(file: IO[bytes], kind: int, own: Any = fcntl.flock) -> None:
+        path.unlink()  # by the holder, who then closes it
+        own(file, kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        assert file_lock.attempt(path) is None
+    first = file_lock.attempt(path)
+    assert first is not None and file_lock.attempt(path) is None and file_lock.attempt(path, shared=True) is None
+    first.close()
+    with_others = [file_lock.attempt(path, shared=True) for _ in range(2)]
+    assert all(with_others) and file_lock.attempt(path) is None

@@ -13,15 +13,15 @@ from hub_mirror import COMMIT, serve
 from seal_ray import models
 from seal_ray.config import ModelSection
 from seal_ray.errors import ConfigError, DataError, InfraError, SealError
-from seal_ray.models import files, loading, names
+from seal_ray.models import cache, digests, loading, names
 from seal_ray.records import Prompt
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(cache.ROOT, str(tmp_path / "cache"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    return tmp_path / "cache" / "seal-ray"
+    return tmp_path / "cache"
 
 
 def test_importing_models_loads_neither_torch_nor_transformers() -> None:
@@ -211,13 +211,34 @@ def test_a_digest_names_the_content_and_is_remembered(
     (copy / "README.md").write_text("not part of the model")
     assert models.digest_of(copy) == first
     with monkeypatch.context() as patch:
-        patch.setattr(files, "file_digest", lambda path: pytest.fail("read again"))
+        patch.setattr(digests, "file_digest", lambda path: pytest.fail("read again"))
         assert models.digest_of(tiny) == first
     weights = tiny / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     assert models.digest_of(tiny) != first
+
+
+def test_the_folder_of_models_is_no_larger_than_configured(own_cache: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.cache_gb: 1e-06 GB do not hold"):
+        models.fetch(ModelSection(name="builtin:tiny", cache_gb=1e-6))
+    assert list((own_cache / "models").iterdir()) == []
+
+
+def test_notes_on_folders_that_are_gone_go_and_no_lock_stays(tiny: Path, tmp_path: Path, own_cache: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(tiny, copy)
+    models.digest_of(tiny)
+    models.digest_of(copy)
+    notes = own_cache / "digests"
+    assert sorted(json.loads(note.read_text())["folder"] for note in notes.iterdir()) == sorted(map(str, (tiny, copy)))
+    shutil.rmtree(tiny)
+    for left in ("killed.lock", "killed.part"):  # by whoever was killed while it read
+        (notes / left).touch()
+    (copy / "more.json").write_text("{}")
+    models.digest_of(copy)
+    assert [json.loads(note.read_text())["folder"] for note in notes.iterdir()] == [str(copy)]
 
 
 @pytest.mark.parametrize(

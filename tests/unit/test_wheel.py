@@ -46,7 +46,7 @@ def elsewhere(installed: Path, tmp_path: Path) -> Callable[..., str]:
         done = subprocess.run(
             [sys.executable, "-c", code, *words],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+            env=os.environ | {"PYTHONPATH": str(installed)},
             capture_output=True,
             text=True,
             timeout=300,
