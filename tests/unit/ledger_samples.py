@@ -23,8 +23,8 @@ def trial(name: str, task: str = "t", worker: str = "w") -> Trial:
     return Trial(name, task, (1.5, 0.5), (Answer("q", " yes", 2, "stop", -1.25),), worker=worker)
 
 
-def begin(uri: str, owner: str = "me") -> Ledger:
-    ledger = Ledger(uri, SETTINGS)
+def begin(uri: str, owner: str = "me", settings: StorageSection = SETTINGS) -> Ledger:
+    ledger = Ledger(uri, settings)
     if not ledger.exists():
         ledger.create({"a": 1}, {"seal-ray": "0"}, 7)
     ledger.acquire(owner)

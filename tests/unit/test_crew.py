@@ -17,6 +17,7 @@ from seal_ray.fleet import cluster, crew, preflight, resources_held
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.crew import Crew
+from seal_ray.fleet.fair_share import read_claim
 from seal_ray.fleet.reservations import Reservations
 from seal_ray.loops import session
 from seal_ray.records import Version
@@ -176,6 +177,20 @@ def test_a_cluster_whose_nodes_are_refused_keeps_nothing_reserved(monkeypatch: p
 def test_what_does_not_fit_is_said_and_nothing_stays_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PlacementError, match="2 workers of 1 GPU"):
         Machines(monkeypatch, (8, 1), min_workers=2)
+
+
+def test_what_a_run_reserves_says_its_priority_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, (8, 4), priority=3)
+    machines.start("worker")
+    machines.crew.release("worker")
+    asked: list[float] = []
+    room = crew.room_for_trainers
+    monkeypatch.setattr(
+        crew, "room_for_trainers", lambda plan, own, sink: asked.append(own.priority) or room(plan, own, sink)
+    )
+    machines.crew.trainers()
+    claims = [read_claim(name, True) for name in machines.table.made]
+    assert claims and {claim and claim.priority for claim in claims} == {3.0} and asked == [3.0]
 
 
 def test_engines_take_the_shares_of_a_gpu_that_are_configured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,25 @@ def test_a_driver_waits_for_the_lease_of_one_that_may_be_dead(
     assert heard[1].epoch == 3
 
 
+def test_a_run_that_is_stopped_leaves_half_of_the_configured_time_to_its_ledger(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float | None] = []
+    close, wind_up = Ledger.close, list[Any]()
+
+    def noted(ledger: Ledger, *, within: float | None = None) -> None:
+        given.append(within)
+        close(ledger, within=within)
+
+    config = configured(recorded, tmp_path / "run", "storage.stop_within=40")
+    monkeypatch.setattr(Ledger, "close", noted)
+    with pytest.raises(Interrupted):
+        go(config, RecordedCrew(recorded), monkeypatch, stop=lambda: True, on_stop=wind_up.append)
+    assert given == [20]
+    wind_up[0]()  # what the command line calls where the loop is stuck
+    assert given == [20, 20]
+
+
 def test_a_driver_that_lives_is_not_waited_for_to_the_end(recorded: Run, tmp_path: Path) -> None:
     config = configured(recorded, tmp_path / "run", "storage.lease=2")
     other = Ledger(config.run.uri, config.storage)

@@ -13,10 +13,12 @@ from judge_server import JudgeReply, says, serving, slowly, truth
 from seal_ray import grading
 from seal_ray.config import GradingSection
 from seal_ray.errors import AlreadyThere, ConfigError, StorageError
+from seal_ray.grading import judge_endpoint
 from seal_ray.grading.cache import StoredCache
 from seal_ray.grading.endpoint import Endpoint
 from seal_ray.grading.judge import CascadeGrader, JudgeGrader
 from seal_ray.grading.rubric import AXES, rate
+from seal_ray.loops.teachers import teacher_endpoint
 from seal_ray.records import Description, Edit, Failure
 from seal_ray.storage.store import Store
 
@@ -317,6 +319,21 @@ def test_runs_that_name_one_cache_share_what_a_judge_said_and_ask_so_many_at_onc
         assert len(server.bodies) == 6 and server.most_at_once <= 2
     assert len(list((tmp_path / "shared").rglob("*.json"))) == 6
     assert not (tmp_path / "one").exists() and not (tmp_path / "other").exists()
+
+
+def test_judge_and_teacher_are_as_patient_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "open sesame")
+    section = GradingSection.model_validate(
+        {"judge_url": "http://judge", "judge_model": "j", "judge_key_env": "JUDGE_KEY", "judge_parallel": 3,
+         "judge_timeout": 7, "judge_retries": 5, "judge_price_in": 0.25, "judge_price_out": 0.5}
+    )  # fmt: skip
+    judge, teacher = judge_endpoint(section), teacher_endpoint("http://teacher", "t", section)
+    assert (judge.url, judge.model, judge.key_env) == ("http://judge", "j", "JUDGE_KEY")
+    assert (judge.price_in, judge.price_out) == (0.25, 0.5)
+    for endpoint in (judge, teacher):
+        assert (endpoint.parallel, endpoint.timeout, endpoint.retries) == (3, 7, 5)
+        assert endpoint._client.timeout.read == 7
+        endpoint.close()
 
 
 def test_a_question_without_gold_answers_is_never_sent() -> None:

@@ -1,11 +1,13 @@
 """What the ledger does where the store refuses, fails or is slow."""
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ledger_samples import SETTINGS, begin, trial
+from meeting import Meeting
 
 from seal_ray.errors import LedgerError, StorageError
 from seal_ray.events import Warned
@@ -134,6 +136,24 @@ def test_a_slow_store_holds_the_driver_back_instead_of_filling_its_memory(
     thread.join(60)
     ledger.close()
     assert len(Ledger(str(tmp_path)).round(1).records("trials")) == 1000
+
+
+def test_as_many_segments_go_up_at_once_as_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = begin(str(tmp_path), settings=SETTINGS.model_copy(update={"parallel": 3}))
+    meeting, real = Meeting(3), Store.create
+
+    def create(self: Store, path: str, data: bytes) -> None:
+        with meeting.join() if "/trials/" in path else nullcontext():
+            real(self, path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "create", create)
+        for n in range(60):
+            ledger.round(1).append("trials", trial(f"c{n}"))
+        ledger.round(1).flush()
+    assert meeting.most == 3
+    ledger.close()
+    assert len(Ledger(str(tmp_path)).round(1).records("trials")) == 60
 
 
 def test_events_that_find_the_queue_full_are_dropped_and_hold_nobody_back(

@@ -9,6 +9,7 @@ from tiny_policy import SECTION, engine, everything, lessons_of, rise
 
 from seal_ray.config import PolicySection
 from seal_ray.errors import DataError
+from seal_ray.policy.in_bank import in_bank
 from seal_ray.policy.learner import pack
 from seal_ray.policy.lessons import Lesson, LessonText, lesson_text
 from seal_ray.policy.losses import Size, loss, policy_gradient, preference, size
@@ -74,6 +75,47 @@ def test_the_configured_clip_says_where_the_ratio_has_moved_enough() -> None:
         section = PolicySection(ratio_clip=clip, beta=0)
         loss(lesson, [now], [before], Size(1, 12), section).backward()
         assert now.grad is not None and bool(now.grad.abs().sum() > 0) is pushes, clip
+
+
+@pytest.mark.parametrize("algorithm", ["pairs", "grpo"])
+def test_leaving_the_start_counts_as_much_as_the_configured_beta_says(algorithm: str) -> None:
+    lesson = next(x for x in lessons_of(algorithm) if x.edit == "good0")
+    before = [torch.full((len(text.ids),), -6.0) for text in lesson.texts]
+    now = [before[0] + 0.5, *before[1:]]  # the better text has gained half a nat a token
+    losses = {b: float(loss(lesson, now, before, Size(1, 12), PolicySection(beta=b))) for b in (0.1, 0.5)}
+    if algorithm == "pairs":
+        told = {beta: value / lesson.weight for beta, value in losses.items()}
+        assert told == pytest.approx({beta: math.log1p(math.exp(-beta * 6)) for beta in losses})
+    else:
+        assert losses[0.5] - losses[0.1] == pytest.approx(0.4 * (math.exp(-0.5) + 0.5 - 1), rel=1e-4)
+
+
+@pytest.mark.parametrize(("clip", "taken"), [(0.5, 0.5), (0, 8.0)])
+def test_gradients_are_clipped_as_configured(clip: float, taken: float) -> None:
+    tiny = engine(SECTION.model_copy(update={"clip": clip}))
+    count = sum(weight.numel() for weight in tiny._trained)
+    for weight in tiny._trained:
+        weight.grad = torch.full_like(weight, 8 / count**0.5)
+    assert tiny.step(0.1) == pytest.approx(8, rel=1e-3)
+    moments = [tiny._optimizer.state[master]["exp_avg"].flatten() for master in tiny._masters]
+    assert float(torch.cat(moments).norm()) == pytest.approx(0.1 * taken, rel=1e-3)  # Adam keeps a tenth of the first
+
+
+def test_weights_decay_as_configured() -> None:
+    tiny = engine(SECTION.model_copy(update={"weight_decay": 0.25}))
+    before = [weight.detach().clone() for weight in tiny._trained]
+    for weight in tiny._trained:
+        weight.grad = torch.zeros_like(weight)
+    tiny.step(0.1)
+    assert any(weight.any() for weight in before)
+    for was, weight in zip(before, tiny._trained, strict=True):
+        assert torch.allclose(weight.detach(), was * (1 - 0.1 * 0.25))
+
+
+def test_the_bank_clips_and_decays_what_an_update_would_as_configured() -> None:
+    section = SECTION.model_copy(update={"clip": 0.5, "weight_decay": 0.25})
+    recipe = in_bank(lessons_of("rest_em"), section, 1).recipe
+    assert (recipe.clip, recipe.weight_decay) == (0.5, 0.25)
 
 
 def test_what_the_sampler_saw_differently_is_corrected_for_but_not_without_bound() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from seal_ray.config import Config, ModelSection
-from seal_ray.errors import InfraError
+from seal_ray.errors import ConfigError, InfraError
 from seal_ray.models import shared
 from seal_ray.models.shared import kept_at, materialise, share
 from seal_ray.records import Version
@@ -55,6 +55,15 @@ def test_a_node_fetches_large_weights_from_the_run(config: Config, weights: Path
         path.rename(tmp_path / f"gone-{path.name}")  # no node sees the driver's folder
     there = Path(materialise(handed, ModelSection(cache=str(tmp_path / "node"))))
     assert (there / "model.safetensors").read_bytes() == bytes(range(200)) and (there / "config.json").exists()
+
+
+def test_versions_take_no_more_room_than_the_folder_of_models_has_as_configured(
+    config: Config, weights: Path, tmp_path: Path
+) -> None:
+    handed = share(str(weights), kept_at(config, VERSION))
+    assert handed
+    with pytest.raises(ConfigError, match=r"model\.cache_gb"):
+        materialise(handed, ModelSection(cache=str(tmp_path / "node"), cache_gb=100 / 2**30))
 
 
 def test_what_the_run_keeps_under_that_name_must_be_just_this(config: Config, weights: Path) -> None:

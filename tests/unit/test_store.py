@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from meeting import Meeting
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
@@ -312,6 +313,23 @@ def test_no_secret_reaches_an_error() -> None:
         "s3://b",
     )
     assert not any(secret in str(found) for secret in ("AbC123", "deadbeef", "hunter2"))
+
+
+def test_as_many_objects_are_read_at_once_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"memory://{uuid.uuid4().hex}", StorageSection(parallel=3))
+    paths = [f"object-{n}" for n in range(12)]
+    for path in paths:
+        store.create(path, path.encode())
+    meeting, read = Meeting(3), store._backend.read
+
+    def together(path: str) -> bytes:
+        with meeting.join():
+            return read(path)
+
+    monkeypatch.setattr(store._backend, "read", together)
+    assert list(store.read_many(paths)) == [path.encode() for path in paths]
+    assert meeting.most == 3
+    store.close()
 
 
 def test_a_store_travels_to_another_process(tmp_path: Path) -> None:

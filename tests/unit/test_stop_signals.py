@@ -1,0 +1,62 @@
+"""Whoever stops a command gets the process back in the time that is configured, also where it is stuck."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seal_ray.cli import documents, start
+from seal_ray.errors import Interrupted
+
+STUCK = """
+import sys, threading
+from pathlib import Path
+from seal_ray.cli.stop_signals import StopSignals
+
+with StopSignals(0.5, "run", Path("my.yaml")) as signals:
+    signals.on_stop(lambda: print("wound up", flush=True))
+    print("begun", flush=True)
+    while True:
+        threading.Event().wait(600)
+"""
+
+
+def test_a_command_that_is_stuck_winds_up_and_leaves() -> None:
+    stuck = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert stuck.stdout and stuck.stdout.readline() == "begun\n"
+    stuck.send_signal(signal.SIGTERM)
+    out, err = stuck.communicate(timeout=120)
+    assert stuck.returncode == Interrupted.exit_code and out == "wound up\n"
+    assert "Go on with: seal-ray run my.yaml" in err
+
+
+COMMANDS: dict[str, Callable[[Path, list[str]], Any]] = {
+    "run": lambda folder, set_: start.run(set_=set_),
+    "evaluate": lambda folder, set_: start.evaluate(Path("builtin:quickstart"), set_=set_),
+    "study": lambda folder, set_: start.study(Path("builtin:quickstart"), set_=set_),
+    "stream": lambda folder, set_: start.stream(Path("builtin:quickstart"), set_=set_),
+    "probe": lambda folder, set_: documents.probe(str(folder), set_=set_),
+    "adapt": lambda folder, set_: documents.adapt(str(folder), folder / "out", set_=set_),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_computes_leaves_within_the_time_as_configured(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reached(Exception):
+        pass
+
+    def signals(within: float, *_: object) -> None:
+        raise Reached(within)
+
+    (tmp_path / "lamp.md").write_text("The lamp on the pier is lit by whale oil, and has been since 1840.")
+    for module in (start, documents):
+        monkeypatch.setattr(module, "StopSignals", signals)
+    with pytest.raises(Reached) as reached:
+        COMMANDS[command](tmp_path, ["storage.stop_within=33", f"run.uri={tmp_path}/run"])
+    assert reached.value.args == (33,)
