@@ -2,10 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seal_ray.config import GradingSection
+from seal_ray.grading.columns import Column, columns_by_measure, plain
 from seal_ray.grading.diversity import diversity
 from seal_ray.grading.gain_model import Calibration
 from seal_ray.grading.measure import RUBRIC, Measured, measure
@@ -56,52 +57,15 @@ def rewards(
     measured = measure(candidates, trials, verdicts, section.grader, votes)
     counted = tally(votes.elections) if votes else None
     notes = _without_a_winner(counted)
-    blended = _of_contrast if section.blend_of == "contrast" else _of_likelihood
-    scale = _scale(measured, blended)
-    columns: dict[str, dict[str, _Column]] = {
-        "accuracy": _columns(measured, lambda m: m.accuracy),
-        "likelihood": _columns(measured, _of_likelihood),
-        "contrast": _columns(measured, _of_contrast),
-        "blend": _columns(measured, lambda m: _blend(m.accuracy, blended(m), section.blend, scale)),
-        "vote": _columns(measured, lambda m: m.vote),
-    }
-    if votes is None:
-        del columns["vote"]
-    if not columns["contrast"]:  # the domain takes no wrong answers
-        del columns["contrast"]
+    columns = columns_by_measure(measured, section, voted=votes is not None)
     pooled = {name: components([c.table for c in column.values()]) for name, column in columns.items()}
     wanted = _available(section.reward, columns, notes)
-    slots = {e.id: e.slot for e in edits}
-    following = _following(candidates)
     if section.reward == "rubric":
         made, standings = _rubric(edits, verdicts, notes), []
     else:
-        made, standings = [], []
-        for task, column in columns[wanted].items():
-            if column.base is None:
-                notes.append(f"{task}: its baseline has no {wanted}, so its edits have no reward")
-                continue
-            valued = _task(task, column, column.base, pooled[wanted], measured)
-            for edit, (value, raw, noise) in valued.items():
-                likelihood = _plain(columns["likelihood"].get(task), edit, pooled["likelihood"])
-                accuracy = _plain(columns["accuracy"].get(task), edit, pooled["accuracy"])
-                made.append(Reward(edit, task, slots.get(edit, 0), value, raw, accuracy, likelihood))
-                standings.append(
-                    Standing(edit, task, len(column.table[edit]), following[edit], value.mean, value.error, noise)
-                )
-    if not pooled[wanted] and section.reward != "rubric":
-        notes += _unknown_errors(columns[wanted], measured)
+        made, standings = _gained(edits, candidates, measured, columns, pooled, wanted, notes)
     agreement, among = agrees(made)
-    if agreement is not None and agreement < 0 and among >= LEAST_EDITS:
-        notes.append(
-            f"the reward ({wanted}) moves against accuracy: correlation {agreement:.2f} between the edits of a task, "
-            f"over {among} edits; it may reward what does not help to answer"
-        )
-    texts: dict[str, list[str]] = defaultdict(list)
-    for edit in edits:
-        if not edit.failure:
-            texts[edit.task].append(str(edit.content if edit.content is not None else edit.text))
-    spread = [d for d in map(diversity, texts.values()) if d is not None]
+    notes += _against_accuracy(agreement, among, wanted)
     return RoundRewards(
         rewards=tuple(sorted(made, key=lambda r: (r.task, r.slot, r.edit))),
         scores=tuple(_scores(measured)),
@@ -109,12 +73,52 @@ def rewards(
         arms=_arms(columns),
         measure=section.reward if section.reward == "rubric" else wanted,
         standings=tuple(standings),
-        diversity=sum(spread) / len(spread) if spread else None,
+        diversity=_spread(edits),
         notes=tuple(notes),
         agreement=agreement,
         votes=counted,
         elections=votes.elections if votes else (),
     )
+
+
+def _gained(
+    edits: Sequence[Edit],
+    candidates: Sequence[Candidate],
+    measured: Sequence[Measured],
+    columns: Mapping[str, Mapping[str, Column]],
+    pooled: Mapping[str, Variance | None],
+    wanted: str,
+    notes: list[str],
+) -> tuple[list[Reward], list[Standing]]:
+    """Rewards made of what edits gain over their task's baseline by the wanted measure, and what is known of each."""
+    slots = {e.id: e.slot for e in edits}
+    following = _following(candidates)
+    made, standings = [], []
+    for task, column in columns[wanted].items():
+        if column.base is None:
+            notes.append(f"{task}: its baseline has no {wanted}, so its edits have no reward")
+            continue
+        valued = _task(task, column, column.base, pooled[wanted], measured)
+        for edit, (value, raw, noise) in valued.items():
+            likelihood = plain(columns["likelihood"].get(task), edit, pooled["likelihood"])
+            accuracy = plain(columns["accuracy"].get(task), edit, pooled["accuracy"])
+            made.append(Reward(edit, task, slots.get(edit, 0), value, raw, accuracy, likelihood))
+            standings.append(
+                Standing(edit, task, len(column.table[edit]), following[edit], value.mean, value.error, noise)
+            )
+    if not pooled[wanted]:
+        notes += _unknown_errors(columns[wanted], measured)
+    return made, standings
+
+
+def _spread(edits: Sequence[Edit]) -> float | None:
+    """How unlike each other the edits of a task are, mean over tasks."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for edit in edits:
+        if not edit.failure:
+            texts[edit.task].append(str(edit.content if edit.content is not None else edit.text))
+    spreads = [d for d in map(diversity, texts.values()) if d is not None]
+    return sum(spreads) / len(spreads) if spreads else None
 
 
 def _without_a_winner(votes: VoteTally | None) -> list[str]:
@@ -126,7 +130,7 @@ def _without_a_winner(votes: VoteTally | None) -> list[str]:
     ]
 
 
-def _unknown_errors(columns: Mapping[str, "_Column"], measured: Sequence[Measured]) -> list[str]:
+def _unknown_errors(columns: Mapping[str, Column], measured: Sequence[Measured]) -> list[str]:
     """Where nothing was repeated and there are no several questions to go by, chance can't be told from worth."""
     asked: dict[str, set[str]] = defaultdict(set)
     for m in measured:
@@ -137,6 +141,15 @@ def _unknown_errors(columns: Mapping[str, "_Column"], measured: Sequence[Measure
     return [
         f"{len(alone)} of {len(columns)} tasks have one question, and their edits one repeat each: how much of a "
         "reward is chance can't be told, so its error is given as 0; raise inner.repeats"
+    ]
+
+
+def _against_accuracy(agreement: float | None, among: int, wanted: str) -> list[str]:
+    if agreement is None or agreement >= 0 or among < LEAST_EDITS:
+        return []
+    return [
+        f"the reward ({wanted}) moves against accuracy: correlation {agreement:.2f} between the edits of a task, "
+        f"over {among} edits; it may reward what does not help to answer"
     ]
 
 
@@ -160,73 +173,7 @@ def agrees(rewarded: Sequence[Reward]) -> tuple[float | None, int]:
     return round(products / math.sqrt(squares * other), 4), among
 
 
-# one measure, task by task
-
-
-@dataclass(frozen=True)
-class _Column:
-    """One measure of one task: the baseline, the context alone, and every edit by repeat."""
-
-    base: float | None
-    context: float | None
-    table: Table
-
-
-def _columns(measured: Sequence[Measured], of: Callable[[Measured], float | None]) -> dict[str, _Column]:
-    base: dict[str, list[float]] = defaultdict(list)
-    context: dict[str, list[float]] = defaultdict(list)
-    tables: dict[str, dict[str, dict[int, float]]] = {m.task: {} for m in measured}
-    for m in measured:
-        value = of(m)
-        if value is None:
-            continue
-        if m.kind == "baseline":
-            base[m.task].append(value)
-        elif m.kind == "context":
-            context[m.task].append(value)
-        elif m.kind == "edit" and m.edit is not None:
-            tables[m.task].setdefault(m.edit, {})[m.repeat] = value
-    return {
-        task: _Column(_mean(base[task]), _mean(context[task]), dict(sorted(table.items())))
-        for task, table in sorted(tables.items())
-        if table or base[task] or context[task]
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _of_likelihood(m: Measured) -> float | None:
-    return m.likelihood
-
-
-def _of_contrast(m: Measured) -> float | None:
-    return m.contrast
-
-
-def _blend(accuracy: float | None, other: float | None, share: float, scale: float) -> float | None:
-    if accuracy is None or other is None:
-        return None
-    return (1 - share) * accuracy + share * scale * other
-
-
-def _scale(measured: Sequence[Measured], other: Callable[[Measured], float | None]) -> float:
-    """What puts a measure on accuracy's scale: the ratio of their spreads over a task's trials."""
-    spreads = []
-    for of in (lambda m: m.accuracy, other):
-        squares, freedom = 0.0, 0
-        for column in _columns(measured, of).values():
-            values = [y for row in column.table.values() for y in row.values()]
-            if values:
-                middle = sum(values) / len(values)
-                squares += sum((y - middle) ** 2 for y in values)
-                freedom += len(values) - 1
-        spreads.append(math.sqrt(squares / freedom) if freedom else 0.0)
-    return spreads[0] / spreads[1] if spreads[0] > 0 and spreads[1] > 0 else 1.0
-
-
-def _available(reward: str, columns: Mapping[str, Mapping[str, _Column]], notes: list[str]) -> str:
+def _available(reward: str, columns: Mapping[str, Mapping[str, Column]], notes: list[str]) -> str:
     """The measure that rewards are made of: the configured one, or accuracy in a domain that has no likelihood."""
     if reward == "rubric":
         return "blend"
@@ -241,7 +188,7 @@ def _available(reward: str, columns: Mapping[str, Mapping[str, _Column]], notes:
 
 
 def _task(
-    task: str, column: _Column, base: float, pooled: Variance | None, measured: Sequence[Measured]
+    task: str, column: Column, base: float, pooled: Variance | None, measured: Sequence[Measured]
 ) -> dict[str, tuple[Estimate, Estimate, float]]:
     """For each edit: the gain over the baseline, shrunk and raw, and the variance of one trial around its edit."""
     rows = {e: row for e, row in column.table.items() if row}
@@ -286,15 +233,6 @@ def _question_noise(task: str, measured: Sequence[Measured]) -> float:
     return sum(variances) / len(variances)
 
 
-def _plain(column: _Column | None, edit: str, pooled: Variance | None) -> Estimate | None:
-    row = column.table.get(edit) if column else None
-    if not column or not row:
-        return None
-    mean = sum(row.values()) / len(row)
-    noise = task_noise(column.table, pooled) + pooled.shared if pooled else 0.0
-    return Estimate(mean, math.sqrt(noise / len(row)), len(row))
-
-
 def _following(candidates: Sequence[Candidate]) -> dict[str, int]:
     """The number of each edit's next repeat: after all that were tried, also those that failed."""
     following: dict[str, int] = defaultdict(int)
@@ -324,7 +262,7 @@ def _estimate(values: Sequence[float]) -> Estimate | None:
     return Estimate(*mean_and_error(values), len(values)) if values else None
 
 
-def _arms(columns: Mapping[str, Mapping[str, _Column]]) -> dict[str, dict[str, Estimate | None]]:
+def _arms(columns: Mapping[str, Mapping[str, Column]]) -> dict[str, dict[str, Estimate | None]]:
     """Each arm's mean over tasks, with its standard error over tasks."""
     arms: dict[str, dict[str, Estimate | None]] = {"base": {}, "context": {}, "edit": {}}
     for name in ("accuracy", "likelihood"):
