@@ -63,42 +63,12 @@ def submit(
 
     A checkout's own `seal_ray` stays here unless `with_code` asks for it: the image's is what was tested with it.
     """
-    import ray
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    if is_local(config.run.uri) and not config.storage.shared:
-        raise ConfigError(
-            f"run.uri: {config.run.uri} is a folder of one machine, and a cluster has several",
-            hint="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
-        )
-    folder = Path(working_dir).resolve()
-    if not path.resolve().is_relative_to(folder):
-        raise ConfigError(f"{path} is not under {working_dir}, the folder that is sent", hint="see --working-dir")
-    try:
-        client = JobSubmissionClient(address)
-        cluster = client._do_request("GET", "/api/version").json().get("ray_version", "")
-    except AuthenticationError as error:
-        reason = first_line(error).split(". ")[0][:200]
-        raise InfraError(f"the cluster at {address} does not let us in ({reason})", hint=TOKEN) from None
-    except (ConnectionError, RuntimeError, ValueError, AttributeError) as error:  # also what answers and is none
-        raise InfraError(
-            f"no Ray job server answers at {address} ({first_line(error, 200)})",
-            hint="start a cluster, or check the address and the port (8265)",
-        ) from None
-    if cluster and cluster != ray.__version__:
-        raise InfraError(
-            f"the cluster at {address} runs Ray {cluster}, here is {ray.__version__}",
-            hint="use an image with the same version, or install that version here",
-        )
+    folder = _folder_to_send(config, path, working_dir)
+    client = _job_server(address)
     shadows = (folder / PACKAGE / "__init__.py").exists()
-    words = [*(FROM_SOURCE if with_code and shadows else ["seal-ray"]), "run", str(path.resolve().relative_to(folder))]
-    for override in overrides:
-        words += ["--set", override]
-    if config.placement.address == "local":
-        words += ["--set", "placement.address=auto"]  # a run that is handed to a cluster runs on it
+    command = FROM_SOURCE if with_code and shadows else ["seal-ray"]
     job = client.submit_job(
-        entrypoint=shlex.join(words),
+        entrypoint=shlex.join([*command, *_words(config, str(path.resolve().relative_to(folder)), overrides)]),
         runtime_env={
             "working_dir": str(folder),
             "excludes": LEFT_OUT + SECRETS + ([] if with_code else [f"/{PACKAGE}"]),
@@ -108,21 +78,67 @@ def submit(
         metadata={"seal_ray_run": config.run.uri},
         entrypoint_num_cpus=driver_cpus or None,
     )
-    code = {
-        "code": f"{folder / PACKAGE} was " + ("sent: it runs" if with_code else "not sent: the image's runs (--code)")
+    said = {}
+    if shadows:
+        said["code"] = f"{folder / PACKAGE} was " + (
+            "sent: it runs" if with_code else "not sent: the image's runs (--code)"
+        )
+    if missing := lacking(config, nodes_of(client)):
+        said["room"] = f"missing: {missing}; the run asks for it and waits {config.placement.deadline:g} s"
+    return said | {
+        "job": job,
+        "follow": f"ray job logs --follow --address {address} {job}",
+        "status": f"seal-ray status {config.run.uri}",
+        "stop": f"ray job stop --address {address} {job}",
     }
-    missing = lacking(config, nodes_of(client))
-    room = {"room": f"missing: {missing}; the run asks for it and waits {config.placement.deadline:g} s"}
-    return (
-        (code if shadows else {})
-        | (room if missing else {})
-        | {
-            "job": job,
-            "follow": f"ray job logs --follow --address {address} {job}",
-            "status": f"seal-ray status {config.run.uri}",
-            "stop": f"ray job stop --address {address} {job}",
-        }
-    )
+
+
+def _folder_to_send(config: Config, path: Path, working_dir: str) -> Path:
+    """The folder that the cluster gets; refused where the run could not be found there."""
+    if is_local(config.run.uri) and not config.storage.shared:
+        raise ConfigError(
+            f"run.uri: {config.run.uri} is a folder of one machine, and a cluster has several",
+            hint="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
+        )
+    folder = Path(working_dir).resolve()
+    if not path.resolve().is_relative_to(folder):
+        raise ConfigError(f"{path} is not under {working_dir}, the folder that is sent", hint="see --working-dir")
+    return folder
+
+
+def _job_server(address: str) -> Any:
+    """The cluster's job server, which must run our version of Ray."""
+    import ray
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        version = client._do_request("GET", "/api/version").json().get("ray_version", "")
+    except AuthenticationError as error:
+        reason = first_line(error).split(". ")[0][:200]
+        raise InfraError(f"the cluster at {address} does not let us in ({reason})", hint=TOKEN) from None
+    except (ConnectionError, RuntimeError, ValueError, AttributeError) as error:  # also what answers and is none
+        raise InfraError(
+            f"no Ray job server answers at {address} ({first_line(error, 200)})",
+            hint="start a cluster, or check the address and the port (8265)",
+        ) from None
+    if version and version != ray.__version__:
+        raise InfraError(
+            f"the cluster at {address} runs Ray {version}, here is {ray.__version__}",
+            hint="use an image with the same version, or install that version here",
+        )
+    return client
+
+
+def _words(config: Config, path: str, overrides: list[str]) -> list[str]:
+    """What the command is given on the cluster."""
+    words = ["run", path]
+    for override in overrides:
+        words += ["--set", override]
+    if config.placement.address == "local":
+        words += ["--set", "placement.address=auto"]  # a run that is handed to a cluster runs on it
+    return words
 
 
 def nodes_of(client: Any) -> list[Node]:
