@@ -9,13 +9,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import Sink, Warned
 from seal_ray.models.shared import share
 from seal_ray.policy.job import LearnedEdit, UpdateJob, UpdateResult
-from seal_ray.policy.packing import fitting, hold_back, vocabulary
+from seal_ray.policy.lessons import Lesson
+from seal_ray.policy.packing import LeftOut, fitting, hold_back, vocabulary
 from seal_ray.policy.update_actor import Limits, TrainerCount, desk_class
 from seal_ray.policy.update_watch import Watch
 from seal_ray.policy.update_worker import Payload, train_alone, train_in_group
@@ -36,41 +39,16 @@ def update(job: UpdateJob, *, sink: Sink, tick: Callable[[], None] = lambda: Non
     Lost workers are replaced and the update starts again from its inputs (full fine-tuning from its last checkpoint),
     at most `policy.retries` times. Whatever goes wrong, `job.output` is either whole or not there.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     began = time.monotonic()
-    section = job.section
     size, longest = _check(job)
-    limits = {
-        "policy.max_length": section.max_length,
-        "policy.micro_batch_tokens": section.micro_batch_tokens,
-        "the model's own limit": longest,
-    }
-    fit, left_out = fitting(job.lessons, limits, size)
-    for left in left_out:
-        sink(Warned(f"edit {left.edit} of task {left.task} is left out: {left.reason}"))
-    if not fit:
-        raise DataError(
-            f"none of the {len(job.lessons)} lessons can be learned from; the first has {left_out[0].reason}",
-            hint="raise policy.max_length and policy.micro_batch_tokens, or lower sampling.max_tokens",
-        )
-    learned, held = hold_back(fit, section.validation, job.seed)
-
+    lessons = _lessons(job, size, longest, sink)
     part, checkpoints = f"{job.output}.part", f"{job.output}.checkpoints"
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    desk = desk_class().options(num_cpus=0, scheduling_strategy=here).remote(part, checkpoints)
-    watch = Watch(desk, sink, tick)
-    alone = _alone(job)
-    crew = TrainerCount(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job), alone)
-    start = share(job.adapter, job.kept)  # held until the workers have it: no node but this one sees the folder
+    watch = Watch(_desk(part, checkpoints), sink, tick)
+    crew = TrainerCount(job.num_workers, job.use_gpu, job.cpus_per_worker, _environment(job), _alone(job))
     try:
-        payload = ray.put(Payload(job, tuple(learned), tuple(held), start, checkpoints))
         shutil.rmtree(checkpoints, ignore_errors=True)
         os.mkdir(checkpoints)
-        within = Limits(section.worker_timeout, section.hang_timeout, section.collective_timeout)
-        train = train_alone if alone else train_in_group
-        trained, attempts = watch.attempts(train, payload, crew, within, section.retries)
+        trained, attempts = _train(job, lessons, checkpoints, crew, watch)
         os.rename(part, job.output)
     finally:
         watch.end()
@@ -83,15 +61,65 @@ def update(job: UpdateJob, *, sink: Sink, tick: Callable[[], None] = lambda: Non
         losses=tuple(s.loss for s in log),
         log=log,
         seconds=time.monotonic() - began,
-        left_out=tuple(left_out),
-        held_back=tuple(lesson.edit for lesson in held),
-        edits=tuple(LearnedEdit(lesson.edit, lesson.task, lesson.weight) for lesson in learned),
-        recipe=section.model_dump(mode="json") | {"algorithm": job.lessons[0].algorithm, "seed": job.seed},
-        environment=software() | {"workers": str(crew), "engine": "torch" if alone else "deepspeed"},
+        left_out=lessons.left_out,
+        held_back=tuple(lesson.edit for lesson in lessons.held),
+        edits=tuple(LearnedEdit(lesson.edit, lesson.task, lesson.weight) for lesson in lessons.learned),
+        recipe=job.section.model_dump(mode="json") | {"algorithm": job.lessons[0].algorithm, "seed": job.seed},
+        environment=software() | {"workers": str(crew), "engine": "torch" if _alone(job) else "deepspeed"},
         attempts=attempts,
         validation_losses=tuple(watch.validation[n] for n in sorted(watch.validation)),
         **trained,
     )
+
+
+@dataclass(frozen=True)
+class _Lessons:
+    """What becomes of a job's lessons: learned, held back to measure a validation loss, or left out."""
+
+    learned: tuple[Lesson, ...]
+    held: tuple[Lesson, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def _lessons(job: UpdateJob, size: int, longest: int, sink: Sink) -> _Lessons:
+    """`size` is that of the vocabulary, `longest` the most tokens that the model takes."""
+    limits = {
+        "policy.max_length": job.section.max_length,
+        "policy.micro_batch_tokens": job.section.micro_batch_tokens,
+        "the model's own limit": longest,
+    }
+    fit, left_out = fitting(job.lessons, limits, size)
+    for left in left_out:
+        sink(Warned(f"edit {left.edit} of task {left.task} is left out: {left.reason}"))
+    if not fit:
+        raise DataError(
+            f"none of the {len(job.lessons)} lessons can be learned from; the first has {left_out[0].reason}",
+            hint="raise policy.max_length and policy.micro_batch_tokens, or lower sampling.max_tokens",
+        )
+    learned, held = hold_back(fit, job.section.validation, job.seed)
+    return _Lessons(tuple(learned), tuple(held), tuple(left_out))
+
+
+def _desk(part: str, checkpoints: str) -> Any:
+    """The actor that takes what workers send, on this node: it writes to this node's disk."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return desk_class().options(num_cpus=0, scheduling_strategy=here).remote(part, checkpoints)
+
+
+def _train(
+    job: UpdateJob, lessons: _Lessons, checkpoints: str, crew: TrainerCount, watch: Watch
+) -> tuple[dict[str, Any], int]:
+    """What the workers say of what they trained, and how many attempts it took."""
+    import ray
+
+    start = share(job.adapter, job.kept)  # held until the workers have it: no node but this one sees the folder
+    payload = ray.put(Payload(job, lessons.learned, lessons.held, start, checkpoints))
+    section = job.section
+    within = Limits(section.worker_timeout, section.hang_timeout, section.collective_timeout)
+    return watch.attempts(train_alone if crew.alone else train_in_group, payload, crew, within, section.retries)
 
 
 def _check(job: UpdateJob) -> tuple[int, int]:
