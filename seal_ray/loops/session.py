@@ -35,16 +35,16 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from seal_ray import config_checks, grading, models, observe
+from seal_ray import config_checks, grading, observe
 from seal_ray.config import Config
-from seal_ray.domains import configured
+from seal_ray.domains import GuardedDomain, configured
 from seal_ray.errors import ConfigError, InfraError, Interrupted
 from seal_ray.events import Event, Phase, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Sink, WaitingFor, Warned
-from seal_ray.fleet import cluster
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.head_watch import HeadWatch
 from seal_ray.fleet.node_survey import check_nodes
 from seal_ray.loops import resuming
+from seal_ray.loops.driver_model import read_model
 from seal_ray.loops.ending import Ending, ending, refuse_ended
 from seal_ray.loops.spending import Spending
 from seal_ray.policy import versions
@@ -115,49 +115,56 @@ class Session:
         self._lenders: dict[str, Ledger] = {}  # by digest, the runs that versions were borrowed from
         self._listeners: list[Any] = []
         with contextlib.ExitStack() as undo:
-            self.scratch = tempfile.mkdtemp(prefix="seal-ray-")
-            undo.callback(shutil.rmtree, self.scratch, ignore_errors=True)
-            undo.callback(self._dismiss)
-            undo.callback(self._close_listeners)
-            asking = config.grading.grader in {"judge", "cascade"}
-            at_once = 8 if asking else getattr(config.domain, "parallel", 1)
-            self.graders = ThreadPoolExecutor(at_once, thread_name_prefix="grading")
-            undo.callback(self.graders.shutdown, wait=False, cancel_futures=True)
-            self.ledger = Ledger(config.run.uri, config.storage, sink=self.tell)
-            undo.callback(self._close_ledger)
+            self._open(undo)
             on_stop(self.hand_over)
             self.resumed = resuming.is_there(self.ledger, config)
             self._odd = [] if self.resumed else config_checks.check(config)
             note = self.ledger.note() if self.resumed else {}
             refuse_ended(note, config)
-            # beside those who compute it is one fetch for all, here, where it can be watched
-            look = models.describe if cluster.is_elsewhere(config.placement) else models.whole
-            described = look(resuming.pinned_again(config.model, note), config.storage)
-            self.folder, self.base, self.model = described.folder, described.digest, described.section
-            self.tokenizer = models.tokenizer(
-                self.folder, trust_remote_code=config.model.trust_remote_code, thinking=config.model.thinking
-            )
-            chat = config.model.chat
-            self.chat = chat == "yes" or (chat == "auto" and models.has_chat_template(self.folder))
-            self.domain = configured(config, self.chat)
-            if run_on := getattr(self.domain, "run_on", None):  # its answers are programs
-                run_on(self._run_programs)
+            model = read_model(config, resuming.pinned_again(config.model, note))
+            self.folder, self.base, self.model = model.folder, model.digest, model.section
+            self.tokenizer, self.chat = model.tokenizer, model.chat
+            self.domain = self._ready_domain()
             self.grader = grading.build(config.grading, config.run.uri, config.storage)
             self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
             self.spending = Spending(config.run.budget, self._gpu_hours, self._judge_dollars, note.get("spent"))
-            if not self.domain.tasks("train"):
-                raise ConfigError(
-                    "domain.validation and domain.test leave no tasks to train on", hint="lower one of them"
-                )
             self._listeners = [*observe.build(config.observe, config), *listeners]
-            if not self.resumed:
-                _ = self.crew  # a cluster that lacks what the run needs is found before anything is written
-                self.ledger.create(redacted(config.model_dump(mode="json")), software(), config.run.seed)
-            self.ledger.await_predecessor(self._tell_who_is_awaited)
-            self.epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
-            self.ledger.leave_note(self._note)
+            self._take_over()
             self._announce()
             self._undo = undo.pop_all()
+
+    def _open(self, undo: contextlib.ExitStack) -> None:
+        """A folder, threads and the ledger, each of which `undo` lets go."""
+        config = self.config
+        self.scratch = tempfile.mkdtemp(prefix="seal-ray-")
+        undo.callback(shutil.rmtree, self.scratch, ignore_errors=True)
+        undo.callback(self._dismiss)
+        undo.callback(self._close_listeners)
+        asking = config.grading.grader in {"judge", "cascade"}
+        at_once = 8 if asking else getattr(config.domain, "parallel", 1)
+        self.graders = ThreadPoolExecutor(at_once, thread_name_prefix="grading")
+        undo.callback(self.graders.shutdown, wait=False, cancel_futures=True)
+        self.ledger = Ledger(config.run.uri, config.storage, sink=self.tell)
+        undo.callback(self._close_ledger)
+
+    def _ready_domain(self) -> GuardedDomain:
+        """The configured domain, with tasks to train on and somewhere to run programs, where its answers are some."""
+        domain = configured(self.config, self.chat)
+        if run_on := getattr(domain, "run_on", None):
+            run_on(self._run_programs)
+        if not domain.tasks("train"):
+            raise ConfigError("domain.validation and domain.test leave no tasks to train on", hint="lower one of them")
+        return domain
+
+    def _take_over(self) -> None:
+        """Begin the run's record, or wait for whoever drives the run to be done with it; from here on it is ours."""
+        config = self.config
+        if not self.resumed:
+            _ = self.crew  # a cluster that lacks what the run needs is found before anything is written
+            self.ledger.create(redacted(config.model_dump(mode="json")), software(), config.run.seed)
+        self.ledger.await_predecessor(self._tell_who_is_awaited)
+        self.epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
+        self.ledger.leave_note(self._note)
 
     def _announce(self) -> None:
         run = self.config.run
