@@ -168,6 +168,8 @@ class Crew:
             lora_rank=rank,
             adapters=ANSWERING_ADAPTERS,
             gpu_memory=config.answering.engine_memory * settings.gpu_share,
+            rank_from="inner.rank with policy.rank",
+            memory_from="answering.engine_memory",
         )
         return worker_class().options(**_for_vllm(options)).remote(name, replace(settings, engine=engine))
 

@@ -41,6 +41,9 @@ class EngineSettings:
     tensor_parallel: int = 1
     across_nodes: bool = False
     gpu_memory: float = 0.85
+    # what of the configuration says the largest rank and the share of memory, for a hint
+    rank_from: str = "policy.rank"
+    memory_from: str = "sampling.gpu_memory"
     kv_cache_gb: float = 1.0  # on CPU
     batch: int = 64  # sequences that are decoded together
     trust_remote_code: bool = False
@@ -92,9 +95,10 @@ class Engine:
     settings: EngineSettings = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
-        if self.settings.lora_rank > LORA_RANKS[-1]:
+        asked = self.settings.lora_rank
+        if asked > LORA_RANKS[-1]:
             raise ConfigError(
-                f"policy.rank: vLLM serves adapters up to rank {LORA_RANKS[-1]}, not {self.settings.lora_rank}",
+                f"{self.settings.rank_from}: vLLM serves adapters up to rank {LORA_RANKS[-1]}, not {asked}",
                 hint="lower the rank",
             )
         self._vllm = _import_vllm(self.settings.device)
@@ -141,9 +145,10 @@ class Engine:
                 **(self._on_cpu(min(s.max_length, context)) if cpu else {"gpu_memory_utilization": s.gpu_memory}),
             )
         except Exception as error:  # vLLM raises whatever its parts raise; the cause stays attached
+            memory = "sampling.kv_cache_gb" if cpu else s.memory_from
             raise InfraError(
                 f"vLLM could not start with {self.model_dir}: {type(error).__name__}: {first_line(error, 300)}",
-                hint="if it names memory, lower sampling.gpu_memory, sampling.kv_cache_gb or model.max_length",
+                hint=f"if it names memory, change {memory} or lower model.max_length",
             ) from error
 
     def _on_cpu(self, longest: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cluster_table import ClusterTable
 
 from seal_ray import models
 from seal_ray.config import Config, ModelSection
-from seal_ray.errors import InfraError, PlacementError
+from seal_ray.errors import ConfigError, InfraError, PlacementError
 from seal_ray.fleet import cluster, crew, preflight, resources_held
 from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.cluster import Node
@@ -215,10 +215,34 @@ def test_an_engine_on_cpu_takes_the_memory_that_is_configured(monkeypatch: pytes
         assert told_to_vllm(monkeypatch, settings)["kv_cache_memory_bytes"] == 2**28
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_an_engine_that_does_not_start_names_the_settings_that_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    machines = Machines(monkeypatch, (8, gpus))
+    machines.start("sampler")
+    machines.start("worker")
+    (_, sampler, _), (_, worker) = machines.started["sampler"], machines.started["worker"]
+    monkeypatch.setattr(Vllm, "full", True)
+    for settings, memory, rank in (
+        (sampler, "sampling.gpu_memory", "policy.rank"),
+        (worker.engine, "answering.engine_memory", "inner.rank with policy.rank"),
+    ):
+        with pytest.raises(InfraError, match="No available memory") as refused:
+            told_to_vllm(monkeypatch, replace(settings, dtype="bfloat16"))
+        assert f"change {memory if gpus else 'sampling.kv_cache_gb'} or lower model.max_length" in refused.value.hint
+        with pytest.raises(ConfigError, match=f"^{rank}: vLLM serves adapters up to rank"):
+            told_to_vllm(monkeypatch, replace(settings, lora_rank=600))
+
+
 class Vllm:
-    """In the place of the library: an engine as long as it was asked for."""
+    """In the place of the library: an engine as long as it was asked for, where it is not full."""
+
+    full = False
 
     def LLM(self, **given: Any) -> Any:
+        if self.full:
+            raise ValueError("No available memory for the cache blocks.")
         self.given = given
         configured = SimpleNamespace(max_model_len=given["max_model_len"])
         return SimpleNamespace(llm_engine=SimpleNamespace(model_config=configured))
