@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from seal_ray.cli import app
 from seal_ray.commands import doctor
+from seal_ray.commands.examining import needs, nodes
 from seal_ray.config import Config
 from seal_ray.fleet import cluster, node_facts, node_survey
 
@@ -72,17 +73,15 @@ def deaf_canary(device: str) -> str:
 
 
 def test_an_adapter_that_changes_nothing_is_red(setup: doctor.Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.node_facts, "canary", deaf_canary)
-    found = doctor._one("lora", doctor.lora, setup)
+    monkeypatch.setattr(node_facts, "canary", deaf_canary)
+    found = doctor._one("lora", needs.lora, setup)
     assert found.state == "red" and "answers as without it" in found.found
 
 
 def test_nodes_that_can_not_talk_to_each_other_are_red(setup: doctor.Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     real = node_survey.ask
-    monkeypatch.setattr(
-        doctor.node_survey, "ask", functools.partial(real, env={"GLOO_SOCKET_IFNAME": "no-such-network"})
-    )
-    found = doctor._one("collective", doctor.collective, setup)
+    monkeypatch.setattr(node_survey, "ask", functools.partial(real, env={"GLOO_SOCKET_IFNAME": "no-such-network"}))
+    found = doctor._one("collective", nodes.collective, setup)
     assert found.state == "red" and "no-such-network" in found.found and "GLOO_SOCKET_IFNAME" in found.hint
 
 
@@ -116,7 +115,7 @@ def test_what_ends_an_actor_that_is_alive_is_not_an_orphan(setup: doctor.Setup) 
     remote: Any = ray.remote
     actor = remote(Marked).options(num_cpus=0, runtime_env={"env_vars": {MARK: "x-worker"}}).remote()
     pid = ray.get(actor.pid.remote(), timeout=60)
-    assert doctor._one("orphans", doctor.orphans, setup).state == "green"
+    assert doctor._one("orphans", nodes.orphans, setup).state == "green"
     # the same process, were its actor dead: the cluster does not know it any more
     (told,) = node_survey.ask(setup.nodes[:1], node_facts.orphans, [])
     assert any(f"process {pid} (" in text and "its actor is dead" in text for text in told.value)

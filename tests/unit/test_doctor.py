@@ -10,9 +10,10 @@ import pytest
 import ray
 
 from seal_ray.commands import doctor
+from seal_ray.commands.examining import needs, nodes
 from seal_ray.config import Config
 from seal_ray.errors import InfraError, StorageError
-from seal_ray.fleet import node_facts
+from seal_ray.fleet import node_facts, node_survey
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.node_survey import Told
 from seal_ray.sandbox import Isolation
@@ -33,7 +34,7 @@ def look(check: Check, *nodes: Node, **sections: Any) -> doctor.Finding:
 
 def answers(patch: pytest.MonkeyPatch, value: Any, error: str = "") -> None:
     """Every node answers so to whatever it is asked."""
-    patch.setattr(doctor.node_survey, "ask", lambda nodes, *_, **__: [Told(n, value, error) for n in nodes])
+    patch.setattr(node_survey, "ask", lambda nodes, *_, **__: [Told(n, value, error) for n in nodes])
 
 
 # how findings are made
@@ -41,10 +42,10 @@ def answers(patch: pytest.MonkeyPatch, value: Any, error: str = "") -> None:
 
 def test_how_a_model_will_be_spoken_to_is_told() -> None:
     tiny = {"name": "builtin:tiny"}
-    assert "chat template; if it is a base model, set model.chat: no" in look(doctor.chat, model=tiny).found
-    assert "bare text" in look(doctor.chat, model=tiny | {"chat": "no"}).found
-    assert "pin yes or no" in look(doctor.chat, model={"name": "Qwen/Qwen2.5-7B"}).found
-    assert look(doctor.chat, model={"name": "Qwen/Qwen2.5-7B", "chat": "no"}).state == "green"
+    assert "chat template; if it is a base model, set model.chat: no" in look(needs.chat, model=tiny).found
+    assert "bare text" in look(needs.chat, model=tiny | {"chat": "no"}).found
+    assert "pin yes or no" in look(needs.chat, model={"name": "Qwen/Qwen2.5-7B"}).found
+    assert look(needs.chat, model={"name": "Qwen/Qwen2.5-7B", "chat": "no"}).state == "green"
 
 
 def test_a_check_that_hangs_or_breaks_is_red_and_hides_no_other() -> None:
@@ -69,15 +70,15 @@ def test_a_check_that_hangs_or_breaks_is_red_and_hides_no_other() -> None:
 
 
 def test_without_a_cluster_what_asks_nodes_is_skipped_and_not_green() -> None:
-    for check in (doctor.room, doctor.gpus, doctor.orphans, doctor.collective, doctor.lora, doctor.disks):
+    for check in (nodes.room, nodes.gpus, nodes.orphans, nodes.collective, needs.lora, needs.disks):
         assert look(check).state == "skipped"
-    for check in (doctor.versions, doctor.model):
+    for check in (nodes.versions, needs.model):
         assert look(check, model={"name": "builtin:tiny"}).state == "green"  # as far as this machine goes
     assert not ray.is_initialized()  # and nobody has started a cluster to have one
 
 
 def test_every_check_there_is_is_made_and_goes_by_its_own_name() -> None:
-    parts = vars(doctor).items()
+    parts = [*vars(nodes).items(), *vars(needs).items()]
     there = {n: f for n, f in parts if getattr(f, "__annotations__", {}) == {"setup": doctor.Setup, "return": str}}
     made = {name.replace(" ", "_"): check for name, _, check in doctor.CHECKS}
     assert made == {"cluster": there.pop("joined"), **there}
@@ -85,7 +86,7 @@ def test_every_check_there_is_is_made_and_goes_by_its_own_name() -> None:
 
 def test_nodes_that_never_answer_hold_no_check_up(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    monkeypatch.setattr(doctor.node_survey, "ask", lambda *_, **__: over.wait(600))
+    monkeypatch.setattr(node_survey, "ask", lambda *_, **__: over.wait(600))
     setup = doctor.Setup(Config.model_validate({"model": {"name": "builtin:tiny"}}), (GPU,))
     asking = {"versions", "gpus", "collective", "model", "lora", "disks"}  # `orphans` asks Ray for its actors first
     findings = [doctor._bounded(name, 0.2, check, setup) for name, _, check in doctor.CHECKS if name in asking]
@@ -95,7 +96,7 @@ def test_nodes_that_never_answer_hold_no_check_up(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("nodes", "placement", "said"),
+    ("there", "placement", "said"),
     [
         ((CPU,), {"device": "gpu"}, "find no place: the cluster has 1 node with no GPU and 4 CPUs"),
         ((GPU,), {"min_workers": 8, "device": "gpu"}, "8 workers of 1 GPU"),
@@ -103,15 +104,15 @@ def test_nodes_that_never_answer_hold_no_check_up(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_cluster_that_is_too_small_is_found_with_the_arithmetic(
-    nodes: tuple[Node, ...], placement: dict[str, Any], said: str
+    there: tuple[Node, ...], placement: dict[str, Any], said: str
 ) -> None:
-    found = look(doctor.room, *nodes, placement=placement)
+    found = look(nodes.room, *there, placement=placement)
     assert found.state == "red" and said in found.found and "placement.deadline" in found.hint, found
 
 
 def test_what_others_hold_is_still_room() -> None:
     busy = Node("b", "two", cpus=8, gpus=2, free_cpus=0, free_gpus=0)
-    found = look(doctor.room, busy, placement={"device": "gpu"})
+    found = look(nodes.room, busy, placement={"device": "gpu"})
     assert found.state == "green" and "1 GPU" in found.found
 
 
@@ -119,8 +120,8 @@ def test_a_node_without_memory_is_told_to_free_some_and_not_to_install_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for error, hint in (("killed due to the node running low on memory", "free memory"), ("no vllm", "lock files")):
-        monkeypatch.setattr(doctor.node_survey, "ask", lambda *_, error=error, **__: [Told(CPU, error=error)])
-        found = look(doctor.lora, CPU)
+        monkeypatch.setattr(node_survey, "ask", lambda *_, error=error, **__: [Told(CPU, error=error)])
+        found = look(needs.lora, CPU)
         assert found.state == "red" and error in found.found and hint in found.hint
 
 
@@ -128,15 +129,15 @@ def test_a_node_without_memory_is_told_to_free_some_and_not_to_install_anything(
 
 
 def test_another_version_here_or_on_a_node_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "software", lambda: software() | {"torch": "2.12.0"})
-    found = look(doctor.versions)
+    monkeypatch.setattr(nodes, "software", lambda: software() | {"torch": "2.12.0"})
+    found = look(nodes.versions)
     assert found.state == "red" and "torch is 2.12.0, ==2.13.0 is wanted" in found.found
     monkeypatch.undo()
     answers(monkeypatch, software() | {"transformers": "5.0.0"})
-    found = look(doctor.versions, CPU, GPU)
+    found = look(nodes.versions, CPU, GPU)
     assert found.state == "red" and found.found.startswith("one, two: transformers 5.0.0 where the driver has")
     answers(monkeypatch, software())
-    assert look(doctor.versions, CPU).state == "green"
+    assert look(nodes.versions, CPU).state == "green"
 
 
 def test_builds_for_cpu_and_cuda_and_patches_of_python_are_alike() -> None:
@@ -160,14 +161,14 @@ def test_a_full_or_missing_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     card = node_facts.read_gpu("NVIDIA H100, 80 GB, 80000, 81559, 580.95.05")
     assert card.name == "NVIDIA H100, 80 GB" and card.free < card.total
     answers(monkeypatch, [card, card])
-    assert look(doctor.gpus, CPU, GPU).state == "green"
+    assert look(nodes.gpus, CPU, GPU).state == "green"
     answers(monkeypatch, [card, node_facts.Gpu("NVIDIA H100", 10e9, 80e9)])
-    found = look(doctor.gpus, GPU)
+    found = look(nodes.gpus, GPU)
     assert found.state == "red" and "two: 10 of 80 GB free on a GPU that nobody holds" in found.found
     held = Node("b", "two", cpus=8, gpus=2, free_gpus=1)
-    assert look(doctor.gpus, held).state == "green"  # what is held is not free
+    assert look(nodes.gpus, held).state == "green"  # what is held is not free
     answers(monkeypatch, [card])
-    assert "Ray counts 2 GPUs, nvidia-smi 1" in look(doctor.gpus, GPU).found
+    assert "Ray counts 2 GPUs, nvidia-smi 1" in look(nodes.gpus, GPU).found
 
 
 def test_a_node_whose_gpu_driver_does_not_answer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +192,7 @@ def test_a_node_whose_gpu_driver_does_not_answer_says_so(tmp_path: Path, monkeyp
 
 def test_a_folder_that_can_not_be_written_is_found_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    for check in (doctor.run_uri, doctor.conditional_put):
+    for check in (needs.run_uri, needs.conditional_put):
         found = look(check, run={"uri": str(tmp_path / "file" / "run")})
         assert found.state == "red" and "file" in found.found and found.hint
         assert look(check, run={"uri": str(tmp_path / "new" / "run")}).state == "green"
@@ -202,14 +203,14 @@ def test_a_store_that_does_not_answer_is_found(monkeypatch: pytest.MonkeyPatch) 
     for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
         monkeypatch.setenv(name, value)
     found = look(
-        doctor.run_uri, run={"uri": "s3://bucket/run"}, storage={"endpoint": "http://127.0.0.1:9", "timeout": 2}
+        needs.run_uri, run={"uri": "s3://bucket/run"}, storage={"endpoint": "http://127.0.0.1:9", "timeout": 2}
     )
     assert found.state == "red" and "s3://bucket/run" in found.found and "endpoint" in found.hint
 
 
 def test_a_store_that_replaces_what_is_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalFiles, "create", LocalFiles.write)
-    found = look(doctor.conditional_put, run={"uri": str(tmp_path / "run")})
+    found = look(needs.conditional_put, run={"uri": str(tmp_path / "run")})
     assert found.state == "red" and "create-only" in found.found
 
 
@@ -218,52 +219,52 @@ def test_a_store_that_can_not_take_large_objects_is_found(tmp_path: Path, monkey
         raise StorageError("upload: no object may be as large")
 
     monkeypatch.setattr(Store, "probe_large", refuse)
-    found = look(doctor.conditional_put, run={"uri": str(tmp_path / "run")})
+    found = look(needs.conditional_put, run={"uri": str(tmp_path / "run")})
     assert found.state == "red" and "no object may be as large" in found.found
 
 
 def test_a_folder_of_one_machine_is_refused_on_several(tmp_path: Path) -> None:
-    found = look(doctor.run_uri, CPU, GPU, run={"uri": str(tmp_path / "run")})
+    found = look(needs.run_uri, CPU, GPU, run={"uri": str(tmp_path / "run")})
     assert found.state == "red" and "2 nodes" in found.found and "storage.shared" in found.hint
 
 
 def test_a_model_that_is_not_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert look(doctor.model, model={"name": "builtin:tiny"}).state == "green"
+    assert look(needs.model, model={"name": "builtin:tiny"}).state == "green"
     for name in (str(tmp_path / "none"), "builtin:huge"):
-        found = look(doctor.model, model={"name": name})
+        found = look(needs.model, model={"name": name})
         assert found.state == "red" and name in found.found and found.hint
     answers(monkeypatch, None, "there is no folder /models")
-    assert look(doctor.model, CPU).found == "one: there is no folder /models"
+    assert look(needs.model, CPU).found == "one: there is no folder /models"
 
 
 def test_a_judge_without_its_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     section = {"grader": "judge", "judge_url": "http://127.0.0.1:9", "judge_model": "m", "judge_key_env": "NO_SUCH_KEY"}
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    found = look(doctor.grader, grading=section)
+    found = look(needs.grader, grading=section)
     assert found.state == "red" and "NO_SUCH_KEY" in found.found
     rubric = section | {"grader": "lexical", "reward": "rubric"}
-    assert look(doctor.grader, grading=rubric).state == "red"
+    assert look(needs.grader, grading=rubric).state == "red"
     monkeypatch.setenv("NO_SUCH_KEY", "secret-word")
-    found = look(doctor.grader, grading=section)
+    found = look(needs.grader, grading=section)
     assert found.state == "green" and "secret-word" not in found.found
 
 
 def test_a_node_that_can_not_keep_programs_apart_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     code = {"name": "code", "data": "rows.jsonl"}
     answers(monkeypatch, Isolation("namespaces"))
-    assert look(doctor.grader, CPU, domain=code).found == "programs run in sandboxes: namespaces on 1 node"
+    assert look(needs.grader, CPU, domain=code).found == "programs run in sandboxes: namespaces on 1 node"
     answers(monkeypatch, None, "programs can't be kept apart on this machine")
-    found = look(doctor.grader, CPU, domain=code)
+    found = look(needs.grader, CPU, domain=code)
     assert found.state == "red" and "can't be kept apart" in found.found and "bubblewrap" in found.hint
-    assert look(doctor.grader, domain=code | {"isolation": "none"}).found == "programs run in sandboxes: none here"
-    assert look(doctor.grader, domain=code | {"language": "toy"}).found == "lexical"
+    assert look(needs.grader, domain=code | {"isolation": "none"}).found == "programs run in sandboxes: none here"
+    assert look(needs.grader, domain=code | {"language": "toy"}).found == "lexical"
 
 
 def test_too_little_disk_or_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, [("/cache", int(100e9), int(200e9)), ("/dev/shm", int(10e9), int(16e9))])
-    assert look(doctor.disks, CPU).state == "green"
+    assert look(needs.disks, CPU).state == "green"
     answers(monkeypatch, [("/cache", int(10e9), int(200e9)), ("/dev/shm", int(60e6), int(64e6))])
-    found = look(doctor.disks, CPU, model={"name": "Qwen/Qwen2.5-7B"})
+    found = look(needs.disks, CPU, model={"name": "Qwen/Qwen2.5-7B"})
     assert "/cache has 10.0 GB free, 20 GB are wanted" in found.found
     assert "/dev/shm holds 0.06 GB" in found.found and "--shm-size" in found.hint
 
