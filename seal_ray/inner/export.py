@@ -54,11 +54,11 @@ def write_adapter(frozen: Frozen, own: Mapping[str, Factors], rank: int, alpha: 
 
 def check_adapter(frozen: Frozen, directory: Path) -> None:
     """Refuses an adapter of which any matrix finds no layer of its shape in the model, or any is not a number."""
-    found = load_file(str(directory / ADAPTER))
-    if not found:
+    matrices = load_file(str(directory / ADAPTER))
+    if not matrices:
         raise ValueError(f"{directory / ADAPTER} holds no matrices")
     config: Any = LoraConfig.from_pretrained(str(directory))
-    for key, value in found.items():
+    for key, value in matrices.items():
         name, _, kind = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
         layer = frozen.layers.get(name)
         if layer is None:

@@ -102,9 +102,9 @@ class Frozen:
     def pad_id(self) -> int:
         """The token that fills a padded text: the end-of-text token where the model names no other."""
         config = self.base.config.get_text_config()
-        found = config.pad_token_id if config.pad_token_id is not None else config.eos_token_id
-        found = found[0] if isinstance(found, list) else found
-        return int(found) if found is not None and 0 <= found < self.vocabulary else 0
+        token = config.pad_token_id if config.pad_token_id is not None else config.eos_token_id
+        token = token[0] if isinstance(token, list) else token
+        return int(token) if token is not None and 0 <= token < self.vocabulary else 0
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -259,17 +259,17 @@ def _normalised(norm: Any, eps: float, x: Tensor) -> Tensor:
 
 def linear_layers(base: nn.Module) -> dict[str, Any]:
     """The linear layers by their names in the base model, whether or not PEFT has wrapped them."""
-    found: dict[str, Any] = {}
+    layers: dict[str, Any] = {}
     wrapped: tuple[str, ...] = ()
     for name, module in base.named_modules():
         if wrapped and name.startswith(wrapped):
             continue
         if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), nn.Linear):
-            found[name] = module
+            layers[name] = module
             wrapped = (*wrapped, name + ".")
         elif isinstance(module, nn.Linear):
-            found[name] = module
-    return found
+            layers[name] = module
+    return layers
 
 
 def plain_weights(layer: Any) -> Beneath | None:

@@ -38,13 +38,13 @@ def check_recipe(recipe: Recipe, layers: Mapping[str, Any], head: str | None) ->
     names: set[str] = set()
     for target in recipe.targets:
         if target == "all-linear":
-            found = [n for n in layers if n != head]
+            meant = [n for n in layers if n != head]
         else:
-            found = [n for n in layers if n == target or n.endswith("." + target)]
-        if not found:
+            meant = [n for n in layers if n == target or n.endswith("." + target)]
+        if not meant:
             known = sorted({n.rsplit(".", 1)[-1] for n in layers})
             raise ValueError(f"target {target!r} is no linear layer of this model; it has {', '.join(known)}")
-        names.update(found)
+        names.update(meant)
     chosen = [n for n in layers if n in names and n in _last(layers, recipe.last_layers)]
     if not chosen:
         raise ValueError(f"targets {', '.join(recipe.targets)} are not in the last {recipe.last_layers} blocks")

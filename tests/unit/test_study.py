@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
+ASKED = [{"question": "How often does the tide turn?", "answers": ["Twice"]}]
 SETTINGS = """
 run: {seed: 3}
 model: {name: "builtin:tiny", dtype: float32, max_length: 1024}
@@ -159,6 +161,17 @@ def test_a_question_goes_to_the_step_whose_words_it_has_and_else_to_the_base() -
     assert router.choose("Who built the bridge?") == 2
     assert router.choose("What was the lamp lit by?") == 1
     assert router.choose("Quantum chromodynamics?") == 0
+
+
+def test_what_must_stay_as_it_is_is_what_is_configured(tmp_path: Path) -> None:
+    passage = {"title": "Tides", "context": "The tide turns twice a day.", "questions": ASKED}
+    (tmp_path / "skills.json").write_text(json.dumps([passage]))
+    idle: Any = SimpleNamespace(close=lambda: None, gpu_hours=lambda: 0.0)
+    with Session(configured(tmp_path / "own", f"study.skills={tmp_path}/skills.json"), hire=lambda *_: idle) as session:
+        (task,) = step.skills(session)
+        assert task.data["title"] == "Tides" and [q.gold for q in session.domain.questions(task)] == [("Twice",)]
+    with Session(configured(tmp_path / "run"), hire=lambda *_: idle) as session:
+        assert step.skills(session) == tuple(session.domain.tasks("validation"))
 
 
 def test_a_study_compares_its_arms_with_the_base(tmp_path: Path) -> None:

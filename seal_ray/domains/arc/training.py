@@ -14,14 +14,14 @@ def leave_outs(pairs: tuple[Pair, ...]) -> list[Puzzle]:
 
     At least one demonstration is always shown, unless the task has only one.
     """
-    found = []
+    puzzles = []
     for left_out in (0, 1):
         for asked, pair in enumerate(pairs):
             others = [p for i, p in enumerate(pairs) if i != asked]
             if len(others) > left_out or (not others and not left_out):
                 shown = combinations(others, len(others) - left_out)
-                found += [Puzzle(tuple(some), pair.input, pair.output) for some in shown]
-    return found
+                puzzles += [Puzzle(tuple(some), pair.input, pair.output) for some in shown]
+    return puzzles
 
 
 def training_puzzles(

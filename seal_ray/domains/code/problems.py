@@ -13,7 +13,7 @@ from seal_ray.records import Json, Task, digest
 
 def load(section: CodeDomain, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[Task]:
     """All tasks of a source, each once. One whose tests are all shown, or that has none, is left out."""
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     untested = twice = 0
     for row in read_rows(section.data, read, {str(k): v for k, v in section.fields.items()}):
         data = _data(row, section)
@@ -21,9 +21,9 @@ def load(section: CodeDomain, read: Callable[[str], bytes], warn: Callable[[str]
             untested += 1
             continue
         task = Task(id=_id(row, data), data=data, group=row.text("group", needed=False))
-        twice += task.id in found
-        found.setdefault(task.id, task)
-    if not found:
+        twice += task.id in tasks
+        tasks.setdefault(task.id, task)
+    if not tasks:
         raise DataError(
             f"domain.data: {section.data}: none of {untested} tasks has a test that is not shown",
             hint="name the field in domain.fields: {tests: NAME}, or lower domain.shown_tests",
@@ -31,7 +31,7 @@ def load(section: CodeDomain, read: Callable[[str], bytes], warn: Callable[[str]
     for count, what in ((untested, "have no hidden test"), (twice, "come twice")):
         if count:
             warn(f"{section.data}: {count} tasks {what} and are left out")
-    return list(found.values())
+    return list(tasks.values())
 
 
 def _data(row: Row, section: CodeDomain) -> dict[str, Json]:

@@ -93,19 +93,19 @@ def program_in(text: str, language: str, *, begun: bool = False) -> str:
 def lessons_in(edit: str, task: str, *, language: str, most: int) -> list[Solved]:
     """What an edit teaches, in its order. A task that it does not solve teaches nothing."""
     head, *pieces = _TASK.split(edit)
-    found: list[Solved] = []
+    lessons: list[Solved] = []
     if head.strip():
         own = _solved(head, language)
         if own:
-            found.append(Solved(task, own))
+            lessons.append(Solved(task, own))
         elif not pieces:  # else it only announces the tasks
-            found.append(Solved("", head.strip()))
+            lessons.append(Solved("", head.strip()))
     for piece in pieces:
         begins = min((m.start() for m in (_PROGRAM.search(piece), _BLOCK.search(piece)) if m), default=-1)
         asked, program = (piece[:begins].strip(), _solved(piece[begins:], language)) if begins >= 0 else ("", "")
         if asked and program:
-            found.append(Solved(asked, program))
-    return found[:most]
+            lessons.append(Solved(asked, program))
+    return lessons[:most]
 
 
 def _solved(text: str, language: str) -> str:

@@ -95,5 +95,5 @@ def _run(pattern: re.Pattern[str], text: str, at: int) -> tuple[str, int]:
 
 def _after(text: str, mark: str, at: int) -> int:
     """Where the text goes on after a mark; -1 where there is none."""
-    found = text.find(mark, at)
-    return found + len(mark) if found >= 0 else -1
+    begins = text.find(mark, at)
+    return begins + len(mark) if begins >= 0 else -1

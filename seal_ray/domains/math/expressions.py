@@ -82,11 +82,11 @@ class _Parser:
             self.fail(f"{self.peek()!r} comes after its end")
 
     def items(self) -> Expression:
-        found = [self.relation()]
+        relations = [self.relation()]
         while self.peek() == ",":
             self.take(",")
-            found.append(self.relation())
-        return found[0] if len(found) == 1 else ("list", *found)
+            relations.append(self.relation())
+        return relations[0] if len(relations) == 1 else ("list", *relations)
 
     def relation(self) -> Expression:
         left = self.sum()

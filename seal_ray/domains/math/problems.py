@@ -27,7 +27,7 @@ class MathProblem:
 
 def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str], None]) -> list[MathProblem]:
     """All problems of a source, each once. One without an answer is left out where answers come from the data."""
-    found: dict[tuple[str, str, str], MathProblem] = {}
+    problems: dict[tuple[str, str, str], MathProblem] = {}
     unanswered = twice = too_long = 0
     for row in read_rows(section.data, read, {str(k): v for k, v in section.fields.items()}):
         problem = _problem(row)
@@ -35,11 +35,11 @@ def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str]
             too_long += 1
         elif not problem.answers and section.gold == "data":
             unanswered += 1
-        elif problem.name in found:
+        elif problem.name in problems:
             twice += 1
         else:
-            found[problem.name] = problem
-    if not found:
+            problems[problem.name] = problem
+    if not problems:
         raise DataError(
             f"domain.data: {section.data}: none of {unanswered + too_long} problems has an answer"
             + f" of up to {LONGEST} characters" * bool(too_long),
@@ -49,7 +49,7 @@ def load(section: MathDomain, read: Callable[[str], bytes], warn: Callable[[str]
     for count, what in ((unanswered, "have no answer"), (too_long, long), (twice, "come twice")):
         if count:
             warn(f"{section.data}: {count} problems {what} and are left out")
-    return list(found.values())
+    return list(problems.values())
 
 
 def _problem(row: Row) -> MathProblem:

@@ -50,20 +50,20 @@ _ANSWER = re.compile(r"^[ \t>#*]*(?:final )?answer\*{0,3}[ \t]*:\*{0,3}", re.I |
 
 def lessons_in(edit: str, shown: str, *, thought: bool, most: int) -> list[Solved]:
     """What an edit teaches, in its order. Problems that it does not answer teach nothing."""
-    found: list[Solved] = []
+    lessons: list[Solved] = []
     head, *pieces = _PROBLEM.split(edit)
     if head.strip():
         own = _SOLUTION.search(head) or _ANSWER.search(head)
         if own:
-            found.append(_said(shown, head[own.start() :], thought))
+            lessons.append(_said(shown, head[own.start() :], thought))
         elif not pieces:  # else it only announces the problems
-            found.append(Solved("", head.strip()))
+            lessons.append(Solved("", head.strip()))
     for piece in pieces:
         begins = _SOLUTION.search(piece) or _ANSWER.search(piece)
         problem = " ".join(piece[: begins.start()].split()) if begins else ""
         if begins and problem:
-            found.append(_said(problem, piece[begins.start() :], thought))
-    return [one for one in found if one.said][:most]
+            lessons.append(_said(problem, piece[begins.start() :], thought))
+    return [one for one in lessons if one.said][:most]
 
 
 def _said(problem: str, text: str, thought: bool) -> Solved:
