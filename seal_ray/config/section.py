@@ -1,5 +1,6 @@
 """What every section of a configuration is: plain, finite, frozen, and without credentials."""
 
+import math
 import re
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ LEFT_OUT: Any = Field(default_factory=dict)
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", validate_default=True)
 
     @model_validator(mode="after")
     def _plain(self) -> Self:
@@ -45,6 +46,8 @@ def _unfit(value: Any, depth: int = 0) -> str:
     if isinstance(value, str):
         return _unfit_text(value)
     if isinstance(value, (int, float)):
+        if isinstance(value, float) and not math.isfinite(value):
+            return "not a finite number"
         return "" if abs(value) < LARGEST else "no setting is that large"
     if depth > DEEPEST:
         return "nested too deeply"

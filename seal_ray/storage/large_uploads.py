@@ -82,8 +82,6 @@ class LargeUploads:
             with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="store-parts") as pool:
                 tags = list(pool.map(send, numbers))
             store._do("complete", path, lambda: backend.complete_upload(path, upload, tags))
-        except UploadGone:
-            raise
         except BaseException:
             with contextlib.suppress(StorageError):
                 self.give_up(UnfinishedUpload(path, upload, 0.0))

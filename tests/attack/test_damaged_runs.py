@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from amounts import AMOUNTS
 from forging import places
 from seeds import drawing
 
@@ -102,16 +103,16 @@ def attack(
 def test_commands_read_a_damaged_run_or_say_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert attack("run", 12, tmp_path, capsys, monkeypatch) > 5
+    assert attack("run", AMOUNTS["damaged run"].quick, tmp_path, capsys, monkeypatch) > 5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(AMOUNTS["damaged run"].times))
 def test_commands_read_many_damaged_runs(
     seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attack(f"run {seed}", 100, tmp_path, capsys, monkeypatch)
+    attack(f"run {seed}", AMOUNTS["damaged run"].long, tmp_path, capsys, monkeypatch)
 
 
 def test_a_map_of_another_hand_is_named_by_the_report(

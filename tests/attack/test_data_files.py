@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from amounts import AMOUNTS
 from forging import places
 from seeds import drawing
 from text_model import byte_tokenizer
@@ -173,8 +174,16 @@ def used(domain: Any, task: Task, draw: random.Random) -> None:
         encode(domain.verdicts(task, "candidate", answers, grader))
 
 
-def attack(seed: str, files: int, sounds: list[Any], build: Callable[[bytes, random.Random], Any]) -> int:
-    draw = drawing(seed)
+KINDS: dict[str, tuple[list[Any], Callable[[bytes, random.Random], Any]]] = {
+    "passages": ([FLAT, SQUAD, ROWS], as_knowledge),
+    "puzzles": ([ARC, next(iter(ARC.values()))], as_arc),
+    "problems": ([SUMS], as_math),
+    "programs": ([PROGRAMS], as_code),
+}
+
+
+def attack(kind: str, seed: str, files: int) -> int:
+    (sounds, build), draw = KINDS[kind], drawing(seed)
     taken = 0
     for number in range(files):
         data = damaged(draw, draw.choice(sounds))
@@ -194,17 +203,10 @@ def attack(seed: str, files: int, sounds: list[Any], build: Callable[[bytes, ran
     return taken
 
 
-def test_damaged_passages_are_refused_or_of_use() -> None:
-    assert 20 < attack("passages", 200, [FLAT, SQUAD, ROWS], as_knowledge) < 200
-
-
-def test_damaged_puzzles_are_refused_or_of_use() -> None:
-    assert 3 < attack("puzzles", 60, [ARC, next(iter(ARC.values()))], as_arc) < 60
-
-
-def test_damaged_problems_and_tests_are_refused_or_of_use() -> None:
-    assert 5 < attack("problems", 40, [SUMS], as_math) < 40
-    assert 5 < attack("programs", 40, [PROGRAMS], as_code) < 40
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_are_refused_or_of_use(kind: str) -> None:
+    files = AMOUNTS[kind].quick
+    assert files / 20 < attack(kind, kind, files) < files
 
 
 DEEP = json.loads("[" * 300 + "]" * 300)
@@ -226,12 +228,9 @@ def test_tests_that_are_nested_deeply_are_taken(said: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(5))
-def test_many_damaged_files_are_refused_or_of_use(seed: int) -> None:
-    attack(f"passages {seed}", 1500, [FLAT, SQUAD, ROWS], as_knowledge)
-    attack(f"puzzles {seed}", 400, [ARC, next(iter(ARC.values()))], as_arc)
-    attack(f"problems {seed}", 300, [SUMS], as_math)
-    attack(f"programs {seed}", 300, [PROGRAMS], as_code)
+@pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in KINDS for seed in range(AMOUNTS[kind].times)])
+def test_many_damaged_files_are_refused_or_of_use(kind: str, seed: int) -> None:
+    attack(kind, f"{kind} {seed}", AMOUNTS[kind].long)
 
 
 @pytest.mark.parametrize("key", ["title", "context", "question", "answer"])

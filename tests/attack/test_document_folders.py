@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import AMOUNTS
 from growth import grows_faster
 from seeds import drawing
 from test_data_files import TOKENIZER
@@ -187,13 +188,14 @@ def attack(seed: str, folders: int, tmp_path: Path) -> int:
 
 
 def test_folders_of_damaged_documents_are_learned_or_refused(tmp_path: Path) -> None:
-    assert 8 < attack("documents", 40, tmp_path) < 40
+    folders = AMOUNTS["documents"].quick
+    assert folders / 5 < attack("documents", folders, tmp_path) < folders
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(AMOUNTS["documents"].times))
 def test_many_folders_of_damaged_documents_are_learned_or_refused(seed: int, tmp_path: Path) -> None:
-    attack(f"documents {seed}", 700, tmp_path)
+    attack(f"documents {seed}", AMOUNTS["documents"].long, tmp_path)
 
 
 # PDF: what unfolds without end is read in a process that has one

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from amounts import AMOUNTS
 from forging import forge, signed_part, vouch
 from recorded_run import record
 from seeds import drawing
@@ -75,7 +76,7 @@ def attack(seed: str, times: int, bases: list[Path], tmp_path: Path, call: Call)
 
 
 def test_commands_read_a_forged_run_or_say_what_is_wrong(bases: list[Path], tmp_path: Path, call: Call) -> None:
-    codes = attack("forged", 25, bases, tmp_path, call)
+    codes = attack("forged", AMOUNTS["forged run"].quick, bases, tmp_path, call)
     assert codes[0] > 50 and codes[3] > 5
 
 
@@ -97,6 +98,6 @@ def test_rewards_of_another_hand_are_told_as_such(mean: Json, tmp_path: Path, ca
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(AMOUNTS["forged run"].times))
 def test_commands_read_many_forged_runs(seed: int, bases: list[Path], tmp_path: Path, call: Call) -> None:
-    attack(f"forged {seed}", 200, bases, tmp_path, call)
+    attack(f"forged {seed}", AMOUNTS["forged run"].long, bases, tmp_path, call)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from amounts import AMOUNTS
 from seeds import drawing
 
 from seal_ray.config import AnsweringSection, MathDomain
@@ -21,7 +22,7 @@ PIECES = [
 def test_whatever_stands_in_an_answer_it_is_right_or_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symbols, "same", lambda pairs: [False] * len(pairs))
     draw = drawing("formulas")
-    for _ in range(5000):
+    for _ in range(AMOUNTS["formulas"].quick):
         said, gold = ("".join(draw.choice(PIECES) for _ in range(draw.randrange(12))) for _ in range(2))
         try:
             assert answers.right([(said, [gold]), (said, [said])])[1] or not answers.final(said)

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from amounts import AMOUNTS
 from judge_server import JudgeReply, says, serving
 from seeds import drawing
 
@@ -155,13 +156,13 @@ def attack(seed: str, replies: int) -> None:
 
 
 def test_mutated_replies_give_verdicts_or_failures() -> None:
-    attack("judge", 100)
+    attack("judge", AMOUNTS["judge"].quick)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(AMOUNTS["judge"].times))
 def test_many_mutated_replies_give_verdicts_or_failures(seed: int) -> None:
-    attack(f"judge {seed}", 1500)
+    attack(f"judge {seed}", AMOUNTS["judge"].long)
 
 
 # The key and the address

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from amounts import AMOUNTS
 from forging import changed
 from seeds import drawing
 from test_event_stream import LINES, RecordedRun
@@ -34,7 +35,7 @@ def read(told: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
     run: Any = RecordedRun(told)
     terminal.show_status(terminal.status(run))
     json.dumps(report.overview(run), allow_nan=False)
-    trace(told)
+    json.dumps(trace(told), allow_nan=False)
 
 
 @pytest.mark.parametrize("line", ANY)
@@ -42,6 +43,25 @@ def test_a_line_that_is_no_event_is_an_unknown_one(line: Json, monkeypatch: pyte
     event = decode_event(line)
     assert type(event.round) is int and type(event.time) is float and 0 <= event.time < 1e12
     read([event, *map(decode_event, map(json.loads, LINES[:20])), event], monkeypatch)
+
+
+def enlarged(value: Json, number: float) -> Json:
+    """The value with that number in the place of every other."""
+    if isinstance(value, dict):
+        return {k: enlarged(v, number) for k, v in value.items()}
+    if isinstance(value, list):
+        return [enlarged(v, number) for v in value]
+    return number if type(value) in (int, float) else value
+
+
+@pytest.mark.parametrize("number", [1e308, 10**300, -1e308, 1e18, 9e17], ids="{:.0e}".format)
+def test_numbers_that_no_sum_holds_are_nobodys(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [json.loads(line) for line in LINES]
+    by_kind = {line["kind"]: line for line in lines if enlarged(line["data"], 3) != enlarged(line["data"], 4)}
+    assert len(by_kind) > 15
+    lying = [decode_event(line | {"data": enlarged(line["data"], number)}) for line in by_kind.values()]
+    assert abs(number) < 1e18 or all(isinstance(event, UnknownEvent) for event in lying)
+    read([*map(decode_event, lines), *lying, *lying], monkeypatch)
 
 
 def attack(seed: str, times: int, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -63,11 +83,11 @@ def attack(seed: str, times: int, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_streams_that_lie_are_read_by_every_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert attack("events", 20, monkeypatch) > 20
+    assert attack("events", AMOUNTS["events"].quick, monkeypatch) > 20
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(AMOUNTS["events"].times))
 def test_many_streams_that_lie_are_read_by_every_reader(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    attack(f"events {seed}", 300, monkeypatch)
+    attack(f"events {seed}", AMOUNTS["events"].long, monkeypatch)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import AMOUNTS
 from seeds import drawing
 
 from seal_ray import models
@@ -162,10 +163,11 @@ def attack(seed: str, times: int, tiny: Path, folder: Path) -> None:
 
 
 def test_damaged_model_files_are_refused_or_taken(tiny: Path, tmp_path: Path) -> None:
-    attack("model", 20, tiny, tmp_path)
+    attack("model", AMOUNTS["model files"].quick, tiny, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_many_damaged_model_files_are_refused_or_taken(tiny: Path, tmp_path: Path) -> None:
-    attack("models", 1000, tiny, tmp_path)
+@pytest.mark.parametrize("seed", range(AMOUNTS["model files"].times))
+def test_many_damaged_model_files_are_refused_or_taken(seed: int, tiny: Path, tmp_path: Path) -> None:
+    attack(f"model {seed}", AMOUNTS["model files"].long, tiny, tmp_path)

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 
 import pytest
+from amounts import AMOUNTS
 from growth import grows_faster
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,7 +94,7 @@ def test_every_character_alone_goes_through_every_reader(name: str) -> None:
     assert not [f for f in faults if f]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=AMOUNTS["model text"].quick, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=4)), max_size=30).map("".join))
 def test_any_text_goes_through_every_reader(text: str) -> None:
     for name, read in READERS.items():
@@ -103,10 +104,10 @@ def test_any_text_goes_through_every_reader(text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(AMOUNTS["model text"].times))
 def test_a_great_many_texts_go_through_every_reader(seed: int) -> None:
     draw = drawing(f"model text {seed}")
-    for _ in range(5000):
+    for _ in range(AMOUNTS["model text"].long):
         text = "".join(draw.choice(PARTS) for _ in range(draw.randrange(60)))
         for name, read in READERS.items():
             if name != "votes" or draw.random() < 0.1:

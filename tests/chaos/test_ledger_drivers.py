@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ledger_round
 import pytest
+from amounts import AMOUNTS
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import InfraError
@@ -113,7 +114,7 @@ def test_three_hundred_races_for_an_epoch_have_one_winner_each(
     storage = StorageSection(endpoint=endpoint)
     Ledger(uri, storage).create({}, {}, 0)
     drivers = [Ledger(uri, storage) for _ in range(3)]
-    for race in range(300):
+    for race in range(AMOUNTS["races"].long):
         ready, won, lost = threading.Barrier(3), [], []
 
         def take(ledger: Ledger, ready: threading.Barrier, won: list[Ledger], lost: list[InfraError]) -> None:
@@ -131,4 +132,4 @@ def test_three_hundred_races_for_an_epoch_have_one_winner_each(
             t.join()
         assert (len(won), len(lost)) == (1, 2), race
         won[0].close()
-    assert len([n for n in Ledger(uri, storage).store.names("epochs/") if n.count(".") == 1]) == 300
+    assert len([n for n in Ledger(uri, storage).store.names("epochs/") if n.count(".") == 1]) == AMOUNTS["races"].long

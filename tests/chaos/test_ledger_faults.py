@@ -11,6 +11,7 @@ from pathlib import Path
 import ledger_round
 import pytest
 import s3_proxy
+from amounts import AMOUNTS
 
 from seal_ray.errors import StorageError
 from seal_ray.events import Event, StoreRetried
@@ -35,7 +36,7 @@ def test_through_two_thousand_faults_nothing_is_lost_or_doubled(place: tuple[str
     expected, total, runs = ledger_round.content(f"{bucket}/whole", direct), Counter(), 0
     with s3_proxy.before(endpoint, stall=1.5) as proxy:
         storage = ledger_round.settings(proxy.endpoint, timeout=1)
-        while sum(total.values()) < 2000:
+        while sum(total.values()) < AMOUNTS["S3 faults"].long:
             uri, log = f"{bucket}/run-{runs}", str(tmp_path / f"log-{runs}")
             kinds = tuple(k for k in s3_proxy.KINDS if k != "stall" or runs % 4 == 0)
             proxy.plan = s3_proxy.seeded(runs, 0.3, kinds)

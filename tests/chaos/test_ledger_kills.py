@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ledger_round
 import pytest
+from amounts import AMOUNTS
 
 
 @pytest.mark.slow
@@ -16,7 +17,7 @@ import pytest
 def test_killed_at_every_operation_a_run_ends_with_the_same_manifests(tmp_path: Path, when: str) -> None:
     operations, kills = ledger_round.killed_everywhere(tmp_path, when, 1)
     print(f"{kills} kills {when} one of {operations} operations")
-    assert kills >= 100
+    assert kills >= AMOUNTS["kills"].long
 
 
 @pytest.mark.slow

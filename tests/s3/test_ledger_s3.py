@@ -11,6 +11,7 @@ from pathlib import Path
 import ledger_round
 import pytest
 import s3_proxy
+from amounts import AMOUNTS
 
 from seal_ray.errors import InfraError, StorageError
 from seal_ray.storage.garbage import gc
@@ -68,7 +69,7 @@ def test_a_run_is_made_through_a_faulty_endpoint_without_losing_or_doubling(
     with s3_proxy.before(s3_endpoint, stall=2) as proxy:
         proxy.plan = s3_proxy.seeded(1, 0.15)
         ledger_round.drive(f"{bucket}/run", ledger_round.settings(proxy.endpoint, timeout=1), str(tmp_path / "log"))
-    assert sum(proxy.injected.values()) >= 20, proxy.injected
+    assert sum(proxy.injected.values()) >= AMOUNTS["S3 faults"].quick, proxy.injected
     storage = ledger_round.settings(s3_endpoint)
     ledger_round.drive(f"{bucket}/whole", storage, str(tmp_path / "log-whole"))
     assert ledger_round.content(f"{bucket}/run", storage) == ledger_round.content(f"{bucket}/whole", storage)
@@ -94,7 +95,7 @@ def test_a_store_that_does_not_answer_does_not_keep_a_driver_that_must_stop(buck
 def test_of_several_drivers_one_takes_the_run(bucket: str, s3_endpoint: str) -> None:
     storage = ledger_round.settings(s3_endpoint)
     Ledger(f"{bucket}/run", storage).create({}, {}, 0)
-    for race in range(8):
+    for race in range(AMOUNTS["races"].quick):
         ready, won, lost = threading.Barrier(3), [], []
 
         def take(race: int, ready: threading.Barrier, won: list[Ledger], lost: list[InfraError]) -> None:

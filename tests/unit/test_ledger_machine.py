@@ -4,11 +4,12 @@ import os
 from typing import Any
 
 import pytest
+from amounts import AMOUNTS
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from ledger_machine import LedgerMachine
 
-HISTORIES = int(os.environ.get("SEAL_RAY_TEST_HISTORIES", "150"))
+HISTORIES = int(os.environ.get("SEAL_RAY_TEST_HISTORIES", AMOUNTS["histories"].long))
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +19,7 @@ def no_power_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_short_histories_of_two_drivers_lose_nothing() -> None:
-    play(derandomize=True, max_examples=12, stateful_step_count=25)
+    play(derandomize=True, max_examples=AMOUNTS["histories"].quick, stateful_step_count=25)
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import pickle
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -281,6 +283,17 @@ def test_patience_is_shared_by_all_that_goes_on(tmp_path: Path, monkeypatch: pyt
     store.create("after-the-next-outage", b"1")
 
 
+def test_no_wait_goes_beyond_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    for number in range(30):  # a wait is drawn by chance: one of them would go beyond
+        store = Store(str(tmp_path), StorageSection(patience=100))
+        store.create(f"before-{number}", b"1")
+        store._backend, gone = Outage(str(tmp_path), clock, clock.now + 1000), clock.now
+        with pytest.raises(StorageError):
+            store.create(f"a{number}", b"1")
+        assert clock.now - gone == pytest.approx(100, abs=0.001)
+
+
 def test_a_store_that_never_answered_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     store = Store(str(tmp_path), StorageSection(patience=1000))
@@ -369,6 +382,30 @@ def test_runs_of_numbers_are_joined_as_sets_are(old: list[int], new: list[int]) 
     gone = seen.missing(folder, [segment_path(folder, 3, n) for n in new])
     assert [path for path, _ in named(folder, gone)] == [segment_path(folder, 3, n) for n in sorted({*old} - {*new})]
     assert {n for n in range(1, 61) if seen.accepts(segment_path(folder, 3, n))} == {*old}
+
+
+class Counted(tuple):  # type: ignore[type-arg]
+    """Runs of numbers that count how often one of them is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        Counted.looks += 1
+        return super().__getitem__(at)
+
+    def __iter__(self) -> Iterator[Any]:
+        for one in super().__iter__():
+            Counted.looks += 1
+            yield one
+
+
+def test_whether_a_segment_counts_is_told_without_looking_at_every_hole() -> None:
+    holes = 20_000
+    seen = Seen(4, frozenset(), {"rounds/0001/trials": {3: Counted((2 * n, 2 * n) for n in range(1, holes))}})
+    Counted.looks = 0
+    for number in range(1, 2 * holes, 997):
+        assert seen.accepts(segment_path("rounds/0001/trials", 3, number)) is (number % 2 == 0)
+    assert 0 < Counted.looks < 25 * len(range(1, 2 * holes, 997))
 
 
 @pytest.mark.parametrize("path", ["e000001-00000001.jsonl", "a/e1-2.jsonl", "a/e000001-00000001.json", "a/x", ""])
