@@ -87,12 +87,17 @@ class Build:
                 subprocess.run(["chown", "-R", options["chown"], str(goal)], check=True)
 
     def run(self, line: str) -> None:
+        for bind in self.binds:
+            if any((self.root / bind.lstrip("/")).glob("*")):
+                sys.exit(f"--bind {bind}: it hides what the image has there; name a folder below it")
         mounts = [("/proc", "proc"), ("/dev", "dev"), *((b, b.lstrip("/")) for b in self.binds)]
         (self.root / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text())
         try:
             for source, at in mounts:
                 (self.root / at).mkdir(parents=True, exist_ok=True)
                 subprocess.run(["mount", "--rbind", "--make-rslave", source, str(self.root / at)], check=True)
+                if source in self.binds:  # else a line that writes there writes on this machine
+                    subprocess.run(["mount", "-o", "remount,bind,ro", str(self.root / at)], check=True)
             words = ["chroot", str(self.root), "/bin/sh", "-ec", line]
             subprocess.run(words, env=self.environment | self.arguments, check=True)
         finally:
