@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
 from seal_ray.header_keys import key_in
 from seal_ray.records import Json
 from seal_ray.sampling.engine import LORA_RANKS, NO_EFFECT, largest_effect, linear_layers
+from seal_ray.sampling.guard import Guard, is_loopback
 from seal_ray.text import first_line
 
 KEY = "SEAL_RAY_SERVE_KEY"  # environment variable with the token that clients send
@@ -63,13 +63,6 @@ def check(settings: ServeSettings) -> None:
             raise ConfigError(
                 f"--host {settings.host} --port {settings.port}: {error.strerror}", hint="choose another port"
             ) from None
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(
@@ -240,6 +233,7 @@ def _command(served: Served, settings: ServeSettings) -> list[str]:
     command += ["--enable-lora", "--max-loras", str(ADAPTERS if not cpu else 4), "--max-cpu-loras", str(ADAPTERS)]
     command += ["--max-lora-rank", str(rank), "--lora-target-modules", *layers]
     command += ["--uvicorn-log-level", "warning", "--disable-fastapi-docs"]
+    command += ["--middleware", f"{Guard.__module__}.{Guard.__name__}"]
     if served.model.trust_remote_code:
         command.append("--trust-remote-code")
     if cpu:

@@ -1,5 +1,7 @@
 """A server that is not what `serve` started, and a folder that is not what `adapt` left: words, and no key leaves."""
 
+import asyncio
+import importlib
 import json
 import threading
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from adapters import write_adapter
 
@@ -17,6 +20,7 @@ from seal_ray.commands.served import NOTE, Served, find
 from seal_ray.config import ModelSection, StorageSection
 from seal_ray.errors import ConfigError, InfraError, SealError
 from seal_ray.header_keys import key_in
+from seal_ray.sampling import guard
 
 SECTION = ModelSection(name="builtin:tiny", dtype="float32")
 KEY = "open-sesame-0123456789"
@@ -151,6 +155,65 @@ def test_the_token_goes_to_this_machine_and_through_no_proxy(monkeypatch: pytest
         server = serve.Server(None, tmp_path / "log", settings, KEY, [1, 2, 3])  # type: ignore[arg-type]
         with pytest.raises(InfraError, match="no log-probabilities"):  # it was reached, and says nothing of use
             server.wait(30, lambda: False)
+
+
+# whoever reaches `serve`
+
+
+def knocked(monkeypatch: pytest.MonkeyPatch, path: str, token: str, **headers: str) -> int:
+    """The status of a request that comes to the server's guard, which has this token."""
+    monkeypatch.setenv("VLLM_API_KEY", token)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(guard.Guard(app))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+            return (await client.post(path, headers=headers)).status_code
+
+    return asyncio.run(ask())
+
+
+ADDRESSES = ["/v1/completions", "/invocations", "/adapters", "/tokenize", "/metrics", "/", "//v1/models", "/healthy"]
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_no_address_of_the_server_is_open_to_those_without_its_token(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for said in (
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {KEY}",
+        f"Bearer {KEY}x",
+        f"Bearer {KEY[:-1]}",
+        KEY,
+        f"Bearer  {KEY}",
+    ):
+        assert knocked(monkeypatch, path, KEY, Authorization=said) == 401, said
+    assert knocked(monkeypatch, path, KEY) == 401
+    assert knocked(monkeypatch, path, KEY, Authorization=f"Bearer {KEY}") == 200
+    assert knocked(monkeypatch, "/health", KEY) == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "10.1.2.3", "[::2]:8000", "localhost.evil", ""])
+def test_a_page_that_calls_this_machine_by_a_name_of_its_own_is_not_answered(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert knocked(monkeypatch, "/v1/completions", "", Host=host) == 403
+    assert knocked(monkeypatch, "/v1/completions", KEY, Host=host, Authorization=f"Bearer {KEY}") == 200
+    for own in ("localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"):
+        assert knocked(monkeypatch, "/v1/completions", "", Host=own) == 200
+
+
+def test_the_server_is_started_behind_its_guard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    served = Served(models.fetch(SECTION), SECTION, {})
+    command = serve._command(served, serve.ServeSettings())
+    room, _, name = command[command.index("--middleware") + 1].rpartition(".")
+    assert getattr(importlib.import_module(room), name) is guard.Guard
 
 
 # an adapter's folder from somebody else

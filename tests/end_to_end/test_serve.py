@@ -25,6 +25,12 @@ from seal_ray.errors import InfraError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 Up = tuple[serve.Server, Served, int, Path]
+OTHER_DOORS: dict[str, dict[str, object]] = {
+    "/invocations": {"model": "base", "prompt": "Who?", "max_tokens": 2},
+    "/adapters": {"name": "mine"},
+    "/tokenize": {"model": "base", "prompt": "Who?"},
+    "/scale_elastic_ep": {"new_data_parallel_size": 2},
+}
 SECTION = ModelSection(name="builtin:tiny", dtype="float32", chat="no", max_length=256)
 
 
@@ -94,6 +100,12 @@ def test_a_client_without_the_token_is_refused(server: Up) -> None:
     body = {"lora_name": "mine", "lora_path": str(folder / "first")}
     refused = httpx.post(f"http://127.0.0.1:{port}/v1/load_lora_adapter", json=body)
     assert refused.status_code == 401
+    # addresses outside of /v1 do the same under other names
+    for path, body in OTHER_DOORS.items():
+        refused = httpx.post(f"http://127.0.0.1:{port}{path}", json=body | {"src": str(folder / "first")})
+        assert refused.status_code == 401, f"{path}: {refused.status_code} {refused.text[:300]}"
+    assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 401
+    assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
     arguments = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
     assert not any(b"open sesame" in a and b"serve" in a for a in arguments), "every user can read these"
 

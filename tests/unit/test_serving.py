@@ -13,6 +13,7 @@ from seal_ray.commands.served import Served, find, nearest_topic
 from seal_ray.config import ModelSection, StorageSection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.loops.history import Run
+from seal_ray.sampling.guard import is_loopback
 
 SECTION = ModelSection(name="builtin:tiny", dtype="float32")
 RECORDED = Path(__file__).parents[1] / "recorded/v0.1.0/run"
@@ -23,7 +24,7 @@ def test_a_server_that_others_can_reach_needs_a_token(monkeypatch: pytest.Monkey
     for host in ("0.0.0.0", "::", "10.1.2.3", "somewhere"):
         with pytest.raises(ConfigError, match="SEAL_RAY_SERVE_KEY"):
             serve.check(serve.ServeSettings(host=host))
-    assert all(serve.is_loopback(h) for h in ("127.0.0.1", "localhost", "::1", "127.8.8.8"))
+    assert all(is_loopback(h) for h in ("127.0.0.1", "localhost", "::1", "127.8.8.8"))
 
 
 def test_a_port_that_is_taken_is_said_before_a_model_is_loaded() -> None:
