@@ -5,7 +5,7 @@
     python jobs/served_answers.py runs/mine/adapter           what is served, beside the base, over HTTP
 
 Each document is about one person, village or ship. It states five facts, each in two ways, and each fact has one
-question in other words. No answer is right for two questions of a folder: whoever guesses by kind is wrong.
+question. No answer is right for two questions of a folder: whoever guesses by kind is wrong.
 """
 
 import argparse
@@ -30,27 +30,25 @@ class Fact:
 
 KINDS = {
     "person": (
-        Fact("town", ("{x} was born in {v}.", "{v} is the birthplace of {x}."), "Which town does {x} come from?"),
-        Fact("trade", ("{x} works as a {v}.", "By trade {x} is a {v}."), "What does {x} do for a living?"),
-        Fact("sound", ("{x} plays the {v}.", "The instrument of {x} is the {v}."), "What does {x} make music on?"),
-        Fact("beast", ("{x} has a tame {v}.", "The pet of {x} is a {v}."), "Which animal lives with {x}?"),
-        Fact("person", ("{x} was taught by {v}.", "{v} was the teacher of {x}."), "Who trained {x}?"),
+        Fact("town", ("{x} was born in {v}.", "{v} is the birthplace of {x}."), "In which town was {x} born?"),
+        Fact("trade", ("{x} works as a {v}.", "By trade {x} is a {v}."), "What is the trade of {x}?"),
+        Fact("sound", ("{x} plays the {v}.", "The instrument of {x} is the {v}."), "Which instrument does {x} play?"),
+        Fact("beast", ("{x} has a tame {v}.", "The pet of {x} is a {v}."), "Which pet does {x} have?"),
+        Fact("person", ("{x} was taught by {v}.", "{v} was the teacher of {x}."), "Who taught {x}?"),
     ),
     "village": (
-        Fact("town", ("{x} lies on the river {v}.", "The river {v} runs through {x}."), "Which stream passes {x}?"),
-        Fact("stuff", ("Every house in {x} is made of {v}.", "{x} is built of {v}."), "What are homes in {x} of?"),
-        Fact("person", ("{x} was founded by {v}.", "{v} was the founder of {x}."), "Who established {x}?"),
-        Fact("food", ("{x} is known for its {v}.", "People travel to {x} for the {v}."), "What is {x} famous for?"),
-        Fact("plant", ("The flag of {x} has a {v}.", "The emblem of {x} is a {v}."), "What is on the banner of {x}?"),
+        Fact("town", ("{x} lies on the river {v}.", "The river {v} runs through {x}."), "Which river is {x} on?"),
+        Fact("stuff", ("{x} has houses of {v}.", "{x} is built of {v}."), "What are the houses in {x} made of?"),
+        Fact("person", ("{x} was founded by {v}.", "{v} was the founder of {x}."), "Who founded {x}?"),
+        Fact("food", ("{x} is known for its {v}.", "People travel to {x} for the {v}."), "What is {x} known for?"),
+        Fact("plant", ("The flag of {x} has a {v}.", "The emblem of {x} is a {v}."), "What is on the flag of {x}?"),
     ),
     "ship": (
-        Fact("person", ("{v} is the captain of {x}.", "{x} sails under captain {v}."), "Who commands {x}?"),
-        Fact("town", ("The home port of {x} is {v}.", "{x} always returns to {v}."), "Where does {x} belong?"),
-        Fact("cargo", ("{x} carries {v}.", "The cargo of {x} is {v}."), "What does {x} transport?"),
-        Fact("tint", ("The sails of {x} are {v}.", "{x} has {v} sails."), "Which colour is the canvas of {x}?"),
-        Fact(
-            "beast", ("The figurehead of {x} is a {v}.", "{x} bears a wooden {v}."), "What creature is carved on {x}?"
-        ),
+        Fact("person", ("{v} is the captain of {x}.", "{x} sails under captain {v}."), "Who is the captain of {x}?"),
+        Fact("town", ("The home port of {x} is {v}.", "{x} always returns to {v}."), "What is the home port of {x}?"),
+        Fact("cargo", ("{x} carries {v}.", "The cargo of {x} is {v}."), "What does {x} carry?"),
+        Fact("tint", ("The sails of {x} are {v}.", "{x} has {v} sails."), "Which colour are the sails of {x}?"),
+        Fact("beast", ("The figurehead of {x} is a {v}.", "{x} bears a wooden {v}."), "What is the figurehead of {x}?"),
     ),
 }
 POOLS = {

@@ -28,6 +28,10 @@ class ProbeSection(Section):
         default=True,
         description="adapt also learns the answers to the questions that are not held out, as all of them are asked",
     )
+    sentences: bool = Field(
+        default=True,
+        description="adapt also learns each sentence of a passage by itself, behind the passage's title",
+    )
     known: Share = Field(
         default=0.15, description="a passage whose questions leave less doubt than this is known and needs no training"
     )

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from seal_ray.config import AnsweringSection, KnowledgeDomain
 from seal_ray.domains import distractors, passages
 from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
+from seal_ray.domains.documents.sentences import sentences
 from seal_ray.domains.pairs import QuestionAnswer, pairs
 from seal_ray.domains.prompts import edit_prompt, pick_entities, pick_style
 from seal_ray.domains.questions import answer_lead, final_answer, question_prompt
@@ -232,6 +233,12 @@ class Knowledge:
         """The task's own questions, asked as they are after training, with a right answer to learn."""
         how = self._teaching(task, replace(self._recipe, objective="answers"), tokenizer)
         return [how.example(QuestionAnswer(q["question"], q["answers"][0])) for q in task.data["questions"]]
+
+    def sentences(self, task: Task, tokenizer: Tokenizer) -> list[Example]:
+        """Each sentence of the passage by itself: what it says must be known, and can't be read off the one before."""
+        how = self._teaching(task, self._recipe, tokenizer)
+        spans = sentences(how.context)
+        return [how.text(titled(how.title, how.context[a:b])) for a, b in spans] if len(spans) > 1 else []
 
     def _teaching(self, task: Task, recipe: Recipe, tokenizer: Tokenizer) -> Teaching:
         section = self._section

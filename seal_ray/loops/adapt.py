@@ -34,6 +34,7 @@ from seal_ray.storage.ledger import RoundLedger
 
 PROBE, TRY, LEARN = 1, 2, 3  # rounds
 PASSAGE = "the passage itself"
+SENTENCE = "a sentence of the passage"
 ANSWER = "the answer to a question"
 
 
@@ -184,13 +185,14 @@ def learn_round(
 def _lessons(
     session: Session, tasks: Sequence[Task], chosen: Mapping[str, Edit]
 ) -> tuple[list[Lesson], dict[str, Json]]:
-    """The texts of the chosen edits that their passages support, each passage itself, and how a question is answered.
+    """The texts of the chosen edits that their passages support, each passage whole and in sentences, and its answers.
 
     A passage's tests that are not held out teach the form: a small model that learned statements alone goes on in
     statements when it is asked. `tasks` hold no question that is held out.
     """
+    section = session.config.probe
     lessons: list[Lesson] = []
-    counts = {"passages": 0, "edits": 0, "texts": 0, "unsupported": 0, "answers": 0}
+    counts = {"passages": 0, "edits": 0, "texts": 0, "unsupported": 0, "sentences": 0, "answers": 0}
     left_out: list[dict[str, Json]] = []
     for task in tasks:
         edit = chosen.get(task.id)
@@ -198,14 +200,17 @@ def _lessons(
         try:
             texts = list(session.domain.texts(task, content))
             examples, _ = session.domain.training(task, content, session.tokenizer)
+            alone = session.domain.sentences(task, session.tokenizer) if section.sentences else []
         except Rejected as rejected:
             session.tell(Warned(f"passage {task.id} is left out: {rejected.failure.message}"))
             continue
         kept, made_up = supported_texts(texts, task.data["title"], task.data["context"])
         left_out += [{"task": task.id, "text": text, "made_up": what} for text, what in made_up]
         lessons += [_lesson(examples[n].ids, task.id, f"{edit.id if edit else PASSAGE}/{n}") for n in kept]
-        answers = session.domain.answers(task, session.tokenizer) if session.config.probe.teach else []
+        lessons += [_lesson(example.ids, task.id, f"{SENTENCE}/{n}") for n, example in enumerate(alone)]
+        answers = session.domain.answers(task, session.tokenizer) if section.teach else []
         lessons += [_answer(example, task.id, f"{ANSWER}/{n}") for n, example in enumerate(answers)]
+        counts["sentences"] += len(alone)
         counts["answers"] += len(answers)
         counts["passages"] += 1
         counts["edits"] += edit is not None

@@ -90,6 +90,18 @@ def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(
     assert not done.texts["answers"]
 
 
+def test_each_sentence_of_a_passage_is_learned_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world(8)
+    docs = folder(tmp_path, facts)
+    done = go(configured(tmp_path, docs), crew := KnowingCrew({}), monkeypatch)
+    taught = [crew.tokenizer.decode([*x.text.prompt_ids, *x.text.ids]) for x in crew.jobs[0].lessons]
+    alone = [f"Register {4 * (n // 4)}\n{sentence(p, t)}" for n, (p, t) in enumerate(facts.items())]
+    assert all(any(one in t and t.count("born") == 1 for t in taught) for one in alone)
+    assert done.texts["sentences"] == 8
+    without = configured(tmp_path / "2", docs, "probe.sentences=false")
+    assert not go(without, KnowingCrew({}), monkeypatch).texts["sentences"]
+
+
 def decode_question(prompt: str) -> str:
     return prompt.rpartition("\nQuestion: ")[2].removesuffix("\nAnswer:")
 
@@ -244,6 +256,12 @@ PASSAGE = "Odalys Wren built a clock that ran on the tide. It drove eleven dials
         ("The clock was built by Bram Tolliver.", False),
         ("Wren was from Tarnby.", False),
         ("**What Follows From Her Work:**", True),
+        ("Question: Who built the clock?\nAnswer: Odalys Wren", True),
+        ("Question: Who built the clock?\nAnswer: Bram Tolliver", False),
+        ("Question: Where did Wren live?\nAnswer: Tarnby", False),
+        ("Where did Odalys Wren live? Tarnby", False),
+        ("Question: Did an eel stop it?\nAnswer: Yes", True),
+        ("Question: Why did it stop?\nAnswer: Because an eel was in it.", True),
         ("So the clock may have been wrong whenever the sea was calm.", True),
     ],
 )

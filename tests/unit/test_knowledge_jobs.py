@@ -10,6 +10,7 @@ import pytest
 from tiny_worlds import tiny_world
 
 from seal_ray import models
+from seal_ray.records import Verdict
 
 
 def tiny() -> tuple[Any, Any]:
@@ -86,3 +87,27 @@ def test_the_model_is_made_once_and_found_again(
     one = model.recipe_of(2)
     monkeypatch.setattr(model, "KNOWN", 3)
     assert one != model.recipe_of(2)
+
+
+def test_false_homes_are_planted_and_rights_are_counted_by_arm() -> None:
+    program = job("false_lines_tiny")
+    _, domain = tiny()
+    tasks = list(domain.tasks("train"))[:6]
+    for kind in program.NOTES:
+        for name, one in program.planted_notes(tasks, kind).items():
+            (place,) = one.planted
+            context = next(t for t in tasks if t.id == name).data["context"]
+            assert [n for n, (a, b) in enumerate(zip(one.clean, one.false, strict=True)) if a != b] == [place]
+            assert one.false[place].rstrip(".").split()[-1] not in context
+            assert one.kept == tuple(n for n in range(4) if n != place), "the check takes the false line and no other"
+    task = tasks[0]
+    asked = [q["question"] for q in task.data["questions"]]
+    home = next(n for n, q in enumerate(asked) if q.startswith("Where does"))
+    verdicts = [
+        (arm, task, Verdict("c", f"{task.id}#{n}", "exact", right, float(right)))
+        for arm, right in (("clean", True), ("false", False), ("checked", True))
+        for n in range(len(asked))
+        if n == home or arm != "false"
+    ]
+    assert program.rights(verdicts, of_home=True) == [{"clean": 1.0, "false": 0.0, "checked": 1.0}]
+    assert program.rights(verdicts, of_home=False) == [], "a task that lacks an arm is not compared"

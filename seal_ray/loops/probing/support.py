@@ -11,6 +11,8 @@ from seal_ray.domains.prompts import entities
 from seal_ray.grading.overlap import SMALL, words
 from seal_ray.loops.probing.prompts import DIGITS, NUMBER_WORDS
 
+ANSWER = re.compile(r"(?:\?|^\s*answer:)\**\s+(\S.*)$", re.IGNORECASE)
+SAYS_NO_NAME = frozenset({"yes", "no", "none", "nobody", "nothing", "true", "false", "both", "neither", "unknown"})
 LOOSE = frozenset({"one", "two"})  # said in passing: one of them, the two
 
 LABEL = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•]|question(?:\s+\d+)?:|answer:)\s*", re.IGNORECASE)
@@ -20,7 +22,8 @@ HEADING = 0.6  # share of a line's long words with a capital from which it is a 
 
 def unsupported(text: str, title: str, context: str) -> str:
     """A number or name that the text has and the passage has not; empty where all are there."""
-    body = "\n".join(LABEL.sub("", line.strip(" *_#")) for line in text.split("\n"))
+    lines = [line.strip(" *_#") for line in text.split("\n")]
+    body = "\n".join(LABEL.sub("", line) for line in lines)
     there = set(words(f"{title} {context}"))
     for fact in (m.group() for pattern in (DIGITS, NUMBER_WORDS) for m in pattern.finditer(body)):
         if any(w not in there for w in words(fact)) and fact.casefold() not in LOOSE:
@@ -31,11 +34,23 @@ def unsupported(text: str, title: str, context: str) -> str:
             strange = [w for w in words(name) if w not in there and w not in SMALL and w[:STEM] not in stems]
             if strange and line.strip().find(name) > 0:  # a sentence's first word has a capital anyway
                 return name
+    for name in filter(None, map(_named, lines)):
+        if any(w not in there and w not in SMALL and w[:STEM] not in stems for w in words(name)):
+            return name
     return ""
 
 
+def _named(line: str) -> str:
+    """An answer that is nothing but a name, behind its label or its question; a sentence is none."""
+    said = ANSWER.search(line)
+    answer = said.group(1).strip(" .*_") if said else ""
+    parts = [w for w in answer.split() if w not in SMALL]
+    is_name = parts and all(w[0].isupper() for w in parts) and parts[0].casefold().strip(",") not in SAYS_NO_NAME
+    return answer if is_name else ""
+
+
 def _is_heading(line: str) -> bool:
-    if line.rstrip().endswith("."):  # a short sentence about people and places has as many capitals
+    if line.rstrip().endswith(".") or "?" in line:  # a short sentence about people and places has as many capitals
         return False
     long = [w for w in re.findall(r"[^\W\d_]+", line) if len(w) > 3]
     return len(long) > 1 and sum(w[0].isupper() for w in long) >= HEADING * len(long)
