@@ -19,6 +19,8 @@ class Meeting:
             self.most = max(self.most, self._inside)
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: self.most >= self._expected, timeout=60)
+            # and a moment for one too many to come, where nothing keeps it out
+            self._changed.wait_for(lambda: self.most > self._expected, timeout=0.2)
         try:
             yield
         finally:

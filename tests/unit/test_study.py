@@ -166,7 +166,7 @@ def test_a_question_goes_to_the_step_whose_words_it_has_and_else_to_the_base() -
 def test_what_must_stay_as_it_is_is_what_is_configured(tmp_path: Path) -> None:
     passage = {"title": "Tides", "context": "The tide turns twice a day.", "questions": ASKED}
     (tmp_path / "skills.json").write_text(json.dumps([passage]))
-    idle: Any = SimpleNamespace(close=lambda: None, gpu_hours=lambda: 0.0)
+    idle: Any = SimpleNamespace(close=lambda: None, release=lambda *_: None, gpu_hours=lambda: 0.0)
     with Session(configured(tmp_path / "own", f"study.skills={tmp_path}/skills.json"), hire=lambda *_: idle) as session:
         (task,) = step.skills(session)
         assert task.data["title"] == "Tides" and [q.gold for q in session.domain.questions(task)] == [("Twice",)]
