@@ -62,6 +62,8 @@ def show_stream(summary: Mapping[str, Any] | None) -> str:
         out.append(
             f"  held-out text {'':<7} {summary['probe'][0]:.3f} before, {_number(_last(summary['probe']))} after"
         )
+    if (moved := _last(summary["kl"])) is not None:
+        out.append(f"  KL from the first {'':<3} {moved:.3f} nats per token, on what that one writes by itself")
     cost = summary["cost"]
     if cost["seconds"] is not None:
         size = f", {cost['bytes'] / 1e6:.1f} MB to keep" if cost["bytes"] else ""

@@ -7,7 +7,7 @@ again goes on at the step that is missing.
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seal_ray.config import Config, StudySection
@@ -16,7 +16,7 @@ from seal_ray.events import RoundCommitted, RoundStarted
 from seal_ray.grading import retention
 from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
-from seal_ray.loops.studying import adapters
+from seal_ray.loops.studying import adapters, drift
 from seal_ray.loops.studying.route import by_likelihood, by_texts, put_together
 from seal_ray.loops.studying.step import (
     Pupil,
@@ -32,7 +32,7 @@ from seal_ray.loops.studying.step import (
 from seal_ray.loops.studying.texts import Texts, gather, lessons_of, replayed
 from seal_ray.loops.studying.trials import BETWEEN, Exam, StudyRequest, record, study_all
 from seal_ray.policy.lessons import Lesson
-from seal_ray.records import Json, Task, Trial, Version, decode, derive_seed, encode
+from seal_ray.records import Ask, Json, Task, Trial, Version, decode, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
 
 PLAN, ROW = "stream.json", "row.json"
@@ -58,6 +58,7 @@ class Curriculum:
     sequences: tuple[tuple[tuple[Task, ...], ...], ...]
     skills: tuple[Task, ...]
     section: StudySection
+    written: tuple[Ask, ...] = ()  # what the first version writes by itself
 
     @property
     def steps(self) -> int:
@@ -74,7 +75,8 @@ class Curriculum:
         whole = apart or step % section.measure_every == 0 or step == len(steps)
         own = tuple(t for one in (steps if whole else steps[step - 1 : step]) for t in one)
         more = self.skills if whole else ()
-        return Exam((*own, *more), section.open_book, apart and section.keep.router == "likelihood", more)
+        routed = apart and section.keep.router == "likelihood"
+        return Exam((*own, *more), section.open_book, routed, more, self.written if whole else ())
 
 
 def run_stream(session: Session) -> None:
@@ -87,6 +89,9 @@ def run_stream(session: Session) -> None:
     if first > curriculum.steps + 1:
         return
     texts = gather(session, part, curriculum.section.texts, curriculum.tasks, curriculum.section.edits)
+    if first == 1:
+        once(part, drift.WRITTEN, lambda: drift.write(session, part, texts.version))
+    curriculum = replace(curriculum, written=drift.asks(part.get(drift.WRITTEN)))
     if first == 1:
         measure_base(session, part, curriculum, texts.version)
     for number in range(max(first, 2), curriculum.steps + 2):
@@ -272,6 +277,10 @@ def _summary(run: Run) -> dict[str, Json] | None:
         "measures": measures,
         "skills": {m: [_skill(rows_of, plan["skills"], m) for rows_of in rows] for m in MEASURES},
         "probe": [_mean([one["probe"] for one in rows_of]) for rows_of in rows],
+        "kl": [
+            _mean([drift.kl(a.get("written"), b.get("written")) for a, b in zip(rows[0], own, strict=True)])
+            for own in rows
+        ],
         "cost": _cost(run, rows),
     }
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from seal_ray.grading.measure import question_likelihoods
 from seal_ray.grading.overlap import words
-from seal_ray.loops.studying.trials import BETWEEN, ROUTE
+from seal_ray.loops.studying import drift
+from seal_ray.loops.studying.trials import BETWEEN, PROBE, ROUTE
 from seal_ray.records import Trial
 
 BASE = 0  # who is asked where no step's texts have anything to do with the question
+NOBODYS = (f"{PROBE}{BETWEEN}", f"{drift.NAME}{BETWEEN}")  # texts that no step has learned
 
 
 class TextRouter:
@@ -52,7 +54,7 @@ def put_together(trials: Mapping[int, Trial], chosen: Mapping[str, int]) -> Tria
     last = max(trials)
 
     def step_of(question: str) -> int:
-        return chosen.get(question, BASE if BETWEEN in question and question.startswith("probe") else last)
+        return chosen.get(question, BASE if question.startswith(NOBODYS) else last)
 
     answers = [a for step, t in trials.items() for a in t.answers if step_of(a.question) == step]
     likelihoods = [x for step, t in trials.items() for x in t.likelihoods if step_of(x.question) == step]

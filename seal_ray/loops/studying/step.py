@@ -11,7 +11,7 @@ from seal_ray.errors import ConfigError
 from seal_ray.events import UpdateDone
 from seal_ray.loops.rounds import probe_texts
 from seal_ray.loops.session import Session, once
-from seal_ray.loops.studying import adapters
+from seal_ray.loops.studying import adapters, drift
 from seal_ray.loops.studying.adapters import Files
 from seal_ray.loops.studying.trials import Exam, StudyRequest, graded, probed, record, study_all
 from seal_ray.models.shared import kept_at
@@ -142,6 +142,7 @@ def row(session: Session, part: RoundLedger, exams: Sequence[Exam], trials: Sequ
                 "exam": [task.id for task in exam.tasks],  # whose questions bear which number
                 "scores": {task: encode(score) for task, score in scores.items()},
                 "probe": probed(trial),
+                "written": drift.expected(trial),
                 "cost": encode(trial.cost),
             }
         )

@@ -53,10 +53,11 @@ class Exam:
     open_book: bool = False
     route: bool = False  # how likely the questions themselves are
     probes: tuple[Task, ...] = ()  # whose texts are taken as text: nothing is learned from them
+    more: tuple[Ask, ...] = ()
 
     def asks(self, session: Session) -> tuple[Ask, ...]:
         asked = [ask for number, task in enumerate(self.tasks) for ask in self._of_task(session, number, task)]
-        return (*asked, *_probes(session, self.probes))
+        return (*asked, *_probes(session, self.probes), *self.more)
 
     def _of_task(self, session: Session, number: int, task: Task) -> Iterable[Ask]:
         for ask in asks_of(task, session.domain, session.tokenizer, session.config.answering):

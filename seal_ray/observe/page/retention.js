@@ -40,5 +40,17 @@ function retention() {
   return section(`What the stream keeps: method ${stream.method}`,
     `${plural(stream.sequences, "sequence")} of ${plural(stream.steps, "study", "studies")}, ${whole(stream.done)} done; row 0 is the base. In brackets: 95 % interval over sequences. A cell on the edge is a study's own tasks right after it.`,
     legend([["edit", "immediate"], ["kept", "retained"]]), parts,
-    table(["figure", "", ...Object.keys(stream.measures)], rows, Object.keys(stream.measures).map((_, i) => i + 2)));
+    table(["figure", "", ...Object.keys(stream.measures)], rows, Object.keys(stream.measures).map((_, i) => i + 2)),
+    besides(stream));
+}
+
+/** What no study was about, before the first and after the last that was looked at. */
+function besides(stream) {
+  const ends = (values) => { const seen = (values || []).filter(known); return seen.length ? [plain(seen[0]), plain(seen[seen.length - 1])] : null; };
+  const rows = [
+    ...Object.entries(stream.skills).map(([measure, values]) => [`held-out questions, ${measure}`, ends(values)]),
+    ["held-out texts, log-probability of a token", ends(stream.probe)],
+    ["KL from the first version, nats per token", ends(stream.kl)],
+  ].filter(([, values]) => values).map(([name, values]) => [name, ...values]);
+  return rows.length ? table(["what no study is about", "before", "after"], rows, [1, 2]) : null;
 }
