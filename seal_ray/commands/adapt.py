@@ -55,7 +55,7 @@ def write(done: Adapted, config: Config, to: Path) -> dict[str, Json]:
 def _export(done: Adapted, config: Config, to: Path) -> None:
     assert done.version and done.version.path
     run = Run(config.run.uri, config.storage)
-    base = models.fetch(config.model, config.storage)
+    base = models.fetch(config.model, config.storage, digest=done.version.base)
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
         _, made_in, name = done.version.path.split("/")
         run.ledger.round(int(made_in)).get_dir(name, folder)

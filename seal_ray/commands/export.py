@@ -37,7 +37,7 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
         raise ConfigError(
             f"version {version.number} is a set of full weights and has no adapter", hint="export it --as merged"
         )
-    base = models.fetch(run.config.model, run.config.storage)
+    base = models.fetch(run.config.model, run.config.storage, digest=version.base)
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
         _, made_in, name = version.path.split("/")
         run.ledger.round(int(made_in)).get_dir(name, folder)

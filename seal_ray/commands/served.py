@@ -52,7 +52,7 @@ def find(target: str, storage: StorageSection, scratch: str, model: str = "", *,
     uri, mark, number = target.rpartition("#")
     run = Run(uri if mark else target, storage)
     version = _version(run, number if mark else "")
-    base = models.fetch(run.config.model, storage)
+    base = models.fetch(run.config.model, storage, digest=version.base)
     adapters = {name_of(version): fetched(run, version, scratch)} if version.path else {}
     return Served(base, run.config.model, adapters, _topics(run), None if mark else run)
 
