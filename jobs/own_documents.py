@@ -44,7 +44,7 @@ KINDS = {
         Fact("plant", ("The flag of {x} has a {v}.", "The emblem of {x} is a {v}."), "What is on the flag of {x}?"),
     ),
     "ship": (
-        Fact("person", ("{v} is the captain of {x}.", "{x} sails under captain {v}."), "Who is the captain of {x}?"),
+        Fact("person", ("{v} is the captain of {x}.", "{x} sails under captain {v}."), "Who is captain of {x}?"),
         Fact("town", ("The home port of {x} is {v}.", "{x} always returns to {v}."), "What is the home port of {x}?"),
         Fact("cargo", ("{x} carries {v}.", "The cargo of {x} is {v}."), "What does {x} carry?"),
         Fact("tint", ("The sails of {x} are {v}.", "{x} has {v} sails."), "Which colour are the sails of {x}?"),

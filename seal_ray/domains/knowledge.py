@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from seal_ray.config import AnsweringSection, KnowledgeDomain
 from seal_ray.domains import distractors, passages
 from seal_ray.domains.base import Grader, Rejected, Tokenizer, verdict
-from seal_ray.domains.documents.sentences import sentences
 from seal_ray.domains.pairs import QuestionAnswer, pairs
 from seal_ray.domains.prompts import edit_prompt, pick_entities, pick_style
 from seal_ray.domains.questions import answer_lead, final_answer, question_prompt
+from seal_ray.domains.sentences import sentences
 from seal_ray.domains.teaching import Teaching, answered, titled
 from seal_ray.domains.text_directives import (
     TextDirectives,

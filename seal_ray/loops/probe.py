@@ -14,7 +14,7 @@ from typing import Any
 
 from seal_ray.config import Config
 from seal_ray.domains.distractors import kind_of
-from seal_ray.domains.documents.sentences import sentences
+from seal_ray.domains.sentences import sentences
 from seal_ray.errors import ConfigError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.measure import question_likelihoods

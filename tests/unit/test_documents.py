@@ -12,8 +12,8 @@ from seal_ray.domains.documents.copies import Copies
 from seal_ray.domains.documents.cutting import cut, pieces, tokens
 from seal_ray.domains.documents.instructions import rule_of, without_instructions
 from seal_ray.domains.documents.sections import Document, DocumentSection, read_sections
-from seal_ray.domains.documents.sentences import sentences
 from seal_ray.domains.documents.unreadable import Unreadable
+from seal_ray.domains.sentences import sentences
 from seal_ray.errors import DataError
 
 MARSH = (

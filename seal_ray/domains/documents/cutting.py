@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from seal_ray.domains.documents.sections import Document
-from seal_ray.domains.documents.sentences import sentences
+from seal_ray.domains.sentences import sentences
 
 BYTES = 4  # of UTF-8 in a token: what large vocabularies need for most scripts; code and rare scripts need more
 TITLE = 160  # characters

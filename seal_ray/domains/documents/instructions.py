@@ -7,7 +7,7 @@ words is not seen, and a document about such attacks loses the sentences that qu
 import re
 from dataclasses import dataclass
 
-from seal_ray.domains.documents.sentences import sentences
+from seal_ray.domains.sentences import sentences
 
 LONGEST = 600  # characters of one piece that is looked at
 OVERLAP = 120

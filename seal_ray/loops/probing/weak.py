@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from seal_ray.config import DomainSection, KnowledgeDomain
-from seal_ray.domains.documents.sentences import sentences
+from seal_ray.domains.sentences import sentences
 from seal_ray.grading.overlap import SMALL, words
 from seal_ray.loops.probing.uncertainty import MappedQuestion
 from seal_ray.records import ProbeQuestion, Task
