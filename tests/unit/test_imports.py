@@ -148,7 +148,15 @@ def imported_modules(file: Path, modules: set[str]) -> set[str]:
                 needed.add(whole if whole in modules else node.module)
         elif isinstance(node, ast.Import):
             needed |= {alias.name for alias in node.names}
-    return needed & modules - {module_of(file), "seal_ray"}  # whose front imports when it is asked
+    own = module_of(file)
+    # a module brings along the packages that it is in, but for those that whoever needs it is in as well
+    around = {package for module in needed for package in packages(module) if not f"{own}.".startswith(f"{package}.")}
+    return (needed | around) & modules - {own, "seal_ray"}  # whose front imports when it is asked
+
+
+def packages(module: str) -> Iterator[str]:
+    while module := module.rpartition(".")[0]:
+        yield module
 
 
 def _of_types(branch: ast.If) -> bool:
