@@ -25,7 +25,7 @@ class ProbeSection(Section):
     temperature: float = Field(default=0.7, gt=0, le=5, description="of votes and of answers without the passage")
     held_out: Share = Field(default=0.3, description="share of the questions that only the final figure rests on")
     teach: bool = Field(
-        default=True,
+        default=False,
         description="adapt also learns the answers to the questions that are not held out, as all of them are asked",
     )
     sentences: bool = Field(

@@ -187,8 +187,7 @@ def _lessons(
 ) -> tuple[list[Lesson], dict[str, Json]]:
     """The texts of the chosen edits that their passages support, each passage whole and in sentences, and its answers.
 
-    A passage's tests that are not held out teach the form: a small model that learned statements alone goes on in
-    statements when it is asked. `tasks` hold no question that is held out.
+    `tasks` hold no question that is held out.
     """
     section = session.config.probe
     lessons: list[Lesson] = []

@@ -72,7 +72,7 @@ def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(
 ) -> None:
     facts = world(16)
     docs = folder(tmp_path, facts)
-    done = go(configured(tmp_path, docs), crew := KnowingCrew({}), monkeypatch)
+    done = go(configured(tmp_path, docs, "probe.teach=true"), crew := KnowingCrew({}), monkeypatch)
     decoded = crew.tokenizer.decode
     taught = {
         decode_question(decoded(list(x.text.prompt_ids))): decoded(list(x.text.ids), skip_special_tokens=True)
@@ -84,7 +84,7 @@ def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(
     assert done.texts["answers"] == len(taught)
     assert f"from the answers to {len(taught)} questions that are not held out" in "\n".join(learned.summary(done))
 
-    without = configured(tmp_path / "2", docs, "probe.teach=false")
+    without = configured(tmp_path / "2", docs)
     done = go(without, crew := KnowingCrew({}), monkeypatch)
     assert not any("Question: " in decoded(list(x.text.prompt_ids)) for x in crew.jobs[0].lessons)
     assert not done.texts["answers"]
