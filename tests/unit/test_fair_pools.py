@@ -86,5 +86,6 @@ def test_what_a_run_leaves_goes_to_the_one_that_stays() -> None:
     two.pool.close()
     for name in list(two.simulation.players):
         two.simulation.kill(name)
+    assert isinstance(two.simulation, OnTable)
     two.simulation.reservations.release(WORKER)
     assert drive([one], 1.5 * YIELD_SECONDS)[-1] == (4,)
