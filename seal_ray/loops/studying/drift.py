@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from seal_ray import models
 from seal_ray.loops.session import Session
 from seal_ray.loops.studying.trials import BETWEEN, Exam, StudyRequest, record, study_all
 from seal_ray.records import Ask, Json, Trial, Version
@@ -28,8 +29,8 @@ def write(session: Session, part: RoundLedger, version: Version) -> Json:
     anything = Ask(f"{NAME}{BETWEEN}", (token,), (), TOKENS, (), temperature=1.0, samples=TEXTS)
     trials = study_all(session, part, version, [StudyRequest(NAME, None, Exam((), more=(anything,)))])
     record(part, trials)
-    texts = [session.tokenizer(answer.text, add_special_tokens=False)["input_ids"] for answer in trials[0].answers]
-    return {"after": token, "texts": [ids for ids in texts if ids]}
+    texts = [models.text_ids(session.tokenizer, answer.text) for answer in trials[0].answers]
+    return {"after": token, "texts": [list(ids) for ids in texts if ids]}
 
 
 def asks(written: Json | None) -> tuple[Ask, ...]:
