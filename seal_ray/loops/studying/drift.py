@@ -30,7 +30,7 @@ def write(session: Session, part: RoundLedger, version: Version) -> Json:
     trials = study_all(session, part, version, [StudyRequest(NAME, None, Exam((), more=(anything,)))])
     record(part, trials)
     texts = [models.text_ids(session.tokenizer, answer.text) for answer in trials[0].answers]
-    return {"after": token, "texts": [list(ids) for ids in texts if ids]}
+    return {"after": token, "texts": [ids for ids in texts if ids]}
 
 
 def asks(written: Json | None) -> tuple[Ask, ...]:
