@@ -16,11 +16,11 @@ settings.register_profile("any machine", deadline=None)  # how long an example t
 settings.load_profile("any machine")
 
 
-CACHE = pytest.StashKey[str]()  # the folder of models that this session has made, to be removed by it
+CACHE = pytest.StashKey[str]()  # the folder of models that this pytest has made, to be removed by it
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Models and versions that tests fetch go to a folder of the session, in every process that it starts.
+    """Models and versions that tests fetch go to a folder of this pytest, in every process that it starts.
 
     The built-in models that whoever tests has already made are used where they are: they are the same, and take long.
     """
