@@ -14,7 +14,8 @@ from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
 from seal_ray.storage.objects import Part, StoredObject
 
-NAME = re.compile(r"(?P<stem>.+?)(\.e\d{6}(-\d+)?)?\.json")
+EXTENSION = re.compile(r"(\.e\d{6}(-\d+)?)?\.json")
+NAME = re.compile(r"(?P<stem>.+?)" + EXTENSION.pattern)
 MANIFEST = "manifest.json"
 WORKING = "checkpoint"  # folders whose name begins so serve the round's work and are no part of its result
 ATTEMPTS = 1000
@@ -109,8 +110,8 @@ class RoundParts:
 
 def same_name(paths: Iterable[str], stem: str) -> list[str]:
     """Those of the paths that stand for the part of that name, the plain one first."""
-    pattern = re.compile(re.escape(stem) + r"(\.e\d{6}(-\d+)?)?\.json")
-    return sorted((p for p in paths if pattern.fullmatch(p)), key=lambda p: (len(p), p))
+    same = (p for p in paths if p.startswith(stem) and EXTENSION.fullmatch(p, len(stem)))
+    return sorted(same, key=lambda p: (len(p), p))
 
 
 def folder_index(name: str) -> str:

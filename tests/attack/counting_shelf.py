@@ -1,7 +1,10 @@
 """A kind of store that holds as many objects as one likes and counts what is asked of it."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
+
+from sortedcontainers import SortedDict
 
 from seal_ray.storage.objects import StoredObject
 
@@ -14,7 +17,7 @@ class CountingShelf:
     remote = False
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        self.objects = SortedDict()  # of bytes by key: to list a folder costs what is in it, as in a real store
         self.asked: Counter[str] = Counter()  # requests by kind; a listing is as many as it has pages
 
     def read(self, key: str) -> bytes:
@@ -36,12 +39,12 @@ class CountingShelf:
         return self._entry(key, self._data(key))
 
     def entries(self, prefix: str) -> Iterator[StoredObject]:
-        listed = [self._entry(key, data) for key, data in self.objects.items() if key.startswith(prefix)]
+        listed = [self._entry(key, self.objects[key]) for key in self._keys(prefix)]
         self.asked["list"] += 1 + len(listed) // PAGE
         return iter(listed)
 
     def names(self, prefix: str) -> list[str]:
-        names = {key[len(prefix) :].split("/")[0] for key in self.objects if key.startswith(prefix)}
+        names = {key[len(prefix) :].split("/")[0] for key in self._keys(prefix)}
         self.asked["list"] += 1 + len(names) // PAGE
         return sorted(names)
 
@@ -59,6 +62,9 @@ class CountingShelf:
     def download(self, key: str, target: str) -> None:
         with open(target, "wb") as file:
             file.write(self.read(key))
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        return self.objects.irange(prefix, prefix + chr(sys.maxunicode))
 
     def _data(self, key: str) -> bytes:
         if key not in self.objects:

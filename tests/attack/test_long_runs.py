@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Callable
 
 import pytest
 from counting_shelf import CountingShelf
-from growth import more_than
+from growth import more_than, seconds
 from ledger_samples import trial
 
 from seal_ray.config import StorageSection
@@ -122,18 +121,16 @@ def test_work_on_a_long_run_is_in_proportion_to_it(
 ) -> None:
     asked: dict[int, int] = {}
 
-    def seconds(count: int) -> float:
+    def seconds_of(count: int) -> float:
         shelf = kind(shelved, count)
         shelf.asked.clear()
         ledger = shelved(shelf)
-        began = time.thread_time()
-        WORK[work](ledger)
-        took = time.thread_time() - began
+        took = seconds(lambda: WORK[work](ledger))
         asked[count] = shelf.asked.total()
         return took
 
-    seconds(SMALL)
-    assert not more_than(TIMES, lambda: seconds(SMALL), lambda: seconds(SMALL * TIMES))
+    seconds_of(SMALL)
+    assert not more_than(TIMES, lambda: seconds_of(SMALL), lambda: seconds_of(SMALL * TIMES))
     assert asked[SMALL * TIMES] <= 2 * TIMES * asked[SMALL], asked
 
 
