@@ -24,6 +24,7 @@ CLUSTERS = (
     "tests/ray",
     "tests/slurm",
 )
+BESIDE_CLUSTERS = ("tests/s3", "tests/chaos")  # start none; of the quick tests the first process has time for them
 LONG_CLUSTERS = (  # of whose tests only the slow ones start clusters, or there are no others
     "tests/end_to_end",
     "tests/chaos/test_fleet_demand.py",
@@ -60,7 +61,7 @@ class Part:
 
 def parts(words: Sequence[str]) -> list[Part]:
     """Every test is in one of the two."""
-    places = (*CLUSTERS, *LONG_CLUSTERS) if "slow" in words else CLUSTERS
+    places = (*CLUSTERS, *(LONG_CLUSTERS if "slow" in words else BESIDE_CLUSTERS))
     clusters = [place for place in places if os.path.exists(place)]
     rest = [f"--ignore={place}" for place in clusters]
     return [Part("clusters", [*words, *clusters]), Part("the rest", [*words, *rest, "tests"])]
