@@ -1,4 +1,4 @@
-"""The README's domain of one's own, taken from its page as it stands there: found, trained with, and run."""
+"""The domain of one's own in CONTRIBUTING.md, taken from the page as it stands there: found, trained with, and run."""
 
 import re
 import subprocess
@@ -21,15 +21,15 @@ GROUP = "seal_ray.domains"
 
 
 def written(language: str, holding: str) -> str:
-    """The README's block in that language that holds the text."""
-    page = (ROOT / "README.md").read_text()
+    """The page's block in that language that holds the text."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
     (block,) = (b for b in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL) if holding in b)
     return block
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A folder with the README's module, installed as its pyproject.toml would have it installed."""
+    """A folder with the page's module, installed as its pyproject.toml would have it installed."""
     (tmp_path / "capitals.py").write_text(written("python", "class Capitals"))
     entries = tomllib.loads(written("toml", GROUP))["project"]["entry-points"][GROUP]
     info = tmp_path / "capitals-1.0.dist-info"
