@@ -1,7 +1,7 @@
 """Ways to learn a passage, side by side: texts, answers, and distillation from a teacher that has read it.
 
-    python jobs/bench_objectives.py run --minutes 60     tries until the time is up; again: goes on
-    python jobs/bench_objectives.py report               what was found so far
+    python jobs/bench_objectives.py run --data published_edits_dev.json     tries until --minutes are up; again: goes on
+    python jobs/bench_objectives.py report                                  what was found so far
 
 Each passage is learned in every way by one adapter a seed; all ways of a passage are trained as one wave. Edits are the
 published ones and the model's own, which are written once and kept. Beside the passage's questions, asked closed book,
@@ -264,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("do", choices=("run", "report"))
     parser.add_argument("--model", default="builtin:smollm2-135m")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/published_edits_dev.json"))
+    parser.add_argument("--data", type=Path, help="JSON: passages with questions and published edits")
     parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
     parser.add_argument("--passages", type=int, default=12)
     parser.add_argument("--longest", type=int, default=10_000, help="characters of a passage")
@@ -278,6 +278,8 @@ def main() -> None:
     parser.add_argument("--chat", choices=("auto", "no"), default="auto")
     parser.add_argument("--minutes", type=float, default=60)
     args = parser.parse_args()
+    if args.do == "run" and not args.data:
+        parser.error("--data: give the file of passages and edits")
     args.out.mkdir(parents=True, exist_ok=True)
     if args.do == "run":
         Study(args).run()

@@ -1,7 +1,7 @@
 """Can tests that a model writes for itself stand in for those of people? Edits of passages, judged by both.
 
-    python jobs/bench_probe.py ../shared/data/published_edits_dev.json     the same again goes on where it stopped
-    python jobs/bench_probe.py ../shared/data/published_edits_dev.json --show
+    python jobs/bench_probe.py published_edits_dev.json     the same again goes on where it stopped
+    python jobs/bench_probe.py published_edits_dev.json --show
 
 The file holds passages with questions of people and edits. One run of four rounds:
  1. the frozen base writes questions about each passage, as `seal-ray probe` does, and they are checked;

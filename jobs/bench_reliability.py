@@ -1,7 +1,7 @@
 """How reliable accuracy, likelihood and their blend are as rewards, from real trials of a small model.
 
-    python jobs/bench_reliability.py --model FOLDER --minutes 5      tries passages until the time is up; again: goes on
-    python jobs/bench_reliability.py --report                        what was found so far
+    python jobs/bench_reliability.py --model FOLDER --data published_edits_dev.json     again: goes on
+    python jobs/bench_reliability.py --report                                           what was found so far
 
 Twelve passages with four published edits each (one of them empty: the passage alone) and three training seeds, all
 linear layers; accuracy and likelihood come from the same trials. Trials are kept, passage by passage, in --out.
@@ -243,7 +243,7 @@ def report(found: Found) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="folder of the model")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/published_edits_dev.json"))
+    parser.add_argument("--data", type=Path, help="JSON: passages with questions and published edits")
     parser.add_argument("--out", type=Path, default=Path("runs/reliability"))
     parser.add_argument("--passages", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=10)
@@ -256,8 +256,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
-        if not arguments.model:
-            parser.error("--model: give the folder of a model")
+        if not arguments.model or not arguments.data:
+            parser.error("give --model, the folder of a model, and --data, the file of passages and edits")
         run(arguments, arguments.out)
     found = Found(arguments.out)
     if found.tasks:

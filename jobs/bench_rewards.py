@@ -1,6 +1,6 @@
 """How far rewards can be trusted: choose edits on some repeats, score the choice on a repeat that was left out.
 
-    python jobs/bench_rewards.py ../shared/data/rewards_round0_dev.json ../shared/data/rewards_round0_rewrite_dev.json
+    python jobs/bench_rewards.py rewards_round0_dev.json rewards_round0_rewrite_dev.json
 
 Each passage of a file has edits, each edit three repeats, each repeat [right before, right after] for each question.
 The rule chooses on two repeats and is scored on the third, over all three ways; where it abstains, the baseline is

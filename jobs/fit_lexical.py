@@ -1,7 +1,7 @@
 """Fits the lexical grader to a judge's verdicts, and says how well it agrees with them on titles it has not seen.
 
-    python jobs/fit_lexical.py ../shared/data/verdicts_dev.jsonl            prints agreement, kappa and speed
-    python jobs/fit_lexical.py ../shared/data/verdicts_dev.jsonl --write    also writes seal_ray/grading/lexical.json
+    python jobs/fit_lexical.py verdicts_dev.jsonl            prints agreement, kappa and speed
+    python jobs/fit_lexical.py verdicts_dev.jsonl --write    also writes seal_ray/grading/lexical.json
 
 Each line of the file is an object with title, question, gold, answer and correct. A logistic model with a ridge of 10
 (on standardised numbers) is fitted by Newton's method; cross-validation leaves out a tenth of the titles at a time.
