@@ -35,18 +35,18 @@ $(APART): $(VENV)/apart/%: docker/requirements-gpu.lock $(READY)
 test: $(READY) $(APART) ## everything but the long tests, two processes side by side (15 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m "not slow"
 
-test-all: test ## all tests, the long and the chaotic ones too (75 minutes at most)
+test-all: test ## all tests, the long ones that kill processes and nodes too (75 minutes at most)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m slow
 
 coverage: $(READY) $(APART) ## the quick tests of one process, and which lines of the package they run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -m "not slow" --cov --cov-report=term:skip-covered tests/unit tests/attack
 
-lint: $(READY) ## ruff and pyright
+lint: $(READY) ## ruff, its formatter and basedpyright
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
 
-locks: $(READY) ## every line of the GPU image's lock is to be had, with its hash (nothing is fetched; set-up installs the others)
+locks: $(READY) ## check that every line of the GPU image's lock is available, with its hash (nothing is fetched; set-up installs the others)
 	@$(BIN)/uv pip install --quiet --dry-run --python $(BIN)/python --no-deps --no-build-isolation --require-hashes \
 		--reinstall -r docker/requirements-gpu.lock
 
