@@ -10,7 +10,7 @@ from seal_ray.cli.output import show
 
 
 def verify(uri: Uri, endpoint: EndpointUrl = "", storage: StorageKeys = None, as_json: AsJson = False) -> None:
-    """Check every digest of a run."""
+    """Check every digest of a run, and that nothing is missing."""
     from seal_ray.commands import record_keeping
     from seal_ray.storage.verification import verify as check
 

@@ -115,7 +115,7 @@ class DocumentsDomain(KnowledgeDomain):
     )
     validation: Share = Field(default=0, description="share of documents kept for validation; a gate needs some")
     test: Share = Field(default=0, description="share of documents kept for the final test")
-    passage_tokens: int = Field(default=300, ge=20, le=100_000, description="of a passage, at most, by its length")
+    passage_tokens: int = Field(default=300, ge=20, le=100_000, description="most tokens of a passage, by its length")
     near_copies: float = Field(
         default=0.85,
         ge=0,
@@ -221,7 +221,7 @@ class CodeDomain(Section):
         default="auto",
         description="what keeps programs apart; auto refuses where nothing does; none: limits of time and memory only",
     )
-    seconds: float = Field(default=5, gt=0, le=600, description="of computing for one test")
+    seconds: float = Field(default=5, gt=0, le=600, description="processor time for one test")
     memory_mb: int = Field(default=512, ge=128, le=65536, description="for a program and all that it starts")
     parallel: int = Field(default=4, ge=1, le=256, description="trials whose programs run at once")
     validation: Share = Field(default=0.1, description="share of tasks kept for validation")

@@ -38,10 +38,10 @@ class GradingSection(Section):
     )
     vote_rise: Share = Field(
         default=0.25,
-        description="with vote: a run stops where the votes agree by more than this more than in its first round, and "
-        "their entropy is lower by more than vote_fall; 1: never",
+        description="with vote: a run stops where agreement of the votes has risen by more than this since its first "
+        "round and their entropy has fallen by more than vote_fall; 1: never",
     )
-    vote_fall: Share = Field(default=0.25, description="see vote_rise")
+    vote_fall: Share = Field(default=0.25, description="with vote: see vote_rise")
     gain_runs: tuple[str, ...] = Field(
         default=(),
         description="other runs of the same model whose committed rounds the model of gain is fitted on, by URI; for "

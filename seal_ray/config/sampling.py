@@ -18,4 +18,4 @@ class SamplingSection(Section):
         description="an edit this similar to an earlier one of its task is not tried; 0 keeps all",
     )
     gpu_memory: float = Field(default=0.85, gt=0, lt=1, description="share of a GPU's memory that vLLM takes")
-    kv_cache_gb: float = Field(default=1, gt=0, description="KV cache on CPU")
+    kv_cache_gb: float = Field(default=1, gt=0, description="of vLLM's KV cache, on a CPU")

@@ -19,7 +19,7 @@ class StorageSection(Section):
     timeout: float = Field(default=30, gt=0, le=LONGEST, description="seconds for one operation")
     parallel: int = Field(default=16, ge=1, le=256, description="writes at once")
     segment_seconds: float = Field(default=2, gt=0, description="a segment is closed after this long")
-    segment_bytes: int = Field(default=1_000_000, ge=1000, description="or at this size")
+    segment_bytes: int = Field(default=1_000_000, ge=1000, description="a segment is closed at this size")
     lease: float = Field(
         default=60, gt=0, le=LONGEST, description="seconds after which a driver that shows no life may be replaced"
     )
