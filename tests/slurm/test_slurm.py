@@ -1,7 +1,7 @@
 """The script for Slurm on a real Slurm, as an ordinary user: real Ray on every node of the allocation.
 
 Where a test is about Slurm and Ray alone, `seal-ray` is played by a script that keeps time; the run that finishes and
-the one that goes on after its time limit are real ones.
+the doctor's look are real ones.
 """
 
 import re
