@@ -236,6 +236,7 @@ def test_a_pdf_that_needs_too_much_computing_or_memory_is_passed_over(monkeypatc
     with pytest.raises(Unreadable, match="2 s of computing") as slow:
         read_sections("a.pdf", long)
     assert slow.value.kind == "slow"
+    monkeypatch.setattr(pdf_text, "SECONDS", 120)  # memory alone is too little, on a slow machine as well
     monkeypatch.setattr(pdf_text, "MEMORY", 150 << 20)
     with pytest.raises(Unreadable) as large:
         read_sections("a.pdf", pdf(b"q " * 30_000_000))

@@ -40,7 +40,7 @@ def test_programs_are_judged_while_an_actor_holds_every_cpu_and_what_is_lost_is_
         Program("def f(x):\n    while x > 2: pass\n    return 4\n", cases),
         Program("import os\nos.kill(os.getppid(), 9)\nos._exit(0)\n", cases),
     ]
-    found = run_on_cluster(programs, ProgramLimits(cpu=0.3, seconds=60), "auto")
+    found = run_on_cluster(programs, ProgramLimits(cpu=1.0, seconds=60), "auto")
     assert [r.failure for r in found] == [None] * 3
     assert [[c.kind for c in r.cases] for r in found] == [["passed"] * 2, ["passed", "timeout"], ["died"] * 2]
     if not shutil.which("bwrap"):

@@ -197,7 +197,7 @@ def sandboxed() -> None:
 
 @pytest.mark.usefixtures("sandboxed")
 def test_a_program_counts_by_the_share_of_hidden_tests_that_it_passes():
-    made = mbpp(seconds=0.3)
+    made = mbpp(seconds=1.0)
     task = first(made)
 
     def score(*programs: str) -> float | None:
@@ -227,7 +227,7 @@ def test_a_program_has_as_much_memory_as_is_configured(megabytes, score):
 def test_a_test_that_is_at_fault_by_itself_gives_no_score_and_takes_none(test):
     sound = "def add(a, b):\n    return a + b"
     for tests, score in (([test], None), ([test, "assert add(2, 2) == 4"], 1.0)):
-        made = domain(MBPP | {"test_list": ["assert add(1, 2) == 3", *tests]}, fields=MBPP_FIELDS, seconds=0.3)
+        made = domain(MBPP | {"test_list": ["assert add(1, 2) == 3", *tests]}, fields=MBPP_FIELDS, seconds=1.0)
         (found,) = made.verdicts(first(made), "c", [answer(sound)])
         assert found.score == score
         assert (found.failure and (found.failure.kind, found.failure.blame)) == (
