@@ -23,7 +23,13 @@ from seal_ray.loops.probing.uncertainty import UncertaintyMap, mapped
 from seal_ray.loops.session import Session
 from seal_ray.storage.verification import verify
 
-SMALL = ("sampling.edits=2", "inner.repeats=1", "probe.held_out=0.25", "grading.reward=likelihood")
+SMALL = (
+    "sampling.edits=2",
+    "inner.repeats=1",
+    "probe.held_out=0.25",
+    "grading.reward=likelihood",
+    "storage.stop_within=100",
+)
 
 
 def configured(tmp_path: Path, docs: Path, *changes: str) -> Config:

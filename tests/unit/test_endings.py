@@ -51,7 +51,14 @@ class BrokenCrew(RecordedCrew):
 def configured(recorded: Run, uri: Path, *changes: str) -> Config:
     return config_file.resolved(
         recorded.record["config"],
-        [f"run.uri={uri}", "run.rounds=1", "observe.progress=quiet", "observe.ray_metrics=false", *changes],
+        [
+            f"run.uri={uri}",
+            "run.rounds=1",
+            "observe.progress=quiet",
+            "observe.ray_metrics=false",
+            "storage.stop_within=100",
+            *changes,
+        ],
     )
 
 
@@ -122,7 +129,7 @@ def test_what_may_pass_is_tried_again(recorded: Run, tmp_path: Path, monkeypatch
 def test_a_driver_waits_for_the_lease_of_one_that_may_be_dead(
     recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configured(recorded, tmp_path / "run", "storage.lease=2")
+    config = configured(recorded, tmp_path / "run", "storage.lease=8")
     with pytest.raises(Interrupted):
         go(config, RecordedCrew(recorded), monkeypatch, stop=lambda: True)
     dead = Ledger(config.run.uri, config.storage)
@@ -157,7 +164,7 @@ def test_a_run_that_is_stopped_leaves_half_of_the_configured_time_to_its_ledger(
 
 
 def test_a_driver_that_lives_is_not_waited_for_to_the_end(recorded: Run, tmp_path: Path) -> None:
-    config = configured(recorded, tmp_path / "run", "storage.lease=2")
+    config = configured(recorded, tmp_path / "run", "storage.lease=8")
     other = Ledger(config.run.uri, config.storage)
     other.create(config.model_dump(mode="json"), {}, config.run.seed)
     other.acquire("elsewhere")

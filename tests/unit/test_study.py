@@ -38,6 +38,7 @@ inner: {max_length: 1024}
 policy: {rank: 4, alpha: 8, lr: 5.0e-3, epochs: 2, global_batch: 2, max_length: 1024, dtype: float32}
 study: {steps: 3, sequences: 2, tasks: 3, arms: [context]}
 observe: {ray_metrics: false, progress: quiet}
+storage: {stop_within: 100}
 """
 
 
