@@ -65,7 +65,7 @@ class Browser:
             raise RuntimeError(f"{script}: {got['exceptionDetails']}")
         return got["result"].get("value")
 
-    def wait_for(self, script: str, within: float = 20) -> Any:
+    def wait_for(self, script: str, within: float = 60) -> Any:
         """The value of an expression once it is something: a number or a text, not an element."""
         end = time.monotonic() + within
         while True:

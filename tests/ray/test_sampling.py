@@ -58,7 +58,7 @@ def actor() -> Iterator[Any]:
 def call(actor: Any) -> Callable[..., Any]:
     def call(method: str, *args: Any) -> Any:
         try:
-            return ray.get(getattr(actor, method).remote(*args), timeout=120)
+            return ray.get(getattr(actor, method).remote(*args), timeout=400)
         except RayTaskError as error:
             raise getattr(error, "cause", error) from None
 

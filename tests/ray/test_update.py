@@ -79,9 +79,9 @@ def test_one_worker_by_itself_and_under_deepspeed_learn_the_same(tmp_path: Path)
 
 def test_a_worker_by_itself_that_is_killed_is_replaced(tmp_path: Path) -> None:
     sink = Sink(kill=0, at=2)
-    result = update(job(tmp_path / "version", epochs=40), sink=sink)
+    result = update(job(tmp_path / "version", epochs=100), sink=sink)
     assert result.attempts == 2 and "starts again" in sink.warnings()[0]
-    assert result.environment["engine"] == "torch" and result.steps == 120
+    assert result.environment["engine"] == "torch" and result.steps == 300
     assert not sink.alive() and actors_left() == []
 
 

@@ -40,7 +40,7 @@ def serve() -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
 
 
 def make_bucket(endpoint: str, name: str) -> None:
