@@ -67,7 +67,7 @@ def record(
     puzzles: bool = False,
 ) -> None:
     """Write the run. Without `commit` the last round stops after its first task's trials."""
-    ledger = Ledger(uri, StorageSection())
+    ledger = Ledger(uri, StorageSection(segment_seconds=3600))  # as many segments on a slow machine
     settings = Config().model_dump(mode="json")
     settings["run"] |= {"rounds": rounds, "uri": uri, "seed": 1}
     if puzzles:

@@ -2,12 +2,12 @@
 
 import json
 import runpy
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from growth import grows_faster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,9 +103,10 @@ def test_the_gold_answer_itself_is_always_right(question: str, gold: str) -> Non
 
 
 def test_a_very_long_answer_takes_no_very_long_time() -> None:
-    began = time.process_time()
-    score("Who wrote it?", "Ada Lovelace and Charles Babbage", "Ada and Charles " * 50_000)
-    assert time.process_time() - began < 5
+    def read(answer: str) -> float:
+        return score("Who wrote it?", ["Ada Lovelace and Charles Babbage"], answer)
+
+    assert not grows_faster(read, "Ada and Charles ")
 
 
 @pytest.fixture(scope="module")
