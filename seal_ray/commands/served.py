@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -71,10 +72,12 @@ def fetched(run: Run, version: Version, scratch: str) -> str:
         )
     folder = os.path.join(scratch, version.digest[:16])
     if not os.path.isdir(folder):
-        os.makedirs(folder)
+        part = f"{folder}.part"  # a server asks again for what failed: what is whole and checked has the name alone
+        shutil.rmtree(part, ignore_errors=True)
         _, made_in, name = version.path.split("/")
-        run.ledger.round(int(made_in)).get_dir(name, folder)
-        versions.check(version, folder)
+        run.ledger.round(int(made_in)).get_dir(name, part)
+        versions.check(version, part)
+        os.rename(part, folder)
     return folder
 
 

@@ -1,6 +1,7 @@
 """What may be served and asked, before anything starts."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from adapters import write_adapter
 
 from seal_ray import models
 from seal_ray.commands import ask, serve
-from seal_ray.commands.served import Served, find, nearest_topic
+from seal_ray.commands.served import Served, fetched, find, nearest_topic
 from seal_ray.config import ModelSection, StorageSection
-from seal_ray.errors import ConfigError, DataError
+from seal_ray.errors import ConfigError, DataError, LedgerError
 from seal_ray.loops.history import Run
+from seal_ray.records import ADAPTER
 from seal_ray.sampling.guard import is_loopback
 
 SECTION = ModelSection(name="builtin:tiny", dtype="float32")
@@ -58,6 +60,21 @@ def test_a_version_of_a_run_is_found_by_its_number(tmp_path: Path, monkeypatch: 
         find(f"{RECORDED}#77", StorageSection(), str(tmp_path))
     with pytest.raises(ConfigError, match="there is no run"):
         find(str(tmp_path / "nowhere"), StorageSection(), str(tmp_path))
+
+
+def test_a_version_that_is_damaged_is_refused_each_time_it_is_asked_for(tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(RECORDED, copy)
+    run = Run(str(copy))
+    version = next(v for v in run.versions() if v.path)
+    assert Path(fetched(run, version, str(tmp_path / "whole")), ADAPTER).is_file()
+    (weights,) = (copy / str(version.path)).rglob(ADAPTER)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for _ in range(2):  # a server looks again every few seconds
+        with pytest.raises(LedgerError, match="damaged"):
+            fetched(run, version, str(tmp_path / "scratch"))
 
 
 def test_a_folder_says_which_model_it_belongs_to(tmp_path: Path) -> None:
