@@ -97,12 +97,13 @@ class Reservations:
     # the least of a phase
 
     def reserve(self, roles: Sequence[tuple[Role, int]], *, shared: bool) -> None:
-        """Ask for so many of each role at once; `shared`: roles take turns in the slots. What is there already stays.
+        """Ask for so many of each role at once; `shared`: roles take turns in the slots. What serves already stays.
 
         Nothing may be running in the slots that this replaces.
         """
         fixed = [(role, count) for role, count in roles if not role.across_nodes]
-        if self._least and all(sum(s.serves(r) for s in self._least.slots) >= n for r, n in fixed):
+        # an engine over nodes may need every GPU, and has a group of its own: what others had their turn in goes
+        if self._least and fixed and all(sum(s.serves(r) for s in self._least.slots) >= n for r, n in fixed):
             return
         self.let_go()
         slots: list[Slot] = []

@@ -84,6 +84,20 @@ def test_roles_that_take_turns_stay_in_what_is_reserved() -> None:
     assert len(table.made) == 1, "the GPU was let out of hand between two phases"
 
 
+def test_an_engine_over_nodes_finds_every_gpu_free_of_the_role_that_had_its_turn_before() -> None:
+    table = gpus(2, 2)
+    one = run(table)
+    across = Role("sampler", 1, 1, 1, 4, 4, across_nodes=True)
+    one.reserve([(WORKER, 1)], shared=True)
+    (name,) = start(one, WORKER, 1)
+    one.give_back(name)
+    one.reserve([(across, 1)], shared=True)
+    assert one.reserved() and start(one, across, 1)
+    one.release(across)
+    one.reserve([(WORKER, 1)], shared=True)
+    assert start(one, WORKER, 1, first=2)
+
+
 def test_side_by_side_each_role_has_its_own_place() -> None:
     table = gpus(2)
     one = run(table)
