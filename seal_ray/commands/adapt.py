@@ -61,13 +61,14 @@ def _export(done: Adapted, config: Config, to: Path) -> None:
         run.ledger.round(int(made_in)).get_dir(name, folder)
         versions.check(done.version, folder)
         made = Path(folder) / "made"
-        export(base, folder, str(made), kind="adapter", probe=_probe(done, base))
+        trust = config.model.trust_remote_code
+        export(base, folder, str(made), kind="adapter", probe=_probe(done, base, trust), trust=trust)
         for file in made.iterdir():
             shutil.copyfile(file, to / file.name)
 
 
-def _probe(done: Adapted, base: str) -> list[list[int]]:
-    tokenizer = models.tokenizer(base)
+def _probe(done: Adapted, base: str, trust: bool) -> list[list[int]]:
+    tokenizer = models.tokenizer(base, trust_remote_code=trust)
     return [models.text_ids(tokenizer, q.text)[:256] for q in done.before.questions[:4] if q.text]
 
 

@@ -51,7 +51,8 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
             return export_full(base, folder, str(to), probe=probe)
         if skill.learned:
             folder = _with_skill(run, version, folder, skill)
-        return write(base, folder, str(to), kind=cast(Literal["merged", "adapter"], kind), probe=probe)
+        form, trust = cast(Literal["merged", "adapter"], kind), run.config.model.trust_remote_code
+        return write(base, folder, str(to), kind=form, probe=probe, trust=trust)
 
 
 def _with_skill(run: Run, version: Version, folder: str, request: SkillRequest) -> str:

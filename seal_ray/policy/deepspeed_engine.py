@@ -19,8 +19,13 @@ from seal_ray.policy import version_files
 class DeepSpeedEngine:
     """One worker's part of the model, with the optimiser's state on the device or on the CPU."""
 
-    def __init__(self, base: str, start: str | None, section: PolicySection, seed: int, device: str) -> None:
-        """`start`: an adapter's folder, or in full fine-tuning that of the weights to go on from."""
+    def __init__(
+        self, base: str, start: str | None, section: PolicySection, seed: int, device: str, *, trust: bool = False
+    ) -> None:
+        """`start`: an adapter's folder, or in full fine-tuning that of the weights to go on from.
+
+        `trust`: code that comes with the model may run.
+        """
         import torch
         import torch.distributed as dist
 
@@ -30,12 +35,12 @@ class DeepSpeedEngine:
         _let_groups_wait(section.collective_timeout)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device(device)
-        self._section, self._base = section, base
+        self._section, self._base, self._trust = section, base, trust
         self._base_learner: Any = None
         self._dtype = models.pick_dtype(section.dtype, device)
         config = self._config()
         with _sharded_from_the_start(config) if section.zero_stage == 3 else contextlib.nullcontext():
-            model = learner.build(base, start, section, seed, self._dtype, device)
+            model = learner.build(base, start, section, seed, self._dtype, device, trust=trust)
         if section.checkpointing:
             # under ZeRO 3 weights are gone when a layer is recomputed, which only the reentrant way survives
             model.gradient_checkpointing_enable({"use_reentrant": section.zero_stage == 3})
@@ -97,7 +102,8 @@ class DeepSpeedEngine:
             config = self._config()
             config["zero_optimization"].pop("offload_optimizer", None)
             with _sharded_from_the_start(config) if sharded else contextlib.nullcontext():
-                model = models.load(self._base, dtype=self._dtype, device=str(self.device))
+                device = str(self.device)
+                model = models.load(self._base, dtype=self._dtype, device=device, trust_remote_code=self._trust)
             self._base_learner = learner.Learner(model)
             if sharded:
                 self._base_learner = _deepspeed(str(self.device)).initialize(model=self._base_learner, config=config)[0]

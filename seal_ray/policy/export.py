@@ -48,10 +48,12 @@ def export(
     *,
     kind: Literal["merged", "adapter"] = "merged",
     probe: Sequence[Sequence[int]] | None = None,
+    trust: bool = False,
 ) -> Exported:
     """Write a version of `base` and `adapter` to the new folder `to`. It is there whole and verified, or not at all.
 
-    `probe` are texts as token ids; without it, some random ones.
+    `probe` are texts as token ids; without it, some random ones. `trust`: code that comes with the base may run, and
+    goes along with what is merged.
     """
     if kind not in ("merged", "adapter"):
         raise ConfigError(f"export as {kind!r} is not known", hint="use merged or adapter")
@@ -62,8 +64,10 @@ def export(
                 shutil.copyfile(os.path.join(adapter, name), os.path.join(part, name))
         else:
             merge(base, adapter, part)
+            for code in sorted(Path(base).glob("*.py")) if trust else ():
+                shutil.copyfile(code, os.path.join(part, code.name))
         texts = [list(text) for text in probe] if probe is not None else _random_probe(base)
-        difference, effect, tokens = _compare(base, adapter, part, kind, texts)
+        difference, effect, tokens = _compare(base, adapter, part, kind, texts, trust)
     return Exported(to, kind, files_digest(to), len(changes), tokens, difference, effect)
 
 
@@ -180,14 +184,16 @@ def _random_probe(base: str, texts: int = 4, length: int = 32) -> list[list[int]
     return [[random.Random(derive_seed("probe", i, j)).randrange(size) for j in range(length)] for i in range(texts)]
 
 
-def _compare(base: str, adapter: str, exported: str, kind: str, probe: list[list[int]]) -> tuple[float, float, int]:
+def _compare(
+    base: str, adapter: str, exported: str, kind: str, probe: list[list[int]], trust: bool
+) -> tuple[float, float, int]:
     """Difference and effect on the probe (see `Exported`), refused if the export is not the version."""
-    whole = _load(base, adapter)
+    whole = _load(base, adapter, trust=trust)
     version = _scores(whole, probe)
     with whole.disable_adapter():
         plain = _scores(whole, probe)
     del whole
-    ours = _scores(_load(base, exported) if kind == "adapter" else _load(exported), probe)
+    ours = _scores(_load(base, exported, trust=trust) if kind == "adapter" else _load(exported, trust=trust), probe)
     difference, effect = (float((x - version).abs().mean()) for x in (ours, plain))
     kept_as = _type_of(exported if kind == "merged" else base)
     if not difference <= TOLERANCE.get(kept_as, 0.1):
@@ -205,8 +211,8 @@ def _apart(base: str, other: str, probe: list[list[int]]) -> tuple[float, int]:
     return float((ours - plain).abs().mean()), len(plain)
 
 
-def _load(folder: str, adapter: str | None = None) -> Any:
-    return models.load(folder, dtype="float32", adapter=adapter)
+def _load(folder: str, adapter: str | None = None, *, trust: bool = False) -> Any:
+    return models.load(folder, dtype="float32", adapter=adapter, trust_remote_code=trust)
 
 
 def _scores(model: Any, probe: list[list[int]]) -> "Tensor":

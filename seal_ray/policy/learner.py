@@ -106,10 +106,13 @@ def divergence(now: Tensor, before: Tensor) -> Tensor:
 # the model itself
 
 
-def build(base: str, start: str | None, section: PolicySection, seed: int, dtype: str, device: str) -> Any:
+def build(
+    base: str, start: str | None, section: PolicySection, seed: int, dtype: str, device: str, *, trust: bool = False
+) -> Any:
     """The model as it starts: an adapter to train on, a fresh one, or all its weights to be trained.
 
-    `start` is the folder of the version that is trained on from; None is the base.
+    `start` is the folder of the version that is trained on from; None is the base. `trust`: code that comes with the
+    model may run.
     """
     if section.mode == "full":
         if start is not None and not (Path(start) / "config.json").exists():
@@ -117,10 +120,11 @@ def build(base: str, start: str | None, section: PolicySection, seed: int, dtype
                 "policy.mode: full can't go on from a version that is an adapter",
                 hint="use mode: lora, or export the version merged and name it as the model",
             )
-        model = _without_dropout(models.load(start or base, dtype=dtype, device=device))
+        model = _without_dropout(models.load(start or base, dtype=dtype, device=device, trust_remote_code=trust))
         model.requires_grad_(True)
         return model
-    model = _without_dropout(models.load(base, dtype=dtype, device=device, adapter=start))
+    loaded = models.load(base, dtype=dtype, device=device, adapter=start, trust_remote_code=trust)
+    model = _without_dropout(loaded)
     learns = "default"
     if start is None or section.fresh:
         # the adapter that is there stays on, frozen: the same as merging it, and exact under ZeRO 3 too

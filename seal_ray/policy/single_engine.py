@@ -21,10 +21,14 @@ class SingleEngine:
 
     rank, world = 0, 1
 
-    def __init__(self, base: str, start: str | None, section: PolicySection, seed: int, device: str) -> None:
+    def __init__(
+        self, base: str, start: str | None, section: PolicySection, seed: int, device: str, *, trust: bool = False
+    ) -> None:
+        """`trust`: code that comes with the model may run."""
         self.device = torch.device(device)
         self._clip = section.clip
-        model = learner.build(base, start, section, seed, models.pick_dtype(section.dtype, device), device)
+        dtype = models.pick_dtype(section.dtype, device)
+        model = learner.build(base, start, section, seed, dtype, device, trust=trust)
         if section.checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()

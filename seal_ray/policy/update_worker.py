@@ -73,7 +73,8 @@ def _work(payload: Payload, desk: Any, engine_of: "Callable[..., TrainingEngine]
     own = not job.digest and os.path.isdir(job.base)
     base = job.base if own else models.fetch(job.model, job.storage, digest=job.digest)
     start = materialise(payload.start, job.model) if payload.start else None
-    engine = engine_of(base, start, section, derive_seed(job.seed, "adapter"), device)
+    trust = job.model.trust_remote_code
+    engine = engine_of(base, start, section, derive_seed(job.seed, "adapter"), device, trust=trust)
     training = Training(engine, section, payload.train, payload.held, job.seed)
 
     def alive() -> None:
