@@ -77,5 +77,7 @@ def show(done: Adapted, config: Config, to: Path) -> str:
     lines.append(f"  read it:   {to / PAGE}")
     if done.version and done.decision == "accept":
         lines += [f'  ask it:    seal-ray ask {to} "…"', f"  serve it:  seal-ray serve {to}"]
+    if done.decision == "hold":
+        lines.append(f"  decide:    seal-ray approve {config.run.uri} (or reject), then the same command again")
     lines.append(f"  look close: seal-ray report {config.run.uri}")
     return "\n".join(lines)

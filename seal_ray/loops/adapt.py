@@ -46,7 +46,7 @@ class Adapted:
     before: UncertaintyMap
     after: UncertaintyMap | None
     version: Version | None
-    decision: str  # accept, reject, nothing to learn
+    decision: str  # accept, reject, hold, no update, nothing to learn
     reasons: tuple[str, ...]
     slices: tuple[Slice, ...]
     texts: Mapping[str, Json]  # what was learned from: counts, and what was left out
@@ -175,10 +175,14 @@ def learn_round(
     # on what was learned the version is meant to move: drift says something only where other texts are kept back
     drift = (part.get("update.json") or {}).get("drift") if session.domain.tasks("validation") else None
     said = once(part, "gate.json", lambda: encode(judged(before, after, drift, config)))
-    decision, reasons = said["decision"], tuple(said["reasons"])
+    word = part.get("decision.json") if said["decision"] == "hold" else None  # a person's
+    decision, reasons = (word or said)["decision"], tuple(said["reasons"])
     session.tell(GateDecided(decision, said["figures"], reasons))
     once(part, "slices.json", lambda: [encode(s) for s in sliced])
-    _commit(session, part, new if decision == "accept" else version, decision)
+    if decision == "hold":
+        session.outcome = "held"
+    else:
+        _commit(session, part, new if decision == "accept" else version, decision)
     return Adapted(tests, before, after, new, decision, reasons, sliced, texts)
 
 
@@ -241,7 +245,7 @@ def judged(before: UncertaintyMap, after: UncertaintyMap, drift: float | None, c
 
     if len(held_out) < 2:
         alone = ("there are too few questions to compare the versions by",)
-        return GateDecision("accept", "accept", {}, alone)
+        return GateDecision("hold" if section.mode == "hold" else "accept", "accept", {}, alone)
 
     def scores(uncertainty: UncertaintyMap) -> dict[str, float]:
         return {q.id: 1 - q.doubt if has_likelihood else q.right for q in uncertainty.questions if q.id in held_out}

@@ -11,6 +11,7 @@ from knowing_crew import LIKE_THESE, TOWNS, KnowingCrew, folder, sentence, world
 from seal_ray.commands import adapt as command
 from seal_ray.commands import learned
 from seal_ray.commands import probe as probing
+from seal_ray.commands.decisions import decide
 from seal_ray.commands.served import find
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError, DataError, Interrupted
@@ -71,6 +72,21 @@ def test_what_was_not_known_is_learned_and_the_rest_left_alone(tmp_path: Path, m
     command.check_target(out)  # the same command may be given again
     shown = command.show(done, config, out)
     assert "16 questions about 4 of 4 passages" in shown and "seal-ray ask" in shown
+
+
+def test_a_held_version_waits_for_a_person_and_the_same_command_goes_on_with_the_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tmp_path, folder(tmp_path, world(8)), "gate.mode=hold")
+    crew, out = KnowingCrew({}), tmp_path / "mine"
+    held = go(config, crew, monkeypatch)
+    assert held.decision == "hold" and Run(config.run.uri).held()
+    assert not command.write(held, config, out)["exported"]
+    assert f"seal-ray approve {config.run.uri}" in command.show(held, config, out)
+    decide(config.run.uri, config.storage, accept=True, why="looked at")
+    done = go(config, crew, monkeypatch)
+    assert done.decision == "accept" and len(crew.jobs) == 1, "the version was made twice"
+    assert command.write(done, config, out)["exported"] and not Run(config.run.uri).held()
 
 
 def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(
