@@ -22,6 +22,7 @@ import httpx
 
 from seal_ray import models
 from seal_ray.commands.served import BASE, Served, fetched, name_of
+from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
 from seal_ray.header_keys import key_in
 from seal_ray.records import Json
@@ -161,14 +162,22 @@ class Server:
         self._of_base = self._scores(BASE)
 
     def load(self, name: str, folder: str) -> None:
-        """Load an adapter beside the others, and believe it only once a probe shows it: it moves the model's
+        """Load an adapter beside the others, and keep it only where a probe shows it: it moves the model's
         probabilities, and leaves those of the base as they were.
         """
         body = {"lora_name": name, "lora_path": folder}
         response = self._client.post("/v1/load_lora_adapter", json=body)
         if response.status_code != 200:
             raise InfraError(f"vLLM did not take {name} from {folder}: {first_line(response.text, 300)}")
+        try:
+            self._prove(name, folder)
+        except (SealError, httpx.HTTPError):
+            with contextlib.suppress(httpx.HTTPError):  # whoever asks for it by name is not to be answered by it
+                self._client.post("/v1/unload_lora_adapter", json={"lora_name": name})
+            raise
         self.loaded[name] = folder
+
+    def _prove(self, name: str, folder: str) -> None:
         own = self._scores(name)
         if _apart(own, self._of_base) < NO_DIFFERENCE and not _is_nothing(folder):
             raise InfraError(
@@ -223,7 +232,7 @@ class Server:
 def _command(served: Served, settings: ServeSettings) -> list[str]:
     cpu = settings.device == "cpu"
     longest = min(served.model.max_length, models.shape(served.base).context or served.model.max_length)
-    to_come = served.run.config.policy.rank if served.run else 1
+    to_come = _largest_rank(served.run.config) if served.run else 1
     rank = next((r for r in LORA_RANKS if r >= max(served.rank, to_come)), LORA_RANKS[-1])
     layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(served.base)})
     command = [sys.executable, "-m", "seal_ray.sampling.server", "--model", served.base]
@@ -242,6 +251,11 @@ def _command(served: Served, settings: ServeSettings) -> list[str]:
     else:
         command += ["--gpu-memory-utilization", str(settings.gpu_memory)]
     return command
+
+
+def _largest_rank(config: Config) -> int:
+    """Of the versions that the run may still make: with policy.fresh each is larger than the one before."""
+    return config.policy.rank * (config.run.rounds if config.policy.fresh else 1)
 
 
 def _environment(settings: ServeSettings, key: str) -> dict[str, str]:

@@ -3,21 +3,27 @@
 import json
 import shutil
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import httpx
 import pytest
 from adapters import write_adapter
 
 from seal_ray import models
 from seal_ray.commands import ask, serve
 from seal_ray.commands.served import Served, fetched, find, nearest_topic
-from seal_ray.config import ModelSection, StorageSection
-from seal_ray.errors import ConfigError, DataError, LedgerError
+from seal_ray.config import Config, ModelSection, StorageSection
+from seal_ray.errors import ConfigError, DataError, InfraError, LedgerError
 from seal_ray.loops.history import Run
 from seal_ray.records import ADAPTER
 from seal_ray.sampling.guard import is_loopback
 
 SECTION = ModelSection(name="builtin:tiny", dtype="float32")
+DOMAIN = {"name": "knowledge", "data": "builtin:passages"}
 RECORDED = Path(__file__).parents[1] / "recorded/v0.1.0/run"
 
 
@@ -46,6 +52,60 @@ def test_the_token_is_in_the_environment_and_in_no_argument(monkeypatch: pytest.
     assert env["VLLM_API_KEY"] == "secret" and serve.KEY not in env and "secret" not in command
     assert command[command.index("--max-lora-rank") + 1] == "16"
     assert "lm_head" not in command and "q_proj" in command
+
+
+class OneModel(BaseHTTPRequestHandler):
+    """Takes adapters as vLLM does, and answers by the base whatever it is asked."""
+
+    names: ClassVar[list[str]]
+    hangs_up: ClassVar[bool]
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/load_lora_adapter":
+            self.names.append(asked["lora_name"])
+        elif self.path == "/v1/unload_lora_adapter":
+            self.names.remove(asked["lora_name"])
+        elif self.hangs_up:
+            return
+        scores = [None, *({str(token): {"logprob": -1.0}} for token in asked.get("prompt", ())[1:])]
+        data = json.dumps({"choices": [{"prompt_logprobs": scores}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_an_adapter_that_does_not_stand_its_probe_is_not_left_to_be_asked(hangs_up: bool, tmp_path: Path) -> None:
+    OneModel.names, OneModel.hangs_up = [], hangs_up
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneModel) as http:
+        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+        settings = serve.ServeSettings(port=http.server_address[1])
+        server = serve.Server(None, tmp_path / "log", settings, "", [1, 2, 3])  # type: ignore[arg-type]
+        server._of_base = [-1.0, -1.0]
+        with pytest.raises(httpx.HTTPError if hangs_up else InfraError):
+            server.load("version-1", write_adapter(tmp_path / "a", 1))
+        assert not OneModel.names and not server.loaded
+        if not hangs_up:
+            server.load("version-2", write_adapter(tmp_path / "b", 1, strength=0.0))  # it is nothing, and says so
+            assert OneModel.names == ["version-2"] == list(server.loaded)
+        http.shutdown()
+
+
+def test_a_server_of_a_run_has_room_for_the_adapters_that_are_to_come(tmp_path: Path) -> None:
+    ranks = {}
+    for fresh in (False, True):
+        config = Config.model_validate(
+            {"run": {"uri": str(tmp_path), "rounds": 3}, "policy": {"rank": 16, "fresh": fresh}, "domain": DOMAIN}
+        )
+        served = Served(models.fetch(SECTION), SECTION, {}, run=SimpleNamespace(config=config))  # type: ignore[arg-type]
+        command = serve._command(served, serve.ServeSettings())
+        ranks[fresh] = command[command.index("--max-lora-rank") + 1]
+    assert ranks == {False: "16", True: "64"}, "with policy.fresh adapters of rank 48 come"
 
 
 def test_a_version_of_a_run_is_found_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
