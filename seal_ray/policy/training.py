@@ -107,9 +107,9 @@ class Training:
         per_epoch = math.ceil(len(self.lessons) / self.section.global_batch)
         for number in range(first, len(self.batches)):
             tell(self._step(number, alive))
-            after_step(number + 1)
             if self.held and (number + 1) % per_epoch == 0:
                 validated((number + 1) // per_epoch, self.scan(self.held, alive).loss())
+            after_step(number + 1)  # at the end: whoever goes on from here does not come back to what stands above
 
     def _step(self, number: int, alive: Callable[[], None]) -> StepLog:
         began = time.monotonic()

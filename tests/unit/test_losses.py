@@ -151,6 +151,24 @@ def test_a_loss_that_is_not_a_number_names_step_and_edit() -> None:
         training.run(lambda log: None, lambda: None, lambda epoch, found: None, lambda step: None)
 
 
+def test_an_update_that_goes_on_after_a_step_has_measured_every_epoch() -> None:
+    section, steps = SECTION.model_copy(update={"epochs": 2, "global_batch": 2}), []
+    lessons = lessons_of("rest_em")
+    training = Training(engine(section), section, lessons[:1], lessons[1:], seed=1)
+    training.reference = training.scan(training.lessons, lambda: None).logprobs
+    measured: dict[int, float] = {}
+
+    def lost(step: int) -> None:
+        steps.append(step)
+        if len(steps) == 1:
+            raise ConnectionError("the worker is lost right after its checkpoint")
+
+    with pytest.raises(ConnectionError):
+        training.run(lambda log: None, lambda: None, measured.__setitem__, lost)
+    training.run(lambda log: None, lambda: None, measured.__setitem__, lost, first=steps[0])
+    assert sorted(measured) == [1, 2] and len(training.batches) == 2
+
+
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [("constant", [0.5, 1, 1, 1]), ("linear", [0.5, 1, 1, 0.5]), ("cosine", [0.5, 1, 1, 0.5])],
