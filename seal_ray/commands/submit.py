@@ -67,7 +67,9 @@ def submit(
     client = _job_server(address)
     shadows = (folder / PACKAGE / "__init__.py").exists()
     command = FROM_SOURCE if with_code and shadows else ["seal-ray"]
-    job = client.submit_job(
+    job = _taken(
+        client,
+        address,
         entrypoint=shlex.join([*command, *_words(config, str(path.resolve().relative_to(folder)), overrides)]),
         runtime_env={
             "working_dir": str(folder),
@@ -131,6 +133,19 @@ def _job_server(address: str) -> Any:
     return client
 
 
+def _taken(client: Any, address: str, **job: Any) -> str:
+    """The job's name, once the cluster has the folder and the job."""
+    try:
+        return client.submit_job(**job)
+    except (OSError, RuntimeError, ValueError) as error:  # what the server raised stands at the end, as text
+        lines = [line.strip() for line in str(error).splitlines() if len(line.strip()) > 1]
+        raise InfraError(
+            f"the cluster at {address} did not take the job ({lines[-1][:300] if lines else error})",
+            hint="if it is about size, keep data and weights out of what is sent (--working-dir, .rayignore); if the "
+            "connection was lost, see `ray job list` before you submit again",
+        ) from None
+
+
 def _words(config: Config, path: str, overrides: list[str]) -> list[str]:
     """What the command is given on the cluster."""
     words = ["run", path]
@@ -142,11 +157,11 @@ def _words(config: Config, path: str, overrides: list[str]) -> list[str]:
 
 
 def nodes_of(client: Any) -> list[Node]:
-    """The cluster's nodes as its job server knows them; none where it doesn't say."""
-    reply = client._do_request("GET", "/api/v0/nodes?limit=10000")
+    """The cluster's nodes as its job server knows them; none where it doesn't say: the job is there already."""
     try:
+        reply = client._do_request("GET", "/api/v0/nodes?limit=10000")
         told = reply.json()["data"]["result"]["result"] if reply.status_code == 200 else []
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):  # an OSError is what requests raises
         return []
     nodes = []
     for node in told:

@@ -27,7 +27,7 @@ NODES = [
     {"node_id": "b", "state": "ALIVE", "is_head_node": False, "resources_total": {"CPU": 4.0, "memory": 1e9}},
     {"node_id": "c", "state": "DEAD", "is_head_node": False, "resources_total": {"CPU": 64.0, "GPU": 8.0}},
 ]
-Start = Callable[[str], tuple[str, list[dict[str, Any]]]]
+Start = Callable[..., tuple[str, list[dict[str, Any]]]]
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     servers: list[ThreadingHTTPServer] = []
 
-    def start(version: str) -> tuple[str, list[dict[str, Any]]]:
+    def start(version: str, refuses: str = "", hangs_up: bool = False) -> tuple[str, list[dict[str, Any]]]:
         jobs: list[dict[str, Any]] = []
 
         class Server(BaseHTTPRequestHandler):
             def answer(self, value: dict[str, Any]) -> None:
-                body = json.dumps(value).encode()
-                self.send_response(200)
+                body = refuses.encode() if refuses and self.command == "POST" else json.dumps(value).encode()
+                self.send_response(500 if refuses and self.command == "POST" else 200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -50,7 +50,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
             def do_GET(self) -> None:
                 if self.path.startswith("/api/v0/nodes"):
-                    return self.answer({"result": True, "data": {"result": {"result": NODES}}})
+                    return None if hangs_up else self.answer({"result": True, "data": {"result": {"result": NODES}}})
                 self.answer({"version": "4", "ray_version": version, "ray_commit": "x", "session_name": "s"})
 
             def do_POST(self) -> None:
@@ -98,6 +98,20 @@ def test_what_the_cluster_lacks_as_it_is_is_said_before_anything_waits_for_it(tm
     said = hand_over(tmp_path, address, ["placement.device=gpu", "placement.deadline=300"])
     assert "1 sampler of 1 GPU" in said["room"] and "1 node with no GPU and 4 CPUs" in said["room"]
     assert "waits 300 s" in said["room"] and len(jobs) == 2  # an autoscaler may bring it
+
+
+def test_what_a_job_server_refuses_is_told_in_its_last_words(tmp_path: Path, start: Start) -> None:
+    trace = 'Traceback (most recent call last):\n  File "job_head.py"\nValueError: Package size (600MiB) is too much\n'
+    address, _ = start(ray.__version__, refuses=trace)
+    with pytest.raises(InfraError, match=r"did not take the job \(ValueError: Package size") as caught:
+        hand_over(tmp_path, address)
+    assert ".rayignore" in caught.value.hint
+
+
+def test_a_job_that_was_taken_is_told_of_whatever_the_server_says_of_its_nodes(tmp_path: Path, start: Start) -> None:
+    address, jobs = start(ray.__version__, hangs_up=True)
+    said = hand_over(tmp_path, address)
+    assert said["job"] == "job-1" and "room" not in said and len(jobs) == 1
 
 
 def sent(folder: Path, excludes: list[str]) -> list[str]:
