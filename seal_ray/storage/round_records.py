@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,23 +77,26 @@ class RoundRecords:
 
     def append(self, kind: str, record: Any) -> bool:
         """Take a record; False if its id was there before. One that was not taken, for whatever reason, has no id."""
-        assert isinstance(record, KINDS[kind]), f"{type(record).__name__} is no record of {kind}"
+        return self.append_together(kind, (record,)) == 1
+
+    def append_together(self, kind: str, records: Sequence[Any]) -> int:
+        """Take records, all of which are in the store or none; the number of those whose id was not there before."""
         writer = self._connection.writing()
-        try:
-            line = codec.text(record).encode()
-        except (TypeError, ValueError) as error:
-            encode(record)  # says which number it is
-            raise ValueError(f"{kind}: {error}") from None
+        lines = [_line(kind, record) for record in records]
         with self._lock:
             mine = self._mine[kind]
             # where nobody drove before, nothing is there that this driver did not write
             stored = self._load(kind).records if self._connection.epoch > 1 else {}
-            if record.id in mine.records or record.id in stored:
-                return False
-            writer.append(f"{self._prefix}/{kind}", line)
-            mine.records[record.id] = record
-            mine.digests[record.id] = codec.line_digest(line)
-        return True
+            fresh: dict[str, tuple[Any, bytes]] = {}
+            for record, line in zip(records, lines, strict=True):
+                if record.id not in mine.records and record.id not in stored:
+                    fresh.setdefault(record.id, (record, line))
+            if fresh:
+                writer.append(f"{self._prefix}/{kind}", *(line for _, line in fresh.values()))
+            for name, (record, line) in fresh.items():
+                mine.records[name] = record
+                mine.digests[name] = codec.line_digest(line)
+        return len(fresh)
 
     def all(self, kind: str) -> dict[str, Any]:
         """The first record of each id, in the order in which they were recorded."""
@@ -186,6 +189,15 @@ class RoundRecords:
         if len(gone) > MANY:
             self._note(f"{len(gone) - MANY} more segments of {self._store.uri(folder)} are gone")
         return [p for p in there if (s := parse(p)) and s[1] != own]
+
+
+def _line(kind: str, record: Any) -> bytes:
+    assert isinstance(record, KINDS[kind]), f"{type(record).__name__} is no record of {kind}"
+    try:
+        return codec.text(record).encode()
+    except (TypeError, ValueError) as error:
+        encode(record)  # says which number it is
+        raise ValueError(f"{kind}: {error}") from None
 
 
 def together(digests: Mapping[str, bytes]) -> str:

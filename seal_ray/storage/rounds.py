@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seal_ray.errors import AlreadyThere, LedgerError, Missing, StorageError
@@ -83,6 +83,10 @@ class RoundLedger:
     def append(self, kind: str, record: Any) -> bool:
         """Take a record, at once; it is in the store soon, and surely after `flush`. False: the id was there before."""
         return self._records.append(kind, record)
+
+    def append_together(self, kind: str, records: Sequence[Any]) -> int:
+        """The same for records of which a driver that dies leaves all or none; how many were not there before."""
+        return self._records.append_together(kind, records)
 
     def records(self, kind: str) -> dict[str, Any]:
         """The first record of each id, in the order in which they were recorded."""

@@ -86,13 +86,15 @@ class Writer:
         self._clock = threading.Thread(target=self._seal_old, name="ledger-segments", daemon=True)
         self._clock.start()
 
-    def append(self, folder: str, line: bytes) -> None:
-        """Take a line. When this comes back the line is on its way, or it was dropped where nobody relies on it."""
+    def append(self, folder: str, *lines: bytes) -> None:
+        """Take lines, which stay in one segment. When this comes back they are on their way, or were dropped where
+        nobody relies on them.
+        """
         limit = QUEUE * self._settings.segment_bytes
         with self._changed:
             if not self._relied_on:
                 if self._closed or self._bytes > limit:
-                    self.dropped += 1
+                    self.dropped += len(lines)
                     return
             else:
                 while self._bytes > limit and not self._error and not self._closed:
@@ -105,9 +107,10 @@ class Writer:
             if segment is None:
                 segment = self._open[folder] = _Open(time.monotonic())
                 self._changed.notify_all()
-            segment.lines.append(line)
-            segment.size += len(line) + 1
-            self._bytes += len(line) + 1
+            size = sum(len(line) + 1 for line in lines)
+            segment.lines += lines
+            segment.size += size
+            self._bytes += size
             if segment.size >= self._settings.segment_bytes:
                 self._seal(folder)
 

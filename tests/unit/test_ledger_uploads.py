@@ -11,6 +11,7 @@ from meeting import Meeting
 
 from seal_ray.errors import LedgerError, StorageError
 from seal_ray.events import Warned
+from seal_ray.records import Verdict
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.store import Store
 from seal_ray.storage.verification import verify
@@ -53,6 +54,21 @@ def refusing(monkeypatch: pytest.MonkeyPatch, where: str) -> list[bool]:
 
     monkeypatch.setattr(Store, "create", create)
     return broken
+
+
+def test_what_belongs_together_is_in_one_segment_whatever_its_size(tmp_path: Path) -> None:
+    ledger = begin(str(tmp_path))
+    part = ledger.round(1)
+    given = {c: [Verdict(c, f"question-{n}", "exact", True, 1.0) for n in range(12)] for c in ("one", "two")}
+    assert part.append("verdicts", given["one"][0])
+    taken = [part.append_together("verdicts", own) for own in (given["one"], given["two"], given["two"])]
+    assert taken == [11, 12, 0]
+    ledger.flush()
+    lines = [p.read_text() for p in sorted((tmp_path / "rounds/0001/verdicts").iterdir())]
+    assert max(map(len, lines)) > SETTINGS.segment_bytes and len(lines) > 1
+    assert all(text.count('"two"') in (0, 12) for text in lines), "a driver that dies could leave a part of them"
+    assert [v for own in given.values() for v in own] == list(part.records("verdicts").values())
+    ledger.close()
 
 
 def test_a_record_that_was_not_taken_has_no_name_and_can_be_appended_again(
