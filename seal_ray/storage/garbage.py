@@ -28,7 +28,11 @@ def gc(ledger: Ledger, *, dry_run: bool) -> list[Waste]:
     """What no reader looks at: late writes, parts set aside, working folders of committed rounds, old heartbeats."""
     if dry_run:
         return list(_waste(ledger))
+    drives = ledger.holds
     with ledger.held("seal-ray gc"):
+        if not drives:  # what a driver that was killed has left stands in its heartbeat, which is about to go
+            note = ledger.note()
+            ledger.leave_note(lambda: note)
         waste = list(_waste(ledger))
         for entry in waste:
             if entry.upload:

@@ -52,6 +52,17 @@ def test_a_second_driver_is_told_who_holds_the_run_and_until_when(uri: str) -> N
     assert begin(uri, "machine-b:99")._connection.epoch == 2
 
 
+def test_what_a_killed_driver_has_left_is_known_after_its_heartbeat_was_cleared_away(tmp_path: Path) -> None:
+    killed = begin(str(tmp_path))
+    killed.leave_note(lambda: {"spent": {"hours": 2.5}})
+    expire(killed)
+    tidy = Ledger(str(tmp_path), SETTINGS)
+    assert "epochs/000001.beat.json" in [waste.path for waste in gc(tidy, dry_run=False)]
+    assert tidy.note() == {"spent": {"hours": 2.5}}
+    tidy.close()
+    assert Ledger(str(tmp_path), SETTINGS).note() == {"spent": {"hours": 2.5}}
+
+
 def test_a_driver_that_slept_writes_nothing_after_it_was_replaced(tmp_path: Path) -> None:
     old = begin(str(tmp_path), "old")
     old.round(1).append("trials", trial("c1", worker="old"))
