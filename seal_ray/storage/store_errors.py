@@ -71,7 +71,7 @@ def translate(error: BaseException, operation: str, uri: str, *, temporary: bool
     detail = redact(plain if said in plain else f"{said}: {plain}")
     message = f"{operation} {uri}: {detail}"
     if said == "NoSuchBucket":
-        return StorageError(f"{operation} {uri}: there is no such bucket", hint="create the bucket, or hint the URI")
+        return StorageError(f"{operation} {uri}: there is no such bucket", hint="create the bucket, or correct the URI")
     if said == "NoSuchUpload":
         return UploadGone(f"{operation} {uri}: the store knows of no such upload")
     if isinstance(error, FileNotFoundError) or said in {"NoSuchKey", "404"}:
@@ -95,7 +95,7 @@ def translate(error: BaseException, operation: str, uri: str, *, temporary: bool
     elif number in {errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}:
         hint = "this store lacks what create-only writes need (hard links or conditional puts); choose another run.uri"
     elif number in {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}:
-        hint = "hint the URI: a file stands where a folder should be, or the name is too long"
+        hint = "correct the URI: a file stands where a folder should be, or the name is too long"
     elif is_passing(error):
         hint = "the store did not answer in time; check endpoint and network, then start the same command again"
     else:

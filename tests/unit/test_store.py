@@ -131,7 +131,7 @@ def test_the_object_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 def test_a_place_that_can_not_be_written_is_named_with_its_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"file/run/a.*hint the URI"):
+    with pytest.raises(StorageError, match=r"file/run/a.*correct the URI"):
         Store(str(tmp_path / "file" / "run"), QUICK).create("a", b"1")
     with pytest.raises(StorageError, match="/proc/nowhere"):
         Store("/proc/nowhere", QUICK).create("a", b"1")
