@@ -42,6 +42,11 @@ class HubModel:
         with hub_errors(self._section):
             return self._commit()
 
+    @property
+    def kept_as(self) -> str:
+        """What a node's copy is called by: one with the model's code is another than one without."""
+        return self._with_code(self.content)
+
     @cached_property
     def listed(self) -> list[ListedFile]:
         """The model's files. Of those that it keeps apart (LFS: weights among them) the hub has the SHA-256."""
@@ -78,6 +83,9 @@ class HubModel:
     def _wanted(self) -> list[str]:
         return [*WANTED, *(["*.py"] if self._section.trust_remote_code else [])]
 
+    def _with_code(self, commit: str) -> str:
+        return f"{commit} with code" if self._section.trust_remote_code else commit
+
     def _api(self) -> Any:
         from huggingface_hub import HfApi
 
@@ -111,8 +119,8 @@ class HubModel:
 
     def _is_kept(self, commit: str) -> bool:
         """Whether this node has the model of a commit, or its description."""
-        name, cache = self._section.name, self._cache
-        return cache.held(cache.key(name, commit)) or cache.held(cache.key(name, commit, described=True))
+        name, cache, copy = self._section.name, self._cache, self._with_code(commit)
+        return cache.held(cache.key(name, copy)) or cache.held(cache.key(name, copy, described=True))
 
 
 @contextmanager

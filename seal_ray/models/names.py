@@ -52,7 +52,7 @@ def fetch(section: "ModelSection", storage: "StorageSection | None" = None, *, d
     else:
         with _remote(section, storage) as remote:
             cache = _cache(section)
-            key = cache.key(section.name, remote.content)
+            key = cache.key(section.name, remote.kept_as)
 
             def make(making: Path) -> None:
                 remote.download(making)
@@ -69,8 +69,8 @@ def describe(section: "ModelSection", storage: "StorageSection | None" = None) -
     if not _at_hand(section):
         with _remote(section, storage) as remote:
             cache = _cache(section)
-            key = cache.key(section.name, remote.content, described=True)
-            if not cache.held(cache.key(section.name, remote.content)) and (
+            key = cache.key(section.name, remote.kept_as, described=True)
+            if not cache.held(cache.key(section.name, remote.kept_as)) and (
                 cache.held(key) or _weights_are_told(remote.listed)
             ):
                 folder = cache.take(key, lambda making: _describe(remote, making))

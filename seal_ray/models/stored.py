@@ -35,6 +35,11 @@ class StoredModel:
         """What names these very files: a folder that is written anew gets a new name."""
         return "\n".join(f"{e.path} {e.size} {e.etag}" for e in self._files)
 
+    @property
+    def kept_as(self) -> str:
+        """What a node's copy is called by."""
+        return self.content
+
     @cached_property
     def listed(self) -> list[ListedFile]:
         sums = self._sums()

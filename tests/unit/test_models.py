@@ -134,6 +134,21 @@ def test_code_that_comes_with_a_model_runs_only_where_it_is_asked_for(tiny: Path
 # The hub
 
 
+def test_a_model_fetched_without_its_code_is_fetched_with_it_once_it_may_run(tiny: Path, own_cache: Path) -> None:
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "own.Model"}}))
+    (tiny / "own.py").write_text("class Model: ...")
+    with serve(tiny, "some/model") as (url, _):
+        section = ModelSection(name="some/model", mirror=url)
+        trusted = section.model_copy(update={"trust_remote_code": True})
+        for look in (models.fetch, models.describe):
+            with pytest.raises(ConfigError, match="trust_remote_code: true"):
+                look(section)
+            told = look(trusted)
+            folder = told if isinstance(told, str) else told.folder
+            assert (Path(folder) / "own.py").is_file(), "the hint was followed, and the code is not there"
+
+
 def test_a_mirror_serves_a_model_without_the_hub(tiny: Path, own_cache: Path) -> None:
     (tiny / "pytorch_model.bin").write_bytes(b"never fetched")
     with serve(tiny, "some/model") as (url, asked):
