@@ -58,7 +58,7 @@ def adapt(
     ],
     to: Annotated[Path, typer.Option("--to", help="folder for the adapter and the page of what it knows")],
     policy: Annotated[
-        str, typer.Option("--policy", help="RUN#N: the version that writes the edits and learns; else the base model")
+        str, typer.Option("--policy", help="RUN#N or RUN: the version that writes and learns; else the base model")
     ] = "",
     set_: Set = None,
     quiet: Quiet = False,

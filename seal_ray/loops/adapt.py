@@ -59,7 +59,9 @@ def adapt(
     stop: Callable[[], bool] = lambda: False,
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Adapted:
-    """All of it. `policy`: RUN#N, a version that writes the edits and is trained on; empty: the base model."""
+    """All of it. `policy`: RUN#N, a version that writes the edits and is trained on, or RUN, its current one; empty:
+    the base model.
+    """
     with Session(config, stop=stop, on_stop=on_stop) as session:
         return run_adapt(session, begun_with(session, policy))
 
@@ -69,10 +71,10 @@ def begun_with(session: Session, policy: str) -> Version:
         return versions.first(session.base)
     uri, mark, number = policy.rpartition("#")
     source = Run(uri if mark else policy, session.config.storage)
-    known = [v for v in source.versions() if not mark or str(v.number) == number]
-    if not known:
+    known = [v for v in source.versions() if str(v.number) == number] if mark else [source.current()]
+    version = next((v for v in known if v), None)
+    if version is None:
         raise ConfigError(f"--policy {policy}: there is no such version", hint="`seal-ray lineage` lists them")
-    version = known[-1]
     if version.base != session.base:
         raise ConfigError(f"--policy {policy} belongs to another model", hint=f"set model.name as in {source.uri}")
     return session.borrow(version, source.ledger)

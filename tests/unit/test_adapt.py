@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from knowing_crew import LIKE_THESE, TOWNS, KnowingCrew, folder, sentence, world
+from two_versions import two_versions
 
+from seal_ray import models
 from seal_ray.commands import adapt as command
 from seal_ray.commands import learned
 from seal_ray.commands import probe as probing
-from seal_ray.commands.decisions import decide
+from seal_ray.commands.decisions import decide, rollback
 from seal_ray.commands.served import find
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError, DataError, Interrupted
@@ -87,6 +90,17 @@ def test_a_held_version_waits_for_a_person_and_the_same_command_goes_on_with_the
     done = go(config, crew, monkeypatch)
     assert done.decision == "accept" and len(crew.jobs) == 1, "the version was made twice"
     assert command.write(done, config, out)["exported"] and not Run(config.run.uri).held()
+
+
+def test_a_run_that_is_named_as_the_policy_stands_for_its_current_version(tmp_path: Path) -> None:
+    uri, storage = str(tmp_path / "run"), StorageSection()
+    two_versions(uri, tmp_path)
+    rollback(uri, storage, to=1, why="the second one forgets")
+    base = models.digest_of(models.fetch(Run(uri).config.model))
+    session: Any = SimpleNamespace(config=Config(storage=storage), base=base, borrow=lambda version, _: version)
+    assert [begun_with(session, policy).number for policy in (uri, f"{uri}#2", f"{uri}#1")] == [1, 2, 1]
+    with pytest.raises(ConfigError, match="no such version"):
+        begun_with(session, f"{uri}#7")
 
 
 def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(
