@@ -14,7 +14,7 @@ from seal_ray import config_file, models
 from seal_ray.config import ModelSection, StorageSection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.grading.overlap import SMALL
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import Run, as_written
 from seal_ray.policy import versions
 from seal_ray.records import ADAPTER_CONFIG, Version
 
@@ -126,8 +126,11 @@ def _note(path: Path) -> dict:
 
 
 def _topics(run: Run) -> tuple[str, ...]:
-    titles = (t.data.get("title") for n in run.ledger.rounds() for t in run.round(n).tasks)
-    return tuple(dict.fromkeys(t for t in titles if isinstance(t, str)))
+    """The titles of its tasks. Nothing else is read: edits and trials of a long run are gigabytes."""
+    with as_written(run.uri, "its tasks"):
+        parts = (run.ledger.round(n).get("tasks.json") or {} for n in run.ledger.rounds())
+        titles = [task["data"].get("title") for part in parts for task in part.get("tasks", ())]
+        return tuple(dict.fromkeys(t for t in titles if isinstance(t, str)))
 
 
 def nearest_topic(question: str, topics: Sequence[str]) -> str:

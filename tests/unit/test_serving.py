@@ -21,6 +21,7 @@ from seal_ray.errors import ConfigError, DataError, InfraError, LedgerError
 from seal_ray.loops.history import Run
 from seal_ray.records import ADAPTER
 from seal_ray.sampling.guard import is_loopback
+from seal_ray.storage.ledger import RoundLedger
 
 SECTION = ModelSection(name="builtin:tiny", dtype="float32")
 DOMAIN = {"name": "knowledge", "data": "builtin:passages"}
@@ -120,6 +121,15 @@ def test_a_version_of_a_run_is_found_by_its_number(tmp_path: Path, monkeypatch: 
         find(f"{RECORDED}#77", StorageSection(), str(tmp_path))
     with pytest.raises(ConfigError, match="there is no run"):
         find(str(tmp_path / "nowhere"), StorageSection(), str(tmp_path))
+
+
+def test_a_run_is_served_without_reading_what_it_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    titles = {t.data["title"] for r in Run(str(RECORDED)).rounds() for t in r.tasks}
+    read: list[str] = []
+    monkeypatch.setattr(RoundLedger, "records", lambda part, kind: read.append(kind) or {})
+    served = find(str(RECORDED), StorageSection(), str(tmp_path))
+    assert set(served.topics) == titles and served.adapters and not read
 
 
 def test_a_version_that_is_damaged_is_refused_each_time_it_is_asked_for(tmp_path: Path) -> None:
