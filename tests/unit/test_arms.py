@@ -1,6 +1,7 @@
 """Arms by name: what they are, the settings of their own, and what they cost. Nothing is trained here."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
 from seal_ray.loops.varied_session import VariedSession
 from seal_ray.policy import versions
-from seal_ray.records import Cost, Edit, Failure, Trial
+from seal_ray.records import Answer, Cost, Edit, Failure, Trial
+from seal_ray.sandbox import CaseResult, Program, ProgramResult
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +88,24 @@ def test_a_session_with_other_settings_tries_differently_and_shares_the_rest(tmp
         assert other.domain.training(task, "One.\nTwo.", session.tokenizer)[0][0].teacher
         assert other.crew is session.crew and other.ledger is session.ledger and other.spending is session.spending
         assert session.config.inner.objective == "text"
+
+
+def test_programs_of_an_arm_with_other_settings_run_where_those_of_the_others_do(tmp_path: Path) -> None:
+    rows = [{"id": f"t{n}", "prompt": "Add.", "solution": "", "tests": ["assert add(1, 2) == 3"] * 3} for n in range(4)]
+    (tmp_path / "tasks.json").write_text(json.dumps(rows))
+    code = {"name": "code", "data": str(tmp_path / "tasks.json"), "isolation": "none"}
+    ran: list[str] = []
+
+    def on_cluster(programs: Sequence[Program], *_: Any) -> list[ProgramResult]:
+        ran.extend(program.solution for program in programs)
+        return [ProgramResult((CaseResult("passed"),)) for _ in programs]
+
+    with opened(tmp_path, f"domain={json.dumps(code)}", "grading.grader=exact", "grading.reward=accuracy") as session:
+        other = VariedSession(session, Arm.of("untrained with inner.epochs=5").configured(session.config))
+        session.crew.run_programs = on_cluster  # type: ignore[method-assign]
+        task = other.domain.tasks("train")[0]
+        (verdict,) = other.domain.verdicts(task, "c", [Answer("program", "x = 1", 3, "stop", -1.0)], session.grader)
+    assert ran == ["x = 1"] and verdict.correct
 
 
 def test_joined_edits_are_one_for_each_task(tmp_path: Path) -> None:
