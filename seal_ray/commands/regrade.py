@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from seal_ray import config_file, grading
-from seal_ray.config import Config
+from seal_ray import config_file, grading, models
+from seal_ray.config import CodeDomain, Config, PluginDomain
 from seal_ray.domains import configured
 from seal_ray.domains.guarded import GuardedDomain
 from seal_ray.errors import ConfigError
@@ -37,7 +37,7 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
     if config.grading.reward in {"rubric", "predicted"}:
         message = f"grading.reward: {config.grading.reward} rates edits and no answers"
         raise ConfigError(message, hint="choose another reward")
-    domain = configured(config)
+    domain = configured(config, _chat(config))
     grader = grading.build(config.grading, run.uri, run.storage)
     folder = f"regrades/{grader.name}-{digest(encode(config.grading.model_dump(mode='json')))[:12]}"
     store = Store(run.uri, run.storage)
@@ -65,6 +65,14 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
         "dollars": getattr(grader, "dollars", 0.0),
         "rounds": rounds,
     }
+
+
+def _chat(config: Config) -> bool:
+    """Whether the model was spoken to in its chat template, where answers are read otherwise then."""
+    section = config.model
+    if section.chat != "auto" or not isinstance(config.domain, CodeDomain | PluginDomain):
+        return section.chat == "yes"
+    return models.has_chat_template(models.describe(section, config.storage).folder)
 
 
 def _fill(run: Run, recorded: Round, verdicts: Sequence[Verdict]) -> dict[str, Json]:

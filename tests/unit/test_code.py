@@ -1,6 +1,8 @@
 """Code as a domain: tasks with tests, edits, training examples, programs that are judged by tests in a sandbox."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,15 +10,19 @@ from made_domain import made_of
 from text_model import byte_tokenizer
 
 from seal_ray import config_checks
+from seal_ray.commands.regrade import regrade
 from seal_ray.config import CodeDomain, Config
-from seal_ray.domains import Teller
+from seal_ray.domains import Teller, configured
 from seal_ray.domains.base import Rejected
 from seal_ray.domains.code import Code, build, toy
 from seal_ray.domains.code import domain as domain_of_code
 from seal_ray.domains.code.prompts import lessons_in, program_in
 from seal_ray.errors import ConfigError, DataError, NoIsolation
-from seal_ray.records import Answer, Failure, Recipe, Task
+from seal_ray.loops.history import Run
+from seal_ray.policy import versions
+from seal_ray.records import Answer, Failure, Recipe, Task, Trial, encode
 from seal_ray.sandbox import CaseResult, Program, ProgramResult, choose
+from seal_ray.storage.ledger import Ledger
 
 MBPP = {
     "task_id": 7,
@@ -354,3 +360,30 @@ def test_settings_that_contradict_each_other_are_refused():
         config_checks.check(config(sampling={"temperature": 0}))
     with pytest.raises(ValueError, match="give both or neither"):
         config(domain={"name": "code", "data": "x", "style": "mixture"})
+
+
+@pytest.mark.parametrize("chat", ["yes", "no"])
+def test_an_answer_is_graded_again_as_it_was_read_before(chat: str, tmp_path: Path) -> None:
+    (tmp_path / "tasks.json").write_text(json.dumps([MBPP]))
+    section = {"name": "code", "data": str(tmp_path / "tasks.json"), "fields": MBPP_FIELDS, "isolation": "none"}
+    config = Config.model_validate(
+        {
+            "run": {"uri": str(tmp_path / "run")},
+            "model": {"name": "builtin:tiny", "chat": chat},
+            "domain": section | {"validation": 0, "test": 0},
+            "grading": {"grader": "exact", "reward": "accuracy"},
+        }
+    )
+    program = "def add(a, b):\n    return a + b"
+    said = {"yes": f"Sure:\n```python\n{program}\n```\nThat is it.", "no": program}
+    (task,) = configured(config).tasks("train")
+    ledger = Ledger(config.run.uri)
+    ledger.create(config.model_dump(mode="json"), {}, 1)
+    ledger.acquire("test")
+    part = ledger.round(1)
+    part.put("tasks.json", {"tasks": [encode(task)], "version": encode(versions.first("b"))})
+    part.append("trials", Trial("c", task.id, answers=(answer(said[chat]),)))
+    ledger.close()
+    regrade(Run(config.run.uri))
+    (verdict,) = Ledger(config.run.uri, read_only=True).round(1).records("verdicts").values()
+    assert verdict.score == 1
