@@ -38,6 +38,7 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
             f"version {version.number} is a set of full weights and has no adapter", hint="export it --as merged"
         )
     base = models.fetch(run.config.model, run.config.storage, digest=version.base)
+    trust = run.config.model.trust_remote_code
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
         _, made_in, name = version.path.split("/")
         run.ledger.round(int(made_in)).get_dir(name, folder)
@@ -48,10 +49,10 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
                 raise ConfigError(
                     f"--skill: version {version.number} is a set of full weights", hint="only adapters add up"
                 )
-            return export_full(base, folder, str(to), probe=probe)
+            return export_full(base, folder, str(to), probe=probe, trust=trust)
         if skill.learned:
             folder = _with_skill(run, version, folder, skill)
-        form, trust = cast(Literal["merged", "adapter"], kind), run.config.model.trust_remote_code
+        form = cast(Literal["merged", "adapter"], kind)
         return write(base, folder, str(to), kind=form, probe=probe, trust=trust)
 
 

@@ -151,7 +151,7 @@ class DeepSpeedEngine:
         if self._section.mode == "full":
             weights = self._all_weights(model)
             if self.rank == 0:
-                version_files.send_full(weights, self._base, send)
+                version_files.send_full(weights, self._base, send, code=self._trust)
             for _ in weights:
                 pass  # the others go along: each weight is put together by all
         else:

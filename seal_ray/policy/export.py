@@ -71,12 +71,14 @@ def export(
     return Exported(to, kind, files_digest(to), len(changes), tokens, difference, effect)
 
 
-def export_full(base: str, weights: str, to: str, *, probe: Sequence[Sequence[int]] | None = None) -> Exported:
+def export_full(
+    base: str, weights: str, to: str, *, probe: Sequence[Sequence[int]] | None = None, trust: bool = False
+) -> Exported:
     """Write a version of full weights, which is a model already, to the new folder `to`."""
     with _whole_or_not_at_all(to) as part:
         shutil.copytree(weights, part, dirs_exist_ok=True)
         texts = [list(text) for text in probe] if probe is not None else _random_probe(base)
-        effect, tokens = _apart(base, part, texts)
+        effect, tokens = _apart(base, part, texts, trust)
     layers = sum(n != "__metadata__" for path in Path(to).glob("*.safetensors") for n in models.header_of(path))
     return Exported(to, "merged", files_digest(to), layers, tokens, 0.0, effect)
 
@@ -205,9 +207,9 @@ def _compare(
     return difference, effect, len(version)
 
 
-def _apart(base: str, other: str, probe: list[list[int]]) -> tuple[float, int]:
+def _apart(base: str, other: str, probe: list[list[int]], trust: bool) -> tuple[float, int]:
     """Nats a token by which two models differ on the probe, and its number of tokens."""
-    plain, ours = _scores(_load(base), probe), _scores(_load(other), probe)
+    plain, ours = (_scores(_load(folder, trust=trust), probe) for folder in (base, other))
     return float((ours - plain).abs().mean()), len(plain)
 
 

@@ -25,8 +25,10 @@ def send_adapter(tensors: dict[str, Any], config: bytes, send: Send) -> None:
             send(name, os.path.join(folder, name))
 
 
-def send_full(weights: Iterable[tuple[str, Any]], base: str, send: Send) -> None:
-    """All weights (name and tensor on CPU, one at a time), their index, and what a model's folder holds besides."""
+def send_full(weights: Iterable[tuple[str, Any]], base: str, send: Send, *, code: bool = False) -> None:
+    """All weights (name and tensor on CPU, one at a time), their index, and what a model's folder holds besides; with
+    `code` the model's own code too.
+    """
     from safetensors.torch import save_file
 
     with tempfile.TemporaryDirectory(prefix="seal-ray-version-") as folder:
@@ -55,6 +57,7 @@ def send_full(weights: Iterable[tuple[str, Any]], base: str, send: Send) -> None
             json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=1, sort_keys=True)
         )
         send(index.name, str(index))
+    beside = BESIDE_WEIGHTS | ({".py"} if code else set())
     for file in sorted(Path(base).iterdir()):
-        if file.is_file() and ".safetensors" not in file.name and file.suffix in BESIDE_WEIGHTS:
+        if file.is_file() and ".safetensors" not in file.name and file.suffix in beside:
             send(file.name, str(file))

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
 from seal_ray.errors import ConfigError
-from seal_ray.policy.export import export
+from seal_ray.policy.export import export, export_full
 from seal_ray.policy.single_engine import SingleEngine
+from seal_ray.policy.version_files import send_full
 
 CODE = "from transformers import LlamaForCausalLM\n\n\nclass OwnForCausalLM(LlamaForCausalLM):\n    pass\n"
 SECTION = PolicySection(rank=4, dtype="float32", checkpointing=False)
@@ -40,6 +42,11 @@ def test_a_version_of_such_a_model_is_trained_and_exported_where_its_code_may_ru
     adapter.mkdir()
     engine = SingleEngine(with_code, None, SECTION, 1, "cpu", trust=True)
     engine.save(lambda name, path: shutil.copyfile(path, adapter / name))
+    full = tmp_path / "full"
+    full.mkdir()
+    weights = load_file(Path(with_code) / "model.safetensors").items()
+    send_full(weights, with_code, lambda name, path: shutil.copyfile(path, full / name), code=True)
+    assert export_full(with_code, str(full), str(tmp_path / "whole"), trust=True).effect == 0
     for kind in ("adapter", "merged"):
         with pytest.raises(ConfigError, match="trust_remote_code"):
             export(with_code, str(adapter), str(tmp_path / f"not {kind}"), kind=kind)
