@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Any
 
 from seal_ray import config_file, grading, models
@@ -84,8 +85,8 @@ def _fill(run: Run, recorded: Round, verdicts: Sequence[Verdict]) -> dict[str, J
         try:
             ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
             part = ledger.round(recorded.number)
-            for verdict in new:
-                part.append("verdicts", verdict)
+            for _, own in groupby(new, key=lambda verdict: verdict.candidate):
+                part.append_together("verdicts", list(own))
             ledger.flush()
         finally:
             ledger.close()
