@@ -49,39 +49,45 @@ class Sampler:
         self._model = model
         self._storage = storage
         self._settings = settings
+        self._base = ""  # the folder with the run's own model
         self._engine: Engine | None = None
         self._version: Version | None = None
         self._adapter: str | None = None
 
     def start(self) -> str:
         """Fetch the model and bring the engine up; returns the model's digest."""
-        folder = models.fetch(self._model, self._storage)
+        self._base = models.fetch(self._model, self._storage)
         if self._engine is None:
-            self._engine = Engine(folder, self._settings)
-        return models.digest_of(folder)
+            self._engine = Engine(self._base, self._settings)
+        return models.digest_of(self._base)
 
     def load_version(self, version: Version, adapter_dir: str | None = None) -> str:
         """Write with this version from now on. An adapter costs a request, full weights a new engine."""
-        engine = self._running()
-        if version.kind == "full" and adapter_dir is not None:
-            if engine.model_dir != adapter_dir:
-                engine.close()
-                self._engine = None
-                self._engine = Engine(adapter_dir, self._settings)
-            self._adapter = None
-        else:
-            if version.kind == "adapter" and adapter_dir is None:
-                raise InfraError(
-                    f"version {version.number} has an adapter, but no folder with it was handed over",
-                    hint="fetch the adapter to the node first",
-                )
-            if adapter_dir is not None:
-                engine.load(adapter_dir)
-            if self._adapter is not None and self._adapter != adapter_dir:
-                engine.forget(self._adapter)
-            self._adapter = adapter_dir
-        self._version = version
+        self._running()
+        if version.kind != "base" and adapter_dir is None:
+            raise InfraError(
+                f"version {version.number} has weights of its own, but no folder with them was handed over",
+                hint="fetch its files to the node first",
+            )
+        self._version = None
+        full = adapter_dir if version.kind == "full" else None
+        engine = self._engine_on(full or self._base)
+        adapter = None if full else adapter_dir
+        if adapter is not None:
+            engine.load(adapter)
+        if self._adapter is not None and self._adapter != adapter:
+            engine.forget(self._adapter)
+        self._adapter, self._version = adapter, version
         return version.digest
+
+    def _engine_on(self, folder: str) -> Engine:
+        """The engine with these weights: what went before may have had weights of its own, and not the base's."""
+        engine = self._running()
+        if engine.model_dir != folder:
+            engine.close()
+            self._engine = self._adapter = None
+            self._engine = engine = Engine(folder, self._settings)
+        return engine
 
     def sample(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
         """An edit for each prompt, in order, without content: reading the text is the domain's work."""
