@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -160,7 +160,7 @@ def test_vllms_own_figures_are_beside_ours(endpoint: Callable[[str], Page]) -> N
     writer: Any = ray.remote(num_cpus=1)(Writer).remote()
     settings = EngineSettings(dtype="float32", max_length=64, kv_cache_gb=0.1, metrics=True)
     request = GenerateRequest((5, 6, 7), seed=0, max_tokens=8)
-    written = ray.get(writer.write.remote(base_folder(), settings, request))
+    written = cast(int, ray.get(writer.write.remote(base_folder(), settings, request)))
     name, until = "ray_vllm_generation_tokens_total", time.monotonic() + 60
     while (counted := value(endpoint(name), name)) < written and time.monotonic() < until:
         pass  # that report went out while it still wrote

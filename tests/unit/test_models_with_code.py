@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 import sys
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(folder)
 
 
+def into(folder: Path) -> Callable[[str, str], None]:
+    def send(name: str, path: str) -> None:
+        shutil.copyfile(path, folder / name)
+
+    return send
+
+
 def test_a_version_of_such_a_model_is_trained_and_exported_where_its_code_may_run(
     with_code: str, tmp_path: Path
 ) -> None:
@@ -41,11 +49,11 @@ def test_a_version_of_such_a_model_is_trained_and_exported_where_its_code_may_ru
     adapter = tmp_path / "version"
     adapter.mkdir()
     engine = SingleEngine(with_code, None, SECTION, 1, "cpu", trust=True)
-    engine.save(lambda name, path: shutil.copyfile(path, adapter / name))
+    engine.save(into(adapter))
     full = tmp_path / "full"
     full.mkdir()
     weights = load_file(Path(with_code) / "model.safetensors").items()
-    send_full(weights, with_code, lambda name, path: shutil.copyfile(path, full / name), code=True)
+    send_full(weights, with_code, into(full), code=True)
     assert export_full(with_code, str(full), str(tmp_path / "whole"), trust=True).effect == 0
     for kind in ("adapter", "merged"):
         with pytest.raises(ConfigError, match="trust_remote_code"):
