@@ -11,6 +11,7 @@ from ray.cluster_utils import Cluster
 from seal_ray import models
 from seal_ray.config import ModelSection
 from seal_ray.loops.history import Run
+from seal_ray.models import cache
 from seal_ray.policy import versions
 
 
@@ -18,7 +19,7 @@ from seal_ray.policy import versions
 @pytest.mark.timeout(600)
 def test_only_nodes_fetch_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = models.fetch(ModelSection(name="builtin:tiny"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "node"))  # of all that the cluster starts
+    monkeypatch.setenv(cache.ROOT, str(tmp_path / "node"))  # of all that the cluster starts
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     with hub_mirror.serve(Path(tiny), "some/model") as (url, _):
         settings = {
@@ -33,7 +34,7 @@ def test_only_nodes_fetch_the_weights(tmp_path: Path, monkeypatch: pytest.Monkey
             done = subprocess.run(
                 [COMMAND, "run", "jobs/tiny.yaml", *words],
                 cwd=ROOT,
-                env={**environment(), "XDG_CACHE_HOME": str(tmp_path / "driver")},
+                env={**environment(), cache.ROOT: str(tmp_path / "driver")},
                 capture_output=True,
                 text=True,
                 timeout=500,
