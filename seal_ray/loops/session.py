@@ -49,12 +49,14 @@ from seal_ray.loops.ending import Ending, ending, refuse_ended
 from seal_ray.loops.spending import Spending
 from seal_ray.policy import versions
 from seal_ray.records import Json, Version, encode
-from seal_ray.redaction import redacted
+from seal_ray.redaction import logger, redacted
 from seal_ray.sandbox import Program, ProgramLimits, ProgramResult, run_programs
 from seal_ray.sandbox.choice import WantedIsolation
 from seal_ray.software import lacking, software
 from seal_ray.storage.epochs import Alive
 from seal_ray.storage.ledger import Ledger, RoundLedger
+
+log = logger(__name__)
 
 Hire = Callable[[Config, str, Sink], Crew]
 
@@ -164,6 +166,10 @@ class Session:
             self.ledger.create(redacted(config.model_dump(mode="json")), software(), config.run.seed)
         self.ledger.await_predecessor(self._tell_who_is_awaited)
         self.epoch = self.ledger.acquire(f"{socket.gethostname()}:{os.getpid()}")
+        if self.resumed:  # its last driver may have gone on spending, and come to an end, while it was waited for
+            note = self.ledger.note()
+            refuse_ended(note, config)
+            self.spending.before = note.get("spent") or {}
         self.ledger.leave_note(self._note)
 
     def _announce(self) -> None:
@@ -256,15 +262,18 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._ending = ending(error, self.config)
-            if isinstance(error, Exception):
-                self.tell(RunEnded(type(error).__name__, str(error), self.seconds))
-            if self._crew:
-                self._crew.release("sampler", "worker")
+            with self._undo:
+                self._ending = ending(error, self.config)
+                if isinstance(error, Exception):
+                    self.tell(RunEnded(type(error).__name__, str(error), self.seconds))
+                if self._crew:
+                    self._crew.release("sampler", "worker")
+                if error is None:
+                    self.tell(RunEnded(self.outcome, seconds=self.seconds))
+        except Exception as further:
             if error is None:
-                self.tell(RunEnded(self.outcome, seconds=self.seconds))
-        finally:
-            self._undo.close()
+                raise
+            log.warning("while the run was let go: %s", further)  # why it ended, and its exit code, are the loop's
 
     @property
     def seconds(self) -> float:

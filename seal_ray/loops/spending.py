@@ -22,7 +22,7 @@ class Spending:
         self, limits: Budget, gpu_hours: Meter, judge_dollars: Meter, before: Mapping[str, float] | None = None
     ) -> None:
         self._limits, self._began = limits, time.monotonic()
-        self._before = before or {}
+        self.before = before or {}
         self._meters: dict[str, Meter] = {"hours": self.hours, "gpu_hours": gpu_hours, "judge_dollars": judge_dollars}
 
     def hours(self) -> float:
@@ -34,7 +34,7 @@ class Spending:
         return {name: self._amount(name) for name in self._meters}
 
     def _amount(self, name: str) -> float:
-        return float(self._before.get(name, 0.0)) + self._meters[name]()
+        return float(self.before.get(name, 0.0)) + self._meters[name]()
 
     def check(self, tell: Sink) -> None:
         """Raise where something is spent. A meter without a limit is not read."""

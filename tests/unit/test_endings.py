@@ -14,9 +14,11 @@ from seal_ray.config import Config
 from seal_ray.errors import BudgetSpent, DataError, InfraError, Interrupted, SealError
 from seal_ray.events import RunStarted, WaitingFor
 from seal_ray.loops import rounds
+from seal_ray.loops.ending import Ending, fingerprint
 from seal_ray.loops.history import Run
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session
+from seal_ray.records import encode
 from seal_ray.storage import epochs
 from seal_ray.storage.ledger import Ledger
 
@@ -142,6 +144,47 @@ def test_a_driver_waits_for_the_lease_of_one_that_may_be_dead(
     go(config, RecordedCrew(recorded), monkeypatch, listeners=[heard.append])
     assert [type(e) for e in heard[:2]] == [WaitingFor, RunStarted] and "elsewhere" in heard[0].what
     assert heard[1].epoch == 3
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_a_driver_adds_while_it_is_waited_for_counts(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    config = configured(recorded, tmp_path / "run", "storage.lease=8", "run.budget.gpu_hours=8")
+    with pytest.raises(Interrupted):
+        go(config, RecordedCrew(recorded), monkeypatch, stop=lambda: True)
+    other = Ledger(config.run.uri, config.storage)
+    with monkeypatch.context() as patch:
+        patch.setattr(epochs, "this_process", dict)  # on another machine
+        other.acquire("elsewhere")
+    why = Ending("DataError", "no label for token 7", "fix the data", fingerprint(config)) if ended else None
+
+    def winds_up(event: Any) -> None:
+        if isinstance(event, WaitingFor):
+            other.leave_note(lambda: {"spent": {"gpu_hours": 9.0}, "ending": encode(why)})
+            other.close()
+
+    error = DataError if ended else BudgetSpent
+    with pytest.raises(error, match="ended for good: no label" if ended else "gpu_hours: 8 is spent"):
+        go(config, RecordedCrew(recorded), monkeypatch, listeners=[winds_up])
+    assert Ledger(config.run.uri).note()["spent"]["gpu_hours"] == 9
+    assert isinstance(nothing_is_paid(config, monkeypatch), error)
+
+
+def test_a_run_ends_as_its_loop_says_also_where_what_it_held_can_not_be_given_back(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(BrokenCrew):
+        def release(self, *roles: Any) -> None:
+            raise InfraError("a GPU is still held")
+
+        def close(self) -> None:
+            self.release()
+
+    config = configured(recorded, tmp_path / "run")
+    with pytest.raises(DataError, match="no label"):
+        go(config, Stuck(recorded), monkeypatch)
+    assert isinstance(nothing_is_paid(config, monkeypatch), DataError), "the end is in the ledger, and nobody holds it"
 
 
 def test_a_run_that_is_stopped_leaves_half_of_the_configured_time_to_its_ledger(
