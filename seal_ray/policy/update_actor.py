@@ -87,6 +87,7 @@ class Desk:
         self._sign = time.monotonic()
         self._seen = False
         self._kept: dict[str, Any] = {}
+        self._have_files: set[int] = set()
 
     def fit(
         self, train: Callable[[dict[str, Any]], Any], payload: list[Any], crew: TrainerCount, limits: Limits
@@ -98,6 +99,7 @@ class Desk:
         self.folder.mkdir(parents=True)
         with self._lock:
             self._sign, self._seen = time.monotonic(), False
+            self._have_files.clear()
         config = {"payload": payload[0], "desk": ray.get_runtime_context().current_actor}
         return (self._alone if crew.alone else self._in_group)(train, config, crew, limits)
 
@@ -192,6 +194,12 @@ class Desk:
     def alive(self) -> None:
         with self._lock:
             self._sign, self._seen = time.monotonic(), True
+
+    def have_files(self, rank: int) -> int:
+        """A worker has all that it is to load; how many have by now."""
+        with self._lock:
+            self._have_files.add(rank)
+            return len(self._have_files)
 
     def news_are_in(self) -> None:
         """Returns when whatever this caller has told before is taken in."""

@@ -1,11 +1,15 @@
 """What a worker of a policy update does: build the model, look at the lessons, learn, look again, send the files."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seal_ray import models
+from seal_ray.errors import InfraError
 from seal_ray.events import UpdateValidated
 from seal_ray.models.shared import Shared, materialise
 from seal_ray.policy.job import StepLog, UpdateJob
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from seal_ray.policy.training import Scan, TrainingEngine
 
 PIECE = 64 * 2**20  # bytes of a file that travel at once
+FETCH_SECONDS = 3600.0  # that the model may take to come and to be loaded, as for samplers and workers
+BEAT, NAP = 5.0, 0.5  # seconds between signs of life meanwhile, and between looks at who has the files
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,13 @@ def train_in_group(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     import ray.train.torch
 
-    rank = ray.train.get_context().get_world_rank()
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
     payload = _begin(config, rank)
     from seal_ray.policy.deepspeed_engine import DeepSpeedEngine
 
     device = str(ray.train.torch.get_device()) if payload.job.use_gpu else "cpu"
-    return _work(payload, config["desk"], DeepSpeedEngine, device)
+    return _work(payload, config["desk"], DeepSpeedEngine, device, rank, world)
 
 
 def train_alone(config: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +70,45 @@ def _begin(config: dict[str, Any], rank: int) -> Payload:
     return payload
 
 
-def _work(payload: Payload, desk: Any, engine_of: "Callable[..., TrainingEngine]", device: str) -> dict[str, Any]:
+@contextlib.contextmanager
+def _preparing(desk: Any) -> Iterator[None]:
+    """Signs of life while the model comes and is loaded, which may take longer than any step; not without end."""
+    ready, until = threading.Event(), time.monotonic() + FETCH_SECONDS
+
+    def beat() -> None:
+        while time.monotonic() < until and not ready.wait(BEAT):
+            desk.alive.remote()
+
+    threading.Thread(target=beat, name="signs-of-life", daemon=True).start()
+    try:
+        yield
+    finally:
+        ready.set()
+
+
+def _await_others(desk: Any, rank: int, world: int) -> None:
+    """Come back when every worker has its files: the first collective would give up on one that still fetches."""
+    import ray
+
+    until = time.monotonic() + FETCH_SECONDS
+    while (there := int(ray.get(desk.have_files.remote(rank)))) < world:
+        if time.monotonic() > until:
+            raise InfraError(
+                f"{world - there} of {world} workers of the policy update still fetch the model after "
+                f"{FETCH_SECONDS:g} s",
+                hint="see how fast those nodes reach the model; model.mirror or a folder that all share is faster",
+            )
+        time.sleep(NAP)
+
+
+def _work(
+    payload: Payload,
+    desk: Any,
+    engine_of: "Callable[..., TrainingEngine]",
+    device: str,
+    rank: int = 0,
+    world: int = 1,
+) -> dict[str, Any]:
     import ray
 
     from seal_ray.policy.checkpoints import Checkpoints
@@ -71,10 +116,12 @@ def _work(payload: Payload, desk: Any, engine_of: "Callable[..., TrainingEngine]
 
     job, section = payload.job, payload.job.section
     own = not job.digest and os.path.isdir(job.base)
-    base = job.base if own else models.fetch(job.model, job.storage, digest=job.digest)
-    start = materialise(payload.start, job.model) if payload.start else None
     trust = job.model.trust_remote_code
-    engine = engine_of(base, start, section, derive_seed(job.seed, "adapter"), device, trust=trust)
+    with _preparing(desk):
+        base = job.base if own else models.fetch(job.model, job.storage, digest=job.digest)
+        start = materialise(payload.start, job.model) if payload.start else None
+        _await_others(desk, rank, world)
+        engine = engine_of(base, start, section, derive_seed(job.seed, "adapter"), device, trust=trust)
     training = Training(engine, section, payload.train, payload.held, job.seed)
 
     def alive() -> None:

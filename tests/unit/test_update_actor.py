@@ -1,6 +1,12 @@
 """What the end of an attempt means: whose fault it was, and whether another attempt may help."""
 
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+import ray
 import torch
 from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, WorkerHealthCheckFailedError
@@ -8,6 +14,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from seal_ray.errors import DataError, InfraError, PlacementError
 from seal_ray.events import UpdateValidated
+from seal_ray.policy import update_worker
 from seal_ray.policy.update_actor import Desk, Limits, TrainerCount, judge
 
 CREW, LIMITS = TrainerCount(2, True, 4, {}), Limits(60, 60, 60)
@@ -53,3 +60,40 @@ def test_news_are_told_once_and_are_signs_of_life() -> None:
     news = desk.news()
     assert [type(e) for e in news.events] == [UpdateValidated] and news.events[0].time > 0 and news.started
     assert desk.news().events == []
+
+
+class At:
+    """A desk as its workers call it, in this process. `alive`: set by each sign of life."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.said = threading.Event()
+        self.alive = SimpleNamespace(remote=self.said.set)
+        self.have_files = SimpleNamespace(remote=desk.have_files)
+
+
+def test_a_worker_that_still_fetches_says_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(update_worker, "BEAT", 0.001)
+    at = At(Desk(str(tmp_path)))
+    with update_worker._preparing(at):
+        assert at.said.wait(60)
+        (beating,) = (t for t in threading.enumerate() if t.name == "signs-of-life")
+    beating.join(60)
+    assert not beating.is_alive(), "what hangs later must be noticed"
+
+
+def test_no_worker_goes_on_before_all_have_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(str(tmp_path))
+    at: Any = At(desk)
+    waited: list[float] = []
+
+    def nap(seconds: float) -> None:
+        waited.append(seconds)
+        desk.have_files(1)
+
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    monkeypatch.setattr(update_worker.time, "sleep", nap)
+    update_worker._await_others(at, 0, 2)
+    assert len(waited) == 1
+    monkeypatch.setattr(update_worker, "FETCH_SECONDS", -1.0)
+    with pytest.raises(InfraError, match="1 of 3 workers of the policy update still fetch"):
+        update_worker._await_others(at, 0, 3)
