@@ -14,7 +14,7 @@ from seal_ray.config import Config
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, Warned
-from seal_ray.loops import rounds
+from seal_ray.loops import parents, rounds
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
@@ -33,6 +33,7 @@ from seal_ray.records import Choice, Edit, Example, Json, Task, Version, decode,
 from seal_ray.storage.ledger import RoundLedger
 
 PROBE, TRY, LEARN = 1, 2, 3  # rounds
+POLICY = "policy.json"  # in the first of them: the version that the run began with
 PASSAGE = "the passage itself"
 SENTENCE = "a sentence of the passage"
 ANSWER = "the answer to a question"
@@ -67,17 +68,41 @@ def adapt(
 
 
 def begun_with(session: Session, policy: str) -> Version:
+    """The version that the configuration names; of a run that is gone on with, it is the one that it began with."""
+    begun = _began_with(session)
     if not policy:
-        return versions.first(session.base)
+        return _the_same(versions.first(session.base), begun, "")
     uri, mark, number = policy.rpartition("#")
     source = Run(uri if mark else policy, session.config.storage)
-    known = [v for v in source.versions() if str(v.number) == number] if mark else [source.current()]
+    if mark:
+        known = [v for v in source.versions() if str(v.number) == number]
+    else:  # what is current there may be another one by now
+        known = [v for v in source.versions() if begun and v.digest == begun.digest] or [source.current()]
     version = next((v for v in known if v), None)
     if version is None:
-        raise ConfigError(f"--policy {policy}: there is no such version", hint="`seal-ray lineage` lists them")
+        raise ConfigError(f"--policy {policy}: no such version", hint=f"`seal-ray lineage {source.uri}` lists them")
     if version.base != session.base:
         raise ConfigError(f"--policy {policy} belongs to another model", hint=f"set model.name as in {source.uri}")
-    return session.borrow(version, source.ledger)
+    return session.borrow(_the_same(version, begun, policy), source.ledger)
+
+
+def _began_with(session: Session) -> Version | None:
+    known = session.ledger.round(PROBE).get(POLICY) or session.ledger.manifest(PROBE)  # older runs have only the latter
+    begun = decode(Version, known["version"]) if known else None
+    if begun:
+        parents.refuse_other_base(begun, session.base, session.config)
+    return begun
+
+
+def _the_same(version: Version, begun: Version | None, policy: str) -> Version:
+    """What is known of one version says nothing of another."""
+    if begun and begun.digest != version.digest:
+        raise ConfigError(
+            f"--policy{f' {policy}' if policy else ', which is not given'}: that is version {version.number} "
+            f"({version.digest[:12]}), and the run began with version {begun.number} ({begun.digest[:12]})",
+            hint="give the --policy that it began with, or choose another run.uri",
+        )
+    return version
 
 
 def run_adapt(session: Session, version: Version) -> Adapted:
@@ -97,6 +122,8 @@ def run_adapt(session: Session, version: Version) -> Adapted:
 
 def probe_round(session: Session, version: Version) -> tuple[QuestionSet, UncertaintyMap]:
     part = session.open_round(PROBE)
+    if part.manifest() is None:
+        part.put(POLICY, {"version": encode(version)})
     tests = make_tests(session, part, every_task(session))
     if not tests.tasks:
         lost = ", ".join(f"{name} {count}" for name, count in dict(tests.funnel["lost"]).items()) or "none was written"

@@ -25,6 +25,8 @@ from seal_ray.loops.probing.slices import slices
 from seal_ray.loops.probing.support import unsupported
 from seal_ray.loops.probing.uncertainty import UncertaintyMap, mapped
 from seal_ray.loops.session import Session
+from seal_ray.records import encode
+from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
 SMALL = (
@@ -98,9 +100,33 @@ def test_a_run_that_is_named_as_the_policy_stands_for_its_current_version(tmp_pa
     rollback(uri, storage, to=1, why="the second one forgets")
     base = models.digest_of(models.fetch(Run(uri).config.model))
     session: Any = SimpleNamespace(config=Config(storage=storage), base=base, borrow=lambda version, _: version)
+    session.ledger = Ledger(str(tmp_path / "new"), storage)
     assert [begun_with(session, policy).number for policy in (uri, f"{uri}#2", f"{uri}#1")] == [1, 2, 1]
     with pytest.raises(ConfigError, match="no such version"):
         begun_with(session, f"{uri}#7")
+
+
+@pytest.mark.parametrize("committed", [True, False])  # an older run says it only where its first round is committed
+def test_a_run_that_is_gone_on_with_keeps_the_policy_that_it_began_with(tmp_path: Path, committed: bool) -> None:
+    uri, storage = str(tmp_path / "run"), StorageSection()
+    two_versions(uri, tmp_path)
+    base = models.digest_of(models.fetch(Run(uri).config.model))
+    ledger = Ledger(str(tmp_path / "mine"), storage)
+    session: Any = SimpleNamespace(config=Config(storage=storage), base=base, borrow=lambda version, _: version)
+    session.ledger = ledger
+    ledger.create(session.config.model_dump(mode="json"), {}, 1)
+    ledger.acquire("test")
+    begun = begun_with(session, uri)
+    if committed:
+        ledger.round(1).commit({"version": encode(begun)})
+    else:
+        ledger.round(1).put("policy.json", {"version": encode(begun)})
+    rollback(uri, storage, to=1, why="the second one forgets")
+    assert [begun_with(session, policy).number for policy in (uri, f"{uri}#2")] == [2, 2]
+    for other in ("", f"{uri}#1"):
+        with pytest.raises(ConfigError, match="the run began with version 2"):
+            begun_with(session, other)
+    ledger.close()
 
 
 def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(
