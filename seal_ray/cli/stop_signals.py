@@ -16,7 +16,8 @@ class StopSignals:
 
     def __init__(self, within: float, uri: str, config: Path, command: str = "run") -> None:
         self.stopped, self._within, self._uri = False, within, uri
-        self._again = f"seal-ray {command} {config}"
+        options = any(word.startswith("--") for word in sys.argv[1:])
+        self._again = f"seal-ray {command} {config}" + (", with the same options" if options else "")
         self._wind_up: list[Callable[[], None]] = []
         self._before: dict[int, Any] = {}
 

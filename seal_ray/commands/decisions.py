@@ -28,6 +28,11 @@ def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict
             raise ConfigError(
                 f"no round of {uri} waits for a decision", hint=f"`seal-ray status {uri}` says where it is"
             )
+        if before := part.get("decision.json"):
+            raise ConfigError(
+                f"round {number} of {uri} is decided already: {before['decision']}, by {before['by']}",
+                hint="`seal-ray run` goes on with it; `seal-ray rollback` leaves a version that was accepted",
+            )
         said = _signed(why) | {"decision": "accept" if accept else "reject", "round": number}
         part.put("decision.json", said)
         return said

@@ -92,5 +92,5 @@ def _version(run: Run, number: int) -> Version | None:
 
 def _probe(run: Run, number: int) -> list[list[int]] | None:
     """The run's own edits: what the version is good at shows in them."""
-    edits = [e for e in run.round(number).edits if not e.failure][:4]
+    edits = [e for e in run.ledger.round(number).records("edits").values() if not e.failure][:4]
     return [[*e.prompt_ids, *e.ids][:512] for e in edits] or None

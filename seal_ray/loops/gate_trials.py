@@ -9,7 +9,7 @@ from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
-from seal_ray.loops.rewarding import reward
+from seal_ray.loops.rewarding import covered, reward
 from seal_ray.loops.session import Session
 from seal_ray.policy.gate import GateDecision, Measure, decide
 from seal_ray.records import Task, Version, derive_seed
@@ -28,10 +28,12 @@ def compare(session: Session, part: RoundLedger, old: Version, new: Version, dri
     for version in (old, new):
         plan = Plan(tasks, version, gate.edits, gate.repeats, context_arm=False, salt=part.number)
         exploration = explore(session, part, plan)
+        covered(session, exploration)  # what was lost by nobody's fault may come on resume; a decision stays
         rewarded.append(reward(session, exploration))
         if guarded:
             alone = Plan(guarded, version, edits=0, repeats=0, context_arm=False, salt=part.number)
             exploration = explore(session, part, alone)
+            covered(session, exploration)
         known.append(_baselines(exploration))
     measure = _measure(rewarded)
     before = {q: s for q, s in known[0].items() if s >= RIGHT}

@@ -15,7 +15,7 @@ from typing import Any
 from seal_ray.config import Config
 from seal_ray.domains.distractors import kind_of
 from seal_ray.domains.sentences import sentences
-from seal_ray.errors import ConfigError
+from seal_ray.errors import ConfigError, InfraError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.measure import question_likelihoods
 from seal_ray.loops.explore import explore
@@ -282,6 +282,13 @@ def _likelihoods(session: Session, part: RoundLedger, version: Version, tests: Q
         return {}
     plan = Plan(tests.tasks, version, edits=0, repeats=0, context_arm=False, salt=SALT)
     exploration = explore(session, part, plan)
+    lost = [t.failure for t in exploration.trials.values() if t.failure and t.failure.blame == "infra"]
+    if lost:
+        raise InfraError(
+            f"how likely answers are could not be had of {len(lost)} of {len(tests.tasks)} passages, "
+            f"like: {lost[0].message}",
+            hint="the same command tries them again",
+        )
     likelihoods: dict[str, float] = {}
     for trial in exploration.trials.values():
         if not trial.failure:

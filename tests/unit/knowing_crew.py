@@ -77,6 +77,7 @@ class KnowingCrew(StandInCrew):
         self.sampled: list[EditPrompt] = []
         self.tried: list[Attempt] = []
         self.lose = 0  # so many replies are lost, by nobody's fault
+        self.lose_trials = 0  # the same of trials
         self.lies: dict[str, str] = {}  # towns that edits make up for some names
         self.learned: dict[str, dict[str, str]] = {}  # by folder of a version, what it has learned
         self.jobs: list[UpdateJob] = []
@@ -182,6 +183,10 @@ class _TablePool(WaitingPool):
 
     def _trial(self, attempt: Attempt) -> Trial:
         crew, answers, likely = self._crew, [], []
+        if crew.lose_trials:
+            crew.lose_trials -= 1
+            lost = Failure("killed_worker", "it was killed", "infra")
+            return Trial(attempt.candidate.id, attempt.candidate.task, failure=lost)
         taught = " ".join(crew.tokenizer.decode(list(e.ids)) for e in attempt.examples)
         known = crew.knows | dict(FACT.findall(taught))
         for ask in attempt.asks:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from seal_ray.errors import ConfigError
+from seal_ray.config import Config
+from seal_ray.errors import ConfigError, CoverageError
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import gate_trials
+from seal_ray.policy import versions
 from seal_ray.records import Candidate, Estimate, Failure, Reward, Task, Verdict
 
 
@@ -59,3 +61,15 @@ def test_a_plug_in_names_the_questions_that_must_not_get_worse_or_says_that_it_h
     assert gate_trials._guarded(session(bare, "")) == ()
     with pytest.raises(ConfigError, match=r"gate\.regression: the domain bare has no regression tasks"):
         gate_trials._guarded(session(bare, "here"))
+
+
+def test_nothing_is_decided_by_what_is_left_of_trials_that_were_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tasks(split: str) -> list[Task]:
+        return [Task(name, {}) for name in ("a", "b")]
+
+    explored = SimpleNamespace(coverage=lambda: 0.6, ledger=SimpleNamespace(number=3))
+    monkeypatch.setattr(gate_trials, "explore", lambda *_: explored)
+    session: Any = SimpleNamespace(config=Config(), domain=SimpleNamespace(name="table", tasks=tasks))
+    part: Any = SimpleNamespace(number=3)
+    with pytest.raises(CoverageError, match="only 60% of the candidates have a verdict"):
+        gate_trials.compare(session, part, versions.first("b"), versions.first("c"), None)

@@ -117,6 +117,16 @@ def test_replies_that_are_lost_stop_the_probe_loudly_and_come_on_resume(tmp_path
     assert go(config, crew)[0].funnel["kept"] == 4
 
 
+def test_a_passage_whose_likelihoods_are_lost_stops_the_probe_and_is_tried_on_resume(tmp_path: Path) -> None:
+    config = configured(tmp_path, folder(tmp_path, world(8)))
+    crew = KnowingCrew({})
+    crew.lose_trials = 1
+    with pytest.raises(InfraError, match="of 1 of 2 passages, like: it was killed"):
+        go(config, crew)
+    known = go(config, crew)[1]
+    assert all(q.likelihood is not None for q in known.questions)
+
+
 def test_progress_is_told(tmp_path: Path) -> None:
     heard: list[Any] = []
     config = configured(tmp_path, folder(tmp_path, world(4)))

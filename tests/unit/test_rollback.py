@@ -15,6 +15,7 @@ from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run
 from seal_ray.policy import versions
 from seal_ray.records import ADAPTER
+from seal_ray.storage.ledger import Ledger
 
 
 @pytest.fixture
@@ -86,3 +87,13 @@ def test_the_round_after_is_written_by_the_version_that_was_gone_back_to(
     one, two = run.rounds()
     assert one.version and two.version and two.version.digest == one.version.digest
     assert crew.sampled and two.version.number == 0 and run.held() == 2
+
+
+def test_a_gate_that_was_answered_is_not_answered_again(run: str) -> None:
+    ledger = Ledger(run)
+    ledger.acquire("test")
+    ledger.round(3).put("gate.json", {"decision": "hold", "advice": "accept", "figures": {}, "reasons": []})
+    ledger.close()
+    decisions.decide(run, StorageSection(), accept=True, why="looked at")
+    with pytest.raises(ConfigError, match=r"round 3 of .* is decided already: accept, by "):
+        decisions.decide(run, StorageSection(), accept=False, why="looked again")

@@ -14,12 +14,14 @@ from seal_ray.grading.measure import question_likelihoods
 from seal_ray.loops.asking import asks_of
 from seal_ray.loops.explore import NAP
 from seal_ray.loops.session import Session
+from seal_ray.loops.spending import JudgeUse
 from seal_ray.policy.in_bank import BankUpdate
 from seal_ray.records import (
     Answer,
     Ask,
     Attempt,
     Candidate,
+    Failure,
     StudyAttempt,
     StudyTrial,
     Task,
@@ -157,25 +159,33 @@ def record(part: RoundLedger, trials: Sequence[Trial]) -> None:
 
 def graded(session: Session, part: RoundLedger, exam: Exam, trial: Trial) -> dict[str, Score]:
     """Each task's score, by its id. The verdicts are recorded."""
-    began = time.monotonic()
+    began, judging = time.monotonic(), JudgeUse(getattr(session.grader, "usage", None))
     scores: dict[str, Score] = {}
     likely = question_likelihoods(trial)
-    count = failed = 0
+    count = lost = 0
+    never: tuple[str, Failure] | None = None  # a task with a verdict that nobody will ever give
     for number, task in enumerate(exam.tasks):
+        session.tick()
         closed, opened = f"{number}{BETWEEN}", f"{OPEN}{number}{BETWEEN}"
         verdicts = _verdicts(session, task, trial, closed)
         with_passage = _verdicts(session, task, trial, opened) if exam.open_book else []
         for verdict in (*verdicts, *with_passage):
-            if not (verdict.failure and verdict.failure.blame == "infra"):  # it is asked again
-                part.append("verdicts", verdict)
-        count, failed = count + len(verdicts), failed + sum(v.failure is not None for v in verdicts)
+            count += 1
+            if verdict.failure and verdict.failure.blame == "infra":  # it is asked again
+                lost += 1
+                continue
+            part.append("verdicts", verdict)
+            never = (task.id, verdict.failure) if verdict.failure and not never else never
         own = [value for question, value in likely.items() if question.startswith(closed)]
         scores[task.id] = Score(_credit(verdicts), sum(own) / len(own) if own else None, _credit(with_passage))
-    session.tell(Graded(session.grader.name, count, failed, round(time.monotonic() - began, 3)))
-    if failed:
+    spent, seconds = judging.since(), round(time.monotonic() - began, 3)
+    session.tell(Graded(session.grader.name, count, lost, seconds, spent.calls, spent.cached, round(spent.dollars, 6)))
+    if lost:
         raise CoverageError(
-            f"{failed} of {count} verdicts on {trial.task} could not be had", hint="the same command asks again"
+            f"{lost} of {count} verdicts on {trial.task} could not be had", hint="the same command asks again"
         )
+    if never:
+        raise DataError(f"task {never[0]} can't be graded: {never[1].message}", hint="mend it, or leave it out")
     return scores
 
 
