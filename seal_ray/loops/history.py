@@ -150,16 +150,20 @@ class Run:
 
     @_as_written
     def versions(self) -> list[Version]:
-        """Every version that was made, the first one without an adapter."""
+        """Every version that was made, the first one without an adapter. Of one number the run's own comes before one
+        that it took from another run."""
         by_digest: dict[str, Version] = {}
+        own: set[str] = set()
         for n in self.ledger.rounds():
             part = self.ledger.round(n)
-            for name, key in (("tasks.json", "version"), ("update.json", "version")):
-                data = (part.get(name) or {}).get(key)
+            for name in ("tasks.json", "update.json"):
+                data = (part.get(name) or {}).get("version")
                 if data:
                     version = decode(Version, data)
                     by_digest.setdefault(version.digest, version)
-        return sorted(by_digest.values(), key=lambda v: v.number)
+                    if name == "update.json":
+                        own.add(version.digest)
+        return sorted(by_digest.values(), key=lambda v: (v.number, v.digest not in own))
 
 
 def find_version(reference: str, storage: StorageSection) -> tuple[Version, Run]:

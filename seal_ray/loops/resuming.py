@@ -19,7 +19,8 @@ def is_there(ledger: Ledger, config: Config) -> bool:
         raise ConfigError(f"run.resume: never, but there is a run at {uri}", hint="choose another run.uri")
     # as this version reads it: a field that came later has the default, which is what was done before it
     was = config_file.resolved(redacted(ledger.run()["config"]))
-    differ = differences(was.model_dump(mode="json"), config.model_dump(mode="json"))
+    # what looks like a secret of this process is hidden on both sides
+    differ = differences(was.model_dump(mode="json"), redacted(config.model_dump(mode="json")))
     if differ:
         raise ConfigError(
             f"the run at {uri} was configured otherwise: " + "; ".join(differ),

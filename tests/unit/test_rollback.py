@@ -12,9 +12,9 @@ from seal_ray.commands import decisions, terminal
 from seal_ray.commands.export import export
 from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
-from seal_ray.loops.history import Run
+from seal_ray.loops.history import Run, find_version
 from seal_ray.policy import versions
-from seal_ray.records import ADAPTER
+from seal_ray.records import ADAPTER, Version, encode
 from seal_ray.storage.ledger import Ledger
 
 
@@ -97,3 +97,14 @@ def test_a_gate_that_was_answered_is_not_answered_again(run: str) -> None:
     decisions.decide(run, StorageSection(), accept=True, why="looked at")
     with pytest.raises(ConfigError, match=r"round 3 of .* is decided already: accept, by "):
         decisions.decide(run, StorageSection(), accept=False, why="looked again")
+
+
+def test_a_version_that_was_taken_from_another_run_does_not_hide_the_runs_own(run: str) -> None:
+    borrowed, own = (Version(3, name, "base", None, "rounds/0003/version", "adapter", 4) for name in ("a", "b"))
+    ledger = Ledger(run)
+    ledger.acquire("test")
+    part = ledger.round(3)
+    part.put("tasks.json", {"tasks": [], "version": encode(borrowed)})  # it begins with the other run's version 3
+    part.put("update.json", {"version": encode(own), "edits": [], "losses": [1.0], "steps": 1, "kl": 0.0})
+    ledger.close()
+    assert find_version(f"{run}#3", StorageSection())[0] == own
