@@ -18,6 +18,13 @@ from seal_ray.storage.ledger import RoundLedger
 RIGHT = 0.5  # a question counts as known if at least this share of its answers is right
 
 
+def check(session: Session) -> None:
+    """Refuse a gate that has nothing to compare by before a run begins: its settings stay what they were then."""
+    if session.config.gate.mode != "off":
+        _draw(session.domain.tasks("validation"), session.config)
+        _guarded(session)
+
+
 def compare(session: Session, part: RoundLedger, old: Version, new: Version, drift: float | None) -> GateDecision:
     """Both versions write edits for the validation tasks; these are tried like any others, with the same seeds."""
     config, gate = session.config, session.config.gate

@@ -40,7 +40,7 @@ def run(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do a run, or go on with it. What comes back reads the ledger. `stop` and `on_stop`: see `Session`."""
-    with Session(config, stop=stop, on_stop=on_stop) as session:
+    with Session(config, stop=stop, on_stop=on_stop, check=gate_trials.check) as session:
         run_rounds(session)
     return Run(config.run.uri, config.storage)
 

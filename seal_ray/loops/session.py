@@ -101,11 +101,13 @@ class Session:
         on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
         listeners: Sequence[Sink] = (),
         hire: Hire = hire,
+        check: "Callable[[Session], None]" = lambda session: None,
     ) -> None:
         """Open the run at `run.uri`, or begin it.
 
         `stop` is asked often and ends the run cleanly; `on_stop` is told what must be done where nobody can ask.
-        `listeners` hear every event besides the ledger and what `observe` configures.
+        `listeners` hear every event besides the ledger and what `observe` configures. `check` raises where a run that
+        is about to begin could not come to its end.
         """
         self.config, self._stop, self._hire = config, stop, hire
         self.outcome = "done"  # what the run's end is called when the loop comes back; it may say otherwise
@@ -131,6 +133,8 @@ class Session:
             self.rubric = grading.judge_endpoint(config.grading) if config.grading.reward == "rubric" else None
             self.spending = Spending(config.run.budget, self._gpu_hours, self._judge_dollars, note.get("spent"))
             self._listeners = [*observe.build(config.observe, config), *listeners]
+            if not self.resumed:
+                check(self)
             self._take_over()
             self._announce()
             self._undo = undo.pop_all()

@@ -43,7 +43,8 @@ def study(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do every arm that is left. What comes back reads the ledger."""
-    with Session(lasting(config, len(config.study.arms) + 1), stop=stop, on_stop=on_stop) as session:
+    whole = lasting(config, len(config.study.arms) + 1)
+    with Session(whole, stop=stop, on_stop=on_stop, check=gate_trials.check) as session:
         run_study(session)
     return Run(config.run.uri, config.storage)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 from seal_ray.errors import ConfigError
 from seal_ray.event_stream import decode_event, encode_event
 from seal_ray.events import Event, RunEnded, UpdateStep
+from seal_ray.observe.metrics import exit_code
 from seal_ray.observe.scalars import scalars
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.redaction import redact
@@ -120,7 +121,7 @@ class Mlflow:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunEnded):
-            self._outcome = "FINISHED" if event.outcome == "done" else "FAILED"
+            self._outcome = "FAILED" if exit_code(event.outcome) else "FINISHED"
         when = int((event.time or time.time()) * 1000)
         batch = [
             self._entities.Metric(re.sub(r"[^\w./ -]", "_", s.name), s.value, when, s.step) for s in scalars(event)

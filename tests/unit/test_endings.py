@@ -11,14 +11,15 @@ from recorded_crew import RecordedCrew
 
 from seal_ray import config_file, models
 from seal_ray.config import Config
-from seal_ray.errors import BudgetSpent, DataError, InfraError, Interrupted, SealError
+from seal_ray.errors import BudgetSpent, ConfigError, DataError, InfraError, Interrupted, SealError
 from seal_ray.events import RunStarted, WaitingFor
-from seal_ray.loops import rounds
+from seal_ray.loops import resuming, rounds
 from seal_ray.loops.ending import Ending, fingerprint
 from seal_ray.loops.history import Run
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session
 from seal_ray.records import encode
+from seal_ray.redaction import redacted
 from seal_ray.storage import epochs
 from seal_ray.storage.ledger import Ledger
 
@@ -185,6 +186,26 @@ def test_a_run_ends_as_its_loop_says_also_where_what_it_held_can_not_be_given_ba
     with pytest.raises(DataError, match="no label"):
         go(config, Stuck(recorded), monkeypatch)
     assert isinstance(nothing_is_paid(config, monkeypatch), DataError), "the end is in the ledger, and nobody holds it"
+
+
+def test_a_gate_without_anything_to_compare_by_is_refused_before_a_run_begins(recorded: Run, tmp_path: Path) -> None:
+    config = configured(recorded, tmp_path / "run", "gate.mode=auto", "domain.validation=0")
+    with pytest.raises(ConfigError, match=r"gate\.mode: auto needs validation tasks, and there are 0"):
+        rounds.run(config)
+    assert not Ledger(config.run.uri).exists(), "the mend is another configuration, and would not be the run's"
+
+
+def test_a_setting_that_holds_a_secret_of_this_process_is_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_file.parse("", "the defaults", [f"run.uri={tmp_path}/run", "model.name=builtin:tiny"])
+    ledger = Ledger(config.run.uri)
+    ledger.create(redacted(config.model_dump(mode="json")), {}, config.run.seed)
+    monkeypatch.setenv("BUILD_KEY", "builtin:tiny")
+    assert resuming.is_there(ledger, config)
+    other = config_file.parse("", "the defaults", [f"run.uri={tmp_path}/run", "model.name=builtin:quickstart"])
+    with pytest.raises(ConfigError, match=r"model\.name was"):
+        resuming.is_there(ledger, other)
 
 
 def test_a_run_that_is_stopped_leaves_half_of_the_configured_time_to_its_ledger(

@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_events import make
@@ -66,6 +67,19 @@ def test_mlflow_is_read_back_and_a_resumed_run_goes_on_in_the_same_place(
     assert run.data.metrics["seconds/update"] == 7.5
     history = client.get_metric_history(run.info.run_id, "update/loss")
     assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"), [("held", "FINISHED"), ("nothing to learn", "FINISHED"), ("DataError", "FAILED")]
+)
+def test_what_is_no_error_is_no_failure_to_mlflow(outcome: str, status: str) -> None:
+    told: list[str] = []
+    sink = object.__new__(Mlflow)
+    sink._run, sink._outcome = "id", "KILLED"
+    sink._client = SimpleNamespace(set_terminated=lambda run, status: told.append(status))
+    sink(RunEnded(outcome))
+    sink.close()
+    assert told == [status]
 
 
 @pytest.mark.slow  # its own service writes the file, when it gets to it
