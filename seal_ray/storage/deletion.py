@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from seal_ray.errors import DataError
+from seal_ray.errors import DataError, Missing
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.storage import codec
 from seal_ray.storage.ledger import Ledger
@@ -128,6 +128,8 @@ def _each(store: Store, paths: list[str]) -> Iterator[tuple[str, bytes]]:
     for path, data in zip(paths, store.read_many(paths), strict=True):
         if isinstance(data, bytes):
             yield path, data
+        elif not isinstance(data, Missing):  # what can't be looked into may hold the task
+            raise data
 
 
 def _noncurrent(store: Store, paths: set[str], purge: bool) -> tuple[int | None, int]:

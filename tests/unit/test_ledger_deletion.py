@@ -10,7 +10,7 @@ import pytest
 from ledger_samples import SETTINGS, begin, edit, trial
 from made_events import make
 
-from seal_ray.errors import DataError
+from seal_ray.errors import DataError, StorageError
 from seal_ray.events import TrialFailed
 from seal_ray.records import Answer, Verdict, digest
 from seal_ray.storage.deletion import delete_task
@@ -154,3 +154,19 @@ def test_what_can_not_be_rewritten_is_named(tmp_path: Path) -> None:
     ledger.store.write("notes/mine.txt", f"I kept {SECRET}".encode())
     ledger.store.write("notes/title.json", b'{"title": "Harbour"}')
     assert delete_task(ledger, "t1").leftovers == ("notes/mine.txt", "notes/title.json")
+
+
+def test_what_can_not_be_read_is_not_taken_for_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, read = a_run(tmp_path), Store.read
+
+    def refused(store: Store, path: str) -> bytes:
+        if "/edits/" in path:
+            raise StorageError(f"{path} can't be read: access denied")
+        return read(store, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "read", refused)
+        with pytest.raises(StorageError, match="access denied"):
+            delete_task(ledger, "t1")
+    assert delete_task(Ledger(str(tmp_path), SETTINGS), "t1").leftovers == ()
+    assert SECRET.encode() not in everything(tmp_path)
