@@ -11,6 +11,7 @@ from seal_ray.events import (
     EditsSelected,
     Event,
     Graded,
+    LeaseChanged,
     Phase,
     PhaseEnded,
     PhaseStarted,
@@ -30,7 +31,8 @@ from seal_ray.records import Json
 
 PHASES = ("probe", "sampling", "trials", "grading", "update", "gate", "evaluation")
 OF_A_ROUND = (EditsSampled, TrialDone, TrialFailed, Graded, RoundResumed)  # or of its gate
-PROGRESS = (EditsSampled, TrialDone, UpdateStep, PhaseEnded)  # whatever was missing is there
+# whatever was missing is there
+PROGRESS = (RunStarted, LeaseChanged, EditsSampled, TrialDone, UpdateStep, PhaseEnded)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from seal_ray.events import (
     EditsSelected,
     Event,
     Graded,
+    LeaseChanged,
     PhaseEnded,
     PhaseStarted,
     RewardsMade,
@@ -26,6 +27,7 @@ from seal_ray.events import (
     TrialDone,
     TrialFailed,
     UpdateStep,
+    WaitingFor,
     Warned,
 )
 from seal_ray.observe import progress
@@ -161,6 +163,16 @@ def test_what_the_gate_tries_is_counted_as_the_gates() -> None:
     state.take(make(PhaseEnded, 1, 7.0, phase="gate"))
     state.take(make(TrialDone, 1, 8.0, arm="edit"))
     assert state.counts["trials"].done == 2
+
+
+def test_a_wait_is_over_once_the_run_has_what_it_waited_for() -> None:
+    lease = make(LeaseChanged, 1, 3.0, role="worker", state="acquired", count=2)
+    for there in (make(RunStarted, 0, 3.0, uri="runs/x"), lease):
+        state = Tally()
+        state.take(make(WaitingFor, 0, 2.0, what="nodes", missing="2 GPUs"))
+        assert state.waiting == "nodes: 2 GPUs"
+        state.take(there)
+        assert not state.waiting
 
 
 def test_bars_show_phases_workers_failures_and_means_and_take_no_markup_from_outside() -> None:
