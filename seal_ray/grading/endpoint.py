@@ -159,21 +159,25 @@ class Endpoint:
         return min(LONGEST_WAIT, max(wait or 0.0, self.backoff * 2**attempt * spread))
 
     def _send(self, body: Json) -> JudgeReply:
-        """One attempt. What a server does not know is left out from then on, and costs no attempt."""
+        """One attempt. What a server does not know is left out from then on, and costs no attempt.
+
+        It is known once the same request was taken without: one that is wrong in itself takes nothing from the others.
+        """
+        left_out = set(self._dropped)
         while True:
-            dropped = set(self._dropped)
-            sent = {"model": self.model, **{k: v for k, v in body.items() if k not in dropped}}
+            sent = {"model": self.model, **{k: v for k, v in body.items() if k not in left_out}}
             if "logprobs" not in sent:
                 sent.pop("top_logprobs", None)
             status, wait, data = self._post(sent)
             if status == 200:
+                with self._lock:
+                    self._dropped |= left_out
                 return self._reply(data, sent)
             said = f"HTTP {status}: {self._excerpt(data, 300)}"
             if status in PASSING or status >= 500:
                 raise _Passing(said, wait)
             if status in (400, 422) and (feature := _blamed(said, sent)):
-                with self._lock:
-                    self._dropped.add(feature)
+                left_out.add(feature)
                 continue
             raise _Final(said, everyone=status in FINAL_FOR_ALL)
 

@@ -16,7 +16,7 @@ from seal_ray.errors import AlreadyThere, ConfigError, StorageError
 from seal_ray.grading import judge_endpoint
 from seal_ray.grading.cache import StoredCache
 from seal_ray.grading.endpoint import Endpoint
-from seal_ray.grading.judge import CascadeGrader, JudgeGrader
+from seal_ray.grading.judge import ASKED, CascadeGrader, JudgeGrader
 from seal_ray.grading.rubric import AXES, rate
 from seal_ray.loops.teachers import teacher_endpoint
 from seal_ray.records import Description, Edit, Failure
@@ -182,6 +182,20 @@ def test_a_server_that_knows_fewer_options_is_asked_without_them() -> None:
         assert judge.grade(items(6)) == expected(6)
         assert len(server.bodies) == 8, "what it does not know is learned once"
         assert "top_logprobs" not in server.bodies[-1]
+
+
+def test_what_a_judge_is_told_is_in_words_and_names_no_class() -> None:
+    assert "Reply with" in ASKED and "JudgeReply" not in ASKED
+
+
+def test_a_request_that_a_server_refuses_takes_no_option_from_the_others() -> None:
+    def behave(body: dict[str, Any], attempt: int) -> JudgeReply:
+        return (400, {}, b'{"error": "content filter"}') if number(body) == 0 else truth(body)
+
+    with serving(behave) as server:
+        grades = JudgeGrader(endpoint(server.url, retries=0, parallel=1)).grade(items(3))
+        assert all({"temperature", "max_tokens", "response_format", "logprobs"} <= set(b) for b in server.bodies[-2:])
+    assert isinstance(grades[0], Failure) and grades[1:] == expected(3)[1:]
 
 
 def test_a_request_that_is_wrong_in_itself_fails_alone() -> None:
