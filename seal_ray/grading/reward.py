@@ -98,7 +98,7 @@ def _gained(
         if column.base is None:
             notes.append(f"{task}: its baseline has no {wanted}, so its edits have no reward")
             continue
-        valued = _task(task, column, column.base, pooled[wanted], measured)
+        valued = _task(task, column, column.base, pooled[wanted], measured, wanted)
         for edit, (value, raw, noise) in valued.items():
             likelihood = plain(columns["likelihood"].get(task), edit, pooled["likelihood"])
             accuracy = plain(columns["accuracy"].get(task), edit, pooled["accuracy"])
@@ -188,7 +188,7 @@ def _available(reward: str, columns: Mapping[str, Mapping[str, Column]], notes: 
 
 
 def _task(
-    task: str, column: Column, base: float, pooled: Variance | None, measured: Sequence[Measured]
+    task: str, column: Column, base: float, pooled: Variance | None, measured: Sequence[Measured], wanted: str
 ) -> dict[str, tuple[Estimate, Estimate, float]]:
     """For each edit: the gain over the baseline, shrunk and raw, and the variance of one trial around its edit."""
     rows = {e: row for e, row in column.table.items() if row}
@@ -199,7 +199,7 @@ def _task(
         signal = pooled.signal
     else:
         # one repeat says nothing of seeds; how much the edits differ from question to question stands in for it
-        noise, shared = _question_noise(task, measured), 0.0
+        noise, shared = _question_noise(task, measured, wanted), 0.0
         gains = [next(iter(row.values())) for row in rows.values()]
         signal = max(0.0, mean_and_error(gains)[1] ** 2 * len(gains) - noise)
     gain = {e: mean - base for e, mean in means(rows, pooled).items()}
@@ -218,10 +218,10 @@ def _task(
     return valued
 
 
-def _question_noise(task: str, measured: Sequence[Measured]) -> float:
+def _question_noise(task: str, measured: Sequence[Measured], wanted: str) -> float:
     """Variance of an edit's mean over other questions of the same kind, from how its scores differ by question."""
     own = [m for m in measured if m.task == task and m.kind == "edit"]
-    rows = [m.voted or (m.likely if m.accuracy is None else m.correct) for m in own]
+    rows = [row for row in (_by_question(m, wanted) for m in own) if row]
     shared = set.intersection(*map(set, rows)) if rows else set()
     if len(shared) < 2:
         return 0.0
@@ -231,6 +231,12 @@ def _question_noise(task: str, measured: Sequence[Measured]) -> float:
         apart = [row[q] - middle[q] for q in shared]
         variances.append(mean_and_error(apart)[1] ** 2)
     return sum(variances) / len(variances)
+
+
+def _by_question(one: Measured, wanted: str) -> Mapping[str, float]:
+    """A trial's scores by the measure that rewards are made of; a blend is on accuracy's scale."""
+    by_measure = {"likelihood": one.likely, "contrast": one.apart, "vote": one.voted}
+    return by_measure.get(wanted, one.correct)
 
 
 def _following(candidates: Sequence[Candidate]) -> dict[str, int]:

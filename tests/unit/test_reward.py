@@ -85,6 +85,17 @@ def test_one_question_and_one_repeat_say_nothing_of_chance_and_that_is_said() ->
     assert alone.worth().notes == (), "a second repeat tells"
 
 
+def test_without_repeats_a_likelihoods_error_is_measured_in_likelihoods() -> None:
+    def errors(times: float) -> list[float]:
+        found = PaperRound()
+        for slot, right, likely in ((-1, [0, 0], [-3, -3]), (0, [1, 0], [-2.0, -2.2]), (1, [0, 1], [-2.3, -2.4])):
+            found.trial("t", slot, right, [times * value for value in likely])
+        return [r.value.error for r in found.worth("likelihood").rewards]
+
+    assert 0 < errors(1)[0] < 0.1, "the questions hardly differ in likelihood, however they do in being right"
+    assert errors(10) == pytest.approx([10 * error for error in errors(1)])
+
+
 def test_nothing_at_all_is_no_error() -> None:
     worth = PaperRound().worth()
     assert worth.rewards == ()
