@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from seal_ray.records import Failure
 
 LEAST_FOR_A_WINNER = 2  # one vote elects nobody
+UNDECIDED = ("tie", "unread")  # how an election fails that was held; by another kind the votes were not even compared
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Election:
 
 @dataclass(frozen=True)
 class VoteTally:
-    """The elections of a round in a few figures, means over its questions."""
+    """The elections of a round in a few figures, means over those that were held."""
 
     questions: int
     elected: int
@@ -78,6 +79,7 @@ def tally(elections: Sequence[Election]) -> VoteTally | None:
     if not elections:
         return None
     winners = [e for e in elections if e.failure is None]
+    held = [e for e in elections if e.failure is None or e.failure.kind in UNDECIDED]
     judged = [e.correct for e in winners if e.correct is not None]
     same = Counter(e.answer for e in winners).most_common(1)
     return VoteTally(
@@ -85,8 +87,8 @@ def tally(elections: Sequence[Election]) -> VoteTally | None:
         elected=len(winners),
         tied=sum(e.failure is not None and e.failure.kind == "tie" for e in elections),
         unread=sum(e.failure is not None and e.failure.kind == "unread" for e in elections),
-        agreement=round(sum(e.agreement for e in elections) / len(elections), 4),
-        entropy=round(sum(e.entropy for e in elections) / len(elections), 4),
+        agreement=round(sum(e.agreement for e in held) / max(1, len(held)), 4),
+        entropy=round(sum(e.entropy for e in held) / max(1, len(held)), 4),
         commonest=round(same[0][1] / len(winners), 4) if winners else 0.0,
         correct=round(sum(judged) / len(judged), 4) if judged else None,
     )

@@ -23,7 +23,7 @@ from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
 from seal_ray.loops.voting import count_votes
 from seal_ray.policy.job import UpdateJob, UpdateResult
-from seal_ray.records import Answer, Attempt, Candidate, Cost, Edit, Trial, Version
+from seal_ray.records import Answer, Attempt, Candidate, Cost, Edit, Failure, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt, edit_id
 from seal_ray.storage.verification import verify
 
@@ -59,6 +59,16 @@ def test_a_tally_counts_what_failed_apart() -> None:
     assert counted and (counted.questions, counted.elected, counted.tied, counted.unread) == (4, 2, 1, 1)
     assert counted.agreement == pytest.approx((1 + 2 / 3 + 1 / 3 + 0) / 4, abs=1e-3)
     assert counted.commonest == 1 and counted.correct is None and tally([]) is None
+
+
+def test_an_election_that_could_not_be_held_is_in_no_mean() -> None:
+    votes = [held(1, 1, 2)[0], held(1, 2, 3)[0]]
+    broken = Election("t", "q", "", 3, 0, 0.0, Failure("ValueError", "alike raised"))
+    with_it, without = tally([*votes, broken]), tally(votes)
+    assert with_it and without and with_it.questions == 3
+    assert (with_it.agreement, with_it.entropy) == (without.agreement, without.entropy)
+    alone = tally([broken])
+    assert alone and alone.elected == 0
 
 
 def test_votes_collapse_where_agreement_rises_and_entropy_falls_together() -> None:
