@@ -34,6 +34,8 @@ from seal_ray.records import Answer, Example, Failure, Recipe, Task
         ("<think>Answer: 3</think>Answer: 4", "4"),
         ("<think>Answer: 3", ""),
         ("no number here", "no number here"),
+        ("Answer: .5", ".5"),
+        ("Answer: $.25.$", ".25"),
         (r"\boxed{1", "1"),
         ("", ""),
     ],

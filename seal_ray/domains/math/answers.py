@@ -27,7 +27,7 @@ def final(text: str) -> str:
         return boxed
     marks = list(_MARK.finditer(text))
     if marks and (rest := text[marks[-1].end() :].strip()):
-        return _UNITS.sub("", rest.split("\n")[0].strip(" *$.").strip())
+        return _UNITS.sub("", rest.split("\n")[0].strip(" *$").rstrip(" *$."))
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         return ""
