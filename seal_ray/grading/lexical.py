@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from seal_ray.grading.overlap import NAMES, features, words
+from seal_ray.grading.overlap import NAMES, features, own_words, signs_agree, words
 from seal_ray.records import Failure
 
 WEIGHTS = Path(__file__).with_name("lexical.json")
@@ -40,7 +40,7 @@ def _score(question: str, gold: str, answer: str) -> float:
     row = features(question, gold, answer)
     likely = 1 / (1 + math.exp(-(_BIAS + sum([w * x for w, x in zip(_WEIGHTS, row, strict=True)]))))
     if row[_SAME]:
-        return max(likely, SURE)
+        return max(likely, SURE) if signs_agree(gold, own_words(answer)) else 1 - SURE
     # verdicts with a bare denial are too few to learn its weight from
     return min(likely, 1 - SURE) if row[_DENIED] and row[_LENGTH] < SHORT else likely
 
@@ -77,7 +77,8 @@ class ExactGrader:
 
 
 def _same(gold: str, answer: str) -> bool:
-    return (words(gold) or gold.strip().lower()) == (words(answer) or answer.strip().lower())
+    same = (words(gold) or gold.strip().lower()) == (words(answer) or answer.strip().lower())
+    return same and signs_agree(gold, answer)
 
 
 def no_gold(question: str) -> Failure:

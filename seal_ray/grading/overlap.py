@@ -90,6 +90,9 @@ _ALIASES = {
 }
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,:]\d+)*%?|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+|%")
+# a dash after a word or a number (`1939-1945`) is no minus
+_BEFORE, _AFTER = r"(?<![\w.)%\]])(?<!\d )[-\u2212\u2013]", r"[$£€]?(\d+(?:[.,:]\d+)*)"
+_MINUS, _DASH = re.compile(_BEFORE + _AFTER), re.compile(rf"{_BEFORE}\s?{_AFTER}")
 _LINES = re.compile(r"\n\s*+")  # a run of empty lines is one match, however long
 _NEXT = re.compile(r"Q\d*+\s*+[:.]|Question\b|Topic\s*+:|Q&A|A:|Answer\s*+:|#|\[")
 _VOICING = "\u3099\u309a"  # they make another letter of a kana, and are no accents
@@ -154,6 +157,12 @@ def _raw(text: str) -> list[str]:
     if not text.isascii():
         text = _VOICED.sub(lambda pair: unicodedata.normalize("NFC", pair[0]), _without_accents(text))
     return _WORD.findall(text)
+
+
+def signs_agree(gold: str, answer: str) -> bool:
+    """Whether numbers below zero are so in both. A dash with a space after it may be a minus, or begin a list."""
+    surely, maybe = ([{stem(n) for n in find.findall(t)} for t in (gold, answer)] for find in (_MINUS, _DASH))
+    return surely[0] <= maybe[1] and surely[1] <= maybe[0]
 
 
 def _stems(raw: list[str]) -> list[str]:
