@@ -98,20 +98,20 @@ def _entries(source: str, chunks: Iterable[bytes]) -> Iterator[tuple[str, Json]]
             yield from reader.items()
         elif first == "{":
             reader.take("{")
-            start = reader.line
+            start, listed = reader.line, False
             row: dict[str, Json] = {}
             while reader.peek() != "}":
                 key = reader.value()
                 reader.take(":")
                 if key == "data" and reader.peek() == "[":
                     yield from reader.items()
-                    row["data"] = None
+                    listed = True
                 else:
                     row[str(key)] = reader.value()
                 if reader.peek() != "}":
                     reader.take(",")
             reader.take("}")
-            if "data" not in row:
+            if not listed:
                 yield f"line {start}", row
         else:
             reader.fail("expected a passage or row as a JSON object, or a list of them")

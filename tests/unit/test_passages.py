@@ -62,6 +62,11 @@ def test_flat_json_squad_json_and_json_lines_say_the_same() -> None:
         assert passage.questions == {"Who?": ["Me"], "Why?": ["So", "Thus"]}
 
 
+def test_a_row_may_have_a_field_of_the_name_data() -> None:
+    found, warnings = read("\n".join(map(json.dumps, [flat("A", "One.", data="2020"), flat("B", "Two.", data=None)])))
+    assert [p.title for p in found] == ["A", "B"] and not warnings
+
+
 @pytest.mark.skipif(not SQUAD.exists(), reason="../shared/data/squad_dev.json is missing")
 def test_published_passages_are_all_read() -> None:
     warnings: list[str] = []
