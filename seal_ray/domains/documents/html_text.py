@@ -1,5 +1,7 @@
 """The text of a web page: what a person would read, under its headings."""
 
+import re
+
 from seal_ray.domains.documents.html_tokens import Tag, html_tokens
 
 SILENT = frozenset({"script", "style", "template", "noscript", "svg", "math", "nav", "footer", "iframe"})
@@ -11,6 +13,8 @@ LINES = frozenset(_OWN_LINES.split())
 CELLS = frozenset({"td", "th"})
 HEADINGS = {f"h{n}": n for n in range(1, 7)}
 VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"])
+HIDING = {("display", "none"), ("visibility", "hidden")}
+NOTHING = re.compile(r"0+(?:\.0*)?(?:%|[a-z]+)?")
 Sections = list[tuple[tuple[str, ...], str]]
 
 
@@ -96,5 +100,9 @@ class _Page:
 
 
 def _is_invisible(style: str) -> bool:
-    plain = style.replace(" ", "").lower()
-    return any(s in plain for s in ("display:none", "visibility:hidden", "font-size:0", "opacity:0;"))
+    """Whether what has this style is not to be seen. `font-size: 0.9em` is."""
+    for declared in style.lower().split(";"):
+        name, _, value = (part.strip() for part in declared.replace("!important", "").partition(":"))
+        if (name, value) in HIDING or (name in {"font-size", "opacity"} and NOTHING.fullmatch(value)):
+            return True
+    return False
