@@ -1,6 +1,7 @@
 """A folder of documents becomes passages; what can't be learned from is said, and what speaks to a model goes."""
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from seal_ray.domains.documents.copies import Copies
 from seal_ray.domains.documents.cutting import cut, pieces, tokens
 from seal_ray.domains.documents.instructions import rule_of, without_instructions
 from seal_ray.domains.documents.sections import Document, DocumentSection, read_sections
+from seal_ray.domains.documents.survey import survey
 from seal_ray.domains.documents.unreadable import Unreadable
 from seal_ray.domains.sentences import sentences
-from seal_ray.errors import DataError
+from seal_ray.errors import DataError, Missing, SealError, StorageError
+from seal_ray.storage.input_folders import InputFile
 
 MARSH = (
     "# Odo Marsh\n\nOdo Marsh built a bridge of blue glass in 1803.\n\n"
@@ -186,6 +189,35 @@ def test_a_page_is_read_as_a_person_would() -> None:
     assert [s.headings for s in made.sections] == [("Clock",), ("Clock", "Wells")]
     assert made.sections[0].text == "It has eleven dials.\nIt ran on the tide."
     assert made.sections[1].text == "wells 42\ncafé"
+
+
+@pytest.mark.parametrize(
+    ("style", "is_read"),
+    [
+        ("font-size:0.9em", True), ("font-size: 0.875rem; color: red", True), ("opacity: 0.5", True),
+        ("font-size:0", False), ("font-size: 0px;", False), ("opacity:0", False), ("opacity: 0.0;", False),
+        ("color: red; DISPLAY : none !important", False), ("visibility:hidden", False),
+    ],
+)  # fmt: skip
+def test_small_print_is_read_and_what_nobody_sees_is_not(style: str, is_read: bool) -> None:
+    made = read_sections("p.html", f'<p>Seen.</p><p style="{style}">Small print.</p>'.encode())
+    assert ("Small print." in made.sections[0].text) is is_read
+
+
+def test_a_store_that_does_not_answer_takes_no_document_away(tmp_path: Path) -> None:
+    section = documents(tmp_path)._section
+    files = [InputFile("a.md", "s3://b/a.md", 9), InputFile("b.md", "s3://b/b.md", 9)]
+
+    def read(uri: str, error: SealError) -> bytes:
+        if uri.endswith("b.md"):
+            raise error
+        return b"One two three."
+
+    with pytest.raises(StorageError, match="no answer"):
+        survey(files, lambda uri: read(uri, StorageError("read: no answer")), section)
+    for gone in (Missing("nothing is there"), DataError("it can't be read")):
+        passages, seen = survey(files, partial(read, error=gone), section)
+        assert [p.document for p in passages] == ["a.md"] and [p.kind for p in seen.passed_over] == ["unread"]
 
 
 def test_a_page_nested_without_end_is_read_in_linear_time() -> None:

@@ -10,7 +10,7 @@ from seal_ray.domains.documents.cutting import CutPassage, cut
 from seal_ray.domains.documents.instructions import InstructionSpan, without_instructions, without_unseen
 from seal_ray.domains.documents.sections import Document, DocumentSection, read_sections
 from seal_ray.domains.documents.unreadable import Unreadable
-from seal_ray.errors import DataError, SealError
+from seal_ray.errors import DataError, Missing
 from seal_ray.records import Json, encode
 from seal_ray.storage.input_folders import InputFile
 from seal_ray.text import lone_surrogate
@@ -133,7 +133,7 @@ def _read(file: InputFile, read: Callable[[str], bytes], section: DocumentsDomai
         raise Unreadable("empty", "it is empty")
     try:
         data = read(file.uri)
-    except SealError as error:
+    except (DataError, Missing) as error:  # a store that does not answer is no reason to learn from fewer documents
         raise Unreadable("unread", error.message) from error
     return read_sections(file.name, data)
 
