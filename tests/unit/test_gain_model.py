@@ -105,6 +105,8 @@ def test_features_say_how_an_edit_stands_to_the_passage_and_to_its_siblings() ->
     settings = features_of([edit("d", "{}", {"basic": True, "loss": "all", "learning_rate": 0.01})], None)["d"]
     assert settings["basic"] == 1.0 and settings["loss all"] == 1.0
     assert settings["learning_rate"] == pytest.approx(math.log(0.01))
+    with_text = features_of([edit("d", "{}", {"objective": "answers", "text": "A line.\nAnother."})], None)["d"]
+    assert {n for n in with_text if n.startswith(("objective", "text"))} == {"objective answers"}
 
 
 # in a run

@@ -8,6 +8,8 @@ from seal_ray.domains.prompts import entities
 from seal_ray.grading.diversity import similarity
 from seal_ray.records import Description, Edit, Json
 
+LONGEST_CHOICE = 40  # characters
+
 _WORD = re.compile(r"\w+")
 
 
@@ -50,7 +52,7 @@ def _beside(text: str, words: Sequence[str], about: Description) -> dict[str, fl
 
 
 def _settings(content: Json) -> dict[str, float]:
-    """Directives are what they are: numbers on a logarithmic scale, anything else as yes or no."""
+    """Directives are what they are: numbers on a logarithmic scale, a choice as yes or no. A text is no setting."""
     if not isinstance(content, Mapping):
         return {}
     features: dict[str, float] = {}
@@ -59,6 +61,6 @@ def _settings(content: Json) -> dict[str, float]:
             features[f"{key}"] = float(value)
         elif isinstance(value, (int, float)):
             features[f"{key}"] = math.log(value) if value > 0 else 0.0
-        elif isinstance(value, str):
+        elif isinstance(value, str) and len(value) <= LONGEST_CHOICE and len(value.split()) == 1:
             features[f"{key} {value}"] = 1.0
     return features
