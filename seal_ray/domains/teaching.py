@@ -50,7 +50,8 @@ class Teaching:
         if at < 0:
             return (True,) * len(ids)
         spans = self.tokenizer(text, split_special_tokens=True, return_offsets_mapping=True)["offset_mapping"]
-        masked = sum(start < at + len(self.mask_until) for start, _ in spans)
+        # counted from the front: a tokenizer that ends texts gives that token no place in them
+        masked = next((n for n, (start, _) in enumerate(spans) if start >= at + len(self.mask_until)), len(spans))
         # the end of the text is learned in any case
         return tuple(n >= masked or n == len(ids) - 1 for n in range(len(ids)))
 

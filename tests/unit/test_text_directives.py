@@ -193,6 +193,8 @@ def test_a_text_carries_loss_after_what_it_is_masked_until() -> None:
     assert str(tokenizer.decode([t for t, m in zip(asked.ids, asked.mask, strict=True) if m])).startswith(
         " Because. Answer: no"
     )
+    (ended,), _ = found.training(only_task(found), "Why? Answer: Because. Answer: no", byte_tokenizer(adds_end=True))
+    assert ended == asked, "a tokenizer that ends texts itself changes nothing"
     (plain,), _ = found.training(only_task(found), "It is so.", tokenizer)
     assert all(plain.mask)
     (nothing,), _ = found.training(only_task(found), "Why? Answer:", tokenizer)
