@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from one_process_rounds import one_process_round
 
+from seal_ray.domains.math import Mathematics
 from seal_ray.errors import NoIsolation
-from seal_ray.loops.history import Round
+from seal_ray.loops.explore import explore
+from seal_ray.loops.exploring.plan import Plan
+from seal_ray.loops.history import Round, Run
+from seal_ray.loops.session import Session
 from seal_ray.sandbox import choose
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -43,6 +47,34 @@ def test_a_round_of_mathematics(one_round: Any) -> None:
     found = one_round({"name": "math", "asked": 3}, rows, max_tokens=8, samples=2, temperature=1.0)
     whole(found)
     assert {(len(t.answers), len(t.likelihoods)) for t in found.trials} == {(6, 3)}
+
+
+def test_what_a_domain_has_judged_by_itself_is_not_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever grader is configured, which such a domain never asks: a run that goes on takes its verdicts up."""
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"problem": f"{n} + 1", "answer": n}) for n in range(4)))
+    domain = {"name": "math", "data": str(tmp_path / "rows.jsonl"), "asked": 1, "validation": 0, "test": 0}
+    grading = {"grader": "lexical", "reward": "likelihood"}
+    found = one_process_round(
+        tmp_path / "run", monkeypatch, domain=domain, answering={"max_tokens": 4}, grading=grading
+    )
+
+    judged: list[Any] = []
+
+    def judge(*asked: Any) -> list[Any]:
+        judged.append(asked)
+        return []
+
+    def nobody(*_: Any) -> Any:
+        raise AssertionError("a cluster was asked for")
+
+    monkeypatch.setattr(Mathematics, "verdicts", judge)
+    assert found.version
+    with Session(Run(str(tmp_path / "run")).config, hire=nobody) as session:
+        plan = Plan(found.tasks, found.version, 2, 1, False, salt=1, given=found.edits)
+        exploration = explore(session, session.open_round(1), plan)
+    assert exploration.done and exploration.coverage() == 1 and not judged
 
 
 def test_a_round_of_mathematics_without_answers_is_rewarded_by_votes(

@@ -42,8 +42,8 @@ class Verdicts:
         return sum(verdicts is not None and not any(_lost(v) for v in verdicts) for verdicts in given)
 
     def given(self, candidate: str) -> bool:
-        """Whether this grader has given its verdicts on the candidate's trial."""
-        return any(v.grader == self._grader.name for v in self.by_candidate.get(candidate, []))
+        """Whether the verdicts on the candidate's trial are there: this run's grader's, or the domain's own."""
+        return bool(self.by_candidate.get(candidate))
 
     def ask(self, trial: Trial) -> None:
         self._waiting[self._threads.submit(self._grade, trial)] = trial.candidate
