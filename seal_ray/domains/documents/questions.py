@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from math import isfinite, log
+from math import fsum, isfinite, log
 
 from seal_ray.domains.documents.survey import SurveyedPassage
 from seal_ray.domains.passages import HALF_A_PAIR
@@ -40,7 +40,8 @@ def place(
             lost.append(question)
             continue
         rare = {w: log(1 + len(passages) / seen_in[w]) for w in asked if w in seen_in}
-        best = max(holding, key=lambda n: (sum(rare[w] for w in rare if w in words[n]), -n))
+        # a plain sum would depend on the order of a set, which is another in each process
+        best = max(holding, key=lambda n: (fsum(rare[w] for w in rare if w in words[n]), -n))
         placed[best][question] = list(dict.fromkeys([*placed[best].get(question, ()), *golds]))
     if lost:
         warn(f"{uri}: {len(lost)} questions have an answer that stands in no passage and are left out: {lost[0]!r}")
