@@ -15,7 +15,7 @@ from typing import Any
 from seal_ray.config import Config
 from seal_ray.domains.distractors import kind_of
 from seal_ray.domains.sentences import sentences
-from seal_ray.errors import ConfigError, InfraError
+from seal_ray.errors import ConfigError, DataError, InfraError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.measure import question_likelihoods
 from seal_ray.loops.explore import explore
@@ -253,6 +253,7 @@ def look(
 
 def _closed_book(session: Session, part: RoundLedger, version: Version, tests: QuestionSet) -> dict[str, list[str]]:
     section = session.config.probe
+    questions = {q.id: (task, q) for task in tests.tasks for q in session.domain.questions(task)}
     requests = [
         ProbeRequest(
             task.id,
@@ -264,15 +265,20 @@ def _closed_book(session: Session, part: RoundLedger, version: Version, tests: Q
             max_tokens=min(q.max_tokens, session.config.answering.max_tokens),
             stop=q.stop,
         )
-        for task in tests.tasks
-        for q in session.domain.questions(task)
+        for task, q in questions.values()
         for number in range(section.samples)
     ]
     with session.phase("probe"):
         replies = ask(session, part, version, requests)
     answers: dict[str, list[str]] = {}
     for request in requests:
-        answers.setdefault(request.about, []).append(said(replies[request.key]))
+        reply = replies[request.key]
+        if reply.failure:  # that is no answer, and not a wrong one
+            raise DataError(
+                f"{questions[request.about][1].text[:200]!r} can't be asked: {reply.failure.message}",
+                hint="leave the question out, or ask it in fewer words",
+            )
+        answers.setdefault(request.about, []).append(said(reply))
     return answers
 
 

@@ -78,6 +78,7 @@ class KnowingCrew(StandInCrew):
         self.tried: list[Attempt] = []
         self.lose = 0  # so many replies are lost, by nobody's fault
         self.lose_trials = 0  # the same of trials
+        self.too_long = ""  # whoever asks about this one gets no answer
         self.lies: dict[str, str] = {}  # towns that edits make up for some names
         self.learned: dict[str, dict[str, str]] = {}  # by folder of a version, what it has learned
         self.jobs: list[UpdateJob] = []
@@ -157,7 +158,10 @@ class _TableSamplers(WaitingChunks):
         if crew.lose:
             crew.lose -= 1
             failure = Failure("killed_sampler", "it was killed", "infra")
-        said = crew.says(crew.tokenizer.decode(list(prompt.prompt_ids)), prompt)
+        asked = crew.tokenizer.decode(list(prompt.prompt_ids))
+        if crew.too_long and crew.too_long in asked:
+            failure = Failure("too_long", "a prompt of 3000 tokens leaves no room within 2048")
+        said = crew.says(asked, prompt)
         name = f"{prompt.task}/{prompt.seed}"
         ids = tuple(crew.tokenizer.encode(said))
         return Edit(

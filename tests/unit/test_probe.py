@@ -12,7 +12,7 @@ from seal_ray import config_file
 from seal_ray.commands import probe as command
 from seal_ray.config import AnsweringSection, Config, KnowledgeDomain
 from seal_ray.domains import load_domain, passages
-from seal_ray.errors import ConfigError, InfraError, Interrupted
+from seal_ray.errors import ConfigError, DataError, InfraError, Interrupted
 from seal_ray.events import ProbeAsked
 from seal_ray.loops.history import Run
 from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
@@ -125,6 +125,17 @@ def test_a_passage_whose_likelihoods_are_lost_stops_the_probe_and_is_tried_on_re
         go(config, crew)
     known = go(config, crew)[1]
     assert all(q.likelihood is not None for q in known.questions)
+
+
+def test_a_question_that_the_model_has_no_room_for_is_no_wrong_answer(tmp_path: Path) -> None:
+    facts = world(4)
+    asked = tmp_path / "asked.json"
+    asked.write_text(json.dumps([{"question": f"Where was {n} born?", "answer": t} for n, t in facts.items()]))
+    config = configured(tmp_path, folder(tmp_path, facts), f"domain.questions={asked}", "probe.questions=0")
+    crew = KnowingCrew(facts)
+    crew.too_long = next(iter(facts))
+    with pytest.raises(DataError, match=f"Where was {crew.too_long} born.* can't be asked: a prompt of 3000 tokens"):
+        go(config, crew)
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
