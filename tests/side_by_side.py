@@ -21,8 +21,7 @@ CLUSTERS = (
     "tests/end_to_end/test_older_run.py",
     "tests/end_to_end/test_computed_domains.py",
     "tests/parity/test_engine_answers.py",
-    "tests/ray",
-    "tests/slurm",
+    "tests/ray",  # tests/slurm, which mostly waits for Slurm, is in the other half: so both take alike long
 )
 # of the quick tests, these start none either, and the first process has time for them
 FORKS = "tests/chaos"  # before all clusters: a lock that a thread of Ray holds stays locked in what is forked
