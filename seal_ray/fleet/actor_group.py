@@ -17,13 +17,13 @@ from seal_ray.fleet.actor_health import Health, Sign
 from seal_ray.fleet.actors import ActorReply, Actors
 from seal_ray.fleet.members import Job, Member, WaveOutcome, say
 from seal_ray.fleet.wave_messages import Cause, Lost, OutOfMemory
+from seal_ray.models.shared import FETCH_SECONDS
 from seal_ray.records import Version
 
 LAST_WORDS = 5.0  # seconds that a stuck actor gets to tell its stacks before it is killed
 SCALE_EVERY = 2.0  # seconds between looks at what the cluster has
 IDLE_SECONDS = 60.0  # an actor without work for so long, and beyond the least, goes
 Share = Callable[[str | None, Version], Any]  # a version's files on this machine as every node can have them
-FETCH_SECONDS = 3600.0  # that files may take to come
 START_FAILURES = 3  # actors in a row that may fail to start before the run stops
 
 

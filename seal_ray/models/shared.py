@@ -21,7 +21,8 @@ from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.objects import file_digest
 from seal_ray.storage.round_parts import folder_index
 
-FETCH_SECONDS = 600  # for one file out of the object store
+FETCH_SECONDS = 3600.0  # that a model or a version may take to come to a node
+FILE_SECONDS = 600  # of these for one file out of the object store
 LARGE = 2**30  # bytes of a version above which every node fetches it by itself
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -106,7 +107,7 @@ def _write(shared: Shared, folder: Path) -> None:
         if not _NAME.fullmatch(name):
             raise DataError(f"version {shared.digest[:12]}: {name!r} is no name for a file of a version")
         try:
-            content: Any = ray.get(reference, timeout=FETCH_SECONDS)
+            content: Any = ray.get(reference, timeout=FILE_SECONDS)
         except (RayError, TimeoutError) as error:
             raise InfraError(
                 f"version {shared.digest[:12]}: {name} can't be had from the object store ({type(error).__name__})",

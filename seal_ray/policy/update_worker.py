@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seal_ray import models
 from seal_ray.errors import InfraError
 from seal_ray.events import UpdateValidated
-from seal_ray.models.shared import Shared, materialise
+from seal_ray.models.shared import FETCH_SECONDS, Shared, materialise
 from seal_ray.policy.job import StepLog, UpdateJob
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.update_actor import TrainerProcess
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from seal_ray.policy.training import Scan, TrainingEngine
 
 PIECE = 64 * 2**20  # bytes of a file that travel at once
-FETCH_SECONDS = 3600.0  # that the model may take to come and to be loaded, as for samplers and workers
 BEAT, NAP = 5.0, 0.5  # seconds between signs of life meanwhile, and between looks at who has the files
 
 
