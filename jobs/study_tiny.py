@@ -10,6 +10,7 @@ Each study learns notes of one person (questions with answers, and the same as s
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,29 @@ def line(name: str, found: dict[str, Any], measure: str) -> str:
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
+def table(base: Path, to: Path, methods: Sequence[str], changes: list[str], measures: Sequence[str]) -> None:
+    """A stream by each method (`method`, or `method:key=value` of study.keep), and a row of each measure as it ends."""
+    crew = OneProcessCrew()
+    to.mkdir(parents=True, exist_ok=True)
+    rows = [f"| method | {' | '.join(FIGURES)} | held out | a study costs |", "|" + " --- |" * (len(FIGURES) + 3)]
+    print("\n".join(rows), flush=True)
+    for method in methods:
+        name, *options = method.split(":")
+        own = [
+            f"run.uri={to / method.replace(':', '-')}",
+            f"study.keep.method={name}",
+            *(f"study.keep.{option}" for option in options),
+            "observe.progress=quiet",
+            "observe.ray_metrics=false",
+        ]
+        found = streamed(crew, base, [*own, *changes])
+        assert found
+        for measure in measures:
+            rows.append(line(method if len(measures) == 1 else f"{method}: {measure}", found, measure))
+            print(rows[-1], flush=True)
+        (to / "table.md").write_text("\n".join(rows) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="streams of every method against forgetting, side by side")
     parser.add_argument("--config", type=Path, default=ROOT / "knowledge-tiny.yaml")
@@ -99,33 +123,18 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="steps between two looks at all tasks")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="override a key; again for more")
     given = parser.parse_args()
-    given.to.mkdir(parents=True, exist_ok=True)
     source = given.texts or f"file:{texts(given.to)}#notes"
     known = [] if given.texts else [f"study.skills={skills(given.to)}", *TINY]
-    crew = OneProcessCrew()
-    rows = [f"| method | {' | '.join(FIGURES)} | held out | a study costs |", "|" + " --- |" * (len(FIGURES) + 3)]
-    print("\n".join(rows), flush=True)
-    for method in given.methods.split(","):
-        name, *options = method.split(":")
-        own = [f"study.keep.{option}" for option in options]
-        changes = [
-            f"run.uri={given.to / method.replace(':', '-')}-{given.steps}x{given.sequences}",
-            f"study.keep.method={name}",
-            *own,
-            f"study.texts={source}",
-            f"study.steps={given.steps}",
-            f"study.sequences={given.sequences}",
-            f"study.measure_every={given.every}",
-            "observe.progress=quiet",
-            "observe.ray_metrics=false",
-            *known,
-            *given.changes,
-        ]
-        found = streamed(crew, given.config, changes)
-        assert found
-        rows.append(line(method, found, given.measure))
-        print(rows[-1], flush=True)
-    (given.to / "table.md").write_text("\n".join(rows) + "\n")
+    changes = [
+        f"study.texts={source}",
+        f"study.steps={given.steps}",
+        f"study.sequences={given.sequences}",
+        f"study.measure_every={given.every}",
+        *known,
+        *given.changes,
+    ]
+    to = given.to / f"{given.steps}x{given.sequences}"
+    table(given.config, to, given.methods.split(","), changes, (given.measure,))
 
 
 if __name__ == "__main__":
