@@ -20,7 +20,8 @@ from seal_ray.fleet.samplers import SamplerGroup, sampler_class
 from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.models.shared import Shared, kept_at, share
 from seal_ray.records import Version
-from seal_ray.sampling.engine import LORA_RANKS, EngineSettings
+from seal_ray.sampling.adapters import LARGEST_RANK, served_rank
+from seal_ray.sampling.engine import EngineSettings
 from seal_ray.sandbox import Program, ProgramLimits, ProgramResult
 from seal_ray.sandbox.choice import WantedIsolation
 
@@ -202,10 +203,10 @@ def engine_rank(config: Config) -> int:
         return 0
     # with policy.fresh each round's adapter is put beside those before it, and they are served as one
     rank = policy.rank * (config.run.rounds if policy.fresh else 1)
-    if rank > LORA_RANKS[-1]:
+    if rank > LARGEST_RANK:
         raise ConfigError(
             f"policy.fresh: {config.run.rounds} rounds of rank {policy.rank} make an adapter of rank {rank}, "
-            f"and vLLM serves {LORA_RANKS[-1]} at most",
+            f"and vLLM serves {LARGEST_RANK} at most",
             hint="lower policy.rank or run.rounds, set fresh: false, or export the version merged and begin a new run",
         )
-    return next(r for r in LORA_RANKS if r >= rank)
+    return served_rank(rank)
