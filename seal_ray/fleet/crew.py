@@ -33,10 +33,10 @@ ANSWERING_ADAPTERS = 8  # adapters that answer in one batch of the engine beside
 class Crew:
     """Everything that computes for a run. Roles come up when they are asked for, and make room for each other."""
 
-    def __init__(self, config: Config, folder: str, sink: Sink, env: dict[str, str] | None = None) -> None:
+    def __init__(self, config: Config, folder: str, sink: Sink) -> None:
         self._config, self._sink = config, sink
         engine_rank(config)  # refuses what no engine could serve, before anything is started
-        self.head = cluster.connect(config.placement, env=env)  # its address
+        self.head = cluster.connect(config.placement)  # its address
         plan = plan_placement(
             config.placement,
             cluster.resources(),

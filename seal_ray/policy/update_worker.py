@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seal_ray import models
@@ -153,16 +154,18 @@ def _work(
         "likelihood": after.likelihood(),
         "likelihood_before": before.likelihood(),
     }
-
-    def send(name: str, path: str) -> None:
-        with open(path, "rb") as file:
-            while data := file.read(PIECE):
-                ray.get(desk.write.remote(name, file.tell() - len(data), data))
-
-    engine.save(send)
+    engine.save(partial(_send, desk))
     # news that are on their way must be there before the update counts as over
     ray.get(desk.news_are_in.remote())
     return outcome
+
+
+def _send(desk: Any, name: str, path: str) -> None:
+    import ray
+
+    with open(path, "rb") as file:
+        while data := file.read(PIECE):
+            ray.get(desk.write.remote(name, file.tell() - len(data), data))
 
 
 def _moved(before: "Scan", after: "Scan") -> float:
