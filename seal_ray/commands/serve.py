@@ -22,7 +22,6 @@ import httpx
 
 from seal_ray import models
 from seal_ray.commands.served import BASE, Served, fetched, name_of
-from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
 from seal_ray.header_keys import key_in
 from seal_ray.records import Json
@@ -232,7 +231,7 @@ class Server:
 def _command(served: Served, settings: ServeSettings) -> list[str]:
     cpu = settings.device == "cpu"
     longest = min(served.model.max_length, models.shape(served.base).context or served.model.max_length)
-    to_come = _largest_rank(served.run.config) if served.run else 1
+    to_come = served.run.config.largest_rank if served.run else 1  # of the versions that the run may still make
     command = [sys.executable, "-m", "seal_ray.sampling.server", "--model", served.base]
     command += ["--served-model-name", BASE, "--host", settings.host, "--port", str(settings.port)]
     command += ["--dtype", models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")]
@@ -250,11 +249,6 @@ def _command(served: Served, settings: ServeSettings) -> list[str]:
     else:
         command += ["--gpu-memory-utilization", str(settings.gpu_memory)]
     return command
-
-
-def _largest_rank(config: Config) -> int:
-    """Of the versions that the run may still make: with policy.fresh each is larger than the one before."""
-    return config.policy.rank * (config.run.rounds if config.policy.fresh else 1)
 
 
 def _environment(settings: ServeSettings, key: str) -> dict[str, str]:

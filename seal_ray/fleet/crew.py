@@ -201,8 +201,7 @@ def engine_rank(config: Config) -> int:
     policy = config.policy
     if policy.mode == "full":
         return 0
-    # with policy.fresh each round's adapter is put beside those before it, and they are served as one
-    rank = policy.rank * (config.run.rounds if policy.fresh else 1)
+    rank = config.largest_rank
     if rank > LARGEST_RANK:
         raise ConfigError(
             f"policy.fresh: {config.run.rounds} rounds of rank {policy.rank} make an adapter of rank {rank}, "
