@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from seal_ray.config import Config, StorageSection
+from seal_ray.config import Config, PolicySection, StorageSection
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundStarted, UpdateDone, Warned
@@ -24,7 +24,7 @@ from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
 from seal_ray.models.shared import kept_at
 from seal_ray.policy import control, select, versions
-from seal_ray.policy.job import UpdateJob
+from seal_ray.policy.job import UpdateJob, UpdateResult
 from seal_ray.policy.lessons import Lesson, LessonText, lessons
 from seal_ray.policy.update import update
 from seal_ray.records import Choice, Json, Task, Version, decode, derive_seed, encode
@@ -192,7 +192,8 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
         return {"version": None, "reason": "no edit was chosen"}
     session.tick()
     with session.phase("update"):
-        job = _job(session, part.number, version, chosen)
+        seed = derive_seed(session.config.run.seed, part.number, "update")
+        job = update_job(session, version, chosen, session.config.policy, seed, f"update-{part.number}")
         try:
             result = update(job, sink=session.tell, tick=session.tick)
         except DataError as error:  # what was to be learned is at fault: the round goes on without an update
@@ -200,14 +201,13 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
             return {"version": None, "reason": str(error)}
         finally:
             session.crew.release("trainer")
-    new = versions.make(version, result, part.number)
-    part.put_dir("version", result.folder)
-    last, seconds = result.losses[-1], round(result.seconds, 1)
-    session.tell(UpdateDone(new.number, result.steps, last, seconds, result.kl, result.entropy))
-    return versions.told(result) | {"version": encode(new)}
+    return keep_update(session, part, result, versions.make(version, result, part.number))
 
 
-def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesson]) -> UpdateJob:
+def update_job(
+    session: Session, version: Version, chosen: Sequence[Lesson], section: PolicySection, seed: int, name: str
+) -> UpdateJob:
+    """The update of a version by these lessons; `name` tells its folder from others."""
     config = session.config
     return UpdateJob(
         base=session.folder,
@@ -215,14 +215,22 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
         adapter=session.adapter(version),
         kept=kept_at(config, version),
         lessons=tuple(chosen),
-        section=config.policy,
-        seed=derive_seed(config.run.seed, number, "update"),
+        section=section,
+        seed=seed,
         probe=probe_texts(session),
-        output=os.path.join(session.scratch, f"update-{number}-{time.monotonic_ns()}"),
+        output=os.path.join(session.scratch, f"{name}-{time.monotonic_ns()}"),
         model=session.model,
         storage=config.storage,
         **session.crew.trainers(),
     )
+
+
+def keep_update(session: Session, part: RoundLedger, result: UpdateResult, new: Version) -> Json:
+    """Put the files of an update into its round; what came of it."""
+    part.put_dir("version", result.folder)
+    last, seconds = result.losses[-1], round(result.seconds, 1)
+    session.tell(UpdateDone(new.number, result.steps, last, seconds, result.kl, result.entropy))
+    return versions.told(result) | {"version": encode(new)}
 
 
 def probe_texts(session: Session) -> tuple[LessonText, ...]:
