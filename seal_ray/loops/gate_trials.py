@@ -59,7 +59,7 @@ def compare(session: Session, part: RoundLedger, old: Version, new: Version, dri
         *(_scores(own, measure) for own in rewarded),
         regression_old=before,
         regression_new=known[1],
-        kl=drift,
+        drift=drift,
         section=gate,
         seed=derive_seed(config.run.seed, part.number, "gate"),
         measure=measure,

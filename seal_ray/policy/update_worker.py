@@ -16,12 +16,12 @@ from seal_ray.models.shared import FETCH_SECONDS, Shared, materialise
 from seal_ray.policy.job import StepLog, UpdateJob
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.update_actor import TrainerProcess
+from seal_ray.policy.version_files import pieces
 from seal_ray.records import derive_seed
 
 if TYPE_CHECKING:
     from seal_ray.policy.training import Scan, TrainingEngine
 
-PIECE = 64 * 2**20  # bytes of a file that travel at once
 BEAT, NAP = 5.0, 0.5  # seconds between signs of life meanwhile, and between looks at who has the files
 
 
@@ -163,9 +163,8 @@ def _work(
 def _send(desk: Any, name: str, path: str) -> None:
     import ray
 
-    with open(path, "rb") as file:
-        while data := file.read(PIECE):
-            ray.get(desk.write.remote(name, file.tell() - len(data), data))
+    for offset, data in pieces(path):
+        ray.get(desk.write.remote(name, offset, data))
 
 
 def _moved(before: "Scan", after: "Scan") -> float:

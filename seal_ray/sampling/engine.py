@@ -172,8 +172,6 @@ class Engine:
         self, requests: Sequence[GenerateRequest], adapter: str | Sequence[str | None] | None = None
     ) -> list[GeneratedText]:
         """A sample for each request, in order, all in one batch; `adapter` is a folder, for all or one for each."""
-        each = [adapter] * len(requests) if adapter is None or isinstance(adapter, str) else list(adapter)
-        assert len(each) == len(requests), "one adapter for each request"
         if not requests:
             return []
         # prompts that leave no room for an answer would be refused by vLLM together with their whole batch
@@ -183,14 +181,15 @@ class Engine:
                     f"a prompt of {len(request.prompt_ids)} tokens does not fit into {self.max_length}",
                     hint="raise model.max_length or shorten the text",
                 )
-        loras = [self._lora(folder) for folder in each]
-        outputs = self._run([r.prompt_ids for r in requests], [self._params(r) for r in requests], loras)
+        loras, params = self._loras(adapter, len(requests)), [self._params(r) for r in requests]
+        outputs = self._run([r.prompt_ids for r in requests], params, loras)
         return [_sample(output.outputs[0]) for output in outputs]
 
-    def score(self, texts: Sequence[Sequence[int]], adapter: str | Sequence[str | None] | None = None) -> list[list]:
+    def score(
+        self, texts: Sequence[Sequence[int]], adapter: str | Sequence[str | None] | None = None
+    ) -> list[list[float]]:
         """The log-probability of every token but the first of each text, under the model with that adapter."""
-        each = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else list(adapter)
-        return self._score(texts, [self._lora(folder) for folder in each])
+        return self._score(texts, self._loras(adapter, len(texts)))
 
     def fits(self, prompt_ids: Sequence[int]) -> bool:
         return 0 < len(prompt_ids) < self.max_length
@@ -253,6 +252,11 @@ class Engine:
         )
 
     # adapters
+
+    def _loras(self, adapter: str | Sequence[str | None] | None, count: int) -> list[Any]:
+        each = [adapter] * count if adapter is None or isinstance(adapter, str) else list(adapter)
+        assert len(each) == count, "one adapter for each text"
+        return [self._lora(folder) for folder in each]
 
     def _lora(self, folder: str | None) -> Any:
         if folder is None:
