@@ -21,12 +21,8 @@ WIDEST = 44  # characters of a name in the table
 ENDINGS = (".yaml", ".yml")
 
 
-def configured(
-    source: str, overrides: Sequence[str], *, quiet: bool = False, as_json: bool = False, kind: str = "probe"
-) -> Config:
+def configured(source: str, overrides: Sequence[str], *, kind: str = "probe") -> Config:
     """The configuration in a file, or the package's own with these documents."""
-    if quiet or as_json:
-        overrides = [*overrides, f"observe.progress={'json' if as_json else 'quiet'}"]
     if source.endswith(ENDINGS) or source in config_file.BUILTIN:
         return config_file.load(source, overrides)
     name = f"{Path(source.rstrip('/')).name or 'documents'}-{digest(source)[:6]}"
