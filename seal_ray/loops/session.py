@@ -242,11 +242,8 @@ class Session:
             return None
         folder = os.path.join(self.scratch, version.digest[:16])
         if not os.path.isdir(folder):
-            _, made_in, name = version.path.split("/")
             os.makedirs(folder + ".part", exist_ok=True)
-            ledger = self._lenders.get(version.digest, self.ledger)
-            ledger.round(int(made_in)).get_dir(name, folder + ".part")
-            versions.check(version, folder + ".part")
+            versions.fetch(version, self._lenders.get(version.digest, self.ledger), folder + ".part")
             os.rename(folder + ".part", folder)
         return folder
 
