@@ -36,6 +36,7 @@ from seal_ray.records import Answer, Ask, Attempt, Candidate, Edit, Example, Lik
 VERSION = Version(0, "0" * 64, "base")
 SHORTEST, LONGEST = 0.5, 5.0  # seconds of a candidate
 MOST_TEXTS = 30
+WORDS = ("river", "harbour", "company", "storm", "engine", "sister", "captain", "bridge", "winter", "letter")
 
 
 class Hive:
@@ -176,6 +177,22 @@ def try_all(pool: Pool, count: int, seed: int, at: Any) -> None:
         at(done)
 
 
+def some_lines(count: int, chance: random.Random) -> str:
+    return "\n".join(" ".join(chance.choice(WORDS) for _ in range(12)) + f" {chance.random()}" for _ in range(count))
+
+
+def write_passages(file: Path, count: int, chance: random.Random) -> None:
+    data = [
+        {
+            "title": f"Title {n}",
+            "context": some_lines(4, chance),
+            "questions": [{"question": f"What is {n} {q}?", "answer": chance.choice(WORDS)} for q in range(5)],
+        }
+        for n in range(count)
+    ]
+    file.write_text(json.dumps(data))
+
+
 def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> Any:
     """A real exploration over given edits in a real session, but with this pool for a crew, ready to go."""
     from seal_ray.loops.exploration import Exploration
@@ -185,23 +202,7 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
     from seal_ray.loops.session import Session
 
     chance = random.Random(seed)
-    words = ["river", "harbour", "company", "storm", "engine", "sister", "captain", "bridge", "winter", "letter"]
-
-    def text(lines: int) -> str:
-        return "\n".join(
-            " ".join(chance.choice(words) for _ in range(12)) + f" {chance.random()}" for _ in range(lines)
-        )
-
-    tasks = -(-count // 16)  # 5 edits with 3 repeats each, and the baseline
-    data = [
-        {
-            "title": f"Title {n}",
-            "context": text(4),
-            "questions": [{"question": f"What is {n} {q}?", "answer": chance.choice(words)} for q in range(5)],
-        }
-        for n in range(tasks)
-    ]
-    (folder / "data.json").write_text(json.dumps(data))
+    write_passages(folder / "data.json", -(-count // 16), chance)  # 5 edits with 3 repeats each, and the baseline
     config = Config.model_validate(
         {
             "run": {"uri": str(folder / "run")},
@@ -216,7 +217,7 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
     edits = []
     for task in found:
         for slot in range(5):
-            written = text(chance.randint(1, MOST_TEXTS - 6))
+            written = some_lines(chance.randint(1, MOST_TEXTS - 6), chance)
             edits.append(
                 Edit(f"{task.id}-{slot}", task.id, slot, VERSION.digest, 0, (), (), (), written, "stop", written)
             )

@@ -67,6 +67,13 @@ def a_round(candidates: int) -> Iterator[tuple[str, Any]]:
 
 
 def measure(uri: str, settings: StorageSection, candidates: int, rate: float) -> dict[str, Any]:
+    out = written(uri, settings, candidates, rate)
+    gc.collect()
+    return out | read_back(uri, settings, candidates)
+
+
+def written(uri: str, settings: StorageSection, candidates: int, rate: float) -> dict[str, Any]:
+    """What it takes to record a round."""
     work = list(a_round(candidates))
     ledger = Ledger(uri, settings)
     ledger.create({"bench": candidates}, {}, 0)
@@ -92,7 +99,7 @@ def measure(uri: str, settings: StorageSection, candidates: int, rate: float) ->
     gc.enable()
     ledger.release()
     held.sort()
-    out: dict[str, Any] = {
+    return {
         "uri": uri.partition("://")[0] if "://" in uri else "local disk",
         "candidates": candidates,
         "record_seconds": recorded - began,
@@ -105,14 +112,17 @@ def measure(uri: str, settings: StorageSection, candidates: int, rate: float) ->
         "encoding_alone_ms_max": alone[-1],
         "encodings_over_2ms": sum(1 for a in alone if a > 2),
     }
-    del work, part, ledger
-    gc.collect()
+
+
+def read_back(uri: str, settings: StorageSection, candidates: int) -> dict[str, float]:
+    """What it takes to go on with that round, to commit it, and to read it afterwards."""
 
     def opened(ledger: Ledger) -> dict[str, int]:
         part = ledger.round(1)
         ledger.run()
         return {kind: len(part.records(kind)) for kind in ("edits", "candidates", "trials", "verdicts")}
 
+    out: dict[str, float] = {}
     before = time.perf_counter()
     ledger = Ledger(uri, settings)
     ledger.latest()

@@ -19,3 +19,8 @@ StorageKeys = Annotated[
     ),
 ]
 RoundNumber = Annotated[int, typer.Option("--round", help="which round; 0 is the latest committed", min=0)]
+
+
+def progress(quiet: bool, as_json: bool) -> list[str]:
+    """How a command that runs shows what it does: an override of the configuration, where these options say."""
+    return [f"observe.progress={'json' if as_json else 'quiet'}"] if quiet or as_json else []

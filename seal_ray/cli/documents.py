@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seal_ray.cli.arguments import AsJson, EndpointUrl, Quiet, Set, StorageKeys
+from seal_ray.cli.arguments import AsJson, EndpointUrl, Quiet, Set, StorageKeys, progress
 from seal_ray.cli.opening import target_storage
 from seal_ray.cli.output import show
 from seal_ray.cli.stop_signals import StopSignals
@@ -43,7 +43,7 @@ def probe(
     from seal_ray.commands import probe as probing
     from seal_ray.loops import probe as loop
 
-    config = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json)
+    config = probing.configured(source, [*(set_ or ()), *progress(quiet, as_json)])
     probing.check_target(to)
     with StopSignals(config.storage.stop_within, config.run.uri, Path(source), "probe") as signals:
         tests, known = loop.probe(config, stop=lambda: signals.stopped, on_stop=signals.on_stop)
@@ -69,7 +69,7 @@ def adapt(
     from seal_ray.commands import probe as probing
     from seal_ray.loops import adapt as loop
 
-    config = probing.configured(source, set_ or (), quiet=quiet, as_json=as_json, kind="adapt")
+    config = probing.configured(source, [*(set_ or ()), *progress(quiet, as_json)], kind="adapt")
     adapting.check_target(to)
     with StopSignals(config.storage.stop_within, config.run.uri, Path(source), f"adapt --to {to}") as signals:
         done = loop.adapt(config, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)

@@ -2,20 +2,18 @@
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seal_ray.cli.arguments import AsJson, ConfigFile, Quiet, Set
+from seal_ray.cli.arguments import AsJson, ConfigFile, Quiet, Set, progress
 from seal_ray.cli.exits import ZERO_WHEN_FINAL, exit_code
 from seal_ray.cli.output import show
 from seal_ray.cli.stop_signals import StopSignals
 from seal_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seal_ray.config import Config
     from seal_ray.loops.history import Run
 
 
@@ -46,10 +44,8 @@ def run(
 
     if zero_when_final:
         os.environ[ZERO_WHEN_FINAL] = "1"
-    overrides = [*(set_ or ()), *([f"run.resume={resume}"] if resume else [])]
-    if quiet or as_json:
-        overrides.append(f"observe.progress={'json' if as_json else 'quiet'}")
-    loaded = config_file.load(config, overrides)
+    resumed = [f"run.resume={resume}"] if resume else []
+    loaded = config_file.load(config, [*(set_ or ()), *resumed, *progress(quiet, as_json)])
     from seal_ray.commands import example, terminal
     from seal_ray.loops import rounds
 
@@ -125,7 +121,7 @@ def evaluate(
 
     if split not in {"train", "validation", "test"}:
         raise ConfigError(f"--split {split}: no such split", hint="use train, validation or test")
-    loaded = config_file.load(config, [*(set_ or ()), *(["observe.progress=quiet"] if quiet else [])])
+    loaded = config_file.load(config, [*(set_ or ()), *progress(quiet, as_json)])
     with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "evaluate") as signals:
         done = evaluation.evaluate(
             loaded,
@@ -148,11 +144,12 @@ def study(
     as_json: AsJson = False,
 ) -> None:
     """Learn the texts of many tasks at once, arm by arm, and ask everything closed book before and after."""
+    from seal_ray import config_file
     from seal_ray.commands import study as table
     from seal_ray.loops import study as studying
 
     arms = [f"study.arms={json.dumps(arm)}"] if arm else []
-    loaded = _quietly(config, [*(set_ or ()), *arms], quiet, as_json)
+    loaded = config_file.load(config, [*(set_ or ()), *arms, *progress(quiet, as_json)])
     with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "study") as signals:
         run = studying.study(loaded, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     done = studying.summary(run)
@@ -161,19 +158,12 @@ def study(
 
 def stream(config: ConfigFile, set_: Set = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
     """Learn tasks one after another, and see what is left of the earlier ones."""
+    from seal_ray import config_file
     from seal_ray.commands import study as table
     from seal_ray.loops import stream as streaming
 
-    loaded = _quietly(config, set_ or (), quiet, as_json)
+    loaded = config_file.load(config, [*(set_ or ()), *progress(quiet, as_json)])
     with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "stream") as signals:
         run = streaming.stream(loaded, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     done = streaming.summary(run)
     show({"uri": run.uri, "stream": done}, f"{table.show_stream(done)}\n\nthe stream is in {run.uri}", as_json)
-
-
-def _quietly(config: Path, overrides: Sequence[str], quiet: bool, as_json: bool) -> "Config":
-    """The configuration, with as much progress as was asked for."""
-    from seal_ray import config_file
-
-    progress = [f"observe.progress={'json' if as_json else 'quiet'}"] if quiet or as_json else []
-    return config_file.load(config, [*overrides, *progress])

@@ -53,13 +53,11 @@ def write(done: Adapted, config: Config, to: Path) -> dict[str, Json]:
 
 
 def _export(done: Adapted, config: Config, to: Path) -> None:
-    assert done.version and done.version.path
+    assert done.version
     run = Run(config.run.uri, config.storage)
     base = models.fetch(config.model, config.storage, digest=done.version.base)
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
-        _, made_in, name = done.version.path.split("/")
-        run.ledger.round(int(made_in)).get_dir(name, folder)
-        versions.check(done.version, folder)
+        versions.fetch(done.version, run.ledger, folder)
         made = Path(folder) / "made"
         trust = config.model.trust_remote_code
         export(base, folder, str(made), kind="adapter", probe=_probe(done, base, trust), trust=trust)

@@ -31,14 +31,14 @@ def ask(
     served: Served, question: str, *, topic: str | None = None, max_tokens: int = 64, device: str = "cpu"
 ) -> SideBySide:
     """Ask here, with an engine that goes when it has answered."""
-    from seal_ray.sampling.engine import LORA_RANKS, Engine, EngineSettings, GenerateRequest
+    from seal_ray.sampling.engine import Engine, EngineSettings, GenerateRequest
 
     topic, ids, stop = _prompt(served, question, topic)
     settings = EngineSettings(
         device="gpu" if device == "gpu" else "cpu",
         dtype=served.model.dtype,
         max_length=min(served.model.max_length, len(ids) + max_tokens + 1),
-        lora_rank=next((r for r in LORA_RANKS if r >= served.rank), 0) if served.rank else 0,
+        lora_rank=served.rank,
         trust_remote_code=served.model.trust_remote_code,
     )
     names = [BASE, *served.adapters]

@@ -40,9 +40,7 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
     base = models.fetch(run.config.model, run.config.storage, digest=version.base)
     trust = run.config.model.trust_remote_code
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
-        _, made_in, name = version.path.split("/")
-        run.ledger.round(int(made_in)).get_dir(name, folder)
-        versions.check(version, folder)
+        versions.fetch(version, run.ledger, folder)
         probe = _probe(run, number or run.latest)
         if version.kind == "full":
             if skill.learned:
@@ -71,9 +69,7 @@ def _with_skill(run: Run, version: Version, folder: str, request: SkillRequest) 
                 raise ConfigError(f"--skill {reference}: that version has no adapter", hint="name one that was trained")
             parts[name] = os.path.join(folder, name)
             os.makedirs(parts[name])
-            _, made_in, stored = other.path.split("/")
-            source.ledger.round(int(made_in)).get_dir(stored, parts[name])
-            versions.check(other, parts[name])
+            versions.fetch(other, source.ledger, parts[name])
     to = os.path.join(folder, "together")
     os.makedirs(to)
     own = skills.skill(parts["learned"], parts.get("plain"), request.weight)

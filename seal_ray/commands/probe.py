@@ -16,16 +16,13 @@ from seal_ray.loops.probing.weak import weak_sentences
 from seal_ray.records import Json, digest
 
 SHOWN = 8  # questions that are shown
+DOCUMENTS = 30  # that the table has, at most
 WIDEST = 44  # characters of a name in the table
 ENDINGS = (".yaml", ".yml")
 
 
-def configured(
-    source: str, overrides: Sequence[str], *, quiet: bool = False, as_json: bool = False, kind: str = "probe"
-) -> Config:
+def configured(source: str, overrides: Sequence[str], *, kind: str = "probe") -> Config:
     """The configuration in a file, or the package's own with these documents."""
-    if quiet or as_json:
-        overrides = [*overrides, f"observe.progress={'json' if as_json else 'quiet'}"]
     if source.endswith(ENDINGS) or source in config_file.BUILTIN:
         return config_file.load(source, overrides)
     name = f"{Path(source.rstrip('/')).name or 'documents'}-{digest(source)[:6]}"
@@ -94,12 +91,12 @@ def show_funnel(funnel: Any) -> str:
     )
 
 
-def show_map(known: UncertaintyMap, most: int = 30) -> str:
+def show_map(known: UncertaintyMap) -> str:
     """One line for each document, the least known first."""
     rows = known.documents()
     titles = (("passages", 8), ("asked", 6), ("doubt", 6), ("right", 6), ("disagree", 8), ("likelihood", 10))
     lines = [" ".join([f"{'document':<{WIDEST}}", *(f"{title:>{width}}" for title, width in titles)])]
-    for row in rows[:most]:
+    for row in rows[:DOCUMENTS]:
         name = str(row["document"])
         name = name if len(name) <= WIDEST else "…" + name[-WIDEST + 1 :]
         likelihood = "–" if row["likelihood"] is None else f"{row['likelihood']:.2f}"
@@ -107,8 +104,8 @@ def show_map(known: UncertaintyMap, most: int = 30) -> str:
             f"{name:<{WIDEST}} {row['passages']:>8} {row['questions']:>6} {_share(row['doubt']):>6} "
             f"{_share(row['right']):>6} {_share(row['disagreement']):>8} {likelihood:>10}"
         )
-    if len(rows) > most:
-        lines.append(f"and {len(rows) - most} more")
+    if len(rows) > DOCUMENTS:
+        lines.append(f"and {len(rows) - DOCUMENTS} more")
     already = sum(p.weight == 0 for p in known.passages)
     if already:
         lines.append(f"{already} of {len(known.passages)} passages are known already and need no training")

@@ -22,11 +22,10 @@ import httpx
 
 from seal_ray import models
 from seal_ray.commands.served import BASE, Served, fetched, name_of
-from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
 from seal_ray.header_keys import key_in
 from seal_ray.records import Json
-from seal_ray.sampling.engine import LORA_RANKS, NO_EFFECT, largest_effect, linear_layers
+from seal_ray.sampling.adapters import changes_nothing, linear_layers, probe_ids, served_rank, target_modules
 from seal_ray.sampling.guard import Guard, is_loopback
 from seal_ray.text import first_line
 
@@ -121,7 +120,7 @@ def running(served: Served, settings: ServeSettings, stop: Callable[[], bool] = 
                 env=_environment(settings, key),
                 start_new_session=True,  # so that it can be ended with whatever it has started
             )
-        server = Server(process, log, settings, key, _probe(served))
+        server = Server(process, log, settings, key, probe_ids(served.base, 24))
         try:
             server.wait(settings.start_within, stop)
             yield server
@@ -179,7 +178,7 @@ class Server:
 
     def _prove(self, name: str, folder: str) -> None:
         own = self._scores(name)
-        if _apart(own, self._of_base) < NO_DIFFERENCE and not _is_nothing(folder):
+        if _apart(own, self._of_base) < NO_DIFFERENCE and not changes_nothing(folder):
             raise InfraError(
                 f"{name} was loaded but answers as the base does",
                 hint="check that its layers are ones that vLLM gives adapters to",
@@ -232,15 +231,14 @@ class Server:
 def _command(served: Served, settings: ServeSettings) -> list[str]:
     cpu = settings.device == "cpu"
     longest = min(served.model.max_length, models.shape(served.base).context or served.model.max_length)
-    to_come = _largest_rank(served.run.config) if served.run else 1
-    rank = next((r for r in LORA_RANKS if r >= max(served.rank, to_come)), LORA_RANKS[-1])
-    layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(served.base)})
+    to_come = served.run.config.largest_rank if served.run else 1  # of the versions that the run may still make
     command = [sys.executable, "-m", "seal_ray.sampling.server", "--model", served.base]
     command += ["--served-model-name", BASE, "--host", settings.host, "--port", str(settings.port)]
     command += ["--dtype", models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")]
     command += ["--max-model-len", str(longest), "--generation-config", "vllm", "--disable-log-stats"]
     command += ["--enable-lora", "--max-loras", str(ADAPTERS if not cpu else 4), "--max-cpu-loras", str(ADAPTERS)]
-    command += ["--max-lora-rank", str(rank), "--lora-target-modules", *layers]
+    command += ["--max-lora-rank", str(served_rank(max(served.rank, to_come)))]
+    command += ["--lora-target-modules", *target_modules(linear_layers(served.base))]
     command += ["--uvicorn-log-level", "warning", "--disable-fastapi-docs"]
     command += ["--middleware", f"{Guard.__module__}.{Guard.__name__}"]
     if served.model.trust_remote_code:
@@ -253,11 +251,6 @@ def _command(served: Served, settings: ServeSettings) -> list[str]:
     return command
 
 
-def _largest_rank(config: Config) -> int:
-    """Of the versions that the run may still make: with policy.fresh each is larger than the one before."""
-    return config.policy.rank * (config.run.rounds if config.policy.fresh else 1)
-
-
 def _environment(settings: ServeSettings, key: str) -> dict[str, str]:
     """The child's environment. A token stands there and not among its arguments, which every user can see."""
     env = {k: v for k, v in os.environ.items() if k not in {KEY, "VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING"}}
@@ -268,18 +261,8 @@ def _environment(settings: ServeSettings, key: str) -> dict[str, str]:
     return env | ({"VLLM_API_KEY": key} if key else {})
 
 
-def _probe(served: Served) -> list[int]:
-    size = models.shape(served.base).vocabulary
-    return [(7919 * (n + 1)) % size for n in range(24)]
-
-
 def _apart(one: Sequence[float], other: Sequence[float]) -> float:
     return max((abs(a - b) for a, b in zip(one, other, strict=True)), default=0.0)
-
-
-def _is_nothing(folder: str) -> bool:
-    """Whether an adapter changes no weight at all."""
-    return largest_effect(folder) < NO_EFFECT
 
 
 def _address(settings: ServeSettings) -> str:

@@ -64,7 +64,6 @@ def name_of(version: Version) -> str:
 
 def fetched(run: Run, version: Version, scratch: str) -> str:
     """The version's adapter in a folder of its own, checked."""
-    assert version.path, "the first version has no files"
     if version.kind == "full":
         raise ConfigError(
             f"version {version.number} of {run.uri} is a set of full weights",
@@ -74,9 +73,7 @@ def fetched(run: Run, version: Version, scratch: str) -> str:
     if not os.path.isdir(folder):
         part = f"{folder}.part"  # a server asks again for what failed: what is whole and checked has the name alone
         shutil.rmtree(part, ignore_errors=True)
-        _, made_in, name = version.path.split("/")
-        run.ledger.round(int(made_in)).get_dir(name, part)
-        versions.check(version, part)
+        versions.fetch(version, run.ledger, part)
         os.rename(part, folder)
     return folder
 

@@ -136,6 +136,11 @@ class Config(Section):
         return self
 
     @property
+    def largest_rank(self) -> int:
+        """Of a version's adapter: with policy.fresh each round's is put beside those before it and served with them."""
+        return self.policy.rank * (self.run.rounds if self.policy.fresh else 1)
+
+    @property
     def digest(self) -> str:
         return digest(self.model_dump(mode="json"))
 

@@ -1,5 +1,6 @@
 """What is learned: a section for each domain of this package, and one for those of others."""
 
+from collections.abc import Container
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -50,6 +51,19 @@ class DirectivesSection(Section):
     )
 
 
+def _check_tasks_and_mixture(section: "KnowledgeDomain | MathDomain | CodeDomain", styles: Container[str]) -> None:
+    """`styles`: those that a mixture may be of, besides itself."""
+    if section.validation + section.test >= 1:
+        raise ValueError(
+            f"validation {section.validation} and test {section.test} leave no tasks to train on; lower one"
+        )
+    if (section.style == "mixture") != bool(section.mixture):
+        raise ValueError("style: mixture and mixture: {style: weight} go together; give both or neither")
+    for style, weight in section.mixture.items():
+        if style not in styles or style == "mixture" or weight <= 0:
+            raise ValueError(f"mixture: {style}: {weight} is not a style with a weight over 0")
+
+
 class KnowledgeDomain(Section):
     """Passages with questions: learn the passage, answer closed book."""
 
@@ -93,15 +107,9 @@ class KnowledgeDomain(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "KnowledgeDomain":
-        if self.validation + self.test >= 1:
-            raise ValueError(f"validation {self.validation} and test {self.test} leave no tasks to train on; lower one")
-        if (self.style == "mixture") != bool(self.mixture):
-            raise ValueError("style: mixture and mixture: {style: weight} go together; give both or neither")
+        _check_tasks_and_mixture(self, {*get_args(Style)} - {"template"})
         if (self.style == "template") != bool(self.template):
             raise ValueError("style: template and template: FILE go together; give both or neither")
-        for style, weight in self.mixture.items():
-            if style not in get_args(Style) or style in {"mixture", "template"} or weight <= 0:
-                raise ValueError(f"mixture: {style}: {weight} is not a style with a weight over 0")
         return self
 
 
@@ -191,13 +199,7 @@ class MathDomain(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "MathDomain":
-        if self.validation + self.test >= 1:
-            raise ValueError(f"validation {self.validation} and test {self.test} leave no tasks to train on; lower one")
-        if (self.style == "mixture") != bool(self.mixture):
-            raise ValueError("style: mixture and mixture: {style: weight} go together; give both or neither")
-        for style, weight in self.mixture.items():
-            if style not in get_args(MathStyle) or style == "mixture" or weight <= 0:
-                raise ValueError(f"mixture: {style}: {weight} is not a style with a weight over 0")
+        _check_tasks_and_mixture(self, get_args(MathStyle))
         return self
 
 
@@ -234,13 +236,7 @@ class CodeDomain(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "CodeDomain":
-        if self.validation + self.test >= 1:
-            raise ValueError(f"validation {self.validation} and test {self.test} leave no tasks to train on; lower one")
-        if (self.style == "mixture") != bool(self.mixture):
-            raise ValueError("style: mixture and mixture: {style: weight} go together; give both or neither")
-        for style, weight in self.mixture.items():
-            if style not in get_args(CodeStyle) or style == "mixture" or weight <= 0:
-                raise ValueError(f"mixture: {style}: {weight} is not a style with a weight over 0")
+        _check_tasks_and_mixture(self, get_args(CodeStyle))
         return self
 
 

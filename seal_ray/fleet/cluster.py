@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in ENVIRONMENT.items() if k not in os.environ}
 
 
-def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, namespace: str = "seal-ray") -> str:
+def connect(section: PlacementSection) -> str:
     """Join the cluster that the configuration names, or start a local one; returns its address.
 
     A process that has joined one already stays there. A local cluster asks its members for a token and shows no
@@ -72,10 +72,9 @@ def connect(section: PlacementSection, *, env: Mapping[str, str] | None = None, 
 
     if ray.is_initialized():
         return ray.get_runtime_context().gcs_address
-    wanted = {**environment(), **{k: v for k, v in (env or {}).items() if k not in os.environ}}
     common: dict[str, Any] = {
-        "namespace": namespace,
-        "runtime_env": {"env_vars": wanted},
+        "namespace": "seal-ray",
+        "runtime_env": {"env_vars": environment()},
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }

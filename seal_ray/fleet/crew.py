@@ -20,7 +20,8 @@ from seal_ray.fleet.samplers import SamplerGroup, sampler_class
 from seal_ray.fleet.worker import WorkerSettings, worker_class
 from seal_ray.models.shared import Shared, kept_at, share
 from seal_ray.records import Version
-from seal_ray.sampling.engine import LORA_RANKS, EngineSettings
+from seal_ray.sampling.adapters import LARGEST_RANK, served_rank
+from seal_ray.sampling.engine import EngineSettings
 from seal_ray.sandbox import Program, ProgramLimits, ProgramResult
 from seal_ray.sandbox.choice import WantedIsolation
 
@@ -32,10 +33,10 @@ ANSWERING_ADAPTERS = 8  # adapters that answer in one batch of the engine beside
 class Crew:
     """Everything that computes for a run. Roles come up when they are asked for, and make room for each other."""
 
-    def __init__(self, config: Config, folder: str, sink: Sink, env: dict[str, str] | None = None) -> None:
+    def __init__(self, config: Config, folder: str, sink: Sink) -> None:
         self._config, self._sink = config, sink
         engine_rank(config)  # refuses what no engine could serve, before anything is started
-        self.head = cluster.connect(config.placement, env=env)  # its address
+        self.head = cluster.connect(config.placement)  # its address
         plan = plan_placement(
             config.placement,
             cluster.resources(),
@@ -200,12 +201,11 @@ def engine_rank(config: Config) -> int:
     policy = config.policy
     if policy.mode == "full":
         return 0
-    # with policy.fresh each round's adapter is put beside those before it, and they are served as one
-    rank = policy.rank * (config.run.rounds if policy.fresh else 1)
-    if rank > LORA_RANKS[-1]:
+    rank = config.largest_rank
+    if rank > LARGEST_RANK:
         raise ConfigError(
             f"policy.fresh: {config.run.rounds} rounds of rank {policy.rank} make an adapter of rank {rank}, "
-            f"and vLLM serves {LORA_RANKS[-1]} at most",
+            f"and vLLM serves {LARGEST_RANK} at most",
             hint="lower policy.rank or run.rounds, set fresh: false, or export the version merged and begin a new run",
         )
-    return next(r for r in LORA_RANKS if r >= rank)
+    return served_rank(rank)

@@ -1,7 +1,6 @@
 """Who holds what of the cluster: roles take their resources by reservation and give them back provably."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +28,10 @@ class ResourcesHeld:
         self,
         placement: Placement,
         sink: Sink,
-        clock: Callable[[], float] = time.monotonic,
         *,
         reservations: Reservations | None = None,
     ) -> None:
-        self.placement, self._sink, self._clock = placement, sink, clock
+        self.placement, self._sink = placement, sink
         self.reservations = reservations or Reservations(priority=placement.section.priority)
         self._held: dict[RoleName, dict[str, Held]] = {"sampler": {}, "worker": {}, "trainer": {}}
         self._gone: dict[RoleName, list[Held]] = {"sampler": [], "worker": [], "trainer": []}
@@ -84,7 +82,7 @@ class ResourcesHeld:
         return f"{wants.say(1)} more, while {say_nodes(cluster.resources())}"
 
     def hold(self, role: RoleName, name: str, actor: Any) -> None:
-        self._held[role][name] = Held(actor, self._clock())
+        self._held[role][name] = Held(actor, time.monotonic())
         if len(self._held[role]) == 1:
             self._acquired(role, self.placement.role(role).count)
 
@@ -97,14 +95,14 @@ class ResourcesHeld:
         """An actor was killed or has died."""
         held = self._held[role].pop(name, None)
         if held:
-            self._gpu_seconds += (self._clock() - held.since) * self.placement.role(role).gpus
+            self._gpu_seconds += (time.monotonic() - held.since) * self.placement.role(role).gpus
             self._gone[role].append(held)
             self.reservations.give_back(name)
 
     # trainers are started by Ray Train, in a placement group of its own
 
     def begin_training(self, count: int) -> None:
-        self._held["trainer"] = {str(i): Held(None, self._clock()) for i in range(count)}
+        self._held["trainer"] = {str(i): Held(None, time.monotonic()) for i in range(count)}
         self._acquired("trainer", count)
 
     def end_training(self) -> None:
@@ -116,7 +114,7 @@ class ResourcesHeld:
         self._sink(LeaseChanged("trainer", "released", 0))
 
     def gpu_hours(self) -> float:
-        now = self._clock()
+        now = time.monotonic()
         running = sum(
             (now - h.since) * self.placement.role(role).gpus for role, held in self._held.items() for h in held.values()
         )

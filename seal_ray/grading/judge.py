@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -105,9 +104,6 @@ class CascadeGrader:
     def __init__(self, judge: JudgeGrader, low: float, high: float) -> None:
         self.judge, self._low, self._high = judge, low, high
         self._lexical = LexicalGrader()
-        self._lock = threading.Lock()
-        self.decided = 0  # answers that the lexical grader was sure of
-        self.asked = 0  # answers that went to the judge
 
     @property
     def usage(self) -> Usage:
@@ -117,19 +113,11 @@ class CascadeGrader:
     def dollars(self) -> float:
         return self.judge.dollars
 
-    @property
-    def saved(self) -> float:
-        """Share of the answers that needed no judge."""
-        return self.decided / max(1, self.decided + self.asked)
-
     def grade(self, items: Sequence[Item]) -> list[ItemGrade]:
         grades: list[ItemGrade] = list(self._lexical.grade(items))
         open_ = [n for n, g in enumerate(grades) if not isinstance(g, Failure) and self._low <= g[1] <= self._high]
         for n, grade in zip(open_, self.judge.grade([items[n] for n in open_]), strict=True):
             grades[n] = grade
-        with self._lock:
-            self.asked += len(open_)
-            self.decided += len(grades) - len(open_)
         return grades
 
 

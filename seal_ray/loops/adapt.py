@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from seal_ray.config import Config
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, Warned
+from seal_ray.events import RoundStarted, Warned
 from seal_ray.loops import parents, rounds
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
@@ -26,11 +26,10 @@ from seal_ray.loops.probing.uncertainty import UncertaintyMap
 from seal_ray.loops.probing.weak import uses_weak, with_weak
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
-from seal_ray.policy import select, versions
+from seal_ray.policy import versions
 from seal_ray.policy.gate import GateDecision, decide
 from seal_ray.policy.lessons import Lesson, lesson_text
 from seal_ray.records import Choice, Edit, Example, Json, Task, Version, decode, derive_seed, encode
-from seal_ray.storage.ledger import RoundLedger
 
 PROBE, TRY, LEARN = 1, 2, 3  # rounds
 POLICY = "policy.json"  # in the first of them: the version that the run began with
@@ -132,7 +131,7 @@ def probe_round(session: Session, version: Version) -> tuple[QuestionSet, Uncert
             hint="take a larger model (model.name), or write some questions yourself (domain.questions)",
         )
     before = look(session, part, version, tests)
-    _commit(session, part, version, "probed")
+    session.commit(part, version, "probed")
     return tests, before
 
 
@@ -160,18 +159,8 @@ def try_round(session: Session, version: Version, tasks: tuple[Task, ...]) -> tu
     exploration = explore(session, part, plan)
     rewarded = settle(session, part, exploration)
 
-    def selected() -> Json:
-        picked = select.choose(rewarded.rewards, config.select)
-        return {
-            "choices": [encode(c) for c in picked],
-            "kept": encode(select.kept(rewarded.rewards, picked)),
-            "abstained": select.abstentions(rewarded.rewards, config.select),
-        }
-
-    known = once(part, "selection.json", selected)
-    choices = [decode(Choice, c) for c in known["choices"]]
-    session.tell(EditsSelected(len(choices), len(known["abstained"]), known["abstained"], known["kept"]))
-    _commit(session, part, version, "tried")
+    choices = rounds.selected(session, part, rewarded)
+    session.commit(part, version, "tried")
     return exploration, [c for c in choices if c.weight > 0]
 
 
@@ -196,7 +185,7 @@ def learn_round(
     once(part, "texts.json", lambda: texts)
     new = rounds.learn(session, part, version, lessons)
     if new is None:
-        _commit(session, part, version, "no update")
+        session.commit(part, version, "no update")
         reason = str((part.get("update.json") or {}).get("reason", "no version was made"))
         return Adapted(tests, before, None, None, "no update", (reason,), (), texts)
     after = look(session, part, new, tests)
@@ -204,14 +193,12 @@ def learn_round(
     # on what was learned the version is meant to move: drift says something only where other texts are kept back
     drift = (part.get("update.json") or {}).get("drift") if session.domain.tasks("validation") else None
     said = once(part, "gate.json", lambda: encode(judged(before, after, drift, config)))
-    word = part.get("decision.json") if said["decision"] == "hold" else None  # a person's
-    decision, reasons = (word or said)["decision"], tuple(said["reasons"])
-    session.tell(GateDecided(decision, said["figures"], reasons))
+    decision, reasons = rounds.final_decision(session, part, said), tuple(said["reasons"])
     once(part, "slices.json", lambda: [encode(s) for s in sliced])
     if decision == "hold":
         session.outcome = "held"
     else:
-        _commit(session, part, new if decision == "accept" else version, decision)
+        session.commit(part, new if decision == "accept" else version, decision)
     return Adapted(tests, before, after, new, decision, reasons, sliced, texts)
 
 
@@ -289,11 +276,6 @@ def judged(before: UncertaintyMap, after: UncertaintyMap, drift: float | None, c
         derive_seed(config.run.seed, "gate"),
         measure="knowledge" if has_likelihood else "accuracy",
     )
-
-
-def _commit(session: Session, part: RoundLedger, version: Version, decision: str) -> None:
-    manifest = part.commit({"version": encode(version), "decision": decision})
-    session.tell(RoundCommitted(manifest, version.number, decision, session.seconds))
 
 
 def titles(tests: QuestionSet) -> list[str]:

@@ -231,7 +231,7 @@ def _asked(session: Session, task: Task, slot: int) -> Json:
         "temperature": section.temperature if ask.temperature is None else ask.temperature,
         "top_p": section.top_p if ask.top_p is None else ask.top_p,
         "max_tokens": section.max_tokens if ask.max_tokens is None else ask.max_tokens,
-        "seed": derive_seed(session.config.run.seed, task.id, slot, "teacher") % 2**31,
+        "seed": derive_seed(session.config.run.seed, task.id, slot, "teacher"),
         **form,
     }
 

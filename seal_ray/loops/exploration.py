@@ -325,9 +325,9 @@ class Exploration:
         """Share of the candidates with a verdict among those that could have one; of the edits, where none is tried."""
         if not self.plan.trials:
             edits = [e for own in self.edits.values() for e in own if not e.failure]
-            if self.plan.model:  # it has an opinion of each
-                return len(edits) / max(1, len(edits) + len(self.lost) * self.plan.edits)
-            return self._grading.whole(e.id for e in edits) / max(1, len(edits) + len(self.lost) * self.plan.edits)
+            # a model of gain has an opinion of each
+            rated = len(edits) if self.plan.model else self._grading.whole(e.id for e in edits)
+            return rated / max(1, len(edits) + len(self.lost) * self.plan.edits)
         could = [c for c, t in self.trials.items() if not (t.failure and t.failure.blame == "data")]
         missing = len(self.candidates) - len(self.trials) + len(self.lost) * self.plan.edits * self.plan.repeats
         return self._grading.whole(could) / max(1, len(could) + missing)

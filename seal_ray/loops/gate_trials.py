@@ -10,9 +10,9 @@ from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.rewarding import covered, reward
-from seal_ray.loops.session import Session
+from seal_ray.loops.session import Session, once
 from seal_ray.policy.gate import GateDecision, Measure, decide
-from seal_ray.records import Task, Version, derive_seed
+from seal_ray.records import Json, Task, Version, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
 
 RIGHT = 0.5  # a question counts as known if at least this share of its answers is right
@@ -23,6 +23,17 @@ def check(session: Session) -> None:
     if session.config.gate.mode != "off":
         _draw(session.domain.tasks("validation"), session.config)
         _guarded(session)
+
+
+def compared(session: Session, part: RoundLedger, old: Version, new: Version) -> Json:
+    """The gate's decision on a new version, made once."""
+
+    def decided() -> Json:
+        drift = (part.get("update.json") or {}).get("drift")
+        with session.phase("gate"):
+            return encode(compare(session, part, old, new, drift))
+
+    return once(part, "gate.json", decided)
 
 
 def compare(session: Session, part: RoundLedger, old: Version, new: Version, drift: float | None) -> GateDecision:
@@ -48,7 +59,7 @@ def compare(session: Session, part: RoundLedger, old: Version, new: Version, dri
         *(_scores(own, measure) for own in rewarded),
         regression_old=before,
         regression_new=known[1],
-        kl=drift,
+        drift=drift,
         section=gate,
         seed=derive_seed(config.run.seed, part.number, "gate"),
         measure=measure,

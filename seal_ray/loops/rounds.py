@@ -10,10 +10,10 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from seal_ray.config import Config, StorageSection
+from seal_ray.config import Config, PolicySection, StorageSection
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
-from seal_ray.events import EditsSelected, GateDecided, RoundCommitted, RoundStarted, UpdateDone, Warned
+from seal_ray.events import EditsSelected, GateDecided, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import foreseeing, gate_trials, held_out, parents, voting
 from seal_ray.loops.exploration import Exploration
@@ -24,7 +24,7 @@ from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
 from seal_ray.models.shared import kept_at
 from seal_ray.policy import control, select, versions
-from seal_ray.policy.job import UpdateJob
+from seal_ray.policy.job import UpdateJob, UpdateResult
 from seal_ray.policy.lessons import Lesson, LessonText, lessons
 from seal_ray.policy.update import update
 from seal_ray.records import Choice, Json, Task, Version, decode, derive_seed, encode
@@ -61,7 +61,6 @@ def run_rounds(session: Session) -> None:
 
 def run_round(session: Session, number: int) -> bool:
     """Whether the round was committed; if not, its gate waits for a person."""
-    began = time.monotonic()
     part = session.open_round(number)
     tasks, version = begin(session, part)
     if number == 1:
@@ -76,8 +75,7 @@ def run_round(session: Session, number: int) -> bool:
         return False
     current = new if new and decision == "accept" else version
     held_out.look(session, part, current, AFTER)
-    manifest = part.commit({"version": encode(current), "decision": decision})
-    session.tell(RoundCommitted(manifest, current.number, decision, round(time.monotonic() - began, 1)))
+    session.commit(part, current, decision)
     return True
 
 
@@ -152,9 +150,15 @@ def try_edits(session: Session, part: RoundLedger, tasks: tuple[Task, ...], vers
 
 def choose(session: Session, part: RoundLedger, exploration: Exploration, rewarded: RoundRewards) -> list[Lesson]:
     """What to learn from."""
+    choices = selected(session, part, rewarded)
+    return lessons(choices, {e.id: e for edits in exploration.edits.values() for e in edits})
+
+
+def selected(session: Session, part: RoundLedger, rewarded: RoundRewards) -> list[Choice]:
+    """The edits that were chosen, and how much each weighs."""
     section = session.config.select
 
-    def selected() -> Json:
+    def decided() -> Json:
         looked_at = rewarded.rewards
         if section.control == "shuffled":
             looked_at = control.shuffled(looked_at, derive_seed(session.config.run.seed, part.number, "control"))
@@ -166,10 +170,10 @@ def choose(session: Session, part: RoundLedger, exploration: Exploration, reward
             **control.told(rewarded.rewards, looked_at),
         }
 
-    known = once(part, "selection.json", selected)
+    known = once(part, "selection.json", decided)
     choices, abstained = [decode(Choice, c) for c in known["choices"]], known["abstained"]
     session.tell(EditsSelected(len(choices), len(abstained), abstained, known["kept"]))
-    return lessons(choices, {e.id: e for edits in exploration.edits.values() for e in edits})
+    return choices
 
 
 # update
@@ -188,7 +192,8 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
         return {"version": None, "reason": "no edit was chosen"}
     session.tick()
     with session.phase("update"):
-        job = _job(session, part.number, version, chosen)
+        seed = derive_seed(session.config.run.seed, part.number, "update")
+        job = update_job(session, version, chosen, session.config.policy, seed, f"update-{part.number}")
         try:
             result = update(job, sink=session.tell, tick=session.tick)
         except DataError as error:  # what was to be learned is at fault: the round goes on without an update
@@ -196,14 +201,13 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
             return {"version": None, "reason": str(error)}
         finally:
             session.crew.release("trainer")
-    new = versions.make(version, result, part.number)
-    part.put_dir("version", result.folder)
-    last, seconds = result.losses[-1], round(result.seconds, 1)
-    session.tell(UpdateDone(new.number, result.steps, last, seconds, result.kl, result.entropy))
-    return versions.told(result) | {"version": encode(new)}
+    return keep_update(session, part, result, versions.make(version, result, part.number))
 
 
-def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesson]) -> UpdateJob:
+def update_job(
+    session: Session, version: Version, chosen: Sequence[Lesson], section: PolicySection, seed: int, name: str
+) -> UpdateJob:
+    """The update of a version by these lessons; `name` tells its folder from others."""
     config = session.config
     return UpdateJob(
         base=session.folder,
@@ -211,14 +215,22 @@ def _job(session: Session, number: int, version: Version, chosen: Sequence[Lesso
         adapter=session.adapter(version),
         kept=kept_at(config, version),
         lessons=tuple(chosen),
-        section=config.policy,
-        seed=derive_seed(config.run.seed, number, "update"),
+        section=section,
+        seed=seed,
         probe=probe_texts(session),
-        output=os.path.join(session.scratch, f"update-{number}-{time.monotonic_ns()}"),
+        output=os.path.join(session.scratch, f"{name}-{time.monotonic_ns()}"),
         model=session.model,
         storage=config.storage,
         **session.crew.trainers(),
     )
+
+
+def keep_update(session: Session, part: RoundLedger, result: UpdateResult, new: Version) -> Json:
+    """Put the files of an update into its round; what came of it."""
+    part.put_dir("version", result.folder)
+    last, seconds = result.losses[-1], round(result.seconds, 1)
+    session.tell(UpdateDone(new.number, result.steps, last, seconds, result.kl, result.entropy))
+    return versions.told(result) | {"version": encode(new)}
 
 
 def probe_texts(session: Session) -> tuple[LessonText, ...]:
@@ -236,19 +248,18 @@ def probe_texts(session: Session) -> tuple[LessonText, ...]:
 
 
 def pass_gate(session: Session, part: RoundLedger, version: Version, new: Version | None) -> str:
-    """accept, reject, hold, or no update. A person's word on a held version is in decision.json."""
+    """accept, reject, hold, or no update."""
     if new is None:
         return "no update"
     if session.config.gate.mode == "off":
         return "accept"
 
-    def compared() -> Json:
-        drift = (part.get("update.json") or {}).get("drift")
-        with session.phase("gate"):
-            return encode(gate_trials.compare(session, part, version, new, drift))
+    return final_decision(session, part, gate_trials.compared(session, part, version, new))
 
-    known = once(part, "gate.json", compared)
+
+def final_decision(session: Session, part: RoundLedger, known: Json) -> str:
+    """The gate's decision or, where it was held, a person's if there is one by now."""
     said = part.get("decision.json") if known["decision"] == "hold" else None
-    decision = said["decision"] if said else known["decision"]
+    decision = (said or known)["decision"]
     session.tell(GateDecided(decision, known["figures"], tuple(known["reasons"])))
     return decision

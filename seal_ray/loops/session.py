@@ -11,7 +11,7 @@ twice:
         plan = Plan(tasks, version, edits=0, repeats=0, context_arm=False, salt=1)
         exploration = explore(session, part, plan)  # tries on the cluster what the ledger does not have yet
         scores = once(part, "scores.json", lambda: scores_of(exploration))
-        part.commit({"version": encode(version)})
+        session.commit(part, version, "measured")
         return scores
 
     with Session(config, stop=stop, on_stop=on_stop) as session:
@@ -39,7 +39,18 @@ from seal_ray import config_checks, grading, observe
 from seal_ray.config import Config
 from seal_ray.domains import GuardedDomain, configured
 from seal_ray.errors import ConfigError, InfraError, Interrupted
-from seal_ray.events import Event, Phase, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Sink, WaitingFor, Warned
+from seal_ray.events import (
+    Event,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    RoundCommitted,
+    RunEnded,
+    RunStarted,
+    Sink,
+    WaitingFor,
+    Warned,
+)
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.head_watch import HeadWatch
 from seal_ray.fleet.node_survey import check_nodes
@@ -112,7 +123,7 @@ class Session:
         self.config, self._stop, self._hire = config, stop, hire
         self.outcome = "done"  # what the run's end is called when the loop comes back; it may say otherwise
         self._ending: Ending | None = None
-        self._label = 0
+        self._label, self._opened = 0, time.monotonic()
         self._telling = threading.Lock()
         self._crew: Crew | None = None
         self._head: HeadWatch | None = None
@@ -205,8 +216,14 @@ class Session:
 
     def open_round(self, number: int) -> RoundLedger:
         """A round's part of the ledger. What is told from here on without a round of its own bears this number."""
-        self._label = number
+        self._label, self._opened = number, time.monotonic()
         return self.ledger.round(number)
+
+    def commit(self, part: RoundLedger, version: Version, decision: str) -> None:
+        """End the round that was opened last; `version` is the one that it leaves."""
+        manifest = part.commit({"version": encode(version), "decision": decision})
+        taken = round(time.monotonic() - self._opened, 1)
+        self.tell(RoundCommitted(manifest, version.number, decision, taken))
 
     def tick(self) -> None:
         """Called often: stops the run where it must stop."""
@@ -225,11 +242,8 @@ class Session:
             return None
         folder = os.path.join(self.scratch, version.digest[:16])
         if not os.path.isdir(folder):
-            _, made_in, name = version.path.split("/")
             os.makedirs(folder + ".part", exist_ok=True)
-            ledger = self._lenders.get(version.digest, self.ledger)
-            ledger.round(int(made_in)).get_dir(name, folder + ".part")
-            versions.check(version, folder + ".part")
+            versions.fetch(version, self._lenders.get(version.digest, self.ledger), folder + ".part")
             os.rename(folder + ".part", folder)
         return folder
 

@@ -5,14 +5,13 @@ again goes on at the step that is missing.
 """
 
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.events import RoundCommitted, RoundStarted
+from seal_ray.events import RoundStarted
 from seal_ray.grading import retention
 from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
@@ -138,7 +137,6 @@ def _curriculum(session: Session, sequences: Sequence[Sequence[Sequence[str]]]) 
 
 def measure_base(session: Session, part: RoundLedger, curriculum: Curriculum, version: Version) -> None:
     """Row 0: what the version knows that the stream begins with."""
-    began = time.monotonic()
     _open(session, part, curriculum.tasks, version)
     exams = [curriculum.exam(s, 0) for s in range(len(curriculum.sequences))]
 
@@ -149,18 +147,18 @@ def measure_base(session: Session, part: RoundLedger, curriculum: Curriculum, ve
         return row(session, part, exams, trials)
 
     once(part, ROW, asked)
-    _commit(session, part, version, began)
+    session.commit(part, version, "studied")
 
 
 def run_step(session: Session, number: int, curriculum: Curriculum, texts: Texts) -> None:
     """Every sequence learns its next tasks and is asked about all of them. Round `number` is step `number - 1`."""
-    began, step = time.monotonic(), number - 1
+    step = number - 1
     part, before = session.open_round(number), _after(session, number - 1)
     _open(session, part, [t for own in curriculum.sequences for t in own[step - 1]], before)
     once(part, ROW, lambda: _learned(session, part, curriculum, texts, step, before))
     update = part.get("update.json")
     assert update, "a row is written after its version"
-    _commit(session, part, decode(Version, update["version"]), began)
+    session.commit(part, decode(Version, update["version"]), "studied")
 
 
 def _learned(
@@ -227,11 +225,6 @@ def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: in
 def _open(session: Session, part: RoundLedger, tasks: Sequence[Task], version: Version) -> None:
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
     session.tell(RoundStarted(len(tasks), version.number, 0))
-
-
-def _commit(session: Session, part: RoundLedger, version: Version, began: float) -> None:
-    manifest = part.commit({"version": encode(version), "decision": "studied"})
-    session.tell(RoundCommitted(manifest, version.number, "studied", round(time.monotonic() - began, 1)))
 
 
 def _after(session: Session, number: int) -> Version:

@@ -3,13 +3,12 @@
 Each arm is a round in the ledger: it resumes, verifies and reports like one, its version has lineage, gate and export.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
-from seal_ray.events import GateDecided, RoundCommitted, RoundStarted
+from seal_ray.events import GateDecided, RoundStarted
 from seal_ray.loops import gate_trials
 from seal_ray.loops.evaluation import plain
 from seal_ray.loops.history import Run, as_written
@@ -66,7 +65,6 @@ def run_study(session: Session) -> None:
 
 def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], exam: Exam) -> None:
     """One arm as a round: its texts, one study, everything asked, the gate."""
-    began = time.monotonic()
     part = session.open_round(number)
     part.put(ARM, {"arm": arm, "tasks": [t.id for t in tasks]})
     texts = gather(session, part, arm, tasks, session.config.study.edits)
@@ -81,8 +79,7 @@ def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], ex
         update = part.get("update.json")
         assert update, "a row is written after its version"
         version, decision = _through_gate(session, part, texts.version, decode(Version, update["version"]))
-    manifest = part.commit({"version": encode(version), "decision": decision})
-    session.tell(RoundCommitted(manifest, version.number, decision, round(time.monotonic() - began, 1)))
+    session.commit(part, version, decision)
 
 
 def _base_row(session: Session, part: RoundLedger, version: Version, exam: Exam) -> Json:
@@ -107,12 +104,7 @@ def _through_gate(session: Session, part: RoundLedger, old: Version, new: Versio
     if session.config.gate.mode == "off":
         return new, "accept"
 
-    def compared() -> Json:
-        with session.phase("gate"):
-            drift = (part.get("update.json") or {}).get("drift")
-            return encode(gate_trials.compare(session, part, old, new, drift))
-
-    known = once(part, "gate.json", compared)
+    known = gate_trials.compared(session, part, old, new)
     decision = known["decision"] if known["decision"] != "hold" else known["advice"]
     session.tell(GateDecided(decision, known["figures"], tuple(known["reasons"])))
     return (new if decision == "accept" else old), decision

@@ -78,9 +78,7 @@ def paired(first: Scores, second: Scores, *, seed: int, confidence: float = 0.95
     )
 
 
-def table(
-    arms: Mapping[str, Scores], *, against: str, seed: int, confidence: float = 0.95
-) -> dict[str, dict[str, object]]:
+def table(arms: Mapping[str, Scores], *, against: str, seed: int) -> dict[str, dict[str, object]]:
     """For each arm its mean, and its difference from the arm `against`. What can't be compared says why."""
     rows: dict[str, dict[str, object]] = {}
     for name, scores in arms.items():
@@ -88,7 +86,7 @@ def table(
         try:
             row["mean"] = estimate(scores)
             if name != against:
-                row["difference"] = paired(arms[against], scores, seed=seed, confidence=confidence)
+                row["difference"] = paired(arms[against], scores, seed=seed)
         except CoverageError as error:
             row["missing"] = error.message
         rows[name] = row

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from seal_ray.config import PolicySection
 from seal_ray.errors import InfraError
+from seal_ray.policy.version_files import PIECE, pieces
 
 if TYPE_CHECKING:
     from seal_ray.policy.training import TrainingEngine
-
-PIECE = 64 * 2**20  # bytes that travel at once
 
 
 class Checkpoints:
@@ -68,9 +67,8 @@ class Checkpoints:
         import ray
 
         for path in sorted((self.folder / tag).iterdir()):
-            with open(path, "rb") as file:
-                while data := file.read(PIECE):
-                    ray.get(self.desk.put_piece.remote(tag, path.name, file.tell() - len(data), data))
+            for offset, data in pieces(path):
+                ray.get(self.desk.put_piece.remote(tag, path.name, offset, data))
 
     def _fetch(self, tag: str) -> None:
         import ray

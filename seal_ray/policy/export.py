@@ -179,11 +179,11 @@ def adapter_config(adapter: str) -> dict[str, Any]:
     return config
 
 
-def _random_probe(base: str, texts: int = 4, length: int = 32) -> list[list[int]]:
+def _random_probe(base: str) -> list[list[int]]:
     import random
 
     size = models.shape(base).vocabulary
-    return [[random.Random(derive_seed("probe", i, j)).randrange(size) for j in range(length)] for i in range(texts)]
+    return [[random.Random(derive_seed("probe", i, j)).randrange(size) for j in range(32)] for i in range(4)]
 
 
 def _compare(

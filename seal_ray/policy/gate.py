@@ -35,7 +35,7 @@ def decide(
     new: Scores,
     regression_old: Mapping[str, float],
     regression_new: Mapping[str, float],
-    kl: float | None,
+    drift: float | None,
     section: GateSection,
     seed: int,
     measure: Measure = "accuracy",
@@ -46,7 +46,7 @@ def decide(
     `measure` a share of questions, nats per token of the right answers, or what is known of a question, in [0, 1]. It
     is not the gain over the baseline, which moves with the version itself. `regression_old` and `regression_new` hold
     how right each version is, in [0, 1], on each question that must not get worse; none at all leaves that part out.
-    `kl` is the drift from the base model in nats per token, None where it was not measured.
+    `drift` is how far the new version is from the base model in nats per token, None where it was not measured.
     """
     if section.mode == "off":
         return GateDecision("accept", "accept", {}, ("gate.mode is off: every version is accepted",))
@@ -67,7 +67,7 @@ def decide(
         "unpaired": gain.unpaired,
         "old": _mean(old),
         "new": _mean(new),
-        "drift": kl,
+        "drift": drift,
     }
     against: list[str] = []
     if gain.mean < section.min_gain:
@@ -82,8 +82,8 @@ def decide(
         figures |= {"regression_lost": lost, "regression_questions": len(regression_old)}
         if lost > section.max_regression:
             against.append(f"{lost:.1%} of the regression questions are lost, over {section.max_regression:.1%}")
-    if kl is not None and kl > section.max_kl:
-        against.append(f"drift from the base is {kl:.3f} nats per token, over max_kl {section.max_kl:g}")
+    if drift is not None and drift > section.max_kl:
+        against.append(f"drift from the base is {drift:.3f} nats per token, over max_kl {section.max_kl:g}")
     advice = "reject" if against else "accept"
     interval = f"gain {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on {gain.tasks} tasks"
     reasons = (*against, interval) if against else (interval, "nothing measured speaks against it")

@@ -22,9 +22,8 @@ from seal_ray.config import PolicySection
 from seal_ray.errors import ConfigError
 from seal_ray.inner.recipe import first_a
 from seal_ray.policy.lessons import LessonText
-from seal_ray.sampling.engine import LORA_RANKS
+from seal_ray.sampling.adapters import LARGEST_RANK
 
-MAX_RANK = LORA_RANKS[-1]  # of one adapter, in the engines that serve it
 CHUNK = 1024  # rows of logits that are turned into probabilities at once
 
 
@@ -172,9 +171,10 @@ def _with_fresh(model: Any, section: PolicySection, base: str, name: str) -> Any
         if not isinstance(model, PeftModel):
             return get_peft_model(model, config)
         there: Any = model.peft_config["default"]
-        if there.r + section.rank > MAX_RANK:
+        if there.r + section.rank > LARGEST_RANK:
             raise ConfigError(
-                f"policy.fresh: a new adapter of rank {section.rank} on top of rank {there.r} is more than {MAX_RANK}",
+                f"policy.fresh: a new adapter of rank {section.rank} on top of rank {there.r} is more than "
+                f"{LARGEST_RANK}",
                 hint="export the version merged and begin a new run with it as the model, or set fresh: false",
             )
         config.target_modules = there.target_modules

@@ -107,7 +107,7 @@ def need(shape: Shape, setup: UpdateSetup) -> Need:
     )
 
 
-def seconds(shape: Shape, setup: UpdateSetup, tokens: int, *, flops: float, link: float = LINK) -> float:
+def seconds(shape: Shape, setup: UpdateSetup, tokens: int, *, flops: float) -> float:
     """Time of an update on `tokens` tokens (of one epoch) where each device does `flops` operations a second.
 
     `flops` is what a device reaches, not what its sheet says: 40 % of it is usual. Start-up is not in it.
@@ -121,7 +121,7 @@ def seconds(shape: Shape, setup: UpdateSetup, tokens: int, *, flops: float, link
         return compute
     rows = -(-tokens // (setup.row_tokens * devices))  # each worker's rows; all gather in step
     gathers = rows * ((3 if setup.checkpointing else 2) * epochs + scans)
-    return compute + gathers * base * setup.weight_bytes * (devices - 1) / devices / link
+    return compute + gathers * base * setup.weight_bytes * (devices - 1) / devices / LINK
 
 
 def _inner_values(shape: Shape, rank: int, weight_bytes: int) -> float:

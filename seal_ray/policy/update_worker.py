@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seal_ray import models
@@ -15,12 +16,12 @@ from seal_ray.models.shared import FETCH_SECONDS, Shared, materialise
 from seal_ray.policy.job import StepLog, UpdateJob
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.update_actor import TrainerProcess
+from seal_ray.policy.version_files import pieces
 from seal_ray.records import derive_seed
 
 if TYPE_CHECKING:
     from seal_ray.policy.training import Scan, TrainingEngine
 
-PIECE = 64 * 2**20  # bytes of a file that travel at once
 BEAT, NAP = 5.0, 0.5  # seconds between signs of life meanwhile, and between looks at who has the files
 
 
@@ -153,16 +154,17 @@ def _work(
         "likelihood": after.likelihood(),
         "likelihood_before": before.likelihood(),
     }
-
-    def send(name: str, path: str) -> None:
-        with open(path, "rb") as file:
-            while data := file.read(PIECE):
-                ray.get(desk.write.remote(name, file.tell() - len(data), data))
-
-    engine.save(send)
+    engine.save(partial(_send, desk))
     # news that are on their way must be there before the update counts as over
     ray.get(desk.news_are_in.remote())
     return outcome
+
+
+def _send(desk: Any, name: str, path: str) -> None:
+    import ray
+
+    for offset, data in pieces(path):
+        ray.get(desk.write.remote(name, offset, data))
 
 
 def _moved(before: "Scan", after: "Scan") -> float:

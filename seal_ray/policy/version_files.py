@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,16 @@ from seal_ray.records import ADAPTER, ADAPTER_CONFIG
 
 BESIDE_WEIGHTS = {".json", ".model", ".txt", ".jinja"}
 SHARD = 4 * 2**30  # bytes of one file of full weights
+PIECE = 64 * 2**20  # bytes of a file that travel at once
 
 Send = Callable[[str, str], None]  # a file's name, and its path on this node
+
+
+def pieces(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """A file's content, each piece with where it begins."""
+    with open(path, "rb") as file:
+        while data := file.read(PIECE):
+            yield file.tell() - len(data), data
 
 
 def send_adapter(tensors: dict[str, Any], config: bytes, send: Send) -> None:

@@ -7,11 +7,14 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seal_ray.errors import DataError
 from seal_ray.policy.job import UpdateResult
 from seal_ray.records import Json, Version, digest, encode
+
+if TYPE_CHECKING:
+    from seal_ray.storage.ledger import Ledger
 
 DEEPEST = 30  # levels by which a line of the tree steps in
 
@@ -34,6 +37,14 @@ def make(parent: Version, result: UpdateResult, round: int) -> Version:
         rank=result.rank,
         created_by=f"policy update of round {round}",
     )
+
+
+def fetch(version: Version, ledger: "Ledger", folder: str) -> None:
+    """Get the files of a version that has some from its run's ledger; refuse others."""
+    assert version.path, "the base has no files of its own in a run"
+    _, made_in, name = version.path.split("/")
+    ledger.round(int(made_in)).get_dir(name, folder)
+    check(version, folder)
 
 
 def check(version: Version, folder: str) -> None:

@@ -12,7 +12,7 @@ from seal_ray.records.adapters import ADAPTER, ADAPTER_CONFIG
 from seal_ray.records.failure import Blame, Failure
 from seal_ray.records.names import NAMED_FIELDS, candidate_id, derive_seed, identity
 from seal_ray.records.tasks import AskedAs, Description, EditRequest, Prompt, Question, Split, Task
-from seal_ray.records.training import PAPER_PADDED_RECIPE, PAPER_RECIPE, Example, MomentKind, Objective, Recipe
+from seal_ray.records.training import PAPER_RECIPE, Example, MomentKind, Objective, Recipe
 from seal_ray.records.trials import (
     Answer,
     Ask,
@@ -35,7 +35,6 @@ __all__ = [
     "ADAPTER",
     "ADAPTER_CONFIG",
     "NAMED_FIELDS",
-    "PAPER_PADDED_RECIPE",
     "PAPER_RECIPE",
     "Answer",
     "Ask",

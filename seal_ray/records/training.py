@@ -1,6 +1,5 @@
 """What an adapter is trained on, and how."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -66,4 +65,3 @@ class Recipe:
 
 
 PAPER_RECIPE = Recipe(targets=("q_proj", "v_proj"))
-PAPER_PADDED_RECIPE = dataclasses.replace(PAPER_RECIPE, pad_to=2048)

@@ -16,15 +16,21 @@ from typing import Any, Literal
 
 from seal_ray import models
 from seal_ray.errors import ConfigError, DataError, InfraError
-from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Json
+from seal_ray.records import ADAPTER, Json
 from seal_ray.redaction import logger
+from seal_ray.sampling.adapters import (
+    LARGEST_RANK,
+    changes_nothing,
+    check_fit,
+    linear_layers,
+    probe_ids,
+    served_rank,
+    target_modules,
+)
 from seal_ray.sampling.engine_metrics import tell_ray
 from seal_ray.text import first_line
 
 log = logger(__name__)
-
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM allows as the largest rank of an engine
-NO_EFFECT = 1e-6  # an adapter whose factors multiply to less than this is not expected to change a probability
 
 # An id names an adapter inside vLLM for as long as the process lives, and an id that came back would be answered with
 # the old weights: so ids are counted for the process and not for an engine.
@@ -96,9 +102,9 @@ class Engine:
 
     def __post_init__(self) -> None:
         asked = self.settings.lora_rank
-        if asked > LORA_RANKS[-1]:
+        if asked > LARGEST_RANK:
             raise ConfigError(
-                f"{self.settings.rank_from}: vLLM serves adapters up to rank {LORA_RANKS[-1]}, not {asked}",
+                f"{self.settings.rank_from}: vLLM serves adapters up to rank {LARGEST_RANK}, not {asked}",
                 hint="lower the rank",
             )
         self._vllm = _import_vllm(self.settings.device)
@@ -124,11 +130,9 @@ class Engine:
                 max_num_seqs=s.batch,
                 seed=0,
                 enable_lora=s.lora_rank > 0,
-                max_lora_rank=next(r for r in LORA_RANKS if r >= s.lora_rank),
+                max_lora_rank=served_rank(s.lora_rank),
                 max_loras=s.adapters,
-                # without the head, which no adapter of ours touches: on CPU an adapter's path through it costs time at
-                # every token and fails where a batch asks for the likelihood of its prompts
-                lora_target_modules=sorted({name.rsplit(".", 1)[-1] for name in self._linears}),
+                lora_target_modules=target_modules(self._linears),
                 # the distribution that was sampled from, which is what a policy gradient and an auditor need
                 logprobs_mode="processed_logprobs",
                 # JSON without blanks: between its parts a small model writes line ends for as long as it has room
@@ -168,8 +172,6 @@ class Engine:
         self, requests: Sequence[GenerateRequest], adapter: str | Sequence[str | None] | None = None
     ) -> list[GeneratedText]:
         """A sample for each request, in order, all in one batch; `adapter` is a folder, for all or one for each."""
-        each = [adapter] * len(requests) if adapter is None or isinstance(adapter, str) else list(adapter)
-        assert len(each) == len(requests), "one adapter for each request"
         if not requests:
             return []
         # prompts that leave no room for an answer would be refused by vLLM together with their whole batch
@@ -179,14 +181,15 @@ class Engine:
                     f"a prompt of {len(request.prompt_ids)} tokens does not fit into {self.max_length}",
                     hint="raise model.max_length or shorten the text",
                 )
-        loras = [self._lora(folder) for folder in each]
-        outputs = self._run([r.prompt_ids for r in requests], [self._params(r) for r in requests], loras)
+        loras, params = self._loras(adapter, len(requests)), [self._params(r) for r in requests]
+        outputs = self._run([r.prompt_ids for r in requests], params, loras)
         return [_sample(output.outputs[0]) for output in outputs]
 
-    def score(self, texts: Sequence[Sequence[int]], adapter: str | Sequence[str | None] | None = None) -> list[list]:
+    def score(
+        self, texts: Sequence[Sequence[int]], adapter: str | Sequence[str | None] | None = None
+    ) -> list[list[float]]:
         """The log-probability of every token but the first of each text, under the model with that adapter."""
-        each = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else list(adapter)
-        return self._score(texts, [self._lora(folder) for folder in each])
+        return self._score(texts, self._loras(adapter, len(texts)))
 
     def fits(self, prompt_ids: Sequence[int]) -> bool:
         return 0 < len(prompt_ids) < self.max_length
@@ -250,6 +253,11 @@ class Engine:
 
     # adapters
 
+    def _loras(self, adapter: str | Sequence[str | None] | None, count: int) -> list[Any]:
+        each = [adapter] * count if adapter is None or isinstance(adapter, str) else list(adapter)
+        assert len(each) == count, "one adapter for each text"
+        return [self._lora(folder) for folder in each]
+
     def _lora(self, folder: str | None) -> Any:
         if folder is None:
             return None
@@ -261,7 +269,7 @@ class Engine:
         held = self._adapters.get(folder)
         if held is None or held.stamp != stamp:
             self.forget(folder)
-            self._check_fit(folder)
+            check_fit(folder, self.settings.lora_rank, self._linears)
             from vllm.lora.request import LoRARequest
 
             number = next(_adapter_ids)
@@ -272,29 +280,11 @@ class Engine:
             held.checked = True
         return held.request
 
-    def _check_fit(self, folder: str) -> None:
-        """Every module that the adapter names must be one of the base model's, and its rank must fit the engine."""
-        rank = models.adapter_rank(folder)
-        if rank > next(r for r in LORA_RANKS if r >= self.settings.lora_rank) or self.settings.lora_rank == 0:
-            raise ConfigError(
-                f"{folder}: an adapter of rank {rank} in an engine for rank {self.settings.lora_rank}",
-                hint="start the engine with that rank",
-            )
-        held = models.header_of(Path(folder) / ADAPTER)
-        modules = {n.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] for n in held if ".lora_" in n}
-        strange = sorted(modules - self._linears)
-        if strange or not modules:
-            raise DataError(
-                f"{folder}: {len(strange)} of the adapter's {len(modules)} modules are no linear layers of the model's "
-                f"blocks{f', the first is {strange[0]}' if strange else ''}",
-                hint="use the adapter with the base model that it was trained on",
-            )
-
     def _check_effect(self, folder: str, request: Any) -> None:
         """The canary: an adapter that is not zero must change the log-probabilities of a probe."""
-        if largest_effect(folder) < NO_EFFECT:
+        if changes_nothing(folder):
             return
-        probe = [self._probe()]
+        probe = [probe_ids(self.model_dir, min(32, self.max_length - 1))]
         if self._base_probe is None:
             self._base_probe = self._score(probe, [None])[0]
         if self._score(probe, [request])[0] == self._base_probe:
@@ -302,10 +292,6 @@ class Engine:
                 f"{folder}: vLLM took this adapter but the model answers as without it",
                 hint="check that the adapter's layers are ones that vLLM gives adapters to",
             )
-
-    def _probe(self) -> list[int]:
-        vocab = models.shape(self.model_dir).vocabulary
-        return [(7919 * (i + 1)) % vocab for i in range(min(32, self.max_length - 1))]
 
     def _score(self, texts: Sequence[Sequence[int]], loras: list[Any]) -> list[list[float]]:
         params = self._vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
@@ -369,35 +355,7 @@ ENVIRONMENT = {
 }
 
 
-def linear_layers(model_dir: str) -> set[str]:
-    """The linear layers inside the model's blocks, by their full names."""
-    tensors: dict[str, Any] = {}
-    for file in Path(model_dir).glob("*.safetensors"):
-        tensors |= models.header_of(file)
-    return {
-        name.removesuffix(".weight")
-        for name, tensor in tensors.items()
-        if ".layers." in name and name.endswith(".weight") and len(tensor["shape"]) == 2
-    }
-
-
 def _sample(output: Any) -> GeneratedText:
     ids = tuple(output.token_ids)
     logprobs = tuple(float(at[token].logprob) for token, at in zip(ids, output.logprobs, strict=True))
     return GeneratedText(ids, logprobs, output.text, str(output.finish_reason))
-
-
-def largest_effect(folder: str) -> float:
-    """A bound on how much an adapter moves a weight: the largest product of its two factors over all modules."""
-    from safetensors import safe_open
-
-    with open(Path(folder) / ADAPTER_CONFIG, encoding="utf-8") as file:
-        config = json.load(file)
-    scale = float(config.get("lora_alpha") or 1) / max(1, int(config.get("r") or 1))
-    largest = 0.0
-    with safe_open(Path(folder) / ADAPTER, framework="pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 (not a dict)
-            if ".lora_B" in name:
-                up, down = tensors.get_tensor(name), tensors.get_tensor(name.replace(".lora_B", ".lora_A"))
-                largest = max(largest, scale * float(up.abs().max()) * float(down.abs().max()))
-    return largest

@@ -174,7 +174,7 @@ def alive(store: Store, epoch: int) -> Alive | None:
     return Alive(said["owner"], epoch, until, now) if now < until else None
 
 
-def await_predecessor(store: Store, tell: Callable[[Alive], None], sleep: Callable[[float], None] = time.sleep) -> None:
+def await_predecessor(store: Store, tell: Callable[[Alive], None]) -> None:
     """Come back when the last driver's lease has run out, or when it turns out that it lives: `take` refuses then.
 
     A driver that was killed leaves a lease behind; whoever starts it again must not fail for that.
@@ -185,7 +185,7 @@ def await_predecessor(store: Store, tell: Callable[[Alive], None], sleep: Callab
         return
     tell(first)
     while True:
-        sleep(min(1.0, max(0.05, first.until - first.now)))
+        time.sleep(min(1.0, max(0.05, first.until - first.now)))
         now = alive(store, highest(store))
         if now is None or now.epoch != first.epoch or now.until > first.until:
             return

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_crew import RecordedCrew
+from recorded_crew import RecordedCrew, configured
 
-from seal_ray import config_file, domains
+from seal_ray import domains
 from seal_ray.domains.guarded import GuardedDomain
 from seal_ray.errors import DataError
 from seal_ray.events import Event, Warned
@@ -66,21 +66,12 @@ def going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
         **changes: Any,
     ) -> tuple[Round, list[Event]]:
         own = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
-        config = config_file.resolved(
-            recorded.record["config"],
-            [
-                f"run.uri={tmp_path}/run",
-                "run.rounds=1",
-                "observe.progress=quiet",
-                "observe.ray_metrics=false",
-                *own,
-            ],
-        )
+        config = configured(recorded, tmp_path / "run", *own)
         crew = RecordedCrew(recorded)
         crew.edits = {key: edit(e) for key, e in crew.edits.items()}
         crew.recorded = {key: trial(t) for key, t in crew.recorded.items()}
 
-        def configured(config: Any, chat: bool = False) -> GuardedDomain:
+        def broken(config: Any, chat: bool = False) -> GuardedDomain:
             whole = domains.configured(config, chat)
             return GuardedDomain(breaking(whole._domain), config.run.domain_errors)
 
@@ -88,7 +79,7 @@ def going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
             raise DataError("no update here")
 
         monkeypatch.setattr(rounds, "update", update)
-        monkeypatch.setattr(session, "configured", configured)
+        monkeypatch.setattr(session, "configured", broken)
         told: list[Event] = []
         with session.Session(config, hire=lambda *_: crew, listeners=[told.append]) as on:  # type: ignore[arg-type]
             rounds.run_rounds(on)

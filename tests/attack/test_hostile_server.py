@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from adapters import write_adapter
+from free_ports import free_port
 
 from seal_ray import models
 from seal_ray.commands import ask, serve
@@ -135,7 +136,7 @@ def test_an_address_that_is_none_is_refused(url: str, served: Served) -> None:
 def test_the_line_end_of_a_mounted_token_is_no_part_of_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(serve.KEY, KEY + end)
     assert key_in(serve.KEY) == KEY
-    serve.check(serve.ServeSettings(host="0.0.0.0", port=_free_port()))
+    serve.check(serve.ServeSettings(host="0.0.0.0", port=free_port()))
 
 
 @pytest.mark.parametrize("key", ["open\nsesame", "sésame", "open\x07", "\u200b"])
@@ -257,11 +258,3 @@ def test_a_folder_does_not_decide_that_a_models_code_is_run(tmp_path: Path) -> N
         with pytest.raises(ConfigError, match="--trust-remote-code"):
             find(folder, StorageSection(), str(tmp_path), name)
     assert find(folder, StorageSection(), str(tmp_path), trust=True).model.trust_remote_code
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command import environment
+from free_ports import free_ports
 
 BIN = Path(sys.executable).parent
 
@@ -39,14 +39,6 @@ def member(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in environment().items() if not k.startswith("RAY_")}
     path = f"{BIN}{os.pathsep}{kept.get('PATH', '')}"
     return kept | {"RAY_AUTH_MODE": "token", "PATH": path, "PYTHONUNBUFFERED": "1"} | more
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as open_:
-        sockets = [open_.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextlib.contextmanager

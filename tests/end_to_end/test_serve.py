@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import pytest
 from adapters import write_adapter
 from command import ROOT, environment
+from free_ports import free_port
 
 from seal_ray import models
 from seal_ray.commands import ask, serve
@@ -32,12 +32,6 @@ OTHER_DOORS: dict[str, dict[str, object]] = {
     "/scale_elastic_ep": {"new_data_parallel_size": 2},
 }
 SECTION = ModelSection(name="builtin:tiny", dtype="float32", chat="no", max_length=256)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def processes_of(group: int) -> list[str]:

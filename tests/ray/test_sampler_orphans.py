@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
+from running_processes import runs
 
 pytestmark = pytest.mark.slow
 
@@ -52,13 +53,6 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
         cluster.shutdown()
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def test_a_sampler_in_the_middle_of_its_work_dies_with_its_driver(address: str) -> None:
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, address], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ}
@@ -66,11 +60,11 @@ def test_a_sampler_in_the_middle_of_its_work_dies_with_its_driver(address: str) 
     try:
         assert driver.stdout is not None
         pid = int(driver.stdout.readline())
-        assert alive(pid)
+        assert runs(pid)
     finally:
         driver.kill()
         driver.wait(timeout=60)
     until = time.monotonic() + 60
-    while alive(pid):
+    while runs(pid):
         assert time.monotonic() < until, f"process {pid} outlived its driver"
         time.sleep(0.2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from running_processes import runs
 
 from seal_ray import models
 from seal_ray.config import ModelSection, PolicySection
@@ -70,14 +71,7 @@ class Sink:
 
     def alive(self) -> list[int]:
         """Workers that still run, zombies not counted."""
-        return [pid for pids in self.pids.values() for pid in pids if _runs(pid)]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+        return [pid for pids in self.pids.values() for pid in pids if runs(pid)]
 
 
 def actors_left(within: float = 20) -> list[str]:

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -17,6 +16,8 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from free_ports import free_ports
 
 PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "ceph-authtool", "monmaptool")
 KEYS = {
@@ -97,13 +98,14 @@ def serve(folder: Path) -> Iterator[str]:
 
 class _Cluster:
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, _free_port()
+        self.folder = folder
+        self.port, *monitor = free_ports(3)
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.daemons: list[subprocess.Popen[bytes]] = []
         for name in ("mon", "mgr", "osd", "rgw", "log", "run"):
             (folder / name).mkdir(parents=True)
         self.settings = folder / "ceph.conf"
-        ports = {"port": self.port, "mon1": _free_port(), "mon2": _free_port()}
+        ports = {"port": self.port, "mon1": monitor[0], "mon2": monitor[1]}
         text = SETTINGS.format(cluster=uuid.uuid4(), folder=folder, **ports)
         self.settings.write_text(text)
         self.cluster = re.search(r"fsid = (\S+)", text)[1]  # pyright: ignore[reportOptionalSubscript]
@@ -171,9 +173,3 @@ class _Cluster:
         while not is_there():
             assert time.monotonic() < until, f"{what} did not come up; see {self.folder}/log"
             time.sleep(0.3)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -13,10 +13,27 @@ from typing import Any
 
 from stand_in_crew import StandInCrew, WaitingChunks, WaitingPool
 
+from seal_ray import config_file
+from seal_ray.config import Config
 from seal_ray.loops.history import Run
 from seal_ray.policy.job import UpdateJob, UpdateResult
 from seal_ray.records import Attempt, Edit, Failure, Trial, Version
 from seal_ray.sampling.sampler import EditPrompt
+
+
+def configured(recorded: Run, uri: Path, *changes: str) -> Config:
+    """The recorded run's configuration, for one round under another URI."""
+    return config_file.resolved(
+        recorded.record["config"],
+        [
+            f"run.uri={uri}",
+            "run.rounds=1",
+            "observe.progress=quiet",
+            "observe.ray_metrics=false",
+            "storage.stop_within=100",
+            *changes,
+        ],
+    )
 
 
 class RecordedCrew(StandInCrew):

@@ -18,6 +18,7 @@ from seal_ray.commands.decisions import decide, rollback
 from seal_ray.commands.served import find
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError, DataError, Interrupted
+from seal_ray.events import RoundCommitted
 from seal_ray.loops import rounds
 from seal_ray.loops.adapt import Adapted, begun_with, judged, run_adapt
 from seal_ray.loops.history import Run
@@ -77,6 +78,19 @@ def test_what_was_not_known_is_learned_and_the_rest_left_alone(tmp_path: Path, m
     command.check_target(out)  # the same command may be given again
     shown = command.show(done, config, out)
     assert "16 questions about 4 of 4 passages" in shown and "seal-ray ask" in shown
+
+
+def test_a_round_is_told_with_its_own_time_and_chosen_by_the_control_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(Session, "seconds", property(lambda session: 1e6))  # of the whole process
+    config = configured(tmp_path, folder(tmp_path, world(8)), "select.control=shuffled")
+    go(config, KnowingCrew({}), monkeypatch, listeners=[heard.append])
+    taken = [e.seconds for e in heard if isinstance(e, RoundCommitted)]
+    assert len(taken) == 3 and max(taken) < 1e6
+    chosen = Run(config.run.uri).ledger.round(2).get("selection.json")
+    assert chosen and chosen["control"]["kind"] == "shuffled"
 
 
 def test_a_held_version_waits_for_a_person_and_the_same_command_goes_on_with_the_decision(

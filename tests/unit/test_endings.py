@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_crew import RecordedCrew
+from recorded_crew import RecordedCrew, configured
 
 from seal_ray import config_file, models
 from seal_ray.config import Config
@@ -49,20 +49,6 @@ class BrokenCrew(RecordedCrew):
 
     def samplers(self, version: Any, adapter: str | None) -> Any:
         raise DataError("no label for token 7", hint="fix the data")
-
-
-def configured(recorded: Run, uri: Path, *changes: str) -> Config:
-    return config_file.resolved(
-        recorded.record["config"],
-        [
-            f"run.uri={uri}",
-            "run.rounds=1",
-            "observe.progress=quiet",
-            "observe.ray_metrics=false",
-            "storage.stop_within=100",
-            *changes,
-        ],
-    )
 
 
 def go(config: Config, crew: RecordedCrew, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:

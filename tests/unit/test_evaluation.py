@@ -9,10 +9,14 @@ import pytest
 from judge_server import JudgeReply, says, serving
 
 from seal_ray import config_file
+from seal_ray.cli import start
+from seal_ray.config import Config
 from seal_ray.errors import DataError
 from seal_ray.loops import evaluation
+from seal_ray.loops.arm_cost import ArmCost
 from seal_ray.loops.session import Session
 from seal_ray.policy import versions
+from seal_ray.records import encode
 
 ROOT = Path(__file__).parents[2]
 PUZZLES = ROOT / "jobs/data/arc_tiny_challenges.json"
@@ -54,6 +58,20 @@ def passages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessio
     monkeypatch.chdir(ROOT)
     with opened(tmp_path) as session:
         yield session
+
+
+def test_progress_beside_a_json_result_is_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Config] = []
+
+    def evaluate(config: Config, *_: Any, **__: Any) -> dict[str, Any]:
+        asked.append(config)
+        return {"tables": {}, "costs": {"none": encode(ArmCost())}, "against": "none"}
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    start.evaluate(ROOT / "jobs/tiny.yaml", set_=[f"run.uri={tmp_path}"], as_json=True)
+    assert asked[0].observe.progress == "json" and json.loads(capsys.readouterr().out)["against"] == "none"
 
 
 def from_file(session: Session, path: Path, rows: Any) -> Any:

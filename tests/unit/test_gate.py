@@ -21,8 +21,8 @@ def gains(mean: float, tasks: int, seed: int, spread: float = 0.15, edits: int =
 
 
 def judged(old: dict, new: dict, section: GateSection = AUTO, **more: object) -> GateDecision:
-    full: dict = {"regression_old": {}, "regression_new": {}, "kl": None} | more
-    return decide(old, new, full["regression_old"], full["regression_new"], full["kl"], section, seed=3)
+    full: dict = {"regression_old": {}, "regression_new": {}, "drift": None} | more
+    return decide(old, new, full["regression_old"], full["regression_new"], full["drift"], section, seed=3)
 
 
 def test_a_clearly_better_version_is_accepted_with_its_figures() -> None:
@@ -69,8 +69,8 @@ def test_forgetting_rejects_a_version_that_writes_better() -> None:
 
 def test_drift_rejects_a_version_that_writes_better() -> None:
     old, new = gains(0.1, 20, 1), gains(0.3, 20, 2)
-    assert judged(old, new, kl=0.9).decision == "accept"
-    found = judged(old, new, kl=1.1)
+    assert judged(old, new, drift=0.9).decision == "accept"
+    found = judged(old, new, drift=1.1)
     assert found.decision == "reject" and "max_kl" in found.reasons[0]
 
 

@@ -15,7 +15,8 @@ from seal_ray.fleet.wave_messages import OutOfMemory
 from seal_ray.fleet.worker import classified
 from seal_ray.inner.memory import BLOCK_PADDING, TOKENS_LIMIT, BankSetup, slots_for, training_bytes
 from seal_ray.inner.staging import staged
-from seal_ray.sampling.engine import LORA_RANKS, EngineSettings, check_dtype
+from seal_ray.sampling.adapters import LORA_RANKS
+from seal_ray.sampling.engine import EngineSettings, check_dtype
 from seal_ray.shapes import KNOWN_SHAPES
 
 

@@ -294,8 +294,6 @@ def test_the_cascade_asks_only_where_words_do_not_decide() -> None:
         grades = cascade.grade([*sure, *unsure])
         assert [isinstance(g, Failure) or g[0] for g in grades] == [True, False, True]
         assert len(server.bodies) == 1
-        assert (cascade.decided, cascade.asked) == (2, 1)
-        assert cascade.saved == pytest.approx(2 / 3)
     lost = CascadeGrader(JudgeGrader(endpoint(server.url, retries=0)), 0.05, 0.95).grade([*sure, *unsure])
     assert [isinstance(g, Failure) for g in lost] == [False, False, True]
 

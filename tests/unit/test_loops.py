@@ -8,9 +8,9 @@ from typing import Any
 
 import hub_mirror
 import pytest
-from recorded_crew import RecordedCrew
+from recorded_crew import RecordedCrew, configured
 
-from seal_ray import config_file, models
+from seal_ray import models
 from seal_ray.config import Config, ModelSection
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted
 from seal_ray.events import BudgetReached, RunEnded, RunStarted
@@ -36,20 +36,6 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def recorded() -> Run:
     return Run(str(RECORDED / "run"))
-
-
-def configured(recorded: Run, uri: Path, *changes: str) -> Config:
-    return config_file.resolved(
-        recorded.record["config"],
-        [
-            f"run.uri={uri}",
-            "run.rounds=1",
-            "observe.progress=quiet",
-            "observe.ray_metrics=false",
-            "storage.stop_within=100",
-            *changes,
-        ],
-    )
 
 
 def go(config: Config, crew: Any, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Round:

@@ -4,25 +4,15 @@ import errno
 import os
 import pickle
 import threading
-import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from meeting import Meeting
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
-from seal_ray.events import Event, StoreRetried
-from seal_ray.storage import store_errors
 from seal_ray.storage.ledger import Ledger
-from seal_ray.storage.local_files import LocalFiles
-from seal_ray.storage.seen import Seen, joined, named, ranges
-from seal_ray.storage.segments import parse, segment_path
 from seal_ray.storage.store import Store, check_uri, is_local
 
 QUICK = StorageSection(patience=2)
@@ -170,164 +160,6 @@ def test_no_path_leaves_the_root(tmp_path: Path) -> None:
             store.write(path, b"x")
 
 
-class Flaky(LocalFiles):
-    """A disk that fails as it is told, once for each error."""
-
-    def __init__(self, root: str, errors: list[Exception], after: bool = False) -> None:
-        super().__init__(root)
-        self.errors, self.after, self.calls = errors, after, 0
-
-    def create(self, key: str, data: bytes) -> None:
-        self.calls += 1
-        if self.after:
-            super().create(key, data)
-        if self.errors:
-            raise self.errors.pop(0)
-        if not self.after:
-            super().create(key, data)
-
-
-def answer(code: str, kind: type[Exception] = OSError) -> Exception:
-    """An error as s3fs translates it: ours to tell apart by the store's own code."""
-    cause = Exception(code)
-    cause.response = {"Error": {"Code": code}}  # pyright: ignore[reportAttributeAccessIssue]
-    error = kind(errno.EINVAL, code)
-    error.__cause__ = cause
-    return error
-
-
-def test_what_passes_is_tried_again_and_told(tmp_path: Path) -> None:
-    told: list[Event] = []
-    store = Store(str(tmp_path), StorageSection(patience=60), told.append)
-    passing = ["SlowDown", "ServiceUnavailable", "ConditionalRequestConflict", "InternalError", "RequestTimeout"]
-    store._backend = flaky = Flaky(str(tmp_path), [*map(answer, passing), ConnectionResetError("reset")])
-    store.create("a", b"1")
-    assert flaky.calls == 7 and store.read("a") == b"1"
-    assert [e.attempt for e in told if isinstance(e, StoreRetried)] == [1, 2, 3, 4, 5, 6]
-
-
-def test_what_can_not_pass_is_not_tried_again(tmp_path: Path) -> None:
-    for error in (answer("AccessDenied", PermissionError), answer("InvalidArgument"), OSError(errno.ENOSPC, "full")):
-        store = Store(str(tmp_path), StorageSection(patience=60))
-        store._backend = flaky = Flaky(str(tmp_path), [error])
-        with pytest.raises(StorageError):
-            store.create("a", b"1")
-        assert flaky.calls == 1
-
-
-def test_without_patience_nothing_is_tried_again(tmp_path: Path) -> None:
-    store = Store(str(tmp_path), StorageSection(patience=0))
-    store._backend = flaky = Flaky(str(tmp_path), [answer("SlowDown") for _ in range(9)])
-    with pytest.raises(StorageError, match="SlowDown"):
-        store.create("a", b"1")
-    assert flaky.calls == 1
-
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(time, "sleep", self.sleep)
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Outage(LocalFiles):
-    """A disk that answers nothing until a time."""
-
-    def __init__(self, root: str, clock: Clock, until: float) -> None:
-        super().__init__(root)
-        self.clock, self.until = clock, until
-
-    def create(self, key: str, data: bytes) -> None:
-        if self.clock.now < self.until:
-            raise ConnectionResetError("reset")
-        super().create(key, data)
-
-
-def test_an_outage_is_waited_out_by_the_clock_and_not_by_a_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[Event] = []
-    store = Store(str(tmp_path), StorageSection(), told.append)
-    store.create("before", b"1")
-    clock = Clock(monkeypatch)
-    for number, seconds in enumerate((3, 10, 60, 170)):
-        store._backend = Outage(str(tmp_path), clock, clock.now + seconds)
-        store.create(f"a{number}", b"1")
-    left = [e.left for e in told if isinstance(e, StoreRetried)]
-    assert len(left) > 50 and 0 < left[-1] < 15
-    store._backend = Outage(str(tmp_path), clock, clock.now + 200)
-    with pytest.raises(StorageError, match="did not answer"):
-        store.create("b", b"1")
-
-
-def test_patience_is_shared_by_all_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    store = Store(str(tmp_path), StorageSection(patience=100))
-    store.create("before", b"1")
-    store._backend = Outage(str(tmp_path), clock, clock.now + 1000)
-    ended = []
-    for number in range(8):
-        with pytest.raises(StorageError):
-            store.create(f"a{number}", b"1")
-        ended.append(clock.now)
-    assert ended[0] == pytest.approx(1100, abs=6)
-    assert ended[-1] == pytest.approx(ended[0], abs=6)  # and not eight times the patience
-    clock.now = 2500.0
-    store.create("after", b"1")
-    store._backend = Outage(str(tmp_path), clock, clock.now + 90)
-    store.create("after-the-next-outage", b"1")
-
-
-def test_no_wait_goes_beyond_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    for number in range(30):  # a wait is drawn by chance: one of them would go beyond
-        store = Store(str(tmp_path), StorageSection(patience=100))
-        store.create(f"before-{number}", b"1")
-        store._backend, gone = Outage(str(tmp_path), clock, clock.now + 1000), clock.now
-        with pytest.raises(StorageError):
-            store.create(f"a{number}", b"1")
-        assert clock.now - gone == pytest.approx(100, abs=0.001)
-
-
-def test_a_store_that_never_answered_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    store = Store(str(tmp_path), StorageSection(patience=1000))
-    store._backend = Outage(str(tmp_path), clock, clock.now + 500)
-    with pytest.raises(StorageError):
-        store.create("a", b"1")
-    assert clock.now < 1030
-
-
-def test_after_a_lost_reply_a_retry_knows_its_own_object(tmp_path: Path) -> None:
-    store = Store(str(tmp_path), QUICK)
-    store._backend = Flaky(str(tmp_path), [ConnectionResetError("lost reply")], after=True)
-    store.create("a", b"mine")
-    (tmp_path / "b").write_bytes(b"theirs")
-    with pytest.raises(AlreadyThere):
-        store.create("b", b"mine")
-
-
-def test_a_failed_condition_is_known_in_each_of_its_forms() -> None:
-    assert store_errors.says_exists(FileExistsError("there"))
-    assert store_errors.says_exists(answer("PreconditionFailed"))
-    assert not store_errors.says_exists(answer("InvalidArgument"))
-    assert not store_errors.says_exists(answer("ConditionalRequestConflict"))
-
-
-def test_no_secret_reaches_an_error() -> None:
-    found = store_errors.translate(
-        PermissionError("denied: x-amz-security-token=AbC123&Signature=deadbeef https://me:hunter2@host/"),
-        "read",
-        "s3://b",
-    )
-    assert not any(secret in str(found) for secret in ("AbC123", "deadbeef", "hunter2"))
-
-
 def test_as_many_objects_are_read_at_once_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"memory://{uuid.uuid4().hex}", StorageSection(parallel=3))
     paths = [f"object-{n}" for n in range(12)]
@@ -370,44 +202,3 @@ def test_the_files_of_a_run_are_nobody_elses(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert [oct((tmp_path / "run" / p).stat().st_mode & 0o777) for p in ("a", "b", "v/w")] == ["0o660"] * 3
-
-
-@given(st.lists(st.integers(1, 60)), st.lists(st.integers(1, 60)))
-def test_runs_of_numbers_are_joined_as_sets_are(old: list[int], new: list[int]) -> None:
-    def made(numbers: list[int]) -> dict[str, dict[int, tuple[tuple[int, int], ...]]]:
-        return ranges(segment_path("rounds/0001/trials", 3, n) for n in numbers)
-
-    assert joined(made(old), made(new)) == made(sorted({*old, *new}))
-    folder, seen = "rounds/0001/trials", Seen(4, frozenset(), made(old))
-    gone = seen.missing(folder, [segment_path(folder, 3, n) for n in new])
-    assert [path for path, _ in named(folder, gone)] == [segment_path(folder, 3, n) for n in sorted({*old} - {*new})]
-    assert {n for n in range(1, 61) if seen.accepts(segment_path(folder, 3, n))} == {*old}
-
-
-class Counted(tuple):  # type: ignore[type-arg]
-    """Runs of numbers that count how often one of them is looked at."""
-
-    looks = 0
-
-    def __getitem__(self, at: Any) -> Any:
-        Counted.looks += 1
-        return super().__getitem__(at)
-
-    def __iter__(self) -> Iterator[Any]:
-        for one in super().__iter__():
-            Counted.looks += 1
-            yield one
-
-
-def test_whether_a_segment_counts_is_told_without_looking_at_every_hole() -> None:
-    holes = 20_000
-    seen = Seen(4, frozenset(), {"rounds/0001/trials": {3: Counted((2 * n, 2 * n) for n in range(1, holes))}})
-    Counted.looks = 0
-    for number in range(1, 2 * holes, 997):
-        assert seen.accepts(segment_path("rounds/0001/trials", 3, number)) is (number % 2 == 0)
-    assert 0 < Counted.looks < 25 * len(range(1, 2 * holes, 997))
-
-
-@pytest.mark.parametrize("path", ["e000001-00000001.jsonl", "a/e1-2.jsonl", "a/e000001-00000001.json", "a/x", ""])
-def test_what_is_no_segment_is_not_taken_for_one(path: str) -> None:
-    assert parse(path) is None and parse("a/b/e000012-00000345.jsonl") == ("a/b", 12, 345)

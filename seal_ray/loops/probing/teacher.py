@@ -54,7 +54,7 @@ def _body(request: ProbeRequest, seed: int) -> Json:
         "messages": [{"role": "user", "content": request.prompt.text}],
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
-        "seed": _seed(request, seed) % 2**31,
+        "seed": _seed(request, seed),
         "response_format": {"type": "json_schema", "json_schema": schema},
     }
 

@@ -101,9 +101,7 @@ def _shapes(folder: str) -> dict[str, list[int]]:
     """Every weight's shape, from the headers of the model's files."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
-        with open(path, "rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        shapes |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        shapes |= {name: entry["shape"] for name, entry in models.header_of(path).items() if name != "__metadata__"}
     return shapes
 
 

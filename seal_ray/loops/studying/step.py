@@ -1,7 +1,5 @@
 """One study, whoever does it: lessons in, a version and what it says of the exam's tasks out."""
 
-import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,15 +7,14 @@ from typing import Any
 from seal_ray.config import Config, PolicySection
 from seal_ray.errors import ConfigError
 from seal_ray.events import UpdateDone
-from seal_ray.loops.rounds import probe_texts
+from seal_ray.loops.rounds import keep_update, update_job
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying import adapters, drift
 from seal_ray.loops.studying.adapters import Files
 from seal_ray.loops.studying.trials import Exam, StudyRequest, graded, probed, record, study_all
-from seal_ray.models.shared import kept_at
 from seal_ray.policy import versions
 from seal_ray.policy.in_bank import BankUpdate, in_bank
-from seal_ray.policy.job import LearnedEdit, UpdateJob
+from seal_ray.policy.job import LearnedEdit
 from seal_ray.policy.lessons import Lesson
 from seal_ray.policy.update import update
 from seal_ray.records import Json, Keeping, StudyTrial, Task, Trial, Version, decode, derive_seed, encode
@@ -100,35 +97,18 @@ def study_by_update(session: Session, part: RoundLedger, pupil: Pupil, parent: V
 
 
 def _updated(session: Session, part: RoundLedger, pupil: Pupil, parent: Version) -> Json:
-    config = session.config
     section = adapters.trained_layers(session)
-    if config.study.keep.method == "fresh":
+    if session.config.study.keep.method == "fresh":
         section = section.model_copy(update={"fresh": True})
     session.tick()
-    job = UpdateJob(
-        base=session.folder,
-        digest=parent.base,
-        adapter=session.adapter(parent),
-        kept=kept_at(config, parent),
-        lessons=tuple(pupil.lessons),
-        section=section,
-        seed=pupil.seed,
-        probe=probe_texts(session),
-        output=os.path.join(session.scratch, f"study-{part.number}-{time.monotonic_ns()}"),
-        model=session.model,
-        storage=config.storage,
-        **session.crew.trainers(),
-    )
+    job = update_job(session, parent, pupil.lessons, section, pupil.seed, f"study-{part.number}")
     with session.phase("update"):
         try:
             result = update(job, sink=session.tell, tick=session.tick)
         finally:
             session.crew.release("trainer")
-    part.put_dir("version", result.folder)
-    made = replace(versions.make(parent, result, part.number), created_by=f"study of round {part.number}")
-    seconds = round(result.seconds, 1)
-    session.tell(UpdateDone(made.number, result.steps, result.losses[-1], seconds, result.kl, result.entropy))
-    return versions.told(result) | {"version": encode(made)}
+    made = versions.make(parent, result, part.number)
+    return keep_update(session, part, result, replace(made, created_by=f"study of round {part.number}"))
 
 
 def row(session: Session, part: RoundLedger, exams: Sequence[Exam], trials: Sequence[Trial]) -> Json:
