@@ -27,9 +27,11 @@ def status(
     from seal_ray.commands import terminal
     from seal_ray.loops.history import as_written
 
+    with as_written(uri, "its parts"):
+        run = open_run(uri, endpoint, storage)
     while True:
         with as_written(uri, "its parts"):
-            state = terminal.status(open_run(uri, endpoint, storage))
+            state = terminal.status(run)
             shown = terminal.show_status(state)
         if watch and not as_json and _on_terminal():
             sys.stdout.write(CLEAR)
