@@ -18,4 +18,3 @@ StorageKeys = Annotated[
         help="a key of the storage section that the run's record can't tell, like profile=NAME; again for more",
     ),
 ]
-RoundNumber = Annotated[int, typer.Option("--round", help="which round; 0 is the latest committed", min=0)]

@@ -12,7 +12,7 @@ from ledger_samples import trial
 from made_events import make
 from recorded_run import record
 from two_versions import RECORDED, two_versions
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from seal_ray import cli
 from seal_ray.cli import COMMANDS, look
@@ -121,6 +121,27 @@ def test_the_first_page_of_help_places_every_command_once() -> None:
     shown = {title.lower(): re.findall(r"^  (\w+)", body, re.MULTILINE) for title, body in sections}
     assert {want: shown[want] for want in COMMANDS} == {w: [c.__name__ for c in own] for w, own in COMMANDS.items()}
     assert "other" not in shown and "..." not in page.split("Options")[1]
+
+
+def test_inspect_looks_in_every_round_or_in_the_one_that_is_named(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    record(uri, rounds=3, commit=False)
+
+    def inspect(*words: str) -> Result:
+        return CliRunner().invoke(cli.app, ["inspect", uri, "--task", *words])
+
+    for number in (1, 2, 3):  # the last one is not committed
+        assert f"round {number}, task harbour-{number}-0" in inspect(f"harbour-{number}-0").output
+    assert "round 1, task harbour-1-0" in inspect("harbour-1-0", "--round", "1").output
+    assert "task harbour-1-0 is not in round 2 of" in str(inspect("harbour-1-0", "--round", "2").exception)
+    help_ = {c: " ".join(CliRunner().invoke(cli.app, [c, "--help"]).output.split()) for c in ("inspect", "export")}
+    assert "0: in every round" in help_["inspect"] and "0: the current one" in help_["export"]
+
+
+def test_no_usage_brackets_what_may_be_left_out_twice() -> None:
+    for command in ("run", "doctor", "init"):
+        usage = CliRunner().invoke(cli.app, [command, "--help"]).output.partition("\n")[0]
+        assert re.search(r" \[(CONFIG|PATH)\]$", usage), usage
 
 
 def test_a_status_that_is_watched_ends_when_nobody_drives_the_run(
