@@ -177,6 +177,8 @@ def test_a_status_that_is_watched_reads_what_has_come_and_nothing_twice(
     ledger.acquire("somebody")
     part = ledger.round(3)
     trials, candidates = part.records("trials"), part.records("candidates")
+    tasks = part.get("tasks.json")
+    assert tasks
     looks: list[Counter[str]] = [Counter()]
     read = Store.read
 
@@ -194,7 +196,7 @@ def test_a_status_that_is_watched_reads_what_has_come_and_nothing_twice(
                     ledger.flush()
                 case 2:
                     part.append("trials", trial("later", "harbour-3-0"))
-                    part.commit({"version": part.get("tasks.json")["version"], "decision": "accept"})
+                    part.commit({"version": tasks["version"], "decision": "accept"})
                 case _:
                     ledger.close()
         looks.append(Counter())
