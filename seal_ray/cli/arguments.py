@@ -18,7 +18,6 @@ StorageKeys = Annotated[
         help="a key of the storage section that the run's record can't tell, like profile=NAME; again for more",
     ),
 ]
-RoundNumber = Annotated[int, typer.Option("--round", help="which round; 0 is the latest committed", min=0)]
 
 
 def progress(quiet: bool, as_json: bool) -> list[str]:

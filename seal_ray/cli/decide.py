@@ -37,7 +37,9 @@ def _decide(uri: str, storage: "StorageSection", accept: bool, why: str, as_json
 
 def rollback(
     uri: Uri,
-    to: Annotated[int, typer.Option("--to", help="the round whose version becomes current; 0 is the base", min=0)],
+    to: Annotated[
+        int, typer.Option("--to", help="the round whose version becomes current; 0: what round 1 began with", min=0)
+    ],
     why: Why = "",
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,

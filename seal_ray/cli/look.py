@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seal_ray.cli.arguments import AsJson, EndpointUrl, RoundNumber, StorageKeys, Uri
+from seal_ray.cli.arguments import AsJson, EndpointUrl, StorageKeys, Uri
 from seal_ray.cli.opening import open_run
 from seal_ray.cli.output import show
 from seal_ray.errors import ConfigError
@@ -18,7 +18,7 @@ CLEAR = "\x1b[2J\x1b[H"  # a terminal's screen
 def status(
     uri: Uri,
     watch: Annotated[bool, typer.Option("--watch", help="look again and again, until nobody drives the run")] = False,
-    every: Annotated[float, typer.Option("--every", help="seconds between two looks", min=0.1)] = 5.0,
+    every: Annotated[float, typer.Option("--every", help="with --watch: seconds between two looks", min=0.1)] = 5.0,
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
@@ -27,9 +27,11 @@ def status(
     from seal_ray.commands import terminal
     from seal_ray.loops.history import as_written
 
+    with as_written(uri, "its parts"):
+        run = open_run(uri, endpoint, storage)
     while True:
         with as_written(uri, "its parts"):
-            state = terminal.status(open_run(uri, endpoint, storage))
+            state = terminal.status(run)
             shown = terminal.show_status(state)
         if watch and not as_json and _on_terminal():
             sys.stdout.write(CLEAR)
@@ -47,7 +49,9 @@ def inspect(
     uri: Uri,
     task: Annotated[str, typer.Option("--task", help="a task's id")] = "",
     candidate: Annotated[str, typer.Option("--candidate", help="a candidate's id, or how it begins")] = "",
-    round_: RoundNumber = 0,
+    round_: Annotated[
+        int, typer.Option("--round", help="look in this round only; 0: in every round, the latest first", min=0)
+    ] = 0,
     endpoint: EndpointUrl = "",
     storage: StorageKeys = None,
     as_json: AsJson = False,
@@ -57,7 +61,9 @@ def inspect(
     from seal_ray.loops.history import as_written
 
     if bool(task) == bool(candidate):
-        raise ConfigError("inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri}` names some")
+        raise ConfigError(
+            "inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri} --json` lists tasks"
+        )
     run = open_run(uri, endpoint, storage)
     with as_written(uri, "its parts"):
         inspected = terminal.inspect(run, task=task, candidate=candidate, number=round_)

@@ -12,7 +12,7 @@ from seal_ray.text import printable
 
 
 def init(
-    path: Annotated[Path, typer.Argument(help="file to write")] = Path("seal-ray.yaml"),
+    path: Annotated[Path, typer.Argument(help="file to write", metavar="PATH")] = Path("seal-ray.yaml"),
     as_json: AsJson = False,
 ) -> None:
     """Write a configuration with every field at its default, and what it means."""
@@ -49,7 +49,9 @@ def plan(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Argument(help="configuration in YAML", metavar="CONFIG")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="configuration in YAML; without one, the defaults", metavar="CONFIG")
+    ] = None,
     address: Annotated[
         str, typer.Option("--address", help="Ray cluster to look at, instead of the configuration's")
     ] = "",

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 def run(
     config: Annotated[
-        Path, typer.Argument(help="configuration in YAML; without one, a small example", metavar="[CONFIG]")
+        Path, typer.Argument(help="configuration in YAML; without one, a small example", metavar="CONFIG")
     ] = Path("builtin:quickstart"),
     set_: Set = None,
     resume: Annotated[
-        str, typer.Option("--resume", help="a run that is already there: auto, must, never or again")
+        str,
+        typer.Option(
+            "--resume",
+            help="instead of run.resume. auto: go on with a run that is there, else begin one; must: only go on; "
+            "never: only begin; again: go on though it has ended for good",
+        ),
     ] = "",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -106,7 +111,8 @@ def evaluate(
         typer.Option(
             "--arm",
             help="none, context, untrained, file:PATH#KEY, version:RUN#N, teacher:URL#MODEL; joined:ARM learns the "
-            "edits of a task as one; 'ARM with inner.objective=distill' has settings of its own; again for more",
+            "edits of a task as one; 'ARM with inner.objective=distill' has settings of its own; again for more. "
+            "Left out: none, context and untrained",
         ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test")] = "test",

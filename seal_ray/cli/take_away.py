@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seal_ray.cli.arguments import AsJson, EndpointUrl, RoundNumber, StorageKeys, Uri
+from seal_ray.cli.arguments import AsJson, EndpointUrl, StorageKeys, Uri
 from seal_ray.cli.opening import open_run
 from seal_ray.cli.output import show
 
@@ -16,7 +16,9 @@ def export(
     as_: Annotated[
         str, typer.Option("--as", help="merged: a model that needs nothing else; adapter: for PEFT")
     ] = "merged",
-    round_: RoundNumber = 0,
+    round_: Annotated[
+        int, typer.Option("--round", help="the version that was current after this round; 0: the current one", min=0)
+    ] = 0,
     skill: Annotated[
         str, typer.Option("--skill", help="RUN#N: add what that version has learned, of the same base model")
     ] = "",

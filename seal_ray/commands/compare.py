@@ -22,8 +22,16 @@ def compare(runs: Sequence[Run]) -> dict[str, Json]:
         "runs": [
             {"uri": run.uri, "rounds": run.table(), "curve": run.curve(), "stream": stream.summary(run)} for run in runs
         ],
-        "differ": differing([run.ledger.run()["config"] for run in runs]),
+        "differ": differing([_in_effect(run) for run in runs]),
     }
+
+
+def _in_effect(run: Run) -> dict[str, Any]:
+    """The settings that the run goes by: a record lacks what came after its version, and has what nothing reads."""
+    try:
+        return run.config.model_dump(mode="json")
+    except ConfigError:  # of a version whose settings this one does not take: then as it stands
+        return run.record["config"]
 
 
 def differing(configs: Sequence[dict[str, Any]]) -> dict[str, list[Json]]:

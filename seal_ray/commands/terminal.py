@@ -153,7 +153,8 @@ def inspect(run: Run, *, task: str = "", candidate: str = "", number: int = 0) -
         if matching:
             return {"round": n} | _candidate(round_, matching[0].id)
     what = f"task {task}" if task else f"candidate {candidate}"
-    raise ConfigError(f"{what} is in no round of {run.uri}", hint=f"`seal-ray status {run.uri} --json` lists tasks")
+    where = f"not in round {number}" if number else "in no round"
+    raise ConfigError(f"{what} is {where} of {run.uri}", hint=f"`seal-ray status {run.uri} --json` lists tasks")
 
 
 def _task(round_: Round, task_id: str) -> dict[str, Json]:

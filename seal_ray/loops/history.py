@@ -15,6 +15,7 @@ from seal_ray.policy import versions
 from seal_ray.records import Candidate, Choice, Edit, Json, Task, Trial, Verdict, Version, decode
 from seal_ray.redaction import redacted
 from seal_ray.storage.ledger import Ledger, RoundLedger
+from seal_ray.storage.objects import StoredObject
 
 BEFORE = "held_out_before.json"  # the learning curve's point of the version that the first round begins with
 AFTER = "held_out.json"  # and of the version that a round ends with
@@ -69,7 +70,7 @@ class Round:
 
 
 class Run:
-    """The rounds under one URI."""
+    """The rounds under one URI. It may be asked time and again: only what has come since is read."""
 
     def __init__(self, uri: str, storage: StorageSection | None = None) -> None:
         self.uri = uri
@@ -78,6 +79,8 @@ class Run:
         if not self.ledger.exists():
             raise ConfigError(f"there is no run at {uri}", hint="`seal-ray run CONFIG` begins one")
         self.record = redacted(self.ledger.run())
+        self._committed: dict[int, Round] = {}  # nothing comes to these any more
+        self._events: dict[StoredObject, list[Event]] = {}  # by segment
 
     @property
     def config(self) -> Config:
@@ -105,7 +108,12 @@ class Run:
 
     @_as_written
     def round(self, number: int) -> Round:
-        return read_round(self.ledger.round(number), self.ledger.manifest(number), number)
+        if number in self._committed:
+            return self._committed[number]
+        read = read_round(self.ledger.round(number), self.ledger.manifest(number), number)
+        if read.committed:
+            self._committed[number] = read
+        return read
 
     @_as_written
     def held(self) -> int | None:
@@ -116,7 +124,7 @@ class Run:
         return number if gate and gate["decision"] == "hold" and not part.get("decision.json") else None
 
     def events(self) -> list[Event]:
-        return list(self.ledger.read_events())
+        return list(self.ledger.read_events(self._events))
 
     @_as_written
     def table(self) -> list[dict[str, Json]]:

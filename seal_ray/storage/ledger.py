@@ -24,6 +24,7 @@ from seal_ray.records import Json, digest, encode
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection, round_of
+from seal_ray.storage.objects import StoredObject
 from seal_ray.storage.rounds import RoundLedger
 from seal_ray.storage.seen import Seen, joined, ranges, read_seen
 from seal_ray.storage.store import Store
@@ -212,18 +213,32 @@ class Ledger:
         if not self.read_only:
             self._connection.tell(event)
 
-    def read_events(self) -> Iterator[Event]:
-        """Every event in the order of its driver's telling. Damaged segments are passed over: nothing rests on them."""
+    def read_events(self, known: dict[StoredObject, list[Event]] | None = None) -> Iterator[Event]:
+        """Every event in the order of its driver's telling. Damaged segments are passed over: nothing rests on them.
+
+        `known`: the segments that an earlier look has read, which are not read again; those of this one come to it.
+        """
         seen = self._connection.seen()
-        paths = [e.path for e in self.store.list("events/") if seen.accepts(e.path)]
-        for path, data in zip(paths, self.store.read_many(paths), strict=True):
-            if isinstance(data, StorageError):
+        there = [e for e in self.store.list("events/") if seen.accepts(e.path)]
+        old = known or {}
+        fresh = iter(self.store.read_many([e.path for e in there if e not in old]))
+        for segment in there:
+            told = old[segment] if segment in old else self._events_of(segment.path, next(fresh))
+            if told is None:
                 continue
-            try:
-                _, lines = codec.unpack_segment(data, path, self.store.uri(path))
-                yield from map(decode_event, codec.parsed(lines, self.store.uri(path)))
-            except Damaged:
-                continue
+            if known is not None:
+                known[segment] = told
+            yield from told
+
+    def _events_of(self, path: str, data: bytes | StorageError) -> list[Event] | None:
+        """The events of a segment; None where the store does not give it."""
+        if isinstance(data, StorageError):
+            return None
+        try:
+            _, lines = codec.unpack_segment(data, path, self.store.uri(path))
+            return list(map(decode_event, codec.parsed(lines, self.store.uri(path))))
+        except Damaged:
+            return []
 
     def flush(self, within: float | None = None) -> None:
         """Come back when everything appended is safe in the store; raises if an upload failed."""

@@ -24,7 +24,7 @@ from seal_ray.records import (
 from seal_ray.storage import codec
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
-from seal_ray.storage.objects import Part
+from seal_ray.storage.objects import Part, StoredObject
 from seal_ray.storage.seen import MANY, named
 from seal_ray.storage.segments import parse
 
@@ -50,13 +50,30 @@ KINDS: dict[str, type] = {
 }
 
 
+@dataclass(frozen=True)
+class _Segment:
+    """What stands in one object: each record, with its line's digest."""
+
+    part: Part
+    lines: tuple[tuple[Any, bytes], ...]
+    listed: StoredObject | None = None  # as it stood in the listing; None where a manifest named it
+
+
 @dataclass
 class _Kind:
     """Records of one kind: the first of each id, the digests of their lines, and the segments that they came from."""
 
     records: dict[str, Any] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
-    parts: dict[str, Part] = field(default_factory=dict)
+    segments: dict[str, _Segment] = field(default_factory=dict)
+    is_final: bool = False  # the round is committed: nothing comes any more
+
+    def take(self, segment: _Segment) -> None:
+        self.segments[segment.part.path] = segment
+        for record, digest in segment.lines:
+            if record.id not in self.records:
+                self.records[record.id] = record
+                self.digests[record.id] = digest
 
 
 class RoundRecords:
@@ -128,7 +145,7 @@ class RoundRecords:
                     "has taken; the round is not committed",
                     hint="start the same command again: what is missing is done again",
                 )
-            parts |= stored.parts
+            parts |= {path: segment.part for path, segment in stored.segments.items()}
             digests = mine.digests | stored.digests
             if digests and kind != "discards":
                 told[kind] = {"count": len(digests), "digest": together(digests)}
@@ -136,59 +153,70 @@ class RoundRecords:
 
     def _load(self, kind: str) -> _Kind:
         """What the store holds of a kind, but for what this driver itself has written."""
-        if kind not in self._stored or not (self._connection.hold or self._manifest()):
-            self._stored[kind] = self._read(kind)
-        return self._stored[kind]
+        stored = self._stored.get(kind)
+        if stored is None or not (self._connection.hold or stored.is_final):
+            stored = self._stored[kind] = self._read(kind, stored.segments if stored else {})
+        return stored
 
-    def _read(self, kind: str) -> _Kind:
+    def _read(self, kind: str, before: Mapping[str, _Segment]) -> _Kind:
+        """`before`: what was read at an earlier look; of that nothing is read again."""
         folder = f"{self._prefix}/{kind}"
-        manifest = self._manifest() if kind != "discards" else None
-        committed: dict[str, Part] = {}
-        if manifest:
-            committed = {p["path"]: Part(**p) for p in manifest["parts"] if p["path"].startswith(f"{folder}/")}
-        paths = sorted(committed) if manifest else self._counting(folder)
-        kept = _Kind()
-        for path, data in zip(paths, self._store.read_many(paths), strict=True):
+        manifest = self._manifest()
+        kept = _Kind(is_final=manifest is not None)
+        if manifest is None or kind == "discards":
+            there = self._counting(folder)
+            old = {p: s for p, s in before.items() if p in there and s.listed == there[p]}
+            committed = None
+        else:
+            there = dict.fromkeys(sorted(p["path"] for p in manifest["parts"] if p["path"].startswith(f"{folder}/")))
+            committed = {p["path"]: Part(**p) for p in manifest["parts"] if p["path"] in there}
+            old = {p: s for p, s in before.items() if committed.get(p) == s.part}
+        fresh = iter(self._store.read_many([path for path in there if path not in old]))
+        for path, listed in there.items():
             try:
-                if isinstance(data, StorageError):
-                    raise data
-                part = Part(path, len(data), codec.sha256(data))
-                if manifest and part != committed[path] and not self._connection.is_redacted(part):
-                    raise Damaged(f"{self._store.uri(path)} is damaged: it has another digest", hint=codec.DAMAGE_HINT)
-                schema, lines = codec.unpack_segment(data, path, self._store.uri(path))
-                values = codec.parsed(lines, self._store.uri(path))
+                segment = old.get(path) or self._segment(kind, path, next(fresh), listed, committed)
             except (Missing, Damaged) as error:
-                if manifest:
+                if committed is not None:
                     raise
                 self._note(str(error))
                 continue
-            kept.parts[path] = part
-            self._take(kept, kind, schema, lines, values, path)
+            kept.take(segment)
         return kept
 
-    def _take(self, kept: _Kind, kind: str, schema: int, lines: list[bytes], values: list[Json], path: str) -> None:
+    def _segment(
+        self,
+        kind: str,
+        path: str,
+        data: bytes | StorageError,
+        listed: StoredObject | None,
+        committed: Mapping[str, Part] | None,
+    ) -> _Segment:
+        if isinstance(data, StorageError):
+            raise data
+        part, uri = Part(path, len(data), codec.sha256(data)), self._store.uri(path)
+        if committed and part != committed[path] and not self._connection.is_redacted(part):
+            raise Damaged(f"{uri} is damaged: it has another digest", hint=codec.DAMAGE_HINT)
+        schema, lines = codec.unpack_segment(data, path, uri)
+        values = codec.parsed(lines, uri)
         try:
-            for line, value in zip(lines, values, strict=True):
-                record = decode(KINDS[kind], codec.migrate(kind, schema, value))
-                if record.id not in kept.records:
-                    kept.records[record.id] = record
-                    kept.digests[record.id] = codec.line_digest(line)
+            records = [decode(KINDS[kind], codec.migrate(kind, schema, value)) for value in values]
         except ValueError as error:
             raise LedgerError(
-                f"{self._store.uri(path)}: {error}", hint="it was written by another version of seal_ray; use that one"
+                f"{uri}: {error}", hint="it was written by another version of seal_ray; use that one"
             ) from None
+        return _Segment(part, tuple(zip(records, map(codec.line_digest, lines), strict=True)), listed)
 
-    def _counting(self, folder: str) -> list[str]:
-        """The folder's segments that count, without this driver's own."""
+    def _counting(self, folder: str) -> dict[str, StoredObject]:
+        """The folder's segments that count, by path, without this driver's own."""
         seen = self._connection.seen()
         own = self._connection.hold.epoch if self._connection.hold else None
-        there = [e.path for e in self._store.list(f"{folder}/") if seen.accepts(e.path)]
+        there = {e.path: e for e in self._store.list(f"{folder}/") if seen.accepts(e.path)}
         gone = list(named(folder, seen.missing(folder, there)))
         for path, more in gone[:MANY]:
             self._note(f"{self._store.uri(path)}{more} is gone")
         if len(gone) > MANY:
             self._note(f"{len(gone) - MANY} more segments of {self._store.uri(folder)} are gone")
-        return [p for p in there if (s := parse(p)) and s[1] != own]
+        return {path: e for path, e in there.items() if (s := parse(path)) and s[1] != own}
 
 
 def _line(kind: str, record: Any) -> bytes:

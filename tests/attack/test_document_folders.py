@@ -29,8 +29,9 @@ from seal_ray.records import canonical, encode
 PAGE = [
     "<", "<!", "<!--", "-->", "<a ", "</", "</a", "<a b='", '<a b="', "<a b=", "<a/", "<a b ", "<![CDATA[", "]]>", "<?",
     "<h1>", "</h1>", "<h2 id=x>", "<title>x<b>", "<div hidden>", "</div>", "<script>", "</script", "</script>",
-    "<style>", "<svg>", "<td>", "<p>", "<br/>", "<p style='display:none'>", "&#", "&#x41", "&amp", "&a;",
-    "&#" + "9" * 40 + ";", "&#xD800;", "text ", "x < y", ">", "'", '"', "=", "\n",
+    "<style>", "<svg>", "<td>", "<p>", "<p hidden>", "<b hidden>", "<li hidden>", "</li>", "</b>", "<br/>",
+    "<p style='display:none'>", "&#", "&#x41", "&amp", "&a;", "&#" + "9" * 40 + ";", "&#xD800;",
+    "text ", "x < y", ">", "'", '"', "=", "\n",
 ]  # fmt: skip
 PROSE = [
     " ", "a ", "\n", "\t", "\u3000", "\x0b", "# ", "# a\n", "## a\nx\n", "#", "*", "```", "~~~\n", "a\n=\n",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from recorded_run import record
@@ -10,8 +11,10 @@ from typer.testing import CliRunner
 from seal_ray.cli import app
 from seal_ray.commands.compare import compare, differing, show
 from seal_ray.commands.compare_page import write
+from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run
+from seal_ray.storage.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,26 @@ def test_settings_that_differ_are_named_with_each_runs_value(uris: list[str]) ->
     compared = compare([Run(uri) for uri in uris])
     assert all(len(set(map(str, values))) > 1 for values in compared["differ"].values())
     assert "run.uri" not in compared["differ"]
+
+
+def test_a_setting_that_an_older_version_did_not_record_is_no_difference(tmp_path: Path) -> None:
+    def begun(name: str, **changes: Any) -> Run:
+        config = Config().model_dump(mode="json")
+        for section, keys in changes.items():
+            for key, value in keys.items():
+                if value is None:
+                    del config[section][key]
+                else:
+                    config[section][key] = value
+        Ledger(str(tmp_path / name)).create(config, {}, 1)
+        return Run(str(tmp_path / name))
+
+    new, rank = begun("new"), begun("rank", inner={"rank": 5}, select={"control": None})
+    old = begun("old", inner={"objective": None}, evaluation={"every": None}, storage={"retries": 8})
+    assert compare([old, new])["differ"] == {}
+    assert compare([old, rank, new])["differ"] == {"inner.rank": [Config().inner.rank, 5, Config().inner.rank]}
+    strange = begun("strange", inner={"never_heard_of": 3})
+    assert compare([strange, new])["differ"] == {"inner.never_heard_of": [3, None]}
 
 
 def test_the_command_prints_a_table_or_json_and_wants_two_runs(uris: list[str]) -> None:

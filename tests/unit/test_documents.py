@@ -9,6 +9,7 @@ import pytest
 
 from seal_ray import config_file
 from seal_ray.domains import configured
+from seal_ray.domains.documents import pdf_process
 from seal_ray.domains.documents.copies import Copies
 from seal_ray.domains.documents.cutting import cut, pieces, tokens
 from seal_ray.domains.documents.instructions import rule_of, without_instructions
@@ -16,7 +17,7 @@ from seal_ray.domains.documents.sections import Document, DocumentSection, read_
 from seal_ray.domains.documents.survey import survey
 from seal_ray.domains.documents.unreadable import Unreadable
 from seal_ray.domains.sentences import sentences
-from seal_ray.errors import DataError, Missing, SealError, StorageError
+from seal_ray.errors import DataError, InfraError, Missing, SealError, StorageError
 from seal_ray.storage.input_folders import InputFile
 
 MARSH = (
@@ -258,6 +259,29 @@ def test_a_pdf_gives_its_text_and_says_where_it_has_none() -> None:
         read_sections("a.pdf", _pdf(""))
     with pytest.raises(Unreadable, match="can't be read"):
         read_sections("a.pdf", b"%PDF-1.4 and then nothing")
+
+
+def test_a_reader_that_is_killed_is_no_slow_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in for the reading process ends by the signal that the file names."""
+    program = tmp_path / "program.py"
+    program.write_text("import os, signal, sys\nos.kill(os.getpid(), signal.Signals[sys.stdin.read()])\n")
+    (tmp_path / "pypdf.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(pdf_process, "__file__", str(program))
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    write(folder, a_md=MARSH)
+
+    def ended_by(name: str) -> Any:
+        (folder / "b.pdf").write_text(name)
+        return documents(folder).survey.passed_over
+
+    for name in ("SIGKILL", "SIGTERM"):
+        with pytest.raises(InfraError, match=rf"b\.pdf: .* was killed \({name}\).*memory"):
+            ended_by(name)
+    (crashed,), (slow,) = ended_by("SIGSEGV"), ended_by("SIGXCPU")
+    assert crashed.kind == "damaged" and "SIGSEGV" in crashed.reason
+    assert slow.kind == "slow" and "of computing" in slow.reason
 
 
 # cutting

@@ -4,21 +4,24 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from ledger_samples import trial
 from made_events import make
 from recorded_run import record
 from two_versions import RECORDED, two_versions
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from seal_ray import cli
 from seal_ray.cli import COMMANDS, look
 from seal_ray.commands import example
-from seal_ray.events import RunStarted
+from seal_ray.events import RunStarted, Warned
 from seal_ray.loops.history import Run
 from seal_ray.redaction import logger
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.store import Store
 from seal_ray.text import first_line, one_line, printable
 
 HOSTILE = "\x1b]0;owned\x07\x9b2J\u202eabc"
@@ -120,6 +123,27 @@ def test_the_first_page_of_help_places_every_command_once() -> None:
     assert "other" not in shown and "..." not in page.split("Options")[1]
 
 
+def test_inspect_looks_in_every_round_or_in_the_one_that_is_named(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    record(uri, rounds=3, commit=False)
+
+    def inspect(*words: str) -> Result:
+        return CliRunner().invoke(cli.app, ["inspect", uri, "--task", *words])
+
+    for number in (1, 2, 3):  # the last one is not committed
+        assert f"round {number}, task harbour-{number}-0" in inspect(f"harbour-{number}-0").output
+    assert "round 1, task harbour-1-0" in inspect("harbour-1-0", "--round", "1").output
+    assert "task harbour-1-0 is not in round 2 of" in str(inspect("harbour-1-0", "--round", "2").exception)
+    help_ = {c: " ".join(CliRunner().invoke(cli.app, [c, "--help"]).output.split()) for c in ("inspect", "export")}
+    assert "0: in every round" in help_["inspect"] and "0: the current one" in help_["export"]
+
+
+def test_no_usage_brackets_what_may_be_left_out_twice() -> None:
+    for command in ("run", "doctor", "init"):
+        usage = CliRunner().invoke(cli.app, [command, "--help"]).output.partition("\n")[0]
+        assert re.search(r" \[(CONFIG|PATH)\]$", usage), usage
+
+
 def test_a_status_that_is_watched_ends_when_nobody_drives_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +166,55 @@ def test_a_status_that_is_watched_ends_when_nobody_drives_the_run(
     assert looks == [7.0, 7.0]
     assert out.count("driven by somebody") == 2 and out.count("nobody drives it") == 1
     assert out.count(look.CLEAR) == 3 and out.startswith(look.CLEAR)
+
+
+def test_a_status_that_is_watched_reads_what_has_come_and_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path)
+    record(uri, rounds=3, commit=False)
+    ledger = Ledger(uri)
+    ledger.acquire("somebody")
+    part = ledger.round(3)
+    trials, candidates = part.records("trials"), part.records("candidates")
+    tasks = part.get("tasks.json")
+    assert tasks
+    looks: list[Counter[str]] = [Counter()]
+    read = Store.read
+
+    def counting(store: Store, path: str) -> bytes:
+        looks[-1][path] += 1
+        return read(store, path)
+
+    def sleep(_: float) -> None:
+        with monkeypatch.context() as uncounted:
+            uncounted.setattr(Store, "read", read)
+            match len(looks):
+                case 1:
+                    part.append("trials", trial("late", "harbour-3-0"))
+                    ledger.events(make(Warned, message="a late warning"))
+                    ledger.flush()
+                case 2:
+                    part.append("trials", trial("later", "harbour-3-0"))
+                    part.commit({"version": tasks["version"], "decision": "accept"})
+                case _:
+                    ledger.close()
+        looks.append(Counter())
+
+    monkeypatch.setattr("seal_ray.cli.look.time.sleep", sleep)
+    monkeypatch.setattr(Store, "read", counting)
+    out = CliRunner().invoke(cli.app, ["status", uri, "--watch"], catch_exceptions=False).output
+    counts = re.findall(r"round 3 \((.+)\): .* (\d+) of (\d+) candidates tried", out)
+    assert [(state, int(tried) - len(trials)) for state, tried, _ in counts] == [
+        ("open", 0), ("open", 1), ("committed, accept", 2), ("committed, accept", 2),
+    ]  # fmt: skip
+    assert {int(of) for _, _, of in counts} == {len(candidates)} and "a late warning" in out
+    again = sum(looks, Counter())
+    segments = {path: times for path, times in again.items() if path.endswith(".jsonl")}
+    assert len(segments) > 10 and set(segments.values()) == {1}
+    whole = [{p for p in look if p.startswith(("run.json", "rounds/0001/", "rounds/0002/"))} for look in looks]
+    assert whole[0] and not any(whole[1:])
+    assert not any(p.startswith("rounds/") for p in looks[3])
 
 
 def test_quiet_says_how_a_run_did_and_nothing_of_how_it_went(

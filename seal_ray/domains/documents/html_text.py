@@ -2,6 +2,7 @@
 
 import re
 
+from seal_ray.domains.documents.html_elements import VOID, OpenElements
 from seal_ray.domains.documents.html_tokens import Tag, html_tokens
 
 SILENT = frozenset({"script", "style", "template", "noscript", "svg", "math", "nav", "footer", "iframe"})
@@ -12,7 +13,6 @@ table tr ul
 LINES = frozenset(_OWN_LINES.split())
 CELLS = frozenset({"td", "th"})
 HEADINGS = {f"h{n}": n for n in range(1, 7)}
-VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"])
 HIDING = {("display", "none"), ("visibility", "hidden")}
 NOTHING = re.compile(r"0+(?:\.0*)?(?:%|[a-z]+)?")
 Sections = list[tuple[tuple[str, ...], str]]
@@ -36,7 +36,7 @@ class _Page:
         self._first_heading = ""
         self._above: list[tuple[int, str]] = []
         self._text: list[str] = []
-        self._silent: list[str] = []  # elements whose text is not read, the outermost first
+        self._elements = OpenElements()
         self._heading: list[str] | None = None
         self._in_title = False
 
@@ -59,39 +59,44 @@ class _Page:
             self._in_title = True
         hidden = "hidden" in tag.attributes or tag.attributes.get("aria-hidden") == "true"
         unread = hidden or tag.name in SILENT or _is_invisible(tag.attributes.get("style", ""))
-        if (unread or self._silent) and tag.name not in VOID:
-            if not self._silent or tag.name == self._silent[0]:
-                self._silent.append(tag.name)
-        elif tag.name in HEADINGS:
+        self._elements.begin(tag.name, read=not unread)
+        if not self._elements.read:
+            return
+        if tag.name in HEADINGS:
             self.end_section()
             self._heading = []
         elif tag.name in LINES:
-            self._text.append("\n")
+            self._add("\n")
         elif tag.name in CELLS:
-            self._text.append(" ")
+            self._add(" ")
 
     def _end(self, name: str) -> None:
         if name == "title":
             self._in_title = False
-        if self._silent:
-            if name == self._silent[-1]:
-                self._silent.pop()
-        elif name in HEADINGS and self._heading is not None:
+        if not self._elements.end(name):
+            return
+        if name in HEADINGS and self._heading is not None:
             words = " ".join("".join(self._heading).split())
             level = HEADINGS[name]
             self._above = [(n, w) for n, w in self._above if n < level] + ([(level, words)] if words else [])
             self._first_heading = self._first_heading or words
             self._heading = None
         elif name in LINES:
-            self._text.append("\n")
+            self._add("\n")
 
     def _read(self, text: str) -> None:
         if self._in_title:
             self._title.append(text)
-        elif not self._silent:
-            (self._text if self._heading is None else self._heading).append(text)
+        elif self._elements.read:
+            self._add(text)
+
+    def _add(self, text: str) -> None:
+        (self._text if self._heading is None else self._heading).append(text)
 
     def end_section(self) -> None:
+        if self._heading is not None:  # nothing says where it ends: then it is text
+            self._text += self._heading
+            self._heading = None
         lines = [" ".join(line.split()) for line in "".join(self._text).split("\n")]
         text = "\n".join(line for line in lines if line)
         if text:

@@ -51,6 +51,8 @@ def limit(seconds: int, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGXCPU})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C in a terminal goes to all; it is for whoever asked for the text
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from seal_ray.domains.documents import pdf_process
 from seal_ray.domains.documents.unreadable import Unreadable
-from seal_ray.errors import ConfigError
+from seal_ray.errors import ConfigError, InfraError
 
 SECONDS, SECONDS_PER_MB = 120, 20  # of computing
 MEMORY, MEMORY_PER_BYTE = 1 << 30, 8  # bytes
+CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS}
 HYPHEN = re.compile(r"(?<=[a-z])-\n(?=[a-z])")
 NUMBER = re.compile(r"\s*\d{1,4}\s*")
 
@@ -37,8 +39,8 @@ def _read(data: bytes) -> tuple[str, list[str]]:
     # -P: what stands beside that file must not be taken for a library
     words = [sys.executable, "-P", str(Path(pdf_process.__file__)), str(seconds), str(memory)]
     done = subprocess.run(words, input=data, capture_output=True, check=False)
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise Unreadable("slow", f"the PDF takes more than {seconds} s of computing to read; save it as text")
+    if done.returncode < 0:
+        _refuse(signal.Signals(-done.returncode), seconds)
     try:
         said = json.loads(done.stdout)
     except ValueError:
@@ -46,6 +48,18 @@ def _read(data: bytes) -> tuple[str, list[str]]:
     if "kind" in said:
         raise Unreadable(said["kind"], said["reason"])
     return said["title"], said["pages"]
+
+
+def _refuse(ended_by: signal.Signals, seconds: int) -> NoReturn:
+    """Whether a signal speaks of the file or of the machine: there, the same file may be read at another time."""
+    if ended_by == signal.SIGXCPU:
+        raise Unreadable("slow", f"the PDF takes more than {seconds} s of computing to read; save it as text")
+    if ended_by in CRASHES:
+        raise Unreadable("damaged", f"the PDF can't be read: it crashes its reader ({ended_by.name}); save it as text")
+    raise InfraError(
+        f"the process that read it was killed ({ended_by.name})",
+        hint="SIGKILL is most often the kernel's, for want of memory: start again with more of it, or save it as text",
+    )
 
 
 def _flowing(page: str) -> str:

@@ -10,7 +10,7 @@ from seal_ray.domains.documents.cutting import CutPassage, cut
 from seal_ray.domains.documents.instructions import InstructionSpan, without_instructions, without_unseen
 from seal_ray.domains.documents.sections import Document, DocumentSection, read_sections
 from seal_ray.domains.documents.unreadable import Unreadable
-from seal_ray.errors import DataError, Missing
+from seal_ray.errors import DataError, InfraError, Missing
 from seal_ray.records import Json, encode
 from seal_ray.storage.input_folders import InputFile
 from seal_ray.text import lone_surrogate
@@ -135,7 +135,10 @@ def _read(file: InputFile, read: Callable[[str], bytes], section: DocumentsDomai
         data = read(file.uri)
     except (DataError, Missing) as error:  # a store that does not answer is no reason to learn from fewer documents
         raise Unreadable("unread", error.message) from error
-    return read_sections(file.name, data)
+    try:
+        return read_sections(file.name, data)
+    except InfraError as error:  # nor is a machine that ended the reading
+        raise InfraError(f"{file.uri}: {error.message}", hint=error.hint) from error
 
 
 def _clean(document: Document, section: DocumentsDomain, seen: Survey) -> Document:
