@@ -263,6 +263,9 @@ def _environment(settings: ServeSettings, key: str) -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if k not in {KEY, "VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING"}}
     env |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "SEAL_RAY_SERVE_DEVICE": settings.device}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    # FlashInfer's sampler is compiled by nvcc while the server starts, which ends where no CUDA toolkit is installed
+    # (as in our image); vLLM's own is at hand everywhere
+    env.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     if settings.device == "cpu":  # compiling what ranks log-probabilities would keep the first request waiting
         env["TORCHDYNAMO_DISABLE"] = "1"
     return env | ({"VLLM_API_KEY": key} if key else {})
