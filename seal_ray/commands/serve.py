@@ -235,9 +235,14 @@ def _command(served: Served, settings: ServeSettings) -> list[str]:
     to_come = _largest_rank(served.run.config) if served.run else 1
     rank = next((r for r in LORA_RANKS if r >= max(served.rank, to_come)), LORA_RANKS[-1])
     layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(served.base)})
+    dtype = models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")
+    if dtype == "float32" and not cpu:  # said here: vLLM fails deep inside of its start
+        raise ConfigError(
+            "model.dtype: vLLM's adapters on a GPU are computed in 16 bits, not in float32", hint="use --device cpu"
+        )
     command = [sys.executable, "-m", "seal_ray.sampling.server", "--model", served.base]
     command += ["--served-model-name", BASE, "--host", settings.host, "--port", str(settings.port)]
-    command += ["--dtype", models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")]
+    command += ["--dtype", dtype]
     command += ["--max-model-len", str(longest), "--generation-config", "vllm", "--disable-log-stats"]
     command += ["--enable-lora", "--max-loras", str(ADAPTERS if not cpu else 4), "--max-cpu-loras", str(ADAPTERS)]
     command += ["--max-lora-rank", str(rank), "--lora-target-modules", *layers]

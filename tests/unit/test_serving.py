@@ -56,6 +56,16 @@ def test_the_token_is_in_the_environment_and_in_no_argument(monkeypatch: pytest.
     assert "lm_head" not in command and "q_proj" in command
 
 
+def test_a_server_on_a_gpu_refuses_a_type_that_its_adapters_are_not_computed_in() -> None:
+    base = models.fetch(SECTION)
+    with pytest.raises(ConfigError, match=r"model\.dtype: .* not in float32"):
+        serve._command(Served(base, SECTION, {}), serve.ServeSettings(device="gpu"))
+    command = serve._command(
+        Served(base, SECTION.model_copy(update={"dtype": "bfloat16"}), {}), serve.ServeSettings(device="gpu")
+    )
+    assert command[command.index("--dtype") + 1] == "bfloat16"
+
+
 def test_a_server_needs_no_cuda_compiler_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "VLLM_USE_FLASHINFER_SAMPLER"
     vllm = find_spec("vllm")
