@@ -92,6 +92,7 @@ class Worker:
         elif self._engine is not None:
             self._engine.close()
             self._engine = None
+        gc.unfreeze()  # an engine freezes all that is there when it starts; the adapter that goes now is part of that
         gc.collect()
 
     def _load_model(self, folder: str) -> None:

@@ -1,5 +1,7 @@
 """The engine that answers for a worker, version after version. Models and vLLM are played: names of folders."""
 
+import gc
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +22,15 @@ UNTRAINED: Any = SimpleNamespace(weights={})  # a bank whose only candidate has 
 
 @dataclass
 class Played:
-    """An engine that says what it was told to forget."""
+    """An engine that says what it was told to forget, and freezes what is there when it starts, as vLLM does."""
 
     model_dir: str
     settings: EngineSettings
     forgot: list[str] = field(default_factory=list)
     closed: bool = False
+
+    def __post_init__(self) -> None:
+        gc.freeze()
 
     def forget(self, adapter: str) -> None:
         self.forgot.append(adapter)
@@ -35,7 +40,7 @@ class Played:
 
 
 @pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[Played]:
+def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Played]]:
     made: list[Played] = []
 
     def engine(folder: str, settings: EngineSettings) -> Played:
@@ -52,7 +57,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Played]:
     monkeypatch.setattr(models, "load", lambda folder, **_: folder)
     monkeypatch.setattr(models, "change_adapter", change)
     monkeypatch.setattr(models, "tokenizer", lambda *_, **__: None)
-    return made
+    yield made
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -85,6 +91,7 @@ def test_an_engine_stays_up_from_adapter_to_adapter_and_goes_where_the_weights_c
     ]
     for number, (kind, files, weights) in enumerate(steps):
         worker.load_version(version(number, kind), files)
+        assert not gc.get_freeze_count(), "what goes with a version stays in memory"
         assert policy_of(worker) == (files if kind == "adapter" else None)
         assert engines[-1].model_dir == weights == worker._model
     assert [(e.model_dir, e.closed) for e in engines] == [("/base", True), ("/own", True), ("/base", False)]
