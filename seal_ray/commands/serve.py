@@ -232,9 +232,14 @@ def _command(served: Served, settings: ServeSettings) -> list[str]:
     cpu = settings.device == "cpu"
     longest = min(served.model.max_length, models.shape(served.base).context or served.model.max_length)
     to_come = served.run.config.largest_rank if served.run else 1  # of the versions that the run may still make
+    dtype = models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")
+    if dtype == "float32" and not cpu:  # said here: vLLM fails deep inside of its start
+        raise ConfigError(
+            "model.dtype: vLLM's adapters on a GPU are computed in 16 bits, not in float32", hint="use --device cpu"
+        )
     command = [sys.executable, "-m", "seal_ray.sampling.server", "--model", served.base]
     command += ["--served-model-name", BASE, "--host", settings.host, "--port", str(settings.port)]
-    command += ["--dtype", models.pick_dtype(served.model.dtype, "cpu" if cpu else "cuda")]
+    command += ["--dtype", dtype]
     command += ["--max-model-len", str(longest), "--generation-config", "vllm", "--disable-log-stats"]
     command += ["--enable-lora", "--max-loras", str(ADAPTERS if not cpu else 4), "--max-cpu-loras", str(ADAPTERS)]
     command += ["--max-lora-rank", str(served_rank(max(served.rank, to_come)))]
@@ -256,6 +261,9 @@ def _environment(settings: ServeSettings, key: str) -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if k not in {KEY, "VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING"}}
     env |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "SEAL_RAY_SERVE_DEVICE": settings.device}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    # FlashInfer's sampler is compiled by nvcc while the server starts, which ends where no CUDA toolkit is installed
+    # (as in our image); vLLM's own is at hand everywhere
+    env.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     if settings.device == "cpu":  # compiling what ranks log-probabilities would keep the first request waiting
         env["TORCHDYNAMO_DISABLE"] = "1"
     return env | ({"VLLM_API_KEY": key} if key else {})

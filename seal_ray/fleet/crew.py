@@ -28,6 +28,7 @@ from seal_ray.sandbox.choice import WantedIsolation
 PROCESS_BYTES = 1.5e9  # an actor without a model: its libraries and what they keep
 COPIES = 4  # of the weights as they are stored: in float32, and as much again for what is computed with them
 ANSWERING_ADAPTERS = 8  # adapters that answer in one batch of the engine beside a bank
+ALLOCATOR = "PYTORCH_ALLOC_CONF"
 
 
 class Crew:
@@ -147,7 +148,8 @@ class Crew:
             across_nodes=self.placement.sampler.across_nodes,
             gpu_memory=config.sampling.gpu_memory,
         )
-        return sampler_class().options(**_for_vllm(options)).remote(config.model, settings, config.storage)
+        options = _for_vllm(options, over_gpus=settings.tensor_parallel > 1)
+        return sampler_class().options(**options).remote(config.model, settings, config.storage)
 
     def _make_worker(self, name: str, options: dict[str, Any]) -> Any:
         config = self._config
@@ -190,9 +192,13 @@ class Crew:
         )
 
 
-def _for_vllm(options: dict[str, Any]) -> dict[str, Any]:
+def _for_vllm(options: dict[str, Any], *, over_gpus: bool = False) -> dict[str, Any]:
     """An actor's options with the environment in which vLLM runs inside the actor's own process."""
     env = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", **options["runtime_env"]["env_vars"]}
+    if over_gpus and ALLOCATOR in env:
+        # The GPUs of one engine hand each other the addresses of what their CUDA graphs compute in, by a call of CUDA
+        # that takes no memory of a growing segment: vLLM's processes end there. An engine has no use for such segments.
+        env[ALLOCATOR] = "expandable_segments:False"
     return {**options, "runtime_env": {"env_vars": env}}
 
 

@@ -99,7 +99,11 @@ def busy_gpus(gpus: Sequence[str]) -> list[str]:
         return []
     busy = []
     for line in done.stdout.splitlines():
-        index, used, total = (part.strip() for part in line.split(","))
-        if float(used) > FREE * float(total):
-            busy.append(f"GPU {index} still holds {float(used) / 1024:.0f} of {float(total) / 1024:.0f} GB")
+        index, *memory = (part.strip() for part in line.split(","))
+        try:
+            used, total = map(float, memory)
+        except ValueError:
+            continue  # [N/A]: it shares the machine's memory; [Insufficient Permissions]: a part of a card
+        if used > FREE * total:
+            busy.append(f"GPU {index} still holds {used / 1024:.0f} of {total / 1024:.0f} GB")
     return busy

@@ -23,7 +23,7 @@ OLDEST_DRIVER = {"11": 450, "12": 525, "13": 580}
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as its driver shows it, in bytes."""
+    """A GPU as its driver shows it, in bytes; 0 where it does not tell (one that shares the machine's memory)."""
 
     name: str
     free: float
@@ -60,8 +60,12 @@ def gpus() -> list[Gpu]:
 
 
 def read_gpu(line: str) -> Gpu:
-    name, free, total, driver = (part.strip() for part in line.rsplit(",", 3))
-    return Gpu(name, float(free) * 2**20, float(total) * 2**20, driver)
+    name, *memory, driver = (part.strip() for part in line.rsplit(",", 3))
+    try:
+        free, total = (float(part) * 2**20 for part in memory)
+    except ValueError:  # [N/A], [Insufficient Permissions]
+        free = total = 0.0
+    return Gpu(name, free, total, driver)
 
 
 # leftovers

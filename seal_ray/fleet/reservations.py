@@ -103,7 +103,7 @@ class Reservations:
         """
         fixed = [(role, count) for role, count in roles if not role.across_nodes]
         # an engine over nodes may need every GPU, and has a group of its own: what others had their turn in goes
-        if self._least and fixed and all(sum(s.serves(r) for s in self._least.slots) >= n for r, n in fixed):
+        if fixed and self._suits(fixed):
             return
         self.let_go()
         slots: list[Slot] = []
@@ -112,6 +112,16 @@ class Reservations:
                 slots.append(Slot(None if shared else role.name, bundle, len(slots)))
         if slots:
             self._least = self._create([slot.bundle for slot in slots], slots)
+
+    def _suits(self, roles: Sequence[tuple[Role, int]]) -> bool:
+        """Whether what is reserved serves these roles, and holds no GPUs that they leave unused.
+
+        A worker in the place of an engine over 8 GPUs would be the only one there.
+        """
+        slots = self._least.slots if self._least else []
+        most = max(role.gpus for role, _ in roles) + 1e-6
+        enough = all(sum(s.serves(role) for s in slots) >= count for role, count in roles)
+        return enough and all(s.bundle.get("GPU", 0) <= most for s in slots)
 
     def reserved(self) -> bool:
         """Whether the least that was asked for is ours."""

@@ -131,7 +131,7 @@ class SamplerActor:
         finally:
             self._fetching = False
         if not self._started:
-            self._sampler.start()
+            self._sampler.start(folder if version.kind == "full" else None)
             self._started = True
         self._version = self._sampler.load_version(version, folder)
         return self._version

@@ -61,10 +61,6 @@ class Worker:
                 hint="hand over the folder with its files",
             )
         self._version = ""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-        gc.collect()
         try:
             import torch
 
@@ -76,8 +72,10 @@ class Worker:
             own = materialise(files, settings.model) if isinstance(files, Shared) else files
             folder = models.fetch(settings.model, settings.storage, digest=version.base)
             self._fetching = False
+            weights = own if version.kind == "full" and own else folder
             self._policy = own if version.kind == "adapter" else None
-            self._load_model(own if version.kind == "full" and own else folder)
+            self._change_engine(weights)
+            self._load_model(weights)
             self._tokenizer = models.tokenizer(folder, trust_remote_code=settings.model.trust_remote_code)
         except Exception as error:
             self._model = None  # it may be half changed
@@ -86,6 +84,16 @@ class Worker:
             self._fetching = False
         self._version = version.digest
         return version.digest
+
+    def _change_engine(self, folder: str) -> None:
+        """An engine stays up while its base does: a start takes minutes on a GPU. What it held of a bank goes."""
+        if self._engine is not None and folder == self._folder:
+            self._engine.change_policy(self._policy)
+        elif self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        gc.unfreeze()  # an engine freezes all that is there when it starts; the adapter that goes now is part of that
+        gc.collect()
 
     def _load_model(self, folder: str) -> None:
         """The model with the policy's adapter. A base that is in memory already stays there."""

@@ -54,11 +54,15 @@ class Sampler:
         self._version: Version | None = None
         self._adapter: str | None = None
 
-    def start(self) -> str:
-        """Fetch the model and bring the engine up; returns the model's digest."""
+    def start(self, weights: str | None = None) -> str:
+        """Fetch the model and bring the engine up; returns the model's digest.
+
+        `weights`: the folder of the first version, where it has weights of its own. An engine with those of the model
+        would be started only to be closed, which takes minutes on a GPU, and may not give back all of its memory.
+        """
         self._base = models.fetch(self._model, self._storage)
         if self._engine is None:
-            self._engine = Engine(self._base, self._settings)
+            self._engine = Engine(weights or self._base, self._settings)
         return models.digest_of(self._base)
 
     def load_version(self, version: Version, adapter_dir: str | None = None) -> str:

@@ -85,6 +85,13 @@ class EngineAnswerer:
         """The bank's own: a likelihood is one forward pass, for which no adapter needs to leave it."""
         return bank.likelihood(pairs)
 
+    def change_policy(self, policy: str | None) -> None:
+        """Answer over another policy's adapter, or none. The engine has the weights of the base, and stays up."""
+        self._let_go()
+        if self._policy is not None and self._policy != policy and self._engine is not None:
+            self._engine.forget(self._policy)
+        self._policy = policy
+
     def close(self) -> None:
         self._let_go()
         if self._engine is not None:

@@ -54,7 +54,8 @@ class Actors:
     def __init__(self, role: str, started: dict[str, Any]) -> None:
         self._role, self._started = role, started
 
-    def options(self, **_options: Any) -> "Actors":
+    def options(self, **options: Any) -> "Actors":
+        self._started[f"{self._role}'s environment"] = options["runtime_env"]["env_vars"]
         return self
 
     def remote(self, *given: Any) -> Answers:
@@ -83,7 +84,7 @@ class Machines:
         patch.setattr(ray, "kill", lambda actor, no_restart: None)
         patch.setattr(resources_held, "prove_gone", lambda *_: None)
         patch.setattr(crew, "Reservations", lambda **more: Reservations(self.table, **more))
-        self.started: dict[str, Any] = {}  # the last actor of each role: what it was given
+        self.started: dict[str, Any] = {}  # the last actor of each role: what it was given, and its environment
         patch.setattr(crew, "sampler_class", lambda: Actors("sampler", self.started))
         patch.setattr(crew, "worker_class", lambda: Actors("worker", self.started))
         config = Config.model_validate({"placement": {"deadline": 1, **placement}, **sections})
@@ -203,6 +204,21 @@ def test_engines_take_the_shares_of_a_gpu_that_are_configured(monkeypatch: pytes
     for settings, share in ((sampler, 0.7), (worker.engine, 0.15)):  # of a whole GPU
         given = told_to_vllm(monkeypatch, replace(settings, dtype="bfloat16"))
         assert given["gpu_memory_utilization"] == pytest.approx(share) and given["max_model_len"] == 512
+
+
+@pytest.mark.parametrize(("gpus", "segments"), [(1, "True"), (2, "False")])
+def test_an_engine_over_several_gpus_has_no_segments_that_grow(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, segments: str
+) -> None:
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    machines = Machines(monkeypatch, (8, 2), mode="colocated", tensor_parallel=gpus)
+    for role, grows in (("sampler", segments), ("worker", "True")):
+        machines.start(role)
+        assert machines.started[f"{role}'s environment"]["PYTORCH_ALLOC_CONF"] == f"expandable_segments:{grows}"
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")  # whoever starts a run may say otherwise
+    machines = Machines(monkeypatch, (8, 2), mode="colocated", tensor_parallel=gpus)
+    machines.start("sampler")
+    assert "PYTORCH_ALLOC_CONF" not in machines.started["sampler's environment"]
 
 
 def test_an_engine_on_cpu_takes_the_memory_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Each thing that can be wrong with a set-up is found by its check, and what could not be checked is never green."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from seal_ray.config import Config
 from seal_ray.errors import InfraError, StorageError
 from seal_ray.fleet import node_facts, node_survey
 from seal_ray.fleet.cluster import Node
+from seal_ray.fleet.marked_processes import busy_gpus
 from seal_ray.fleet.node_survey import Told
 from seal_ray.sandbox import Isolation
 from seal_ray.software import astray, software, unlike
@@ -169,6 +171,22 @@ def test_a_full_or_missing_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     assert look(nodes.gpus, held).state == "green"  # what is held is not free
     answers(monkeypatch, [card])
     assert "Ray counts 2 GPUs, nvidia-smi 1" in look(nodes.gpus, GPU).found
+
+
+@pytest.mark.parametrize("untold", ["[N/A]", "[Insufficient Permissions]"])
+def test_a_gpu_that_does_not_tell_its_memory_stops_nobody(
+    untold: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    tool = tmp_path / "nvidia-smi"  # in the place of the driver's own: the second card holds 20 of 80 GB
+    tool.write_text(f"#!/bin/sh\necho '0, {untold}, {untold}'\necho '1, 20480, 81920'\n")
+    tool.chmod(0o755)
+    assert busy_gpus(["0", "1"]) == ["GPU 1 still holds 20 of 80 GB"]
+    card = node_facts.read_gpu(f"NVIDIA GB10, {untold}, {untold}, 580.95.05")
+    assert (card.name, card.driver) == ("NVIDIA GB10", "580.95.05")
+    answers(monkeypatch, [card, card])
+    found = look(nodes.gpus, GPU)
+    assert found.state == "green" and "do not tell how much memory" in found.found
 
 
 def test_a_node_whose_gpu_driver_does_not_answer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,21 @@ def test_roles_that_take_turns_stay_in_what_is_reserved() -> None:
     assert len(table.made) == 1, "the GPU was let out of hand between two phases"
 
 
+@pytest.mark.parametrize(("engine", "worker", "workers"), [(8, 1, 8), (4, 1, 8), (1, 0.5, 16), (1, 1, 8)])
+def test_where_an_engine_had_several_gpus_each_of_them_has_its_workers(
+    engine: float, worker: float, workers: int
+) -> None:
+    one = run(gpus(8))
+    sampler, tries = Role("sampler", 1, 1, 1, 1, engine), Role("worker", 1, 1, 0, 1, worker)
+    for turn in range(2):
+        one.reserve([(sampler, 1)], shared=True)
+        assert one.reserved() and start(one, sampler, 1, first=turn)
+        one.release(sampler)
+        one.reserve([(tries, 1)], shared=True)
+        assert len(start(one, tries, workers, first=100 * turn)) == workers
+        one.release(tries)
+
+
 def test_an_engine_over_nodes_finds_every_gpu_free_of_the_role_that_had_its_turn_before() -> None:
     table = gpus(2, 2)
     one = run(table)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from seal_ray import models
-from seal_ray.config import ModelSection
+from seal_ray.config import ModelSection, StorageSection
 from seal_ray.errors import InfraError
+from seal_ray.fleet.samplers import SamplerActor
 from seal_ray.policy import versions
 from seal_ray.sampling import sampler
 from seal_ray.sampling.engine import EngineSettings, GeneratedText, GenerateRequest
@@ -74,6 +75,19 @@ def test_a_version_is_written_with_its_own_weights_whatever_went_before(engines:
     assert [e.closed for e in engines] == [True] * 4 + [False], (
         "an engine is started where weights change, and only there"
     )
+
+
+@pytest.mark.parametrize("kind", ["full", "adapter"])
+def test_the_first_engine_of_a_sampler_has_the_weights_that_it_is_to_write_with(
+    kind: Any, engines: list[Played]
+) -> None:
+    base = models.fetch(MODEL)
+    version = replace(versions.first(models.digest_of(base)), number=4, digest="v4", kind=kind)
+    writer = SamplerActor(MODEL, EngineSettings(), StorageSection())
+    assert writer.load_version(version, "/v4") == "v4"
+    (edit,) = writer.sample([EditPrompt("t", 0, (1, 2), 1)])
+    assert edit.text == ("/v4 None" if kind == "full" else f"{base} /v4")
+    assert len(engines) == 1, "an engine was started that nobody has written with"
 
 
 @pytest.mark.parametrize("kind", ["adapter", "full"])

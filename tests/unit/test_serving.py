@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -53,6 +54,27 @@ def test_the_token_is_in_the_environment_and_in_no_argument(monkeypatch: pytest.
     assert env["VLLM_API_KEY"] == "secret" and serve.KEY not in env and "secret" not in command
     assert command[command.index("--max-lora-rank") + 1] == "16"
     assert "lm_head" not in command and "q_proj" in command
+
+
+def test_a_server_on_a_gpu_refuses_a_type_that_its_adapters_are_not_computed_in() -> None:
+    base = models.fetch(SECTION)
+    with pytest.raises(ConfigError, match=r"model\.dtype: .* not in float32"):
+        serve._command(Served(base, SECTION, {}), serve.ServeSettings(device="gpu"))
+    command = serve._command(
+        Served(base, SECTION.model_copy(update={"dtype": "bfloat16"}), {}), serve.ServeSettings(device="gpu")
+    )
+    assert command[command.index("--dtype") + 1] == "bfloat16"
+
+
+def test_a_server_needs_no_cuda_compiler_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "VLLM_USE_FLASHINFER_SAMPLER"
+    vllm = find_spec("vllm")
+    assert vllm is not None and vllm.origin is not None
+    assert f'os.environ["{name}"]' in Path(vllm.origin).with_name("envs.py").read_text(), "vLLM reads another name"
+    monkeypatch.delenv(name, raising=False)
+    assert serve._environment(serve.ServeSettings(device="gpu"), "")[name] == "0"
+    monkeypatch.setenv(name, "1")
+    assert serve._environment(serve.ServeSettings(device="gpu"), "")[name] == "1"
 
 
 class OneModel(BaseHTTPRequestHandler):

@@ -62,9 +62,9 @@ def gpus(setup: Setup) -> str:
     told = node_survey.ask(nodes, node_facts.gpus)
     all_well([(t.node, _wrong_gpus(t)) for t in told], hint="end what holds the memory, or restart the node")
     cards = [g for t in told for g in t.value]
-    return f"{len(cards)} GPUs ({', '.join(sorted({g.name for g in cards}))}), " + (
-        f"the fullest has {min(g.free for g in cards) / GB:.0f} GB free"
-    )
+    free = [g.free for g in cards if g.total]
+    memory = f"the fullest has {min(free) / GB:.0f} GB free" if free else "which do not tell how much memory is free"
+    return f"{len(cards)} GPUs ({', '.join(sorted({g.name for g in cards}))}), {memory}"
 
 
 def _wrong_gpus(told: Told) -> str:
