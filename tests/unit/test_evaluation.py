@@ -14,9 +14,11 @@ from seal_ray.config import Config
 from seal_ray.errors import DataError
 from seal_ray.loops import evaluation
 from seal_ray.loops.arm_cost import ArmCost
+from seal_ray.loops.exploration import Exploration
+from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.session import Session
 from seal_ray.policy import versions
-from seal_ray.records import encode
+from seal_ray.records import Edit, candidate_id, encode
 
 ROOT = Path(__file__).parents[2]
 PUZZLES = ROOT / "jobs/data/arc_tiny_challenges.json"
@@ -107,6 +109,21 @@ def test_texts_in_a_file_are_taken_as_they_stand(passages: Session, tmp_path: Pa
     rows = [{"context": context, "edits": {"mine": [context, " A. \n"]}}, {"task": other.id, "mine": ""}]
     found = from_file(passages, tmp_path / "edits.json", rows)
     assert [e.content for e in found] == [context, " A. \n", None]
+
+
+def test_an_edit_that_reads_context_is_not_the_arm_of_that_name(passages: Session) -> None:
+    task, version = passages.domain.tasks("train")[0], versions.first(passages.base)
+    words = ["context", "baseline", "something else"]
+    edits = tuple(Edit(w, task.id, n, version.digest, 0, (), (), (), w, "stop", w) for n, w in enumerate(words))
+    plan = Plan((task,), version, 3, 1, context_arm=True, salt=1, given=edits)
+    attempts = Exploration(passages, passages.open_round(1), plan).attempts(room=10)
+    made = [(a.candidate.kind, a.candidate.edit) for a in attempts]
+    assert made == [("baseline", None), ("context", None), *(("edit", word) for word in words)]
+    assert len({a.examples for a in attempts}) == 5, "the word was learned as the passage is, or not at all"
+    for attempt, word in zip(attempts[3:], words[1:], strict=True):
+        c, answering = attempt.candidate, passages.config.answering.identity()
+        known = candidate_id(version.digest, task.digest, word, c.recipe, answering, c.seed)
+        assert c.id == known, "what older runs have tried has lost its name"
 
 
 def test_a_teacher_is_asked_as_the_policy_is(puzzles: Session) -> None:

@@ -16,10 +16,12 @@ from seal_ray.records import (
     Edit,
     Example,
     Failure,
+    Json,
     Recipe,
     Task,
     candidate_id,
     derive_seed,
+    digest,
 )
 
 NO_EDIT: dict[CandidateKind, int] = {"baseline": -1, "context": -2}  # slots of what is tried without an edit
@@ -49,7 +51,7 @@ class CandidateMaker:
                 recipe = heats.shortened(recipe, self._plan.heat)
         except Rejected as rejected:
             recipe, failure = self._config.inner.recipe(), rejected.failure
-        content = edit.content if edit else kind
+        content = _named(edit.content) if edit else kind
         name = candidate_id(self._plan.version.digest, task.digest, content, recipe, self._answering, seed)
         slot = edit.slot if edit else NO_EDIT[kind]
         return Candidate(name, task.id, kind, edit.id if edit else None, slot, repeat, seed, recipe), failure
@@ -66,3 +68,11 @@ class CandidateMaker:
 
     def _make_asks(self, task_id: str) -> tuple[Ask, ...]:
         return asks_of(self._tasks[task_id], self._domain, self._tokenizer, self._config.answering)
+
+
+def _named(content: Json) -> Json:
+    """What an edit goes by in its candidates' names: its content, but for the one word that is the context arm's own.
+
+    Every other edit keeps the names that it has in older ledgers.
+    """
+    return digest(["edit", content]) if content == "context" else content
