@@ -1,4 +1,4 @@
-"""Which isolation this machine has: each is tried out once before a program is trusted to it."""
+"""Which isolation this machine has: each is tried out before a program is trusted to it."""
 
 import platform
 import shutil
@@ -20,8 +20,13 @@ WantedIsolation = Literal["auto", "bubblewrap", "namespaces", "none"]
 TRIAL = Program("def f(x):\n    return x + 1\n", ({"code": "assert f(1) == 2"}, {"code": "assert f(1) == 3"}))
 
 
+@cache
 def choose(wanted: WantedIsolation = "auto") -> Isolation:
-    """The isolation that is asked for, tried out once. Raises where it can't be had."""
+    """The isolation that is asked for, tried out. Raises where it can't be had.
+
+    What works is kept as long as this process lives. What does not is tried again by the next that asks: a machine
+    may be short of processes or memory for a moment only.
+    """
     if wanted == "none":
         return Isolation("none")
     kinds: Sequence[IsolationKind] = (
@@ -36,8 +41,8 @@ def choose(wanted: WantedIsolation = "auto") -> Isolation:
     raise NoIsolation(f"programs can't be kept apart on this machine ({'; '.join(problems)})", hint=HINT)
 
 
-@cache
 def problem_with(kind: IsolationKind) -> str:
+    """Why this kind can't be had now; empty where it works."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return "it is made for Linux on x86-64"
     if kind == "bubblewrap" and not shutil.which("bwrap"):
