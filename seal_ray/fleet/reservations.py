@@ -17,6 +17,7 @@ from seal_ray.fleet.placement import Role, RoleName
 
 ALL = -1  # an actor that uses all bundles of its group
 LOOK_EVERY = 0.2  # seconds between looks at what was granted
+SETTLE_SECONDS = 5.0  # until what was given back has been counted as free, and granted to whoever waits
 YIELD_SECONDS = 60.0  # a run that gave back for the sake of others asks for no more for so long
 Bundle = dict[str, float]
 _NUMBERS = itertools.count(1)  # a name is given once in a process, whoever asks
@@ -30,6 +31,10 @@ class Groups(Protocol):
 
     def states(self) -> Mapping[str, bool]:
         """The name of every group on the cluster, and whether it was granted."""
+        ...
+
+    def free(self, kind: str) -> float:
+        """GPUs or CPUs of the cluster that nobody holds."""
         ...
 
 
@@ -51,6 +56,11 @@ class RayGroups:
 
         groups = placement_group_table().values()
         return {g["name"]: g["state"] == "CREATED" for g in groups if g["name"] and g["state"] != "REMOVED"}
+
+    def free(self, kind: str) -> float:
+        import ray
+
+        return float(ray.available_resources().get(kind, 0.0))
 
 
 @dataclass
@@ -92,7 +102,7 @@ class Reservations:
         self._least: Reservation | None = None
         self._extra: list[Reservation] = []
         self._claims: list[Claim] = []
-        self._looked = self._yielded = -1e9
+        self._looked = self._yielded = self._gave_back = -1e9
 
     # the least of a phase
 
@@ -185,8 +195,12 @@ class Reservations:
     def too_many(self, role: Role) -> int:
         """How many of a role are above this run's share while other runs wait."""
         self._look()
+        if self.clock() - self._gave_back < SETTLE_SECONDS:
+            return 0
         each, kind = units(role.bundles(1))
-        count = int(surplus(self.run, kind, self._claims) / each + 1e-6)
+        if not any(c.run != self.run and c.kind == kind and not c.granted for c in self._claims):
+            return 0
+        count = int(surplus(self.run, kind, self._claims, self.groups.free(kind)) / each + 1e-6)
         if count:
             self._yielded = self.clock()
         return count
@@ -200,6 +214,8 @@ class Reservations:
 
     def _remove(self, reservation: Reservation) -> None:
         self._looked = -1e9
+        if reservation.granted:
+            self._gave_back = self.clock()
         self._extra.remove(reservation)
         self.groups.remove(reservation.group)
 

@@ -41,11 +41,18 @@ class ClusterTable:
             if group.places and node in group.places:
                 group.places = None
 
-    def _place(self, group: Group) -> list[int] | None:
+    def free(self, kind: str) -> float:
+        return sum(node.get(kind, 0.0) for node in self._left())
+
+    def _left(self) -> list[dict[str, float]]:
         left = [dict(n) for n in self.nodes]
-        for other in self.groups:
-            for place, bundle in zip(other.places or [], other.bundles, strict=False):
+        for group in self.groups:
+            for place, bundle in zip(group.places or [], group.bundles, strict=False):
                 _take(left[place], bundle)
+        return left
+
+    def _place(self, group: Group) -> list[int] | None:
+        left = self._left()
         places = []
         for bundle in group.bundles:
             fitting = [i for i, n in enumerate(left) if all(n.get(k, 0) >= v - 1e-9 for k, v in bundle.items())]

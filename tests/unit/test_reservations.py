@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from cluster_table import ClusterTable
+from cluster_table import ClusterTable, Group
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -195,7 +195,7 @@ def test_shares_waste_nothing_and_give_nobody_more_than_it_wants(
     wanted: dict[str, float], total: float, data: st.DataObject
 ) -> None:
     priorities = {run: data.draw(st.floats(0.5, 8)) for run in wanted}
-    given_out = shares(wanted, priorities, total)
+    given_out = shares(wanted, priorities, total, {})
     assert all(given_out[run] <= wanted[run] + 1e-6 for run in wanted)
     assert sum(given_out.values()) == pytest.approx(min(total, sum(wanted.values())))
     short = [run for run in wanted if given_out[run] < wanted[run] - 1e-6]
@@ -203,7 +203,92 @@ def test_shares_waste_nothing_and_give_nobody_more_than_it_wants(
     assert not ratios or max(ratios) == pytest.approx(min(ratios))
 
 
+@given(amounts, st.data())
+def test_what_a_run_is_due_comes_before_what_is_divided(wanted: dict[str, float], data: st.DataObject) -> None:
+    priorities = {run: data.draw(st.floats(0.5, 8)) for run in wanted}
+    due = {run: data.draw(st.floats(0, units)) for run, units in wanted.items() if data.draw(st.booleans())}
+    total = sum(due.values()) + data.draw(st.floats(0, 50))
+    given_out = shares(wanted, priorities, total, due)
+    assert all(given_out[run] >= units - 1e-6 for run, units in due.items())
+    assert all(given_out[run] <= wanted[run] + 1e-6 for run in wanted)
+    assert sum(given_out.values()) == pytest.approx(min(total, sum(wanted.values())))
+
+
+def singles(run: str, granted: int, waiting: int = 0) -> list[Claim]:
+    return [Claim(run, 1, 1, "GPU", n < granted) for n in range(granted + waiting)]
+
+
 def test_nothing_is_too_much_while_nobody_waits() -> None:
-    claims = [Claim("a", 1, 9, "GPU", True), Claim("b", 1, 1, "GPU", True), Claim("a", 1, 9, "GPU", False)]
-    assert surplus("a", "GPU", claims) == 0
-    assert surplus("a", "GPU", [*claims, Claim("b", 1, 2, "GPU", False)]) == 2
+    claims = [*singles("a", 9, waiting=9), *singles("b", 1)]
+    assert surplus("a", "GPU", claims, 0) == 0
+    assert surplus("a", "GPU", [*claims, *singles("b", 0, waiting=2)], 0) == 2
+
+
+def test_a_run_is_due_the_group_without_which_it_can_not_begin_and_not_more() -> None:
+    group = Claim("b", 1, 5, "GPU", False)
+    assert surplus("a", "GPU", [*singles("a", 8), group], 0) == 5, "half of eight is four, and four are of no use"
+    assert surplus("a", "GPU", [*singles("a", 6), group], 2) == 3, "two are free already"
+    assert surplus("a", "GPU", [*singles("a", 4), Claim("b", 1, 2, "GPU", False)], 0) == 2
+
+
+def test_nobody_gives_back_what_does_not_make_room_for_a_whole_group() -> None:
+    a = [Claim("a", 1, 2, "GPU", True), *singles("a", 1)]
+    assert surplus("a", "GPU", [*a, Claim("b", 1, 2, "GPU", False)], 0) == 0, "it can't do without two of its three"
+    assert surplus("a", "GPU", [*a, Claim("b", 1, 2, "GPU", False)], 1) == 1, "with the free one they are two"
+    four = [*singles("a", 4), Claim("b", 1, 4, "GPU", False)]
+    assert surplus("a", "GPU", four, 0) == 0
+    assert surplus("a", "GPU", [*four, *singles("c", 0, waiting=4)], 0) == 2, "another run can use a part"
+
+
+def test_two_that_wait_are_not_both_promised_the_same_room() -> None:
+    claims = [*singles("a", 6), Claim("b", 1, 3, "GPU", False), Claim("c", 1, 3, "GPU", False)]
+    assert surplus("a", "GPU", claims, 0) == 3
+
+
+def test_a_group_that_can_not_be_granted_beside_another_run_leaves_that_run_what_it_has() -> None:
+    table = gpus(4)
+    one, two = run(table), run(table)
+    names = start(one, WORKER, 4)
+    two.reserve([(SAMPLER, 1), (WORKER, 3)], shared=False)
+    assert not two.reserved() and one.too_many(WORKER) == 0
+    one.give_back(names[0])
+    one.clock.now += 2 * YIELD_SECONDS  # type: ignore[attr-defined]
+    assert len(start(one, WORKER, 4, first=5)) == 1, "a GPU lay idle for a group that needs them all"
+
+
+def test_a_run_makes_room_for_the_group_with_which_another_begins_and_no_more() -> None:
+    table = gpus(8)
+    one, two = run(table), run(table)
+    names = start(one, WORKER, 8)
+    two.reserve([(SAMPLER, 1), (WORKER, 4)], shared=False)
+    assert one.too_many(WORKER) == 5
+    for name in names[:5]:
+        one.give_back(name)
+    assert two.reserved() and one.too_many(WORKER) == two.too_many(WORKER) == 0
+    one.clock.now += YIELD_SECONDS  # type: ignore[attr-defined]
+    one.want(WORKER, 8)
+    assert one.too_many(WORKER) == two.too_many(WORKER) == 0, "what a run can't work without is no surplus"
+
+
+def test_what_was_given_back_is_not_asked_for_again_before_it_is_granted_to_another() -> None:
+    class Slow(ClusterTable):
+        """Grants nothing for as long as nobody says so."""
+
+        busy = True
+
+        def _place(self, group: Group) -> list[int] | None:
+            return None if self.busy else super()._place(group)
+
+    table, now = Slow([{"CPU": 32, "GPU": 4}]), [0.0]
+    one, two = Reservations(table, clock=lambda: now[0]), run(table)
+    table.busy = False
+    names = start(one, WORKER, 4)
+    table.busy = True
+    two.want(WORKER, 4)
+    now[0] += 1
+    assert one.too_many(WORKER) == 2
+    for name in names[:2]:
+        one.give_back(name)
+        assert one.too_many(WORKER) == 0, "what is given back takes a moment to be free"
+    now[0] += 60
+    assert one.too_many(WORKER) == 0, "it gave its share away because that of the other was not granted yet"
