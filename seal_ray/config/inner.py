@@ -59,7 +59,9 @@ class InnerSection(Section):
         "are trained in full; 0: all are",
     )
     heat_keep: Share = Field(
-        default=0.5, description="with heat: share of a task's edits that are trained in full, at most (2 always are)"
+        default=0.5,
+        description="with heat: share of a task's edits that are trained in full, at most (2 always are, and those "
+        "whose trial in the heat failed)",
     )
     prune: Share = Field(
         default=0,

@@ -6,7 +6,7 @@ back in any order, and can be made again from the ledger at any moment: what is 
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
@@ -62,6 +62,7 @@ class Exploration:
         self._ready: deque[Candidate] = deque()
         self._running: set[str] = set()
         self._racing: dict[str, list[str]] = {}  # by task, the candidates of a heat that is not decided
+        self._undecided: dict[str, int] = {}  # heats that nothing can be said of this time: by task, its edits
         self._baseline: dict[str, str] = {}  # by task, the candidate
         self._recall()
 
@@ -176,8 +177,21 @@ class Exploration:
             of_task = [self._tasks[task_id]]
             votes = count_votes(self._domain, of_task, own, trials) if grading.reward == "vote" else None
             out = heats.lost(edits, own, trials, verdicts, section=grading, keep=keep, votes=votes)
-            self.droppings.decide(task_id, "heat", edits, out)
+            if out is None and self._lacking(own):  # a decision is for good, and this loss is not
+                self._tell(Warned(f"task {task_id}: what its heat rests on was lost; it is tried again on resume"))
+                self._undecided[task_id] = len(edits)
+                continue
+            self.droppings.decide(task_id, "heat", edits, out or {})
             self._unopened.append(self._tasks[task_id])
+
+    def _lacking(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether a trial or a verdict of these was lost that can be had on resume."""
+        return self._grading.whole(c.id for c in candidates) < len(self._could([c.id for c in candidates]))
+
+    def _could(self, candidates: Iterable[str]) -> list[str]:
+        """Those among the tried candidates that could have a verdict."""
+        failures = {c: self.trials[c].failure for c in candidates}
+        return [c for c, failure in failures.items() if not (failure and failure.blame == "data")]
 
     def _settled(self, candidates: Sequence[str]) -> bool:
         """Whether all of them are tried, and what could be graded is."""
@@ -328,8 +342,9 @@ class Exploration:
             # a model of gain has an opinion of each
             rated = len(edits) if self.plan.model else self._grading.whole(e.id for e in edits)
             return rated / max(1, len(edits) + len(self.lost) * self.plan.edits)
-        could = [c for c, t in self.trials.items() if not (t.failure and t.failure.blame == "data")]
-        missing = len(self.candidates) - len(self.trials) + len(self.lost) * self.plan.edits * self.plan.repeats
+        could = self._could(self.trials)
+        not_made = len(self.lost) * self.plan.edits + sum(self._undecided.values())
+        missing = len(self.candidates) - len(self.trials) + not_made * self.plan.repeats
         return self._grading.whole(could) / max(1, len(could) + missing)
 
     def _tell(self, event: Event) -> None:

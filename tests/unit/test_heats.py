@@ -7,11 +7,12 @@ import pytest
 from made_crew import MadeCrew
 from made_runs import configured, go, towns
 
-from seal_ray.events import EditsDropped
+from seal_ray.errors import CoverageError
+from seal_ray.events import EditsDropped, Warned
 from seal_ray.grading import heats
 from seal_ray.grading.racing import Standing, out_of_the_race
 from seal_ray.loops.history import Round, Run
-from seal_ray.records import Recipe, Trial
+from seal_ray.records import Failure, Recipe, Trial
 
 RACE = {"inner.heat": 0.5, "inner.heat_keep": 0.5, "sampling.edits": 6, "evaluation.every": 0, "inner.epochs": 4}
 
@@ -138,3 +139,64 @@ def test_neither_the_gate_nor_the_learning_curve_races(
     own = {t.id for t in run.round(1).tasks}
     assert {a.candidate.task for a in crew.tried if a.candidate.kind == "heat"} == own
     assert len({a.candidate.task for a in crew.tried if a.candidate.kind == "edit"}) > len(own) + 2
+
+
+def losing(kind: str, *, first: int = 1) -> type[MadeCrew]:
+    """A crew on whose machines the first trials of a kind are lost, whoever asks again in the same run."""
+
+    class Losing(MadeCrew):
+        gone: frozenset[str] = frozenset()
+
+        def trial(self, attempt: Any) -> Trial:
+            name = attempt.candidate.id
+            if attempt.candidate.kind == kind and (name in self.gone or len(self.gone) < first):
+                self.gone |= {name}
+                return Trial(name, attempt.candidate.task, failure=Failure("lost", "its node is gone", "infra"))
+            return super().trial(attempt)
+
+    return Losing
+
+
+def test_an_edit_that_was_lost_in_a_heat_is_neither_ahead_nor_behind(
+    raced: tuple[Run, MadeCrew, list[Any]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(data, tmp_path / "run", **{**RACE, "run.rounds": 1})
+    run, crew, _ = go(config, monkeypatch, crew=losing("heat"))
+    (gone,) = crew.gone  # type: ignore[attr-defined]
+    found = run.round(1)
+    (lost,) = (c for c in found.candidates if c.id == gone)
+    decided, whole = (r.ledger.round(1).records("droppings") for r in (run, raced[0]))
+    (own,) = (d for d in decided.values() if d.task == lost.task)
+    assert lost.edit in own.kept and len(own.kept) <= 1 + 3, "it took another one's place, or lost its own"
+    assert set(own.dropped) <= {*whole[own.id].dropped}, "one is out that would have gone on without the loss"
+    tried = {c.edit for c in found.candidates if c.kind == "edit" and c.task == lost.task}
+    assert tried == set(own.kept) and lost.edit in {r["edit"] for r in (found.rewards or {})["rewards"]}
+    assert all(decided[name] == whole[name] for name in decided.keys() - {own.id})
+
+
+def test_a_heat_whose_baseline_was_lost_is_decided_once_that_is_there(
+    raced: tuple[Run, MadeCrew, list[Any]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(data, tmp_path / "run", **{**RACE, "run.coverage": 1.0})
+    with pytest.raises(CoverageError):
+        go(config, monkeypatch, crew=losing("baseline"))
+    part = Run(config.run.uri).ledger.round(1)
+    decided, tasks = {d.task for d in part.records("droppings").values()}, raced[0].round(1).tasks
+    assert len(decided) == len(tasks) - 1, "everything goes on where nobody could tell what is worth it"
+    assert {c.task for c in part.records("candidates").values() if c.kind == "edit"} == decided
+    resumed, _, _ = go(config, monkeypatch)
+    for mine, theirs in zip(resumed.rounds(), raced[0].rounds(), strict=True):
+        assert of_round(mine) == of_round(theirs)
+
+
+def test_a_round_goes_on_without_a_heat_that_could_not_be_decided_where_enough_is_covered(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(data, tmp_path / "run", **{**RACE, "run.rounds": 1, "run.coverage": 0.1})
+    run, crew, heard = go(config, monkeypatch, crew=losing("baseline"))
+    found = run.round(1)
+    (gone,) = (c.task for c in found.candidates if c.id in crew.gone)  # type: ignore[attr-defined]
+    rewarded = {r["task"] for r in (found.rewards or {})["rewards"]}
+    assert rewarded == {t.id for t in found.tasks} - {gone}
+    assert (found.rewards or {})["coverage"] < 0.9, "what could not be tried counts as missing"
+    assert [e for e in heard if isinstance(e, Warned) and gone in e.message]
