@@ -39,6 +39,7 @@ def ask(
         dtype=served.model.dtype,
         max_length=min(served.model.max_length, len(ids) + max_tokens + 1),
         lora_rank=served.rank,
+        brief=True,
         trust_remote_code=served.model.trust_remote_code,
     )
     names = [BASE, *served.adapters]

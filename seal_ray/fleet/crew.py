@@ -148,6 +148,8 @@ class Crew:
             across_nodes=self.placement.sampler.across_nodes,
             gpu_memory=config.sampling.gpu_memory,
         )
+        if self.placement.device == "gpu":  # a chunk's edits are all written at once
+            settings = replace(settings, batch=max(settings.batch, config.sampling.chunk * config.sampling.edits))
         options = _for_vllm(options, over_gpus=settings.tensor_parallel > 1)
         return sampler_class().options(**options).remote(config.model, settings, config.storage)
 

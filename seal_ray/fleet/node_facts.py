@@ -200,6 +200,7 @@ def canary(device: str) -> str:
         lora_rank=8,
         kv_cache_gb=0.1,
         gpu_memory=0.1,
+        brief=True,
     )
     answerer = EngineAnswerer(folder, settings)
     try:

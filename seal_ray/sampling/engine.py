@@ -52,6 +52,7 @@ class EngineSettings:
     memory_from: str = "sampling.gpu_memory"
     kv_cache_gb: float = 1.0  # on CPU
     batch: int = 64  # sequences that are decoded together
+    brief: bool = False  # a few tokens are asked of it: no CUDA graphs are made for them
     trust_remote_code: bool = False
     metrics: bool = False  # vLLM's own figures are told through Ray, which has to run here
 
@@ -141,7 +142,7 @@ class Engine:
                 # a prefix that is cached from an earlier batch changes the arithmetic of this one: the same batch would
                 # not give the same text
                 enable_prefix_caching=False,
-                enforce_eager=cpu,
+                enforce_eager=cpu or s.brief,
                 tensor_parallel_size=s.tensor_parallel,
                 distributed_executor_backend=self._executor(),
                 trust_remote_code=s.trust_remote_code,
@@ -215,8 +216,10 @@ class Engine:
 
         llm.llm_engine.engine_core.shutdown()
         del llm
+        if self.settings.device != "cpu":
+            _forget_graphs()
+        gc.collect()  # vLLM's finalizers let go of the model, so before its memory is given back
         cleanup_dist_env_and_memory()
-        gc.collect()
 
     def _run(self, prompts: Sequence[Sequence[int]], params: list[Any], loras: list[Any]) -> list[Any]:
         if self._llm is None:
@@ -328,6 +331,15 @@ def _import_vllm(device: str) -> Any:
     return vllm
 
 
+def _forget_graphs() -> None:
+    """What an engine compiled and captured would outlive it, and the next one of this process could capture nothing."""
+    import torch
+    from vllm.platforms import current_platform
+
+    torch._dynamo.reset()
+    type(current_platform)._global_graph_pool = None
+
+
 def use_own_products() -> None:
     """On CPU: products of adapters that leave requests without an adapter alone."""
     from vllm.lora.punica_wrapper import punica_cpu
@@ -351,6 +363,7 @@ ENVIRONMENT = {
     "GOMP_SPINCOUNT": "1000",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # it would be compiled by nvcc, and can't draw with seeds
     "TOKENIZERS_PARALLELISM": "false",
 }
 
