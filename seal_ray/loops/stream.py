@@ -14,6 +14,7 @@ from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import RoundCommitted, RoundStarted
 from seal_ray.grading import retention
+from seal_ray.loops.evaluation import refuse_missing
 from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying import adapters, drift
@@ -29,7 +30,7 @@ from seal_ray.loops.studying.step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.studying.texts import Texts, gather, lessons_of, replayed
+from seal_ray.loops.studying.texts import Texts, gather, lessons_of, replayed, source
 from seal_ray.loops.studying.trials import BETWEEN, Exam, StudyRequest, record, study_all
 from seal_ray.policy.lessons import Lesson
 from seal_ray.records import Ask, Json, Task, Trial, Version, decode, derive_seed, encode
@@ -46,9 +47,17 @@ def stream(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do a stream, or go on with it. What comes back reads the ledger."""
-    with Session(lasting(config, config.study.steps + 1), stop=stop, on_stop=on_stop) as session:
+    source(config.study.texts)  # a name that is none is found before a model is fetched
+    with Session(lasting(config, config.study.steps + 1), stop=stop, on_stop=on_stop, check=check) as session:
         run_stream(session)
     return Run(config.run.uri, config.storage)
+
+
+def check(session: Session) -> None:
+    """Refuse before anything is written what the stream would lack: a run keeps the settings that it began with."""
+    refuse_many(session.config)
+    drawn = _curriculum(session, _drawn(session)["sequences"])
+    refuse_missing(session, [source(session.config.study.texts)], drawn.tasks)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.events import GateDecided, RoundCommitted, RoundStarted
 from seal_ray.loops import gate_trials
-from seal_ray.loops.evaluation import plain
+from seal_ray.loops.evaluation import plain, refuse_missing
 from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying.adapters import start_of
@@ -25,7 +25,7 @@ from seal_ray.loops.studying.step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.studying.texts import gather, lessons_of
+from seal_ray.loops.studying.texts import gather, lessons_of, source
 from seal_ray.loops.studying.trials import Exam, StudyRequest, record, study_all
 from seal_ray.policy import bootstrap
 from seal_ray.records import Json, Task, Version, decode, derive_seed, encode
@@ -43,19 +43,34 @@ def study(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do every arm that is left. What comes back reads the ledger."""
+    for arm in config.study.arms:
+        source(arm)  # a name that is none is found before a model is fetched
     whole = lasting(config, len(config.study.arms) + 1)
-    with Session(whole, stop=stop, on_stop=on_stop, check=gate_trials.check) as session:
+    with Session(whole, stop=stop, on_stop=on_stop, check=check) as session:
         run_study(session)
     return Run(config.run.uri, config.storage)
 
 
-def run_study(session: Session) -> None:
+def check(session: Session) -> None:
+    """Refuse what the gate, the last arm or the questions that must not get worse would lack, before the first arm
+    takes its hours."""
+    gate_trials.check(session)
+    skills(session)
+    refuse_missing(session, [source(arm) for arm in session.config.study.arms], _tasks(session))
+
+
+def _tasks(session: Session) -> tuple[Task, ...]:
     section = session.config.study
     tasks = tuple(session.domain.tasks(section.split))[: section.tasks]
     if not tasks:
         raise ConfigError(
             f"study.split: {section.split} has no tasks", hint="raise its share under domain, or study another split"
         )
+    return tasks
+
+
+def run_study(session: Session) -> None:
+    section, tasks = session.config.study, _tasks(session)
     more = skills(session)
     exam = Exam((*tasks, *more), section.open_book, probes=more)
     for number, arm in enumerate((BASE, *section.arms), 1):

@@ -26,14 +26,20 @@ class Texts:
     edits: dict[str, list[Edit]]  # by task; none at all where the passages alone are learned
 
 
-def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task], edits: int) -> Texts:
-    """Sample, read or fetch what the arm of this name says, once: it is kept in the round."""
+def source(name: str) -> Arm:
+    """The arm of this name; refuses what is none, or none of a study."""
     arm = Arm.of(name)
     if arm.joined or arm.settings:
         raise ConfigError(
             f"study: {name}: an arm of a study has no settings of its own and joins all that it has",
             hint="name the source alone; study.edits says how many edits of a task are learned",
         )
+    return arm
+
+
+def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task], edits: int) -> Texts:
+    """Sample, read or fetch what the arm of this name says, once: it is kept in the round."""
+    arm = source(name)
     version = arm_version(session, arm)
     if arm.kind in {"context", "none"}:
         return Texts(version, {})

@@ -1,0 +1,131 @@
+"""What an evaluation, a study or a stream lacks is found before its first hour, and before anything is written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seal_ray import config_file
+from seal_ray.config import Config
+from seal_ray.domains import configured as domain_of
+from seal_ray.errors import ConfigError, DataError, Missing, SealError
+from seal_ray.loops import evaluation, stream, study
+from seal_ray.policy import versions
+from seal_ray.records import Version, encode
+from seal_ray.storage.ledger import Ledger
+
+BASE = "b" * 64
+
+
+class Opening:
+    """A session at the moment when it asks whether the run may begin. Nothing is open, and nothing is there yet."""
+
+    def __init__(self, config: Config, *, check: Any = lambda session: None, **_: Any) -> None:
+        self.config, self.base = config, BASE
+        self.domain = domain_of(config)
+        self.borrow = lambda version, _: version
+        check(self)
+        raise AssertionError("the run would begin")
+
+
+@pytest.fixture(autouse=True)
+def opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    for loop in (evaluation, study, stream):
+        monkeypatch.setattr(loop, "Session", Opening)
+
+
+def configured(tmp_path: Path, *changes: str) -> Config:
+    given = [f"run.uri={tmp_path / 'run'}", "domain.data=builtin:quickstart", "study.steps=2", *changes]
+    return config_file.parse("", "test", given)
+
+
+def run_of(folder: Path, base: str) -> str:
+    """A run whose first round made version 1 of this base model."""
+    ledger = Ledger(str(folder))
+    ledger.create(config_file.parse("", "test", [f"run.uri={folder}"]).model_dump(mode="json"), {}, 0)
+    ledger.acquire("test")
+    part, first = ledger.round(1), versions.first(base)
+    made = Version(1, "a" * 64, base, first.digest, "rounds/0001/version", "adapter", 4)
+    part.put("tasks.json", {"tasks": [], "version": encode(first)})
+    part.put("update.json", {"version": encode(made)})
+    part.commit({"version": encode(made), "decision": "accept"})
+    ledger.close()
+    return str(folder)
+
+
+def refused(config: Config, arm: str, *, before: Any = ()) -> list[str]:
+    """What is said of an arm that stands last, by each loop that takes one."""
+    said = []
+    arms = [*before, arm]
+    of_study = config.model_copy(update={"study": config.study.model_copy(update={"arms": tuple(arms)})})
+    of_stream = config.model_copy(update={"study": config.study.model_copy(update={"texts": arm})})
+    for begin in (
+        lambda: evaluation.evaluate(config, arms, split="train"),
+        lambda: study.study(of_study),
+        lambda: stream.stream(of_stream),
+    ):
+        with pytest.raises((ConfigError, DataError, Missing)) as error:
+            begin()
+        said.append(str(error.value))
+    return said
+
+
+def test_a_version_that_is_not_there_or_of_another_model_is_named_before_the_first_arm(tmp_path: Path) -> None:
+    uri, other = run_of(tmp_path / "mine", BASE), run_of(tmp_path / "other", "c" * 64)
+    config = configured(tmp_path)
+    for arm, why in (
+        (f"version:{uri}#7", "has no version 7"),
+        (f"version:{tmp_path}/nowhere#1", "there is no run at"),
+        (f"version:{other}#1", "stands on another base model"),
+    ):
+        assert all(why in said for said in refused(config, arm, before=["context"])), arm
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(AssertionError, match="would begin"):
+        stream.stream(configured(tmp_path, f"study.texts=version:{uri}#1"))
+
+
+def test_a_file_without_the_edits_and_a_teacher_without_a_model_are_named_before_the_first_arm(tmp_path: Path) -> None:
+    (tmp_path / "few.json").write_text(json.dumps([{"task": "somebody else's", "notes": "a text"}]))
+    config = configured(tmp_path)
+    for arm, why in (
+        (f"file:{tmp_path}/few.json#notes", "no edits under 'notes' for task"),
+        (f"file:{tmp_path}/none.json#notes", "none.json"),
+        ("teacher:http://localhost:1/v1", "no endpoint and model"),
+    ):
+        assert all(why in said for said in refused(config, arm, before=["context"])), arm
+
+
+def test_what_is_no_arm_of_a_study_is_said_before_a_model_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a session was opened")
+
+    for loop in (study, stream):
+        monkeypatch.setattr(loop, "Session", fetched)
+    for name, why in (("best", "no such arm"), ("joined:untrained", "joins all that it has")):
+        with pytest.raises(ConfigError, match=why):
+            study.study(configured(tmp_path, f"study.arms=[context, '{name}']"))
+        with pytest.raises(ConfigError, match=why):
+            stream.stream(configured(tmp_path, f"study.texts={name}"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (["study.split=test", "domain.test=0"], "study.split: test has no tasks"),
+        (["study.skills=nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_a_study_that_lacks_tasks_or_skills_writes_nothing(tmp_path: Path, changes: list[str], why: str) -> None:
+    with pytest.raises(SealError, match=why):
+        study.study(configured(tmp_path, *changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stream_of_more_tasks_than_there_are_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="100 steps of 1 tasks want 100"):
+        stream.stream(configured(tmp_path, "study.steps=100"))
+    with pytest.raises(ConfigError, match="advance together in a bank only"):
+        stream.stream(configured(tmp_path, "policy.mode=full", "study.sequences=2"))
