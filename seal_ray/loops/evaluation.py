@@ -20,6 +20,7 @@ from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import find_version
+from seal_ray.loops.learnable import refuse_unasked
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session
 from seal_ray.loops.teachers import teacher_endpoint
@@ -48,6 +49,7 @@ def evaluate(
         arm.configured(config)  # a setting that can't be had is found before anything is tried
 
     def check(session: Session) -> None:
+        refuse_unasked(session.domain.tasks(split))
         refuse_missing(session, named, _tasks(session, split))
 
     with Session(config, stop=stop, on_stop=on_stop, check=check) as session:

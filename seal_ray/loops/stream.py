@@ -14,6 +14,7 @@ from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import RoundCommitted, RoundStarted
 from seal_ray.grading import retention
+from seal_ray.loops import learnable
 from seal_ray.loops.evaluation import refuse_missing
 from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
@@ -109,14 +110,20 @@ def run_stream(session: Session) -> None:
 
 
 def _drawn(session: Session) -> Json:
-    """Each sequence draws its own tasks, all sequences together without repeats as long as there are enough."""
+    """Each sequence draws its own tasks, all sequences together without repeats as long as there are enough. What
+    weighs nothing or has no question is left alone."""
     section, seed = session.config.study, session.config.run.seed
-    tasks = sorted(t.id for t in session.domain.tasks(section.split))
+    there = session.domain.tasks(section.split)
+    learnable.refuse_unasked(there)
+    learnable.refuse_known(there)
+    tasks = sorted(t.id for t in learnable.unknown(learnable.asked(there)))
     wanted = section.steps * section.tasks_per_step
     if len(tasks) < wanted:
+        left = len(there) - len(tasks)
         raise ConfigError(
             f"study: {section.steps} steps of {section.tasks_per_step} tasks want {wanted}, and the split "
-            f"{section.split} has {len(tasks)}",
+            f"{section.split} has {len(tasks)}"
+            + (f" beside {left} without a question or known already" if left else ""),
             hint="lower study.steps or study.tasks_per_step, or give more data",
         )
     waiting: list[str] = []

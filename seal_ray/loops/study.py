@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seal_ray.config import Config
-from seal_ray.errors import ConfigError
+from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import GateDecided, RoundCommitted, RoundStarted
-from seal_ray.loops import gate_trials
+from seal_ray.loops import gate_trials, learnable
 from seal_ray.loops.evaluation import plain, refuse_missing
 from seal_ray.loops.history import Run, as_written
+from seal_ray.loops.rounds import draw
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying.adapters import start_of
 from seal_ray.loops.studying.step import (
@@ -60,17 +61,35 @@ def check(session: Session) -> None:
 
 
 def _tasks(session: Session) -> tuple[Task, ...]:
+    """As many as are wanted, the first ones; where the data gives weights they are drawn by these, as a round's are."""
     section = session.config.study
-    tasks = tuple(session.domain.tasks(section.split))[: section.tasks]
+    tasks = session.domain.tasks(section.split)
     if not tasks:
         raise ConfigError(
             f"study.split: {section.split} has no tasks", hint="raise its share under domain, or study another split"
         )
-    return tasks
+    learnable.refuse_unasked(tasks)
+    learnable.refuse_known(tasks)
+    tasks = learnable.asked(tasks)
+    if len({t.weight for t in tasks}) > 1:
+        tasks = draw(tasks, session.config.run.seed, 1, section.tasks)
+    return tuple(tasks[: section.tasks])
+
+
+def _begun_with(session: Session) -> tuple[Task, ...]:
+    """The tasks of a study that has begun: every arm learns the same."""
+    begun = session.ledger.round(1).get(ARM)
+    if begun is None:
+        return _tasks(session)
+    by_id = {t.id: t for t in session.domain.tasks(session.config.study.split)}
+    gone = [one for one in begun["tasks"] if one not in by_id]
+    if gone:
+        raise DataError(f"task {gone[0]} of this study is not in the data any more", hint="put the data back")
+    return tuple(by_id[one] for one in begun["tasks"])
 
 
 def run_study(session: Session) -> None:
-    section, tasks = session.config.study, _tasks(session)
+    section, tasks = session.config.study, _begun_with(session)
     more = skills(session)
     exam = Exam((*tasks, *more), section.open_book, probes=more)
     for number, arm in enumerate((BASE, *section.arms), 1):
