@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 
 from seal_ray import config_file
-from seal_ray.config import Config
+from seal_ray.commands import adapt as adapting
+from seal_ray.commands import probe as probing
+from seal_ray.commands.served import find
+from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError
 from seal_ray.loops import adapt
+from seal_ray.loops.adapt import Adapted
+from seal_ray.loops.probe import QuestionSet
+from seal_ray.loops.probing.uncertainty import UncertaintyMap
 from seal_ray.policy import versions
 from seal_ray.records import Version, encode
 from seal_ray.storage.ledger import Ledger
@@ -51,3 +57,23 @@ def test_adapt_does_not_begin_to_train_all_weights(tmp_path: Path, monkeypatch: 
         adapt.adapt(config_file.parse("", "test", given))
     with pytest.raises(AssertionError, match="would begin"):
         adapt.adapt(config_file.parse("", "test", given[:2]))
+
+
+NOTHING = {"written": 4, "by_people": 0, "lost": {"form": 4}, "kept": 0, "passages": 2, "passages_asked": 0,
+           "sentences": 4, "sentences_asked": 0}  # fmt: skip
+
+
+def test_a_folder_in_which_adapt_has_left_no_adapter_says_so_to_whoever_asks_it(tmp_path: Path) -> None:
+    tests, known = QuestionSet((), frozenset(), {}, NOTHING), UncertaintyMap(0, (), ())
+    done = Adapted(tests, known, None, None, "nothing to learn", ("everything is known already",), (), {})
+    adapting.write(done, Config(), tmp_path / "mine")
+    with pytest.raises(ConfigError, match=r"mine has no adapter.*learned\.html says why"):
+        find(str(tmp_path / "mine"), StorageSection(), str(tmp_path))
+
+
+def test_a_probe_without_a_question_writes_no_file_that_a_run_would_refuse(tmp_path: Path) -> None:
+    tests, known = QuestionSet((), frozenset(), {}, NOTHING), UncertaintyMap(0, (), ())
+    target = tmp_path / "asked.json"
+    probing.write(tests, known, target, 0.15)
+    assert not target.exists()
+    assert f"{target} was not written" in probing.show(Config(), tests, known, target)
