@@ -48,6 +48,7 @@ def run(
 def check(session: Session) -> None:
     """Refuse before a run begins what it could not come to its end without."""
     gate_trials.check(session)
+    foreseeing.check(session)
     tasks = session.domain.tasks("train")
     learnable.refuse_known(tasks)
     if _asks(session.config):

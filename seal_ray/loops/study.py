@@ -9,7 +9,7 @@ from typing import Any
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.events import GateDecided, RoundCommitted, RoundStarted
+from seal_ray.events import GateDecided, RoundCommitted, RoundStarted, Warned
 from seal_ray.loops import gate_trials, learnable
 from seal_ray.loops.evaluation import plain, refuse_missing
 from seal_ray.loops.history import Run, as_written
@@ -35,6 +35,7 @@ from seal_ray.storage.ledger import RoundLedger
 BASE = "none"  # the first arm: nothing is learned
 ARM, ROW = "arm.json", "row.json"
 PUPIL = "study"
+OF_EARLIER_STEPS = {"replay", "distill", "ewc", "null_space", "separate"}
 
 
 def study(
@@ -90,12 +91,20 @@ def _begun_with(session: Session) -> tuple[Task, ...]:
 
 def run_study(session: Session) -> None:
     section, tasks = session.config.study, _begun_with(session)
+    _warn_of_keeping(session)
     more = skills(session)
     exam = Exam((*tasks, *more), section.open_book, probes=more)
     for number, arm in enumerate((BASE, *section.arms), 1):
         if number > session.ledger.latest():
             session.tick()
             run_arm(session, number, arm, tasks, exam)
+
+
+def _warn_of_keeping(session: Session) -> None:
+    method = session.config.study.keep.method
+    if method in OF_EARLIER_STEPS and not session.ledger.latest():
+        message = f"study.keep.method: {method} holds on to the steps of a stream before, and a study has none"
+        session.tell(Warned(f"{message}: it changes nothing here; `seal-ray stream` learns one after another"))
 
 
 def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], exam: Exam) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from seal_ray import config_file
 from seal_ray.config import Config
 from seal_ray.domains import configured as domain_of
 from seal_ray.errors import ConfigError, DataError, Missing, SealError
-from seal_ray.loops import evaluation, stream, study
+from seal_ray.events import Warned
+from seal_ray.loops import evaluation, rounds, stream, study
 from seal_ray.policy import versions
 from seal_ray.records import Version, encode
 from seal_ray.storage.ledger import Ledger
@@ -31,7 +33,7 @@ class Opening:
 
 @pytest.fixture(autouse=True)
 def opening(monkeypatch: pytest.MonkeyPatch) -> None:
-    for loop in (evaluation, study, stream):
+    for loop in (evaluation, rounds, study, stream):
         monkeypatch.setattr(loop, "Session", Opening)
 
 
@@ -129,3 +131,26 @@ def test_a_stream_of_more_tasks_than_there_are_writes_nothing(tmp_path: Path) ->
         stream.stream(configured(tmp_path, "study.steps=100"))
     with pytest.raises(ConfigError, match="advance together in a bank only"):
         stream.stream(configured(tmp_path, "policy.mode=full", "study.sequences=2"))
+
+
+def test_runs_that_a_model_of_gain_can_not_be_had_of_are_named_before_the_first_round(tmp_path: Path) -> None:
+    mine, other = run_of(tmp_path / "mine", BASE), run_of(tmp_path / "other", "c" * 64)
+    for uri, why in ((f"{tmp_path}/nowhere", r"gain_runs: there is no run at"), (other, "was made with another model")):
+        with pytest.raises(ConfigError, match=why):
+            rounds.run(configured(tmp_path, "inner.prune=0.5", f"grading.gain_runs=[{mine}, {uri}]"))
+    with pytest.raises(AssertionError, match="would begin"):
+        rounds.run(configured(tmp_path, "inner.prune=0.5", f"grading.gain_runs=[{mine}]"))
+
+
+def test_a_study_says_that_it_has_no_earlier_steps_to_keep(tmp_path: Path) -> None:
+    def told(*changes: str, latest: int = 0) -> list[Any]:
+        heard: list[Any] = []
+        ledger = SimpleNamespace(latest=lambda: latest)
+        config = configured(tmp_path, *changes)
+        study._warn_of_keeping(SimpleNamespace(config=config, ledger=ledger, tell=heard.append))  # type: ignore[arg-type]
+        return heard
+
+    (warned,) = told("study.keep.method=replay")
+    assert isinstance(warned, Warned) and "replay" in warned.message and "seal-ray stream" in warned.message
+    assert not told("study.keep.method=replay", latest=1)
+    assert not told("study.keep.method=last_layers") and not told()
