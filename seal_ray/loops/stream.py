@@ -31,7 +31,15 @@ from seal_ray.loops.studying.step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.studying.texts import Texts, gather, lessons_of, replayed, source
+from seal_ray.loops.studying.texts import (
+    Texts,
+    gather,
+    lessons_of,
+    passages_alone,
+    refuse_unlearnable,
+    replayed,
+    source,
+)
 from seal_ray.loops.studying.trials import BETWEEN, Exam, StudyRequest, record, study_all
 from seal_ray.policy.lessons import Lesson
 from seal_ray.records import Ask, Json, Task, Trial, Version, decode, derive_seed, encode
@@ -58,7 +66,10 @@ def check(session: Session) -> None:
     """Refuse before anything is written what the stream would lack: a run keeps the settings that it began with."""
     refuse_many(session.config)
     drawn = _curriculum(session, _drawn(session)["sequences"])
-    refuse_missing(session, [source(session.config.study.texts)], drawn.tasks)
+    arm = source(session.config.study.texts)
+    refuse_missing(session, [arm], drawn.tasks)
+    if arm.kind == "context":
+        refuse_unlearnable(session, passages_alone(session), drawn.tasks)
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,7 @@ def run_stream(session: Session) -> None:
         return
     texts = gather(session, part, curriculum.section.texts, curriculum.tasks, curriculum.section.edits)
     if first == 1:
+        refuse_unlearnable(session, texts, curriculum.tasks)
         once(part, drift.WRITTEN, lambda: drift.write(session, part, texts.version))
     curriculum = replace(curriculum, written=drift.asks(part.get(drift.WRITTEN)))
     if first == 1:

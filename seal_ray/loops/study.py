@@ -26,7 +26,7 @@ from seal_ray.loops.studying.step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.studying.texts import gather, lessons_of, source
+from seal_ray.loops.studying.texts import gather, lessons_of, passages_alone, refuse_unlearnable, source
 from seal_ray.loops.studying.trials import Exam, StudyRequest, record, study_all
 from seal_ray.policy import bootstrap
 from seal_ray.records import Json, Task, Version, decode, derive_seed, encode
@@ -58,7 +58,10 @@ def check(session: Session) -> None:
     takes its hours."""
     gate_trials.check(session)
     skills(session)
-    refuse_missing(session, [source(arm) for arm in session.config.study.arms], _tasks(session))
+    arms, tasks = [source(arm) for arm in session.config.study.arms], _tasks(session)
+    refuse_missing(session, arms, tasks)
+    if any(arm.kind == "context" for arm in arms):
+        refuse_unlearnable(session, passages_alone(session), tasks)
 
 
 def _tasks(session: Session) -> tuple[Task, ...]:

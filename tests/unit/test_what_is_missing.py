@@ -20,11 +20,22 @@ from seal_ray.storage.ledger import Ledger
 BASE = "b" * 64
 
 
+class Letters:
+    """A tokenizer whose tokens are letters."""
+
+    eos_token_id = 0
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [min(ord(letter), 127) for letter in text]}
+
+
 class Opening:
     """A session at the moment when it asks whether the run may begin. Nothing is open, and nothing is there yet."""
 
+    folder: str  # of the model
+
     def __init__(self, config: Config, *, check: Any = lambda session: None, **_: Any) -> None:
-        self.config, self.base = config, BASE
+        self.config, self.base, self.tokenizer = config, BASE, Letters()
         self.domain = domain_of(config)
         self.borrow = lambda version, _: version
         check(self)
@@ -32,7 +43,11 @@ class Opening:
 
 
 @pytest.fixture(autouse=True)
-def opening(monkeypatch: pytest.MonkeyPatch) -> None:
+def opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    sizes = {"vocab_size": 128, "max_position_embeddings": 4096}
+    (tmp_path / "model/config.json").write_text(json.dumps(sizes))
+    monkeypatch.setattr(Opening, "folder", str(tmp_path / "model"), raising=False)
     for loop in (evaluation, rounds, study, stream):
         monkeypatch.setattr(loop, "Session", Opening)
 
@@ -154,3 +169,25 @@ def test_a_study_says_that_it_has_no_earlier_steps_to_keep(tmp_path: Path) -> No
     assert isinstance(warned, Warned) and "replay" in warned.message and "seal-ray stream" in warned.message
     assert not told("study.keep.method=replay", latest=1)
     assert not told("study.keep.method=last_layers") and not told()
+
+
+def test_a_passage_that_is_too_long_to_be_learned_is_named_before_the_first_step(tmp_path: Path) -> None:
+    rows = [
+        {
+            "title": f"Town {n}",
+            "context": "A town. " * n,
+            "questions": [{"question": "What is it?", "answer": "A town"}],
+        }
+        for n in (3, 4, 90)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    given = [f"domain.data={tmp_path}/rows.json", "domain.validation=0", "domain.test=0", "study.steps=3"]
+    long = [*given, "policy.max_length=400", "inner.max_length=4096"]
+    named = r"task town-90-\w+ has no text that can be learned: 7\d\d tokens, and policy\.max_length is 400"
+    with pytest.raises(DataError, match=named):
+        stream.stream(configured(tmp_path, *long))
+    with pytest.raises(DataError, match=named):
+        study.study(configured(tmp_path, *long, "study.arms=[untrained, context]"))
+    for begin, more in ((study.study, "study.arms=[untrained]"), (stream.stream, "policy.max_length=4096")):
+        with pytest.raises(AssertionError, match="would begin"):  # what is written of a passage may be shorter
+            begin(configured(tmp_path, *long, more))
