@@ -12,7 +12,7 @@ from typing import Any
 
 from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.events import RoundCommitted, RoundStarted
+from seal_ray.events import RoundCommitted, RoundStarted, Warned
 from seal_ray.grading import retention
 from seal_ray.loops import learnable
 from seal_ray.loops.evaluation import refuse_missing
@@ -111,6 +111,7 @@ def run_stream(session: Session) -> None:
         return
     texts = gather(session, part, curriculum.section.texts, curriculum.tasks, curriculum.section.edits)
     if first == 1:
+        _warn_of_gate(session)
         refuse_unlearnable(session, texts, curriculum.tasks)
         once(part, drift.WRITTEN, lambda: drift.write(session, part, texts.version))
     curriculum = replace(curriculum, written=drift.asks(part.get(drift.WRITTEN)))
@@ -119,6 +120,12 @@ def run_stream(session: Session) -> None:
     for number in range(max(first, 2), curriculum.steps + 2):
         session.tick()
         run_step(session, number, curriculum, texts)
+
+
+def _warn_of_gate(session: Session) -> None:
+    if (mode := session.config.gate.mode) != "off":
+        message = f"gate.mode: {mode} changes nothing here: a stream goes on from each of its versions"
+        session.tell(Warned(f"{message}; `seal-ray study` has a gate"))
 
 
 def _drawn(session: Session) -> Json:

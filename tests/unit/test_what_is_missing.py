@@ -171,6 +171,15 @@ def test_a_study_says_that_it_has_no_earlier_steps_to_keep(tmp_path: Path) -> No
     assert not told("study.keep.method=last_layers") and not told()
 
 
+def test_a_stream_says_that_its_steps_pass_no_gate(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    for mode in ("off", "auto"):
+        session: Any = SimpleNamespace(config=configured(tmp_path, f"gate.mode={mode}"), tell=heard.append)
+        stream._warn_of_gate(session)
+    (warned,) = heard
+    assert isinstance(warned, Warned) and warned.message.startswith("gate.mode: auto changes nothing here")
+
+
 def test_a_passage_that_is_too_long_to_be_learned_is_named_before_the_first_step(tmp_path: Path) -> None:
     rows = [
         {
