@@ -9,6 +9,7 @@ from seal_ray.config import ArcDomain, CodeDomain, Config, KnowledgeDomain, Math
 from seal_ray.errors import ConfigError
 
 LEAST_VOTES = 3
+ALWAYS_TRIED = 2  # edits of a task, whatever a model of gain thinks of them
 THOUGHT_TOKENS = 128  # an answer that thinks aloud hardly comes to its end in less
 
 
@@ -33,7 +34,7 @@ def check(config: Config) -> list[Contradiction]:
 
 
 def contradictions(config: Config) -> list[Contradiction]:
-    looks = (_sampling, _answering, _grading, _policy, _devices, _learning, _voting, _objective)
+    looks = (_sampling, _answering, _grading, _policy, _devices, _learning, _voting, _objective, _foreseeing)
     return [one for look in looks for one in look(config)]
 
 
@@ -45,6 +46,18 @@ def _learning(config: Config) -> list[Contradiction]:
     if config.select.control != "none":
         message = "rewards are shuffled within each task, so this run is a control and its versions learn nothing"
         contradictory.append(Contradiction("select.control", message, "leave it out for a run that is to learn"))
+    return contradictory
+
+
+def _foreseeing(config: Config) -> list[Contradiction]:
+    contradictory = list[Contradiction]()
+    if config.grading.reward == "predicted" and not config.grading.gain_runs:
+        message = "predicted tries nothing, so this run has nothing to fit a model of gain on"
+        hint = "name finished runs of the same model in grading.gain_runs, or take another reward"
+        contradictory.append(Contradiction("grading.reward", message, hint, True))
+    if config.inner.prune and config.sampling.edits <= ALWAYS_TRIED:
+        message = f"{ALWAYS_TRIED} edits of a task are always tried, and sampling.edits is {config.sampling.edits}"
+        contradictory.append(Contradiction("inner.prune", message, "sample more, or leave it out"))
     return contradictory
 
 

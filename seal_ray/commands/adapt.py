@@ -11,7 +11,7 @@ from typing import Any
 from seal_ray import models
 from seal_ray.commands import learned
 from seal_ray.commands.private_files import write_private
-from seal_ray.commands.served import NOTE
+from seal_ray.commands.served import LEARNED, NOTE
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.loops.adapt import Adapted, titles
@@ -20,7 +20,7 @@ from seal_ray.policy import versions
 from seal_ray.policy.export import export
 from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Json
 
-PAGE, TEXT, DATA = "learned.html", "learned.md", "learned.json"
+PAGE, TEXT, DATA = "learned.html", "learned.md", LEARNED
 OURS = (PAGE, TEXT, DATA, NOTE, ADAPTER, ADAPTER_CONFIG)
 
 

@@ -44,8 +44,11 @@ def check_target(to: Path | None) -> None:
 
 def write(tests: QuestionSet, known: UncertaintyMap, to: Path, enough: float) -> None:
     """The passages with their questions, as `domain.data` of domain knowledge; weights and weak sentences say what is
-    not known. `enough`: the doubt under which a fact counts as known.
+    not known. `enough`: the doubt under which a fact counts as known. Without a question no file is written: no run
+    would take it.
     """
+    if not tests.tasks:
+        return
     weights = {p.task: p.weight for p in known.passages}
     rows = []
     for task in tests.tasks:
@@ -74,7 +77,8 @@ def show(config: Config, tests: QuestionSet, known: UncertaintyMap, to: Path | N
             "no question stood its checks, so nothing can be said of what is known; "
             "a larger model writes better ones (model.name), or write some yourself (domain.questions)"
         )
-    parts.append(f"everything that was asked is in {config.run.uri}" + (f"; the questions are in {to}" if to else ""))
+    where = "" if not to else f"; the questions are in {to}" if tests.tasks else f"; {to} was not written"
+    parts.append(f"everything that was asked is in {config.run.uri}{where}")
     return "\n\n".join(parts)
 
 

@@ -18,6 +18,7 @@ from seal_ray.loops import parents, stream
 from seal_ray.loops.history import Round, Run, as_written, curve
 from seal_ray.observe.report import Page, Report, compose
 from seal_ray.observe.timeline import timeline
+from seal_ray.policy.versions import tree
 from seal_ray.records import Failure, Json
 from seal_ray.storage.tombstones import tombstones
 
@@ -70,6 +71,7 @@ def overview(run: Run) -> dict[str, Json]:
         "held": run.held(),
         "rounds": [_figures(run, round_, gone) for round_, gone in zip(rounds, _deleted(run, rounds), strict=True)],
         "curve": run.curve(),
+        "lineage": _lineage(run),
         "stream": stream.summary(run),
         "time": timeline(events),
         "grading": _grading(events),
@@ -82,6 +84,11 @@ def overview(run: Run) -> dict[str, Json]:
         "software": run.record.get("software"),
         "digest": run.record.get("digest"),
     }
+
+
+def _lineage(run: Run) -> str | None:
+    """Which version came of which, drawn as a tree; None where none was made."""
+    return tree(run.lineage()) if len(run.versions()) > 1 else None
 
 
 def _state(ended: RunEnded | None, driven: bool, told: bool) -> str:

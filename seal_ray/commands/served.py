@@ -18,6 +18,7 @@ from seal_ray.loops.history import Run, as_written
 from seal_ray.policy import versions
 from seal_ray.records import ADAPTER_CONFIG, Version
 
+LEARNED = "learned.json"  # in a folder of `adapt`: what came of it, also where that is no adapter
 NOTE = "seal-ray.json"  # beside an adapter: the model that it belongs to, and what it is about
 BASE = "base"
 WORD = re.compile(r"\w+")
@@ -50,6 +51,11 @@ def find(target: str, storage: StorageSection, scratch: str, model: str = "", *,
     """
     if os.path.isfile(os.path.join(target, ADAPTER_CONFIG)):
         return _folder(target, storage, model, trust)
+    if os.path.isfile(os.path.join(target, LEARNED)):
+        raise ConfigError(
+            f"{target} has no adapter: `seal-ray adapt` made none that was accepted",
+            hint="its learned.html says why; a version that is held or was rejected can be named as RUN#N",
+        )
     uri, mark, number = target.rpartition("#")
     run = Run(uri if mark else target, storage)
     version = _version(run, number if mark else "")

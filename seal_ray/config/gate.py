@@ -1,8 +1,8 @@
 """What a new version must show before it is current."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seal_ray.config.section import Section, Share
 
@@ -31,3 +31,9 @@ class GateSection(Section):
         default=1.0, ge=0, description="nats per token by which the new version may drift from the base on a probe"
     )
     fail_on_reject: bool = Field(default=False, description="exit 4 when the gate rejects")
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML reads a bare off as false."""
+        return "off" if value is False else value

@@ -124,18 +124,21 @@ class Slao(Keeper):
     """`slao`: a step begins with the orthogonal part of the A before, and its B is merged with weight 1/sqrt(step).
 
     After "Merge before Forget" (arXiv 2512.23017). Assumes that A is a space that steps share, and B what each of them
-    puts into it. What answers is the merged adapter; what the next step begins from is the one that was trained.
+    puts into it. What answers is the merged adapter; what the next step begins from is the one that was trained. An
+    adapter that a stream begins with (a version's, which remembers nothing) counts as its first step.
     """
 
     def begin(self, weights: Matrices) -> None:
         super().begin(weights)
         for name in self.former.pairs:
-            weights.b[name].copy_(self.memory[f"trained.{name}"])
+            trained = self.memory.get(f"trained.{name}")
+            if trained is not None:
+                weights.b[name].copy_(trained)
             left, _, right = torch.linalg.svd(weights.a[name], full_matrices=False)
             weights.a[name].copy_(left @ right)  # the nearest orthogonal rows: B goes on meaning what it meant
 
     def end(self, weights: Matrices) -> None:
-        step = 1 + int(self.memory.get("step", torch.zeros(())))
+        step = 1 + int(self.memory.get("step", torch.tensor(1.0 if self.former.pairs else 0.0)))
         self.memory["step"] = torch.tensor(float(step))
         for name, b in weights.b.items():
             self.memory[f"trained.{name}"] = b.clone()

@@ -62,6 +62,11 @@ def adapt(
     """All of it. `policy`: RUN#N, a version that writes the edits and is trained on, or RUN, its current one; empty:
     the base model.
     """
+    if config.policy.mode == "full":
+        raise ConfigError(
+            "policy.mode: full, and adapt makes an adapter of the base model",
+            hint="use policy.mode: lora; for weights of their own `seal-ray study`, and `seal-ray export --as merged`",
+        )
     with Session(config, stop=stop, on_stop=on_stop) as session:
         return run_adapt(session, begun_with(session, policy))
 
@@ -82,6 +87,11 @@ def begun_with(session: Session, policy: str) -> Version:
         raise ConfigError(f"--policy {policy}: no such version", hint=f"`seal-ray lineage {source.uri}` lists them")
     if version.base != session.base:
         raise ConfigError(f"--policy {policy} belongs to another model", hint=f"set model.name as in {source.uri}")
+    if version.kind == "full":  # an adapter to it would be exported as one to the base
+        raise ConfigError(
+            f"--policy {policy}: version {version.number} has weights of its own, and adapt makes adapters of the base",
+            hint="`seal-ray export` it and name that folder as model.name",
+        )
     return session.borrow(_the_same(version, begun, policy), source.ledger)
 
 

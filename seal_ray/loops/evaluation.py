@@ -20,6 +20,7 @@ from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import find_version
+from seal_ray.loops.learnable import refuse_unasked
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session
 from seal_ray.loops.teachers import teacher_endpoint
@@ -46,7 +47,12 @@ def evaluate(
     named = [Arm.of(arm) for arm in arms]
     for arm in named:
         arm.configured(config)  # a setting that can't be had is found before anything is tried
-    with Session(config, stop=stop, on_stop=on_stop) as session:
+
+    def check(session: Session) -> None:
+        refuse_unasked(session.domain.tasks(split))
+        refuse_missing(session, named, _tasks(session, split))
+
+    with Session(config, stop=stop, on_stop=on_stop, check=check) as session:
         tasks = _tasks(session, split)
         done = {arm.name: run_arm(session, number, arm, tasks) for number, arm in enumerate(named, 1)}
     scores = {arm: own for arm, (own, _) in done.items()}
@@ -131,6 +137,17 @@ def _cost(session: Session, exploration: Exploration, written: Sequence[Edit] | 
     return arm_cost(edits, own, session.tokenizer)
 
 
+def refuse_missing(session: Session, arms: Sequence[Arm], tasks: Sequence[Task]) -> None:
+    """Before the first of these arms takes its hours: what the last one needs of other runs, files and servers."""
+    for arm in arms:
+        version = arm_version(session, arm)
+        if arm.kind == "file":
+            own = VariedSession(session, arm.configured(session.config)) if arm.settings else session
+            _from_file(own, arm.where, tasks, version)
+        elif arm.kind == "teacher":
+            _teacher(arm.where)
+
+
 def given_edits(
     session: Session, arm: Arm, tasks: Sequence[Task], version: Version, part: RoundLedger, edits: int
 ) -> tuple[Edit, ...] | None:
@@ -146,6 +163,11 @@ def arm_version(session: Session, arm: Arm) -> Version:
     if arm.kind != "version":
         return versions.first(session.base)
     version, source = find_version(arm.where, session.config.storage)
+    if version.base != session.base:
+        raise ConfigError(
+            f"{arm.name}: it stands on another base model ({version.base[:12]}, and this run has {session.base[:12]})",
+            hint=f"set model.name and model.revision as in {source.uri}",
+        )
     return session.borrow(version, source.ledger)
 
 
@@ -191,9 +213,7 @@ def _from_teacher(
     session: Session, where: str, tasks: Sequence[Task], version: Version, part: RoundLedger, edits: int
 ) -> tuple[Edit, ...]:
     """Edits by another model, asked as the policy would be. What it wrote is kept, and never asked for again."""
-    url, _, model = where.partition("#")
-    if not (url and model):
-        raise ConfigError(f"--arm teacher:{where}: no endpoint and model", hint="write it as teacher:URL#MODEL")
+    url, model = _teacher(where)
     known: dict[str, Edit] = part.records("edits")
     wanted = [(t, slot) for t in tasks for slot in range(edits)]
     names = {(t.id, slot): digest([where, t.digest, slot])[:32] for t, slot in wanted}
@@ -218,6 +238,14 @@ def _from_teacher(
     if lost:
         raise InfraError(f"{url}: not all edits could be had: {lost}", hint="the same command asks for what is missing")
     return tuple(known[names[t.id, slot]] for t, slot in wanted)
+
+
+def _teacher(where: str) -> tuple[str, str]:
+    """Its endpoint and its model."""
+    url, _, model = where.partition("#")
+    if not (url and model):
+        raise ConfigError(f"--arm teacher:{where}: no endpoint and model", hint="write it as teacher:URL#MODEL")
+    return url, model
 
 
 def _asked(session: Session, task: Task, slot: int) -> Json:

@@ -12,7 +12,7 @@ from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.exploring.gain_features import features_of
 from seal_ray.loops.history import Round, Run, read_round
 from seal_ray.loops.session import Session, once
-from seal_ray.records import Estimate, Reward, decode
+from seal_ray.records import Estimate, Reward, Version, decode
 from seal_ray.storage.ledger import RoundLedger
 
 UNMEASURED = {"rubric", "predicted"}  # rewards that rest on no trial: there is nothing to learn from them
@@ -63,14 +63,35 @@ def _before(session: Session, number: int) -> Iterator[Round]:
             yield past
 
 
+def check(session: Session) -> None:
+    """Refuse before a run begins the runs that it could learn no model of gain from."""
+    config = session.config
+    wanted = config.inner.prune or config.grading.reward == "predicted"
+    for uri in config.grading.gain_runs if wanted else ():
+        for version in _run(session, uri).versions():
+            _refuse_other_model(session, uri, version)
+
+
+def _run(session: Session, uri: str) -> Run:
+    try:
+        return Run(uri, session.config.storage)
+    except ConfigError as error:
+        raise ConfigError(f"grading.gain_runs: {error.message}", hint="name runs that are there") from None
+
+
+def _refuse_other_model(session: Session, uri: str, version: Version) -> None:
+    if version.base != session.base:
+        raise ConfigError(
+            f"grading.gain_runs: {uri} was made with another model ({version.base[:12]}, and this run has "
+            f"{session.base[:12]}): what helps one need not help the other",
+            hint="name runs of the same base model",
+        )
+
+
 def _of_run(session: Session, uri: str) -> Iterator[Round]:
-    for past in Run(uri, session.config.storage).rounds():
-        if past.version and past.version.base != session.base:
-            raise ConfigError(
-                f"grading.gain_runs: {uri} was made with another model ({past.version.base[:12]}, and this run has "
-                f"{session.base[:12]}): what helps one need not help the other",
-                hint="name runs of the same base model",
-            )
+    for past in _run(session, uri).rounds():
+        if past.version:
+            _refuse_other_model(session, uri, past.version)
         if past.committed and _measure(past):
             yield past
 

@@ -15,7 +15,7 @@ from seal_ray.domains.base import Rejected
 from seal_ray.errors import DataError
 from seal_ray.events import EditsSelected, GateDecided, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
-from seal_ray.loops import foreseeing, gate_trials, held_out, parents, voting
+from seal_ray.loops import foreseeing, gate_trials, held_out, learnable, parents, voting
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
@@ -40,9 +40,24 @@ def run(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do a run, or go on with it. What comes back reads the ledger. `stop` and `on_stop`: see `Session`."""
-    with Session(config, stop=stop, on_stop=on_stop, check=gate_trials.check) as session:
+    with Session(config, stop=stop, on_stop=on_stop, check=check) as session:
         run_rounds(session)
     return Run(config.run.uri, config.storage)
+
+
+def check(session: Session) -> None:
+    """Refuse before a run begins what it could not come to its end without."""
+    gate_trials.check(session)
+    foreseeing.check(session)
+    tasks = session.domain.tasks("train")
+    learnable.refuse_known(tasks)
+    if _asks(session.config):
+        learnable.refuse_unasked(tasks)
+
+
+def _asks(config: Config) -> bool:
+    """Whether edits are judged by questions that are asked after training on them."""
+    return config.grading.reward not in foreseeing.UNMEASURED
 
 
 def open(uri: str, storage: StorageSection | None = None) -> Run:
@@ -88,7 +103,9 @@ def begin(session: Session, part: RoundLedger) -> tuple[tuple[Task, ...], Versio
 
     def decided() -> Json:
         version = parents.parent_of(session.ledger, part.number, session.base, session.config)
-        tasks = draw(session.domain.tasks("train"), run.seed, part.number, run.tasks_per_round)
+        every = session.domain.tasks("train")
+        asked = learnable.asked(every) if _asks(session.config) else ()
+        tasks = draw(asked or every, run.seed, part.number, run.tasks_per_round)
         return {"tasks": [encode(t) for t in tasks], "version": encode(version)}
 
     known = once(part, "tasks.json", decided)
@@ -138,7 +155,7 @@ def try_edits(session: Session, part: RoundLedger, tasks: tuple[Task, ...], vers
         repeats=config.inner.repeats,
         context_arm=config.inner.context_arm,
         salt=part.number,
-        trials=config.grading.reward not in foreseeing.UNMEASURED,
+        trials=_asks(config),
         model=foreseeing.gain_model(session, part),
         heat=config.inner.heat,
     )

@@ -11,8 +11,10 @@ from typing import Any
 
 from seal_ray.config import Config, StudySection
 from seal_ray.errors import ConfigError, DataError
-from seal_ray.events import RoundStarted
+from seal_ray.events import RoundStarted, Warned
 from seal_ray.grading import retention
+from seal_ray.loops import learnable
+from seal_ray.loops.evaluation import refuse_missing
 from seal_ray.loops.history import Run, as_written
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying import adapters, drift
@@ -28,7 +30,15 @@ from seal_ray.loops.studying.step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.studying.texts import Texts, gather, lessons_of, replayed
+from seal_ray.loops.studying.texts import (
+    Texts,
+    gather,
+    lessons_of,
+    passages_alone,
+    refuse_unlearnable,
+    replayed,
+    source,
+)
 from seal_ray.loops.studying.trials import BETWEEN, Exam, StudyRequest, record, study_all
 from seal_ray.policy.lessons import Lesson
 from seal_ray.records import Ask, Json, Task, Trial, Version, decode, derive_seed, encode
@@ -45,9 +55,20 @@ def stream(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do a stream, or go on with it. What comes back reads the ledger."""
-    with Session(lasting(config, config.study.steps + 1), stop=stop, on_stop=on_stop) as session:
+    source(config.study.texts)  # a name that is none is found before a model is fetched
+    with Session(lasting(config, config.study.steps + 1), stop=stop, on_stop=on_stop, check=check) as session:
         run_stream(session)
     return Run(config.run.uri, config.storage)
+
+
+def check(session: Session) -> None:
+    """Refuse before anything is written what the stream would lack: a run keeps the settings that it began with."""
+    refuse_many(session.config)
+    drawn = _curriculum(session, _drawn(session)["sequences"])
+    arm = source(session.config.study.texts)
+    refuse_missing(session, [arm], drawn.tasks)
+    if arm.kind == "context":
+        refuse_unlearnable(session, passages_alone(session), drawn.tasks)
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,8 @@ def run_stream(session: Session) -> None:
         return
     texts = gather(session, part, curriculum.section.texts, curriculum.tasks, curriculum.section.edits)
     if first == 1:
+        _warn_of_gate(session)
+        refuse_unlearnable(session, texts, curriculum.tasks)
         once(part, drift.WRITTEN, lambda: drift.write(session, part, texts.version))
     curriculum = replace(curriculum, written=drift.asks(part.get(drift.WRITTEN)))
     if first == 1:
@@ -98,15 +121,27 @@ def run_stream(session: Session) -> None:
         run_step(session, number, curriculum, texts)
 
 
+def _warn_of_gate(session: Session) -> None:
+    if (mode := session.config.gate.mode) != "off":
+        message = f"gate.mode: {mode} changes nothing here: a stream goes on from each of its versions"
+        session.tell(Warned(f"{message}; `seal-ray study` has a gate"))
+
+
 def _drawn(session: Session) -> Json:
-    """Each sequence draws its own tasks, all sequences together without repeats as long as there are enough."""
+    """Each sequence draws its own tasks, all sequences together without repeats as long as there are enough. What
+    weighs nothing or has no question is left alone."""
     section, seed = session.config.study, session.config.run.seed
-    tasks = sorted(t.id for t in session.domain.tasks(section.split))
+    there = session.domain.tasks(section.split)
+    learnable.refuse_unasked(there)
+    learnable.refuse_known(there)
+    tasks = sorted(t.id for t in learnable.unknown(learnable.asked(there)))
     wanted = section.steps * section.tasks_per_step
     if len(tasks) < wanted:
+        left = len(there) - len(tasks)
         raise ConfigError(
             f"study: {section.steps} steps of {section.tasks_per_step} tasks want {wanted}, and the split "
-            f"{section.split} has {len(tasks)}",
+            f"{section.split} has {len(tasks)}"
+            + (f" beside {left} without a question or known already" if left else ""),
             hint="lower study.steps or study.tasks_per_step, or give more data",
         )
     waiting: list[str] = []

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seal_ray.config import Config
-from seal_ray.errors import ConfigError
-from seal_ray.events import GateDecided, RoundStarted
-from seal_ray.loops import gate_trials
-from seal_ray.loops.evaluation import plain
+from seal_ray.errors import ConfigError, DataError
+from seal_ray.events import GateDecided, RoundStarted, Warned
+from seal_ray.loops import gate_trials, learnable
+from seal_ray.loops.evaluation import plain, refuse_missing
 from seal_ray.loops.history import Run, as_written
+from seal_ray.loops.rounds import draw
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.studying.adapters import start_of
 from seal_ray.loops.studying.step import (
@@ -24,7 +25,7 @@ from seal_ray.loops.studying.step import (
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.studying.texts import gather, lessons_of
+from seal_ray.loops.studying.texts import gather, lessons_of, passages_alone, refuse_unlearnable, source
 from seal_ray.loops.studying.trials import Exam, StudyRequest, record, study_all
 from seal_ray.policy import bootstrap
 from seal_ray.records import Json, Task, Version, decode, derive_seed, encode
@@ -33,6 +34,7 @@ from seal_ray.storage.ledger import RoundLedger
 BASE = "none"  # the first arm: nothing is learned
 ARM, ROW = "arm.json", "row.json"
 PUPIL = "study"
+OF_EARLIER_STEPS = {"replay", "distill", "ewc", "null_space", "separate"}
 
 
 def study(
@@ -42,25 +44,69 @@ def study(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do every arm that is left. What comes back reads the ledger."""
+    for arm in config.study.arms:
+        source(arm)  # a name that is none is found before a model is fetched
     whole = lasting(config, len(config.study.arms) + 1)
-    with Session(whole, stop=stop, on_stop=on_stop, check=gate_trials.check) as session:
+    with Session(whole, stop=stop, on_stop=on_stop, check=check) as session:
         run_study(session)
     return Run(config.run.uri, config.storage)
 
 
-def run_study(session: Session) -> None:
+def check(session: Session) -> None:
+    """Refuse what the gate, the last arm or the questions that must not get worse would lack, before the first arm
+    takes its hours."""
+    gate_trials.check(session)
+    skills(session)
+    arms, tasks = [source(arm) for arm in session.config.study.arms], _tasks(session)
+    refuse_missing(session, arms, tasks)
+    if any(arm.kind == "context" for arm in arms):
+        refuse_unlearnable(session, passages_alone(session), tasks)
+
+
+def _tasks(session: Session) -> tuple[Task, ...]:
+    """As many as are wanted, the first ones; where the data gives weights they are drawn by these, as a round's are."""
     section = session.config.study
-    tasks = tuple(session.domain.tasks(section.split))[: section.tasks]
+    tasks = session.domain.tasks(section.split)
     if not tasks:
         raise ConfigError(
             f"study.split: {section.split} has no tasks", hint="raise its share under domain, or study another split"
         )
+    learnable.refuse_unasked(tasks)
+    learnable.refuse_known(tasks)
+    tasks = learnable.asked(tasks)
+    if len({t.weight for t in tasks}) > 1:
+        tasks = draw(tasks, session.config.run.seed, 1, section.tasks)
+    return tuple(tasks[: section.tasks])
+
+
+def _begun_with(session: Session) -> tuple[Task, ...]:
+    """The tasks of a study that has begun: every arm learns the same."""
+    begun = session.ledger.round(1).get(ARM)
+    if begun is None:
+        return _tasks(session)
+    by_id = {t.id: t for t in session.domain.tasks(session.config.study.split)}
+    gone = [one for one in begun["tasks"] if one not in by_id]
+    if gone:
+        raise DataError(f"task {gone[0]} of this study is not in the data any more", hint="put the data back")
+    return tuple(by_id[one] for one in begun["tasks"])
+
+
+def run_study(session: Session) -> None:
+    section, tasks = session.config.study, _begun_with(session)
+    _warn_of_keeping(session)
     more = skills(session)
     exam = Exam((*tasks, *more), section.open_book, probes=more)
     for number, arm in enumerate((BASE, *section.arms), 1):
         if number > session.ledger.latest():
             session.tick()
             run_arm(session, number, arm, tasks, exam)
+
+
+def _warn_of_keeping(session: Session) -> None:
+    method = session.config.study.keep.method
+    if method in OF_EARLIER_STEPS and not session.ledger.latest():
+        message = f"study.keep.method: {method} holds on to the steps of a stream before, and a study has none"
+        session.tell(Warned(f"{message}: it changes nothing here; `seal-ray stream` learns one after another"))
 
 
 def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], exam: Exam) -> None:

@@ -87,6 +87,7 @@ def test_the_overview_draws_its_figures(browser: Browser, page: str) -> None:
         "How far the rewards can be trusted",
         "Policy updates",
         "Gate",
+        "Versions",
         "Time",
     ]
     assert [h for h in headings if h in wanted] == wanted and {"Occupancy", "Cost"} <= set(headings)
@@ -94,6 +95,7 @@ def test_the_overview_draws_its_figures(browser: Browser, page: str) -> None:
     assert browser.run("document.querySelectorAll('svg .mark.kept').length") >= 4
     drawn = "[...document.querySelectorAll('svg[role=img]')].map((s) => s.getAttribute('aria-label'))"
     assert {"accuracy by base likelihood", "accuracy by title"} <= set(browser.run(drawn))
+    assert "version 2" in browser.run("document.querySelector('pre.tree').innerText")
     assert "nan_loss" in browser.run("document.querySelector('main').innerText")
     assert browser.run("document.querySelector('main').innerText.includes('NaN')") is False
 

@@ -1,6 +1,7 @@
 """A study in a bank against the policy update that it stands for, and each method against what it promises."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from seal_ray.config import ModelSection, PolicySection
 from seal_ray.inner import fit
 from seal_ray.inner.bank import Bank
 from seal_ray.inner.continued import MEMORY
+from seal_ray.inner.export import PREFIX
+from seal_ray.inner.keep import KEEPERS
 from seal_ray.policy.in_bank import BankUpdate, in_bank
 from seal_ray.policy.lessons import Lesson, lesson_text
 from seal_ray.policy.single_engine import SingleEngine
@@ -184,6 +187,20 @@ def test_a_fisher_that_overflows_fails_its_adapter_and_no_other(model: Any) -> N
     bank = banked(huge, own, in_bank(lessons(40), replace_section(lr=1e-30), 1))
     failure = bank.failures[0]
     assert failure and failure.kind in {"keep", "nan_loss"} and 0 not in bank.files
+
+
+@pytest.mark.parametrize("method", sorted(KEEPERS))
+def test_every_method_goes_on_from_an_adapter_that_remembers_nothing(model: Any, method: str) -> None:
+    """As a version's, which a stream or a study may begin with."""
+    files = dict(banked(model, in_bank(lessons(40), SECTION, 1)).files[0])
+    assert MEMORY not in files
+    bank = banked(model, in_bank(lessons(100), SECTION, 2, keeping=Keeping(method), start=files))
+    assert bank.failures == [None]
+    if method == "slao":  # what the version has learned is the first step
+        old, new, trained = load(files[ADAPTER]), load(bank.files[0][ADAPTER]), load(bank.files[0][MEMORY])
+        for key in (k for k in new if ".lora_B." in k):
+            own = trained[f"trained.{key.removeprefix(PREFIX).removesuffix('.lora_B.weight')}"]
+            assert torch.allclose(new[key], old[key] + (own - old[key]) / math.sqrt(2), atol=1e-6), key
 
 
 def test_earlier_adapters_are_joined_where_they_are_too_many(model: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from seal_ray import config_file
+from seal_ray.commands import report
 from seal_ray.config import Config, StorageSection
 from seal_ray.loops import parents
 from seal_ray.loops.history import Run
@@ -87,6 +88,12 @@ def test_four_rounds_from_the_archive_make_a_tree_of_all_versions(tmp_path: Path
     assert sum(one.children for one in known.values()) == 4
     lines = tree(Run(uri).lineage())
     assert all(f"version {n}" in lines for n in range(5))
+    assert report.overview(Run(uri))["lineage"] == lines, "the page draws it"
+
+
+def test_a_run_without_a_version_of_its_own_has_no_tree_to_draw(tmp_path: Path) -> None:
+    ledger_of(str(tmp_path / "run"), [], "latest").close()
+    assert report.overview(Run(str(tmp_path / "run")))["lineage"] is None
 
 
 def test_a_round_that_begins_with_a_rejected_version_goes_on_from_it(tmp_path: Path) -> None:

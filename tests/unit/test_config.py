@@ -86,6 +86,13 @@ def test_a_bare_yes_or_no_is_understood(field: str) -> None:
         assert getattr(config_file.parse(f"model:\n  {field}: {word}\n").model, field) == word
 
 
+def test_a_bare_off_is_understood_as_the_hints_write_it() -> None:
+    for word in ("off", "auto", "hold"):
+        assert config_file.parse(f"gate:\n  mode: {word}\n").gate.mode == word
+        assert config_file.parse("", "run.yaml", [f"gate.mode={word}"]).gate.mode == word
+    assert "gate.mode" in problem("gate: {mode: on}\n")
+
+
 def test_a_file_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seal-ray init"):
         config_file.load(tmp_path / "none.yaml")

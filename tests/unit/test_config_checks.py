@@ -29,6 +29,7 @@ def found(*overrides: str) -> list[str]:
         ([ARC, "grading.grader=cascade", *JUDGE], "grading.grader"),
         (["policy.mode=full", "policy.fresh=true"], "policy.fresh"),
         ([ARC, "inner.objective=distill"], "inner.objective"),
+        (["grading.reward=predicted"], "grading.reward"),
     ],
 )
 def test_what_would_not_do_what_is_asked_is_refused_with_its_key_and_a_hint(overrides: list[str], key: str) -> None:
@@ -45,6 +46,7 @@ def test_what_would_not_do_what_is_asked_is_refused_with_its_key_and_a_hint(over
         (["answering.top_p=0.9"], ["answering.top_p"]),
         (["inner.objective=distill", "domain.directives.offered=true"], ["inner.objective"]),
         ([ARC, "grading.reward=rubric", *JUDGE], ["grading.reward"]),
+        (["inner.prune=0.5", "sampling.edits=2"], ["inner.prune"]),
     ],
 )
 def test_what_has_no_effect_is_warned_about(overrides: list[str], keys: list[str]) -> None:
@@ -67,6 +69,8 @@ def test_what_has_no_effect_is_warned_about(overrides: list[str], keys: list[str
         ["domain.thought=true", "answering.max_tokens=256"],
         ["answering.samples=4", "answering.temperature=0.7"],
         ["inner.objective=distill", "answering.temperature=0.7", "answering.top_p=0.9"],
+        ["grading.reward=predicted", "grading.gain_runs=[runs/first]"],
+        ["inner.prune=0.5", "sampling.edits=3"],
     ],
 )
 def test_what_means_what_it_says_is_left_alone(overrides: list[str]) -> None:

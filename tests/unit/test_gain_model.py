@@ -191,8 +191,11 @@ def test_predicted_rewards_come_of_another_runs_trials_and_cost_none(
     }
     chosen = {e.id: e for e in found.edits}
     assert all(len(chosen[c.edit].text) == len(longest[c.task].text) for c in found.choices)
+    few = {**FORESEEN, "inner.prune": 0, "run.rounds": 1, "run.tasks_per_round": 2}
+    go(configured(data, tmp_path / "few", **few), monkeypatch)
     with pytest.raises(ConfigError, match=r"grading\.reward: predicted, but a model of gain wants 40 tried edits"):
-        go(configured(data, tmp_path / "alone", **changes), monkeypatch, crew=Telling)
+        alone = {**changes, "grading.gain_runs": f"[{tmp_path}/few]"}
+        go(configured(data, tmp_path / "alone", **alone), monkeypatch, crew=Telling)
 
 
 def test_another_models_runs_and_other_measures_are_refused(

@@ -12,6 +12,7 @@ from seal_ray.loops.evaluation import SALT, arm_version, given_edits
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.session import Session
+from seal_ray.policy import versions
 from seal_ray.policy.lessons import Lesson, lesson_text
 from seal_ray.policy.packing import fitting, vocabulary
 from seal_ray.records import Edit, Task, Version
@@ -26,14 +27,25 @@ class Texts:
     edits: dict[str, list[Edit]]  # by task; none at all where the passages alone are learned
 
 
-def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task], edits: int) -> Texts:
-    """Sample, read or fetch what the arm of this name says, once: it is kept in the round."""
+def source(name: str) -> Arm:
+    """The arm of this name; refuses what is none, or none of a study."""
     arm = Arm.of(name)
     if arm.joined or arm.settings:
         raise ConfigError(
             f"study: {name}: an arm of a study has no settings of its own and joins all that it has",
             hint="name the source alone; study.edits says how many edits of a task are learned",
         )
+    return arm
+
+
+def passages_alone(session: Session) -> Texts:
+    """Where nobody has to write anything."""
+    return Texts(versions.first(session.base), {})
+
+
+def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task], edits: int) -> Texts:
+    """Sample, read or fetch what the arm of this name says, once: it is kept in the round."""
+    arm = source(name)
     version = arm_version(session, arm)
     if arm.kind in {"context", "none"}:
         return Texts(version, {})
@@ -69,25 +81,37 @@ def _slots(part: RoundLedger) -> set[tuple[str, int]]:
 
 def lessons_of(session: Session, texts: Texts, tasks: Sequence[Task]) -> list[Lesson]:
     """Every text of these tasks once. What can't be learned is told; a task with nothing left stops the study."""
-    section = session.config.policy
     out: list[Lesson] = []
-    size, longest = vocabulary(session.folder)
-    limits = {"policy.max_length": section.max_length, "the model's own limit": longest}
     for task in tasks:
-        own, why = _of_task(session, texts, task)
         if texts.edits and not texts.edits.get(task.id):
             session.tell(Warned(f"task {task.id} has no edit that can be learned: its passage alone is"))
-        kept, left = fitting(own, limits, size)
-        reasons = [*why, *(one.reason for one in left)]
-        if not kept:
-            raise DataError(
-                f"task {task.id} has no text that can be learned: {reasons[0] if reasons else 'there is none'}",
-                hint="raise policy.max_length and inner.max_length up to the model's own limit, or cut the passage",
-            )
+        kept, reasons = _learnable(session, texts, task)
         for reason in reasons:
             session.tell(Warned(f"a text of task {task.id} is not learned: {reason}"))
         out += kept
     return out
+
+
+def refuse_unlearnable(session: Session, texts: Texts, tasks: Sequence[Task]) -> None:
+    """Before the first step takes its hours: of each of these tasks something can be learned."""
+    for task in tasks:
+        _learnable(session, texts, task)
+
+
+def _learnable(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
+    """What is learned of the task, and why the rest is not."""
+    own, why = _of_task(session, texts, task)
+    size, longest = vocabulary(session.folder)
+    limits = {"policy.max_length": session.config.policy.max_length, "the model's own limit": longest}
+    kept, left = fitting(own, limits, size)
+    reasons = [*why, *(one.reason for one in left)]
+    if not kept:
+        raise DataError(
+            f"task {task.id} has no text that can be learned: {reasons[0] if reasons else 'there is none'}",
+            hint="raise policy.max_length and inner.max_length up to the model's own limit, or cut the passage; where "
+            "the run has begun, in a run of its own",
+        )
+    return kept, reasons
 
 
 def _of_task(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:

@@ -23,7 +23,7 @@ function overview() {
   if (!data.rounds.length) {
     out.push(section("Nothing to show yet", "The run has been set up, and no round has begun. Make the report again later."));
   } else {
-    out.push(control(), retention(), learning(), closedBook(), rewards(), votes(), longTail(), trust(), updates(), gates());
+    out.push(control(), retention(), learning(), closedBook(), rewards(), votes(), longTail(), trust(), updates(), gates(), lineage());
   }
   return [...out, costs(), failures(), settings()];
 }
@@ -175,4 +175,10 @@ function gate(r, rule) {
     r.word && note(`${r.word.by || "A person"} decided: ${r.word.decision}${r.word.why ? ` (${r.word.why})` : ""}.`),
     g && facts([["old version", plain(f.old)], ["new version", plain(f.new)], ["validation tasks", whole(f.tasks)], f.unpaired > 0 && ["unpaired", whole(f.unpaired)],
       known(f.regression_lost) && ["questions lost", `${percent(f.regression_lost)} of ${whole(f.regression_questions)}`], ["drift", plain(f.drift, 4)]]));
+}
+
+/** Which version came of which: a line, or with `run.parent: archive`, a rollback or a study's arms a tree. */
+function lineage() {
+  return data.lineage && section("Versions", "Each stands under the version that it was trained on from. A rejected one may have children too.",
+    el("pre", { class: "tree" }, data.lineage));
 }
