@@ -221,6 +221,19 @@ def test_an_engine_over_several_gpus_has_no_segments_that_grow(
     assert "PYTORCH_ALLOC_CONF" not in machines.started["sampler's environment"]
 
 
+@pytest.mark.parametrize(("gpus", "chunk", "batch"), [(1, 16, 128), (1, 4, 64), (0, 16, 64)])
+def test_a_gpu_writes_all_edits_of_a_chunk_at_once(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, chunk: int, batch: int
+) -> None:
+    machines = Machines(monkeypatch, (8, gpus), sections={"sampling": {"chunk": chunk, "edits": 8}})
+    machines.start("sampler")
+    (_, sampler, _) = machines.started["sampler"]
+    given = told_to_vllm(monkeypatch, replace(sampler, dtype="bfloat16"))
+    assert given["max_num_seqs"] == batch and given["enforce_eager"] is (gpus == 0)
+    brief = told_to_vllm(monkeypatch, replace(sampler, dtype="bfloat16", brief=True))
+    assert brief["enforce_eager"] is True, "graphs are captured for a few tokens"
+
+
 def test_an_engine_on_cpu_takes_the_memory_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = Machines(monkeypatch, (4, 0), sections={"sampling": {"kv_cache_gb": 0.25}}, worker_cpus=2)
     machines.start("sampler")

@@ -55,6 +55,13 @@ def test_what_a_device_says_is_never_a_candidates_fault(error, kind):
     assert type(classified(error, "lease 3 on worker-1")) is kind
 
 
+def test_what_an_engine_leaves_behind_on_a_gpu_is_where_it_is_looked_for():
+    vllm = find_spec("vllm")
+    assert vllm is not None and vllm.origin is not None
+    platform = (Path(vllm.origin).parent / "platforms/interface.py").read_text()
+    assert re.search(r"^    _global_graph_pool: .* = None$", platform, re.MULTILINE), "engine._forget_graphs sets it"
+
+
 def test_every_process_of_a_run_has_growing_segments_and_no_cudnn_attention():
     assert ENVIRONMENT["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
     assert ENVIRONMENT["TORCH_CUDNN_SDPA_DEPRIORITIZED"] == "1"
