@@ -63,7 +63,8 @@ def test_texts_of_a_block(dtype, close, window, forked):
         own = segments[:length]
         visible &= (own[None] == 0) | (own[None] == own[:, None])
     for text in (slice(0, length), slice(length, None)):
-        expected = by_hand(*(t[text] for t in both), visible)
+        q, k, v = (t[text] for t in both)
+        expected = by_hand(q, k, v, visible)
         assert torch.allclose(got[text].float(), expected.float(), rtol=0, atol=close)
 
 
