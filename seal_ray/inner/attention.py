@@ -151,6 +151,11 @@ def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, mas
     if q.device.type == "cpu" and length <= SHORT:
         visible = causal(length, q.device) if mask is None else mask
         return ShortAttention.apply(q, k, v, scaling or q.shape[-1] ** -0.5, visible)  # type: ignore[return-value]
+    shared = q.shape[1] // k.shape[1]
+    # of a GPU's kernels only the one for 16 bits and no mask takes query heads that share keys: with what is left all
+    # scores would be written out in float32
+    if shared > 1 and (mask is not None or q.dtype == torch.float32):
+        k, v = (t.repeat_interleave(shared, dim=1) for t in (k, v))
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
     )
@@ -193,15 +198,9 @@ def _continued(call: AttentionCall, rows: Sequence[Tensor], cache: KeyValueCache
     if call.window is not None and cache.longest > call.window:
         steps = torch.arange(cache.longest, device=visible.device)
         visible = visible & (steps[None] > cache.lengths[:, None] - call.window)[:, None, None]
-    out = F.scaled_dot_product_attention(
-        query.unsqueeze(2),
-        keys,
-        values,
-        attn_mask=visible,
-        scale=call.scaling,
-        enable_gqa=query.shape[1] != keys.shape[1],
-    )
-    return out.squeeze(2)
+    # query heads that share keys stand as tokens of one head: a GPU's kernels take no mask where heads share keys
+    heads = query.unflatten(1, (keys.shape[1], -1))
+    return F.scaled_dot_product_attention(heads, keys, values, attn_mask=visible, scale=call.scaling).flatten(1, 2)
 
 
 def causal(length: int, device: torch.device, window: int | None = None) -> Tensor:

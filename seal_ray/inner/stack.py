@@ -79,7 +79,9 @@ class Stack:
 
     def finished(self, rows: Sequence[Tensor], scale: Tensor) -> dict[str, Adapters]:
         """Adapters that are not trained any more, by layer, on the device of their scales."""
-        chosen = torch.stack([row.to(scale.device, non_blocking=True) for row in rows])
+        chosen = torch.empty(len(rows), self.size, dtype=rows[0].dtype, device=scale.device)
+        for place, row in zip(chosen, rows, strict=True):  # each to its place: on the device they are only once
+            place.copy_(row, non_blocking=True)
         chosen[:, self.split :].mul_(scale[:, None])
         return {name: Adapters(self.a(chosen, name), self.b(chosen, name)) for name in self.widths}
 

@@ -63,3 +63,13 @@ def test_blocks_that_only_look_usual_are_computed_as_they_are(monkeypatch):
     assert in_parts(one) == [True, False], "one block of its own"
     monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", neighbours_turned)
     assert in_parts(LlamaForCausalLM(LlamaConfig(**SIZES))) == [False, False], "other pairs are turned"
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_block_of_its_own_kind():
+    def full(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    model: Any = LlamaForCausalLM(LlamaConfig(**SIZES))
+    model.model.layers[0].mlp.forward = full
+    with pytest.raises(torch.OutOfMemoryError):
+        in_parts(model)

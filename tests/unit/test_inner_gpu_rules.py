@@ -5,15 +5,18 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.fleet.cluster import ENVIRONMENT
 from seal_ray.fleet.wave_messages import OutOfMemory
 from seal_ray.fleet.worker import classified
 from seal_ray.inner.memory import BLOCK_PADDING, TOKENS_LIMIT, BankSetup, slots_for, training_bytes
+from seal_ray.inner.stack import Stack
 from seal_ray.inner.staging import staged
 from seal_ray.sampling.adapters import LORA_RANKS
 from seal_ray.sampling.engine import EngineSettings, check_dtype
@@ -94,6 +97,28 @@ def test_slots_of_a_gpu(shape, base, least):
     rows = max(400, min(2 * 46 * slots, TOKENS_LIMIT) / BLOCK_PADDING)
     planned = training_bytes(KNOWN_SHAPES[shape], setup, adapters=slots, rows=rows)
     assert slots >= least and planned <= 0.85 * (80e9 - base)
+
+
+class NewBytes(TorchDispatchMode):
+    """Counts what is new on torch's device without memory, where only sizes are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.is_meta and not func.is_view and not func._schema.is_mutable:
+            self.bytes += out.nbytes
+        return out
+
+
+def test_adapters_that_answer_take_their_room_on_a_device_once():
+    stack = Stack.of({"q_proj": torch.nn.Linear(24, 16), "v_proj": torch.nn.Linear(24, 8)}, ["q_proj", "v_proj"], 4)
+    rows, scale = [torch.ones(stack.size, dtype=torch.bfloat16)] * 5, torch.ones(5, device="meta")
+    with NewBytes() as new:
+        stack.finished(rows, scale)
+    assert new.bytes == 5 * rows[0].nbytes
 
 
 def test_the_benchmark_and_a_driver_that_plans_load_no_more_than_they_need():

@@ -11,6 +11,7 @@ import torch
 from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from torch.distributed import DistBackendError
 
 from seal_ray.errors import DataError, InfraError, PlacementError
 from seal_ray.events import UpdateValidated
@@ -18,6 +19,8 @@ from seal_ray.policy import update_worker
 from seal_ray.policy.update_actor import Desk, Limits, TrainerCount, judge
 
 CREW, LIMITS = TrainerCount(2, True, 4, {}), Limits(60, 60, 60)
+CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+NCCL = "NCCL error in: NCCLUtils.cpp:77, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'"
 
 
 def failed(*failures: Exception) -> WorkerGroupError:
@@ -32,6 +35,10 @@ def failed(*failures: Exception) -> WorkerGroupError:
         (failed(WorkerHealthCheckFailedError("no answer", ActorDiedError())), InfraError, True, "no answer"),
         (failed(ActorDiedError(), DataError("nan at edit x")), DataError, False, "nan at edit x"),
         (failed(torch.OutOfMemoryError("CUDA")), InfraError, False, "micro_batch_tokens"),
+        (failed(torch.AcceleratorError("CUDA error: out of memory")), InfraError, False, "micro_batch_tokens"),
+        (failed(RuntimeError(CUBLAS)), InfraError, False, "worker 0 of the policy update ran out of memory"),
+        (failed(ActorDiedError(), DistBackendError(NCCL)), InfraError, False, "worker 1 of the policy"),
+        (failed(DistBackendError(NCCL[:40])), InfraError, True, "NCCL error"),
         (failed(KeyError("weights")), InfraError, False, "KeyError"),
         (ControllerError(WorkerGroupStartupTimeoutError(2)), PlacementError, False, r"2 x (1 GPU and 4 CPU)"),
         (ControllerError(RuntimeError("odd")), InfraError, True, "odd"),
