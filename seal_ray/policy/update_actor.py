@@ -20,8 +20,6 @@ from seal_ray.policy.checkpoints import digest_of
 from seal_ray.text import first_line
 
 NEWS = "news"  # the concurrency group in which news are taken in, one after the other
-# besides torch's own error: CUDA and cuBLAS say it in a RuntimeError, NCCL in one that looks like a lost peer
-SIGNS_OF_FULL_MEMORY = ("out of memory", "status_alloc_failed")
 SIGNS_OF_LOST_PEER = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "socket")
 
 
@@ -287,6 +285,8 @@ def judge(error: Exception, crew: TrainerCount, limits: Limits) -> UpdateOutcome
     from ray.train.v2._internal.exceptions import InsufficientClusterResourcesError, WorkerGroupStartupTimeoutError
     from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
+    from seal_ray.inner.capacity import out_of_memory
+
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if isinstance(cause, (WorkerGroupStartupTimeoutError, InsufficientClusterResourcesError)):
@@ -299,19 +299,12 @@ def judge(error: Exception, crew: TrainerCount, limits: Limits) -> UpdateOutcome
         if isinstance(failure, SealError):
             return UpdateOutcome(error=failure)
     for rank, failure in failures.items():
-        if _out_of_memory(failure):
+        if out_of_memory(failure):  # also where NCCL says it in words of a lost peer: another attempt needs as much
             hint = "lower policy.micro_batch_tokens, or use zero_stage: 3, offload: cpu or more trainers"
             return UpdateOutcome(error=InfraError(f"worker {rank} of the policy update ran out of memory", hint=hint))
     text = "; ".join(f"worker {rank}: {type(f).__name__}: {first_line(f, 300)}" for rank, f in failures.items())
     lost = any(isinstance(f, RayError) or _lost_peer(f) for f in failures.values())
     return UpdateOutcome(error=InfraError(f"the policy update failed: {text}"), again=lost)
-
-
-def _out_of_memory(failure: Exception) -> bool:
-    """A device's memory, or the node's: another attempt would need as much."""
-    if type(failure).__name__ == "OutOfMemoryError" or isinstance(failure, MemoryError):
-        return True
-    return isinstance(failure, RuntimeError) and any(sign in str(failure).lower() for sign in SIGNS_OF_FULL_MEMORY)
 
 
 def _lost_peer(failure: Exception) -> bool:
