@@ -113,7 +113,7 @@ def nodes(*cpus: int) -> Iterator[tuple[Cluster, list[Any]]]:
 class Fleet:
     """A pool of sleeping workers on the cluster that is connected."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, wave: int = 4, **changes: Any) -> None:
         base: dict[str, Any] = {
             "device": "cpu",
             "mode": "colocated",
@@ -130,7 +130,7 @@ class Fleet:
         self.held = ResourcesHeld(placement, self.events.append)
         made = answering_class(SleepingWorker)
         self.actors = RayActors("worker", self.held, lambda name, o: made.options(**o).remote(name))
-        self.pool = Pool(self.actors, self.section, self.events.append, wave=4)
+        self.pool = Pool(self.actors, self.section, self.events.append, wave=wave)
         self.pool.version(VERSION)
 
     def begin(self, work: list[Attempt]) -> None:

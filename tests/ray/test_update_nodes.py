@@ -1,4 +1,4 @@
-"""A full update over two nodes of which one does not see the driver's folders: its files go through Ray."""
+"""A full update over two nodes of which one does not see the driver's folders: it fetches the weights from the run."""
 
 import dataclasses
 import os
@@ -14,8 +14,12 @@ import pytest
 import ray
 from update_jobs import Sink, job
 
+from seal_ray.config import StorageSection
 from seal_ray.events import ActorChanged
+from seal_ray.models import shared
+from seal_ray.models.shared import KeptAt
 from seal_ray.policy.update import update
+from seal_ray.storage.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -44,14 +48,29 @@ def hidden(tmp_path: Path) -> Iterator[Path]:
         other.wait(60)
 
 
-def test_a_full_update_goes_on_from_weights_and_checkpoints_that_a_node_can_not_see(hidden: Path) -> None:
+def kept(run: Path, folder: str) -> KeptAt:
+    """A run that both nodes see and that keeps these weights."""
+    ledger = Ledger(str(run))
+    ledger.create({}, {}, 1)
+    ledger.acquire("the test")
+    ledger.round(1).put_dir("version", folder)
+    ledger.close()
+    return KeptAt(str(run), StorageSection(), 1, "version")
+
+
+def test_a_full_update_goes_on_from_weights_and_checkpoints_that_a_node_can_not_see(
+    hidden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Weights are shared out over both nodes (ZeRO 3), and a worker is killed in the middle."""
     settings: dict[str, Any] = {"mode": "full", "lr": 1e-3, "schedule": "constant", "zero_stage": 3}
     first = update(job(hidden / "first", epochs=2, **settings), sink=Sink())
     again: dict[str, Any] = settings | {"epochs": 6, "checkpoint_steps": 4}
     alone = update(dataclasses.replace(job(hidden / "alone", **again), adapter=first.folder), sink=Sink())
     sink = Sink(kill=1, at=6)
-    both = update(dataclasses.replace(job(hidden / "both", workers=2, **again), adapter=first.folder), sink=sink)
+    monkeypatch.setattr(shared, "LARGE", 0)  # these count as large
+    at = kept(hidden.parent / "run", first.folder)
+    made = job(hidden / "both", workers=2, **again)
+    both = update(dataclasses.replace(made, adapter=first.folder, kept=at), sink=sink)
     assert len({e.node for e in sink.events if isinstance(e, ActorChanged)}) == 2, "both workers were on one node"
     assert both.likelihood_before == pytest.approx(first.likelihood, abs=1e-4), "it began from other weights"
     steps = sink.steps()
