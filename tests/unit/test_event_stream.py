@@ -125,6 +125,8 @@ class RecordedRun:
     def rounds(self) -> list[Any]:
         return []
 
+    versions = rounds
+
     def round(self, number: int) -> "RecordedRun":
         return self
 
