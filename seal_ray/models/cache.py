@@ -69,7 +69,11 @@ class ModelCache:
         folder = self.folder(key)
         until = time.monotonic() + self.deadline
         while not self._hold(key, until):
-            with self._lock(key, until):
+            lock = file_lock.attempt(self._lock_path(key))
+            if lock is None:  # whoever makes it holds it afterwards, and then it is there for us as well
+                self._wait(key, until)
+                continue
+            with lock:
                 try:
                     if not folder.exists():
                         self._make(key, make)
@@ -86,7 +90,8 @@ class ModelCache:
         folder = self.folder(key)
         lock = _in_use.pop(folder, None)
         if lock is None and folder.is_dir():
-            lock = self._lock(key, until, shared=True)
+            while (lock := file_lock.attempt(self._lock_path(key), shared=True)) is None:
+                self._wait(key, until)
         if lock is None:
             return False
         # only now can nobody take it away
@@ -168,15 +173,14 @@ class ModelCache:
     def _lock_path(self, key: str) -> Path:
         return self.models / f"{key}.lock"
 
-    def _lock(self, key: str, until: float, *, shared: bool = False) -> IO[bytes]:
-        while (lock := file_lock.attempt(self._lock_path(key), shared=shared)) is None:
-            if time.monotonic() > until:
-                raise InfraError(
-                    f"model cache {self.root}: another process has held {key} for {self.deadline:.0f} s",
-                    hint="see whether a process of this node hangs while it fetches a model",
-                )
-            time.sleep(0.05)
-        return lock
+    def _wait(self, key: str, until: float) -> None:
+        """A moment, until another process lets go of the entry."""
+        if time.monotonic() > until:
+            raise InfraError(
+                f"model cache {self.root}: another process has held {key} for {self.deadline:.0f} s",
+                hint="see whether a process of this node hangs while it fetches a model",
+            )
+        time.sleep(0.05)
 
 
 def _last_use(lock: Path) -> float:

@@ -1,4 +1,4 @@
-"""A process that takes an entry from a cache: ROOT LIMIT_BYTES KEY SIZE HOW, where HOW is quick, tell, hang or hold."""
+"""A process that takes an entry from a cache: ROOT LIMIT_BYTES KEY SIZE HOW, where HOW is quick, tell, hang, hold or late."""
 
 import os
 import sys
@@ -16,6 +16,9 @@ def main(root: str, limit: str, key: str, size: str, how: str) -> None:
         if how == "hang":
             print("making", flush=True)
             time.sleep(600)
+        if how == "late":
+            print("making", flush=True)
+            time.sleep(1)
         time.sleep(0.2)  # long enough for the others to come
         (folder / "half").unlink()
         (folder / "weights").write_bytes(b"x" * int(size))
@@ -24,7 +27,7 @@ def main(root: str, limit: str, key: str, size: str, how: str) -> None:
         print("asking", flush=True)
     folder = ModelCache(root, int(limit) / GIB).take(key, make)
     print(sorted(os.listdir(folder)), flush=True)
-    if how == "hold":
+    if how in {"hold", "late"}:
         sys.stdin.read()
 
 

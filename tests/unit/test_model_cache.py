@@ -47,6 +47,15 @@ def test_many_processes_of_a_node_fetch_a_model_once(tmp_path: Path) -> None:
     assert made(tmp_path) == ["model"]
 
 
+def test_who_waited_has_it_as_soon_as_it_is_made_though_its_maker_goes_on_holding_it(tmp_path: Path) -> None:
+    maker = start(tmp_path, "model", "late")
+    assert maker.stdout is not None and maker.stdout.readline() == "making\n"
+    cache = ModelCache(tmp_path, 1, deadline=30.0)
+    assert cache.take("model", lambda _: pytest.fail("it was made twice")) == cache.folder("model")
+    assert maker.poll() is None and maker.stdout.readline() == "['weights']\n"
+    finish(maker)
+
+
 def test_a_process_killed_while_it_fetches_leaves_no_half_of_a_model(tmp_path: Path) -> None:
     victim = start(tmp_path, "model", "hang")
     assert victim.stdout is not None and victim.stdout.readline() == "making\n"
