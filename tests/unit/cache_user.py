@@ -1,4 +1,4 @@
-"""A process that takes an entry from a cache: ROOT LIMIT_BYTES KEY SIZE HOW, where HOW is quick, tell, hang, hold or late."""
+"""A process that takes an entry from a cache: ROOT LIMIT_BYTES KEY SIZE HOW; HOW is quick, tell, hang, hold or late."""
 
 import os
 import sys
