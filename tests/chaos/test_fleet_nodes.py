@@ -15,6 +15,21 @@ from seal_ray.fleet.reservations import RayGroups
 pytestmark = pytest.mark.slow
 
 
+def held(*fleets: Fleet) -> tuple[float, ...]:
+    """The CPUs that Ray has granted to each of these runs."""
+    claims = [c for name, granted in RayGroups().states().items() if (c := read_claim(name, granted))]
+    return tuple(sum(c.units for c in claims if c.granted and c.run == f.held.reservations.run) for f in fleets)
+
+
+def drive(fleets: list[Fleet], until: Callable[[], bool], limit: float = 200) -> None:
+    """As so many drivers would, each in its turn."""
+    end = time.monotonic() + limit
+    while not until():
+        assert time.monotonic() < end, held(*fleets)
+        for fleet in fleets:
+            assert not any(trial.failure for trial in fleet.pool.poll(0.05))
+
+
 def test_below_the_least_workers_it_stops_and_says_why() -> None:
     with nodes(1) as (cluster, others):
         fleet = Fleet(worker_grace=4.0, candidate_deadline=30.0)
@@ -30,31 +45,16 @@ def test_below_the_least_workers_it_stops_and_says_why() -> None:
 def test_a_node_that_arrives_late_is_used() -> None:
     with nodes(1) as (cluster, others):
         fleet = Fleet()
-        work = attempts(10, 6)
+        fleet.begin(attempts(1000, 6))  # more than two workers can do until the third is up
 
-        def often(done: int) -> None:
-            if done > 8 and len(others) == 1:
-                others.append(cluster.add_node(num_cpus=2))
+        def workers() -> int:
+            return len({e.worker for e in fleet.events if isinstance(e, WaveDone)})
 
-        done = fleet.run(work, limit=90, often=often)
-        assert len(done) == len(work)
-        assert len({e.worker for e in fleet.events if isinstance(e, WaveDone)}) == 3
+        drive([fleet], lambda: workers() == 2)
+        others.append(cluster.add_node(num_cpus=2))
+        drive([fleet], lambda: workers() == 3)
+        assert fleet.pool.pending()
         fleet.close()
-
-
-def held(*fleets: Fleet) -> tuple[float, ...]:
-    """The CPUs that Ray has granted to each of these runs."""
-    claims = [c for name, granted in RayGroups().states().items() if (c := read_claim(name, granted))]
-    return tuple(sum(c.units for c in claims if c.granted and c.run == f.held.reservations.run) for f in fleets)
-
-
-def drive(fleets: list[Fleet], until: Callable[[], bool], limit: float = 200) -> None:
-    """As so many drivers would, each in its turn."""
-    end = time.monotonic() + limit
-    while not until():
-        assert time.monotonic() < end, held(*fleets)
-        for fleet in fleets:
-            assert not any(trial.failure for trial in fleet.pool.poll(0.05))
 
 
 def test_a_run_that_comes_later_gets_its_share_of_a_full_cluster() -> None:
