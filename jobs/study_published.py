@@ -17,6 +17,7 @@ from study_tiny import METHODS, table
 
 BASE = Path(__file__).parents[1] / "seal_ray/demo/quickstart.yaml"  # its model, and what fits that
 SETTINGS = (
+    "sampling.top_p=1",  # nothing is sampled; the crew wants it so
     "domain.validation=0",
     "domain.test=0",
     "grading.reward=likelihood",
