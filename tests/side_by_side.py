@@ -1,11 +1,12 @@
-"""`make test`, `make test-all`: two pytest processes side by side, one for what starts clusters and one for the rest.
+"""`make test`, `make test-all`: pytest processes side by side, one for what starts clusters and one for the rest.
 
-    python tests/side_by_side.py -m "not slow"     what both pytests are given
+    python tests/side_by_side.py -m "not slow"     what each pytest is given
     python tests/side_by_side.py -m slow
 
-What starts Ray and vLLM waits for them a good part of the time, in which the other one computes; and no two clusters
-come up at once. Progress is shown as it comes; what failed, and why, when both are done. The exit status is that of the
-first of them that did not succeed.
+What starts Ray and vLLM waits for them a good part of the time, in which the other one computes; and of the quick tests
+no two clusters come up at once. Of the long ones a third process takes what mostly waits, for Slurm and for stores that
+fail. Progress is shown as it comes; what failed, and why, when all are done. The exit status is that of the first of
+them that did not succeed.
 """
 
 import os
@@ -16,29 +17,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 CLUSTERS = (
+    "tests/chaos",  # before all clusters: a lock that a thread of Ray holds stays locked in what is forked
     "tests/end_to_end/test_round.py",
     "tests/end_to_end/test_gate_rounds.py",
     "tests/end_to_end/test_older_run.py",
     "tests/end_to_end/test_computed_domains.py",
     "tests/parity/test_engine_answers.py",
     "tests/ray",  # tests/slurm, which mostly waits for Slurm, is in the other half: so both take alike long
+    "tests/s3",  # starts none, and the first process has time for it
 )
-# of the quick tests, these start none either, and the first process has time for them
-FORKS = "tests/chaos"  # before all clusters: a lock that a thread of Ray holds stays locked in what is forked
-STORES = "tests/s3"
-LONG_CLUSTERS = (  # of whose tests only the slow ones start clusters, or there are no others
-    "tests/end_to_end",
-    "tests/chaos/test_fleet_demand.py",
-    "tests/chaos/test_fleet_faults.py",
-    "tests/chaos/test_fleet_nodes.py",
-    "tests/chaos/test_fleet_orphans.py",
-    "tests/chaos/test_fleet_rounds.py",
+LONG_CLUSTERS = ("tests/end_to_end",)
+LONG_WAITS = (
+    "tests/slurm",
+    "tests/s3",
+    "tests/chaos/test_ledger_drivers.py",
+    "tests/chaos/test_ledger_faults.py",
+    "tests/chaos/test_ledger_kills.py",
 )
 
 
 @dataclass
 class Part:
-    """One of the two processes: its progress goes to the screen, and what it reports at its end is kept."""
+    """One of the processes: its progress goes to the screen, and what it reports at its end is kept."""
 
     name: str
     words: Sequence[str]
@@ -61,15 +61,17 @@ class Part:
 
 
 def parts(words: Sequence[str]) -> list[Part]:
-    """Every test is in one of the two."""
-    places = (*CLUSTERS, *LONG_CLUSTERS) if "slow" in words else (FORKS, *CLUSTERS, STORES)
-    clusters = [place for place in places if os.path.exists(place)]
-    rest = [f"--ignore={place}" for place in clusters]
-    return [Part("clusters", [*words, *clusters]), Part("the rest", [*words, *rest, "tests"])]
+    """Every test is in one of them."""
+    long = {"clusters": LONG_CLUSTERS, "waits": LONG_WAITS}
+    named = long if "slow" in words else {"clusters": CLUSTERS}
+    there = {name: [place for place in places if os.path.exists(place)] for name, places in named.items()}
+    rest = [f"--ignore={place}" for places in there.values() for place in places]
+    some = [Part(name, [*words, *places]) for name, places in there.items() if places]
+    return [*some, Part("the rest", [*words, *rest, "tests"])]
 
 
-def run(both: Sequence[Part]) -> int:
-    threads = [threading.Thread(target=part.run) for part in both]
+def run(all_parts: Sequence[Part]) -> int:
+    threads = [threading.Thread(target=part.run) for part in all_parts]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -77,10 +79,10 @@ def run(both: Sequence[Part]) -> int:
             for thread in threads:
                 thread.join()
         except KeyboardInterrupt:
-            continue  # the terminal has interrupted both pytests as well, and they end by themselves
-    for part in both:
+            continue  # the terminal has interrupted the pytests as well, and they end by themselves
+    for part in all_parts:
         print(f"\n{part.name}:\n" + "".join(part.report), end="", flush=True)
-    return next((part.status for part in both if part.status), 0)
+    return next((part.status for part in all_parts if part.status), 0)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,19 @@ class Amount:
 
 
 AMOUNTS = {
-    "configuration": Amount(60, 500, 10),
-    "passages": Amount(200, 1500, 5),
-    "puzzles": Amount(60, 400, 5),
-    "problems": Amount(40, 300, 5),
-    "programs": Amount(40, 300, 5),
-    "documents": Amount(40, 700, 3),
+    "configuration": Amount(60, 500, 4),
+    "passages": Amount(200, 1500, 3),
+    "puzzles": Amount(60, 400, 3),
+    "problems": Amount(40, 300, 3),
+    "programs": Amount(40, 300, 3),
+    "documents": Amount(40, 700, 2),
     "model files": Amount(20, 1000, 1),
-    "model text": Amount(300, 5000, 8),
+    "model text": Amount(300, 5000, 3),
     "formulas": Amount(5000),
-    "judge": Amount(100, 1500, 10),
-    "damaged run": Amount(12, 100, 5),
-    "forged run": Amount(25, 200, 5),
-    "events": Amount(20, 300, 4),
+    "judge": Amount(100, 1500, 4),
+    "damaged run": Amount(12, 100, 2),
+    "forged run": Amount(25, 200, 2),
+    "events": Amount(20, 300, 2),
     "S3 faults": Amount(20, 2000, 2),  # at least; on moto's server, and on Ceph's where it is installed
     "kills": Amount(0, 100, 2),  # at least; before and after every operation of a run on a disk
     "races": Amount(8, 300, 2),  # for a run's epoch; on a disk and on S3

@@ -15,6 +15,7 @@ from seeds import drawing
 
 from seal_ray.grading.lexical import ExactGrader, LexicalGrader
 
+BRACKETED = ("directives", "grids", "judge", "rubric")  # readers of lists and of JSON
 SURROGATES = range(0xD800, 0xE000)  # no tokenizer and no UTF-8 can give them
 # the parts that readers look for, whole, broken and repeated
 PARTS = [
@@ -90,7 +91,8 @@ def test_texts_of_all_characters_go_through_every_reader() -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", sorted(READERS.keys() - {"votes"}))  # votes read as grids do, once a question
 def test_every_character_alone_goes_through_every_reader(name: str) -> None:
-    faults = [fault(name, text) for c in every_assigned_character() for text in (c, f"[[{c}, 1]]")]
+    forms = ("{}", "[[{}, 1]]") if name in BRACKETED else ("{}",)
+    faults = [fault(name, form.format(c)) for c in every_assigned_character() for form in forms]
     assert not [f for f in faults if f]
 
 

@@ -45,18 +45,19 @@ def test_a_process_that_has_nothing_to_run_is_no_success(tmp_path: Path) -> None
     assert run(tmp_path, "-m", "no_such_mark").returncode == 5
 
 
-def test_what_starts_clusters_is_where_the_program_says() -> None:
+def test_the_places_that_the_program_names_are_there() -> None:
     program = runpy.run_path(str(PROGRAM))
-    for places in (program["CLUSTERS"], program["LONG_CLUSTERS"]):
+    for places in (program["CLUSTERS"], program["LONG_CLUSTERS"], program["LONG_WAITS"]):
         assert places and all((PROGRAM.parents[1] / place).exists() for place in places)
 
 
-def test_slow_tests_that_start_clusters_wait_for_each_other_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_long_tests_what_waits_and_what_starts_clusters_have_processes_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(PROGRAM.parents[1])
     program = runpy.run_path(str(PROGRAM))
-    clusters, rest = program["parts"](["-m", "slow"])
-    quick, _ = program["parts"](["-m", "not slow"])
-    for place in program["LONG_CLUSTERS"]:
-        assert place in clusters.words
-        assert place not in quick.words
-        assert f"--ignore={place}" in rest.words
+    clusters, waits, rest = program["parts"](["-m", "slow"])
+    for part, places in ((clusters, "LONG_CLUSTERS"), (waits, "LONG_WAITS")):
+        assert part.words == ["-m", "slow", *program[places]]
+        assert {f"--ignore={place}" for place in program[places]} <= set(rest.words)
+    assert len(program["parts"](["-m", "not slow"])) == 2
