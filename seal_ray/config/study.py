@@ -30,7 +30,7 @@ class KeepSection(Section):
     router: Literal["texts", "likelihood"] = Field(
         default="texts",
         description="with separate: an adapter is chosen by the words that its texts share with the question, or by "
-        "how likely it finds the question",
+        "how likely it finds the question; in exams, and by `seal-ray ask`",
     )
 
 

@@ -32,6 +32,7 @@ from seal_ray.loops.studying.step import (
 )
 from seal_ray.loops.studying.texts import (
     Texts,
+    as_read,
     gather,
     lessons_of,
     passages_alone,
@@ -245,10 +246,7 @@ def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: in
     if curriculum.section.keep.router == "likelihood":
         return put_together(trials, by_likelihood(trials))
     steps, exam = curriculum.sequences[sequence], curriculum.exam(sequence, step)
-    read = [
-        " ".join(session.tokenizer.decode([*x.text.prompt_ids, *x.text.ids]) for x in lessons_of(session, texts, own))
-        for own in steps[:step]
-    ]
+    read = [as_read(session, texts, own) for own in steps[:step]]
     asked = {
         f"{number}{BETWEEN}{q.id}": q.prompt.text
         for number, task in enumerate(exam.tasks)

@@ -3,7 +3,10 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+from seal_ray.config import Config
+from seal_ray.domains import GuardedDomain
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import Warned
@@ -25,6 +28,19 @@ class Texts:
 
     version: Version
     edits: dict[str, list[Edit]]  # by task; none at all where the passages alone are learned
+
+
+class LessonReader(Protocol):
+    """What it takes to read the texts of tasks as lessons. A session has it."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def domain(self) -> GuardedDomain: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def folder(self) -> str: ...
 
 
 def source(name: str) -> Arm:
@@ -50,12 +66,17 @@ def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task]
     if arm.kind in {"context", "none"}:
         return Texts(version, {})
     _write(session, part, arm, tasks, version, edits)
+    return Texts(version, kept(part, edits))
+
+
+def kept(part: RoundLedger, edits: int) -> dict[str, list[Edit]]:
+    """The edits that the round has and that are learned from, by task: the first so many that did not fail."""
     by_task: dict[str, list[Edit]] = {}
     for edit in sorted(part.records("edits").values(), key=lambda e: (e.task, e.slot)):
         own = by_task.setdefault(edit.task, [])
         if not edit.failure and len(own) < edits:
             own.append(edit)
-    return Texts(version, by_task)
+    return by_task
 
 
 def _write(session: Session, part: RoundLedger, arm: Arm, tasks: Sequence[Task], version: Version, edits: int) -> None:
@@ -85,11 +106,22 @@ def lessons_of(session: Session, texts: Texts, tasks: Sequence[Task]) -> list[Le
     for task in tasks:
         if texts.edits and not texts.edits.get(task.id):
             session.tell(Warned(f"task {task.id} has no edit that can be learned: its passage alone is"))
-        kept, reasons = _learnable(session, texts, task)
+        own, reasons = _learnable(session, texts, task)
         for reason in reasons:
             session.tell(Warned(f"a text of task {task.id} is not learned: {reason}"))
-        out += kept
+        out += own
     return out
+
+
+def lessons_again(reader: LessonReader, texts: Texts, tasks: Sequence[Task]) -> list[Lesson]:
+    """The same of tasks that had their turn: what can't be learned of them was told."""
+    return [lesson for task in tasks for lesson in _learnable(reader, texts, task)[0]]
+
+
+def as_read(reader: LessonReader, texts: Texts, tasks: Sequence[Task]) -> str:
+    """What is learned of these tasks, in words."""
+    own = [lesson.text for lesson in lessons_again(reader, texts, tasks)]
+    return " ".join(reader.tokenizer.decode([*text.prompt_ids, *text.ids]) for text in own)
 
 
 def refuse_unlearnable(session: Session, texts: Texts, tasks: Sequence[Task]) -> None:
@@ -98,29 +130,29 @@ def refuse_unlearnable(session: Session, texts: Texts, tasks: Sequence[Task]) ->
         _learnable(session, texts, task)
 
 
-def _learnable(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
+def _learnable(reader: LessonReader, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
     """What is learned of the task, and why the rest is not."""
-    own, why = _of_task(session, texts, task)
-    size, longest = vocabulary(session.folder)
-    limits = {"policy.max_length": session.config.policy.max_length, "the model's own limit": longest}
-    kept, left = fitting(own, limits, size)
+    own, why = _of_task(reader, texts, task)
+    size, longest = vocabulary(reader.folder)
+    limits = {"policy.max_length": reader.config.policy.max_length, "the model's own limit": longest}
+    fit, left = fitting(own, limits, size)
     reasons = [*why, *(one.reason for one in left)]
-    if not kept:
+    if not fit:
         raise DataError(
             f"task {task.id} has no text that can be learned: {reasons[0] if reasons else 'there is none'}",
             hint="raise policy.max_length and inner.max_length up to the model's own limit, or cut the passage; where "
             "the run has begun, in a run of its own",
         )
-    return kept, reasons
+    return fit, reasons
 
 
-def _of_task(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
+def _of_task(reader: LessonReader, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
     edits: list[Edit | None] = [*texts.edits.get(task.id, ())] or [None]
     seen: dict[tuple[int, ...], Lesson] = {}
     why: list[str] = []
     for edit in edits:
         try:
-            examples, _ = session.domain.training(task, edit.content if edit else None, session.tokenizer)
+            examples, _ = reader.domain.training(task, edit.content if edit else None, reader.tokenizer)
         except Rejected as rejected:
             why.append(rejected.failure.message)
             continue
