@@ -109,7 +109,7 @@ def run_stream(session: Session) -> None:
     first = session.ledger.latest() + 1
     if first > curriculum.steps + 1:
         return
-    texts = gather(session, part, curriculum.section.texts, curriculum.tasks, curriculum.section.edits)
+    texts = gather(session, part, source(curriculum.section.texts), curriculum.tasks, curriculum.section.edits)
     if first == 1:
         _warn_of_gate(session)
         refuse_unlearnable(session, texts, curriculum.tasks)

@@ -10,7 +10,7 @@ from seal_ray.domains import GuardedDomain
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import Warned
-from seal_ray.loops.arm import Arm
+from seal_ray.loops.arm import SECTIONS, Arm
 from seal_ray.loops.evaluation import SALT, arm_version, given_edits
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
@@ -43,12 +43,13 @@ class LessonReader(Protocol):
     def folder(self) -> str: ...
 
 
-def source(name: str) -> Arm:
-    """The arm of this name; refuses what is none, or none of a study."""
-    arm = Arm.of(name)
-    if arm.joined or arm.settings:
+def source(name: str, settings_of: tuple[str, ...] = ()) -> Arm:
+    """The arm of this name; refuses what is none, or none of a study. `settings_of`: what it may set for itself."""
+    arm = Arm.of(name, settings_of or SECTIONS)
+    if arm.joined or (arm.settings and not settings_of):
         raise ConfigError(
-            f"study: {name}: an arm of a study has no settings of its own and joins all that it has",
+            f"study: {name}: an arm of a study joins all that it has, and the texts of a stream have no settings of "
+            "their own",
             hint="name the source alone; study.edits says how many edits of a task are learned",
         )
     return arm
@@ -59,9 +60,8 @@ def passages_alone(session: Session) -> Texts:
     return Texts(versions.first(session.base), {})
 
 
-def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task], edits: int) -> Texts:
-    """Sample, read or fetch what the arm of this name says, once: it is kept in the round."""
-    arm = source(name)
+def gather(session: Session, part: RoundLedger, arm: Arm, tasks: Sequence[Task], edits: int) -> Texts:
+    """Sample, read or fetch what the arm says, once: it is kept in the round."""
     version = arm_version(session, arm)
     if arm.kind in {"context", "none"}:
         return Texts(version, {})
