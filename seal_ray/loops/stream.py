@@ -34,6 +34,7 @@ from seal_ray.loops.studying.texts import (
     Texts,
     as_read,
     gather,
+    lessons_again,
     lessons_of,
     passages_alone,
     refuse_unlearnable,
@@ -230,7 +231,7 @@ def _pupil(
     steps, keep = curriculum.sequences[sequence], curriculum.section.keep
     lessons, again = lessons_of(session, texts, steps[step - 1]), list[Lesson]()
     if keep.method in {"replay", "distill"}:
-        earlier = [lesson for done in steps[: step - 1] for lesson in lessons_of(session, texts, done)]
+        earlier = [lesson for done in steps[: step - 1] for lesson in lessons_again(session, texts, done)]
         again = replayed(len(lessons), earlier, keep.share, seed_of(session, sequence, step, "replay"))
     name, exam, seed = _name(sequence), curriculum.exam(sequence, step), seed_of(session, sequence, step)
     return Pupil(name, [*lessons, *again], exam, seed, start, len(again))

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from seal_ray.config import Config
@@ -28,6 +28,8 @@ class Texts:
 
     version: Version
     edits: dict[str, list[Edit]]  # by task; none at all where the passages alone are learned
+    # what was read as lessons once, by task: a stream comes back to earlier steps, and a long one to many
+    known: dict[str, tuple[list[Lesson], list[str]]] = field(default_factory=dict, compare=False)
 
 
 class LessonReader(Protocol):
@@ -132,6 +134,8 @@ def refuse_unlearnable(session: Session, texts: Texts, tasks: Sequence[Task]) ->
 
 def _learnable(reader: LessonReader, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
     """What is learned of the task, and why the rest is not."""
+    if task.id in texts.known:
+        return texts.known[task.id]
     own, why = _of_task(reader, texts, task)
     size, longest = vocabulary(reader.folder)
     limits = {"policy.max_length": reader.config.policy.max_length, "the model's own limit": longest}
@@ -143,6 +147,7 @@ def _learnable(reader: LessonReader, texts: Texts, task: Task) -> tuple[list[Les
             hint="raise policy.max_length and inner.max_length up to the model's own limit, or cut the passage; where "
             "the run has begun, in a run of its own",
         )
+    texts.known[task.id] = fit, reasons
     return fit, reasons
 
 
