@@ -81,6 +81,8 @@ class Curriculum:
     skills: tuple[Task, ...]
     section: StudySection
     written: tuple[Ask, ...] = ()  # what the first version writes by itself
+    # of adapters that are chosen by words, in each sequence after each step: which step's answers which question
+    routes: tuple[Mapping[int, Mapping[str, int]], ...] = ()
 
     @property
     def steps(self) -> int:
@@ -98,7 +100,16 @@ class Curriculum:
         own = tuple(t for one in (steps if whole else steps[step - 1 : step]) for t in one)
         more = self.skills if whole else ()
         routed = apart and section.keep.router == "likelihood"
+        if apart and step:
+            return Exam((*own, *more), section.open_book, routed, only=self.ever_chosen(sequence, step))
         return Exam((*own, *more), section.open_book, routed, more, self.written if whole else ())
+
+    def ever_chosen(self, sequence: int, step: int) -> frozenset[str] | None:
+        """The questions that this step's adapter answers, now or after a later step; None where nobody can tell."""
+        if not self.routes:
+            return None
+        later = [chosen for after, chosen in self.routes[sequence].items() if after >= step]
+        return frozenset(name for chosen in later for name, who in chosen.items() if who == step)
 
 
 def run_stream(session: Session) -> None:
@@ -116,6 +127,7 @@ def run_stream(session: Session) -> None:
         refuse_unlearnable(session, texts, curriculum.tasks)
         once(part, drift.WRITTEN, lambda: drift.write(session, part, texts.version))
     curriculum = replace(curriculum, written=drift.asks(part.get(drift.WRITTEN)))
+    curriculum = replace(curriculum, routes=_routes(session, curriculum, texts))
     if first == 1:
         measure_base(session, part, curriculum, texts.version)
     for number in range(max(first, 2), curriculum.steps + 2):
@@ -211,7 +223,7 @@ def _learned(
     else:
         _, trials = study_in_bank(session, part, pupils, before)
     if apart:
-        trials = [_routed(session, curriculum, texts, s, step, trial) for s, trial in enumerate(trials)]
+        trials = [_routed(session, curriculum, s, step, trial) for s, trial in enumerate(trials)]
     return row(session, part, [p.exam for p in pupils], trials)
 
 
@@ -237,23 +249,31 @@ def _pupil(
     return Pupil(name, [*lessons, *again], exam, seed, start, len(again))
 
 
-def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: int, step: int, latest: Trial) -> Trial:
+def _routed(session: Session, curriculum: Curriculum, sequence: int, step: int, latest: Trial) -> Trial:
     """What the adapters of all steps so far answer together, each the questions that are its own."""
     trials: dict[int, Trial] = {}
     for earlier in range(step):
         records = session.ledger.round(earlier + 1).records("trials").values()
         trials[earlier] = next(t for t in records if t.task == _name(sequence))
     trials[step] = latest
-    if curriculum.section.keep.router == "likelihood":
-        return put_together(trials, by_likelihood(trials))
-    steps, exam = curriculum.sequences[sequence], curriculum.exam(sequence, step)
-    read = [as_read(session, texts, own) for own in steps[:step]]
-    asked = {
-        f"{number}{BETWEEN}{q.id}": q.prompt.text
-        for number, task in enumerate(exam.tasks)
-        for q in session.domain.questions(task)
-    }
-    return put_together(trials, by_texts(asked, read))
+    return put_together(trials, curriculum.routes[sequence][step] if curriculum.routes else by_likelihood(trials))
+
+
+def _routes(session: Session, curriculum: Curriculum, texts: Texts) -> tuple[Mapping[int, Mapping[str, int]], ...]:
+    """The words are known before anything is learned, and so is whom they choose."""
+    keep = curriculum.section.keep
+    if keep.method != "separate" or keep.router != "texts":
+        return ()
+    routes: list[Mapping[int, Mapping[str, int]]] = []
+    for sequence, steps in enumerate(curriculum.sequences):
+        read = [as_read(session, texts, own) for own in steps]
+        asked = {
+            f"{number}{BETWEEN}{q.id}": q.prompt.text
+            for number, task in enumerate(curriculum.exam(sequence, 0).tasks)
+            for q in session.domain.questions(task)
+        }
+        routes.append({step: by_texts(asked, read[:step]) for step in range(1, len(steps) + 1)})
+    return tuple(routes)
 
 
 def _open(session: Session, part: RoundLedger, tasks: Sequence[Task], version: Version) -> None:

@@ -25,7 +25,7 @@ from seal_ray.loops.session import Session
 from seal_ray.loops.studying import step
 from seal_ray.loops.studying.route import TextRouter
 from seal_ray.policy.versions import tree
-from seal_ray.records import Task
+from seal_ray.records import StudyAttempt, Task
 from seal_ray.storage import codec
 from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
@@ -192,6 +192,26 @@ def test_a_step_asks_the_store_as_often_however_many_steps_came_before(
     streamed(tmp_path / "run", *changes, f"study.keep.method={method}")
     own = [asked[number] for number in range(2, 8)]  # the last one is followed by the end of the run
     assert min(own) > 10 and max(own) - min(own) <= 4, own
+
+
+def test_an_adapter_that_words_choose_is_asked_what_it_may_answer_and_the_matrix_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["study.steps=4", "study.sequences=2", "study.keep.method=separate", "domain.max_questions=2"]
+    asked: dict[str, list[int]] = {"own": [], "all": []}
+
+    def asked_in(which: str) -> Any:
+        with opened(configured(tmp_path / which, *changes)) as session:
+            stream.run_stream(session)
+            tried = [a for a in session.crew.tried if isinstance(a, StudyAttempt)]  # type: ignore[attr-defined]
+        asked[which] = [len(a.asks) for a in tried]
+        return matrices(Run(str(tmp_path / which)))
+
+    own = asked_in("own")
+    monkeypatch.setattr(stream.Curriculum, "ever_chosen", lambda curriculum, sequence, step: None)
+    for mine, theirs in zip(own, asked_in("all"), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+    assert len(asked["own"]) == len(asked["all"]) == 8 and sum(asked["own"]) < 0.6 * sum(asked["all"]), asked
 
 
 def test_separate_adapters_answer_what_is_theirs(tmp_path: Path) -> None:

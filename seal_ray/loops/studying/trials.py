@@ -56,6 +56,7 @@ class Exam:
     route: bool = False  # how likely the questions themselves are
     probes: tuple[Task, ...] = ()  # whose texts are taken as text: nothing is learned from them
     more: tuple[Ask, ...] = ()
+    only: frozenset[str] | None = None  # closed-book questions by name; None: all
 
     def asks(self, session: Session) -> tuple[Ask, ...]:
         asked = [ask for number, task in enumerate(self.tasks) for ask in self._of_task(session, number, task)]
@@ -63,7 +64,9 @@ class Exam:
 
     def _of_task(self, session: Session, number: int, task: Task) -> Iterable[Ask]:
         for ask in asks_of(task, session.domain, session.tokenizer, session.config.answering):
-            yield replace(ask, question=f"{number}{BETWEEN}{ask.question}", distractor_ids=())
+            name = f"{number}{BETWEEN}{ask.question}"
+            if self.only is None or name in self.only:
+                yield replace(ask, question=name, distractor_ids=())
             if self.route:
                 yield Ask(f"{ROUTE}{number}{BETWEEN}{ask.question}", ask.prompt_ids[:1], (ask.prompt_ids[1:],), 1)
         if self.open_book:
