@@ -3,10 +3,13 @@
     python jobs/knowledge_tiny_model.py                                        once
     python jobs/study_together_tiny.py curve --version RUN#N                   by the number of passages and of edits
     python jobs/study_together_tiny.py arms --version RUN#N --passages 40      one study of so many, arms side by side
+    python jobs/study_together_tiny.py arms --passages 40 --edits 4 --many 16 --given     and two arms more
 
 Passages are the invented people; `--version` names a version of the world's policy, as `learning_curves.py` makes them.
 A point of the curve is the first step of a stream: as many studies of so many people as there are people for, up to
 eight, all in one bank. The arms are those of `seal-ray study`. Both are runs that go on where they were stopped.
+`--many`: many samples of the untrained version in place of a few; of one prompt, for this model has met no other.
+`--given`: notes that a program took, of the two kinds that help, in the place of a teacher's.
 """
 
 import argparse
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from one_process_crew import OneProcessCrew
-from study_tiny import TINY, skills
+from study_tiny import TINY, skills, texts
 
 from seal_ray import config_file
 from seal_ray.loops import stream, study
@@ -110,7 +113,7 @@ def side_by_side(crew: Any, given: argparse.Namespace, arms: Sequence[str]) -> l
         between = f"{over['mean']:+.3f} ({over['low']:+.3f} to {over['high']:+.3f})" if over else ""
         cost = [own["texts"] or "", own["steps"] or "", f"{own['seconds']:.0f}" if own["seconds"] else ""]
         cells = [*cost[:2], f"{row['mean']['mean']:.3f}", between, f"{held['mean']['mean']:.2f}", cost[2]]
-        lines.append(f"| {arm.partition(':')[0]} | " + " | ".join(map(str, cells)) + " |")
+        lines.append(f"| {arm if ' with ' in arm else arm.partition(':')[0]} | " + " | ".join(map(str, cells)) + " |")
     print("\n".join(lines))
     return lines
 
@@ -123,10 +126,15 @@ def main() -> None:
     parser.add_argument("--version", default="", help="RUN#N: also the edits of this version, which is trained on from")
     parser.add_argument("--passages", nargs="+", type=int, default=list(PASSAGES))
     parser.add_argument("--edits", nargs="+", type=int, default=list(EDITS), help="of a person")
+    parser.add_argument("--many", type=int, default=0, help="arms: also so many samples of a person; 0: no such arm")
+    parser.add_argument("--given", action="store_true", help="arms: also notes from a file")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="override a key; again for more")
     given = parser.parse_args()
     given.to.mkdir(parents=True, exist_ok=True)
     arms = ["context", "untrained", *([f"version:{given.version}"] if given.version else [])]
+    if given.what == "arms":
+        arms += [f"untrained with study.edits={given.many}"] * (given.many > 0)
+        arms += [f"file:{texts(given.to)}#notes"] * given.given
     began, crew = time.monotonic(), OneProcessCrew()
     lines = (curve if given.what == "curve" else side_by_side)(crew, given, arms)
     (given.to / f"{given.what}.md").write_text("\n".join(lines) + "\n")

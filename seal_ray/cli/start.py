@@ -143,7 +143,12 @@ def study(
     config: ConfigFile,
     arm: Annotated[
         list[str] | None,
-        typer.Option("--arm", help="instead of study.arms: context, untrained, version:RUN#N, file:PATH#KEY; again"),
+        typer.Option(
+            "--arm",
+            help="instead of study.arms: context, untrained, version:RUN#N, file:PATH#KEY, teacher:URL#MODEL; "
+            "'untrained with study.edits=30 domain.style=mixture domain.mixture.key_concepts=1' writes with settings "
+            "of its own; again for more",
+        ),
     ] = None,
     set_: Set = None,
     quiet: Quiet = False,

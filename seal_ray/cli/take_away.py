@@ -36,10 +36,12 @@ def export(
     from seal_ray.commands import export
 
     wanted = export.SkillRequest(skill, skill_beyond, skill_weight)
-    done = export.export(open_run(uri, endpoint, storage), to, kind=as_, number=round_, skill=wanted)
+    run = open_run(uri, endpoint, storage)
+    done = export.export(run, to, kind=as_, number=round_, skill=wanted)
+    note = export.note(run)
     show(
-        asdict(done),
+        asdict(done) | ({"note": note} if note else {}),
         f"wrote {done.folder}: {done.modules} layers changed, {done.difference:.2g} nats a token off the version "
-        f"(which is {done.effect:.2g} off its base)",
+        f"(which is {done.effect:.2g} off its base)" + (f"\n{note}" if note else ""),
         as_json,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from seal_ray import models
+from seal_ray.commands.served import steps_of
 from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run, find_version
 from seal_ray.policy import skill as skills
@@ -52,6 +53,17 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
             folder = _with_skill(run, version, folder, skill)
         form = cast(Literal["merged", "adapter"], kind)
         return write(base, folder, str(to), kind=form, probe=probe, trust=trust)
+
+
+def note(run: Run) -> str:
+    """What whoever takes one version away has to know of the others; empty where it is the whole."""
+    current = run.current()
+    if current is None or steps_of(run, current) is None:
+        return ""
+    return (
+        "this is one step's adapter alone: each step of this stream has its own (study.keep.method: separate). "
+        "--round N exports that of round N; `seal-ray ask` and `serve` have them all"
+    )
 
 
 def _with_skill(run: Run, version: Version, folder: str, request: SkillRequest) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from seal_ray import models
-from seal_ray.commands.served import BASE, Served, fetched, name_of
+from seal_ray.commands.served import BASE, Served, fetched, name_of, step_adapters, steps_of
 from seal_ray.errors import ConfigError, InfraError, Interrupted, SealError
 from seal_ray.header_keys import key_in
 from seal_ray.records import Json
@@ -75,9 +75,10 @@ def serve(
 ) -> None:
     """Until `stop` says so, or the server ends."""
     with running(served, settings, stop) as server:
-        for name, folder in served.adapters.items():
+        adapters = step_adapters(served.steps, scratch) if served.steps else served.adapters
+        for name, folder in adapters.items():
             server.load(name, folder)
-        names = [BASE, *served.adapters]
+        names = [BASE, *adapters]
         url = f"http://{_address(settings)}/v1"
         only_here = "" if server.guarded else "   (this machine only)"
         say(f"ready: {url}   models: {', '.join(names)}{only_here}", {"ready": url, "models": names})
@@ -96,10 +97,14 @@ def _load_newer(served: Served, server: "Server", scratch: str, say: Say) -> Non
     assert served.run
     try:
         current = served.run.current()
-        if current and current.path and name_of(current) not in server.loaded:
-            server.load(name_of(current), fetched(served.run, current, scratch))
-            name = name_of(current)
-            say(f"loaded {name}; the others can still be asked by name", {"loaded": name})
+        if not current or not current.path or name_of(current) in server.loaded:
+            return
+        steps = steps_of(served.run, current)
+        newer = step_adapters(steps, scratch) if steps else {name_of(current): fetched(served.run, current, scratch)}
+        for name, folder in newer.items():
+            if name not in server.loaded:
+                server.load(name, folder)
+                say(f"loaded {name}; the others can still be asked by name", {"loaded": name})
     except (SealError, OSError, httpx.HTTPError) as error:
         warning = f"the newest version could not be loaded: {first_line(error)}"
         say(f"warning: {warning}", {"warning": warning})

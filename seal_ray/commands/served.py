@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seal_ray import config_file, models
 from seal_ray.config import ModelSection, StorageSection
@@ -18,9 +19,12 @@ from seal_ray.loops.history import Run, as_written
 from seal_ray.policy import versions
 from seal_ray.records import ADAPTER_CONFIG, Version
 
+if TYPE_CHECKING:
+    from seal_ray.loops.stream_steps import StreamSteps
+
 LEARNED = "learned.json"  # in a folder of `adapt`: what came of it, also where that is no adapter
 NOTE = "seal-ray.json"  # beside an adapter: the model that it belongs to, and what it is about
-BASE = "base"
+BASE, BEGINNING = "base", "beginning"  # the base model; the adapter that a stream began with, where it did with one
 WORD = re.compile(r"\w+")
 
 
@@ -33,10 +37,13 @@ class Served:
     adapters: dict[str, str]  # name -> folder
     topics: tuple[str, ...] = ()
     run: Run | None = field(default=None, compare=False)  # whose newer versions are to be served as well
+    steps: "StreamSteps | None" = None  # of a stream whose steps have an adapter each: the question chooses
+    scratch: str = ""  # where theirs are fetched to
 
     @property
     def rank(self) -> int:
-        return max((models.adapter_rank(folder) for folder in self.adapters.values()), default=0)
+        of_steps = [version.rank for version in self.steps.versions] if self.steps else []
+        return max((*(models.adapter_rank(folder) for folder in self.adapters.values()), *of_steps), default=0)
 
     @property
     def chat(self) -> bool:
@@ -60,8 +67,37 @@ def find(target: str, storage: StorageSection, scratch: str, model: str = "", *,
     run = Run(uri if mark else target, storage)
     version = _version(run, number if mark else "")
     base = models.fetch(run.config.model, storage, digest=version.base)
-    adapters = {name_of(version): fetched(run, version, scratch)} if version.path else {}
-    return Served(base, run.config.model, adapters, _topics(run), None if mark else run)
+    steps = steps_of(run, version)
+    adapters = {name_of(version): fetched(run, version, scratch)} if version.path and not steps else {}
+    return Served(base, run.config.model, adapters, _topics(run), None if mark else run, steps, scratch)
+
+
+def steps_of(run: Run, version: Version) -> "StreamSteps | None":
+    """The steps up to this version, where each has an adapter of its own."""
+    if run.config.study.keep.method != "separate":
+        return None
+    from seal_ray.loops.stream_steps import StreamSteps
+
+    return StreamSteps.of(run, version)
+
+
+def step_name(steps: "StreamSteps", step: int) -> str:
+    version = steps.versions[step]
+    if step:
+        return name_of(version)
+    return BEGINNING if version.path else BASE
+
+
+def step_adapter(steps: "StreamSteps", step: int, scratch: str) -> str | None:
+    """The folder of a step's adapter; the base model has none."""
+    version = steps.versions[step]
+    return fetched(steps.run if step else steps.lender, version, scratch) if version.path else None
+
+
+def step_adapters(steps: "StreamSteps", scratch: str) -> dict[str, str]:
+    """The adapters of all steps by name."""
+    folders = {step_name(steps, step): step_adapter(steps, step, scratch) for step in range(len(steps.versions))}
+    return {name: folder for name, folder in folders.items() if folder}
 
 
 def name_of(version: Version) -> str:

@@ -30,7 +30,7 @@ class KeepSection(Section):
     router: Literal["texts", "likelihood"] = Field(
         default="texts",
         description="with separate: an adapter is chosen by the words that its texts share with the question, or by "
-        "how likely it finds the question",
+        "how likely it finds the question; in exams, and by `seal-ray ask`",
     )
 
 
@@ -42,7 +42,8 @@ class StudySection(Section):
         default=("context", "untrained"),
         min_length=1,
         description="study: where texts come from, side by side: context (the passages alone), untrained, "
-        "version:RUN#N, file:PATH#KEY, teacher:URL#MODEL",
+        "version:RUN#N, file:PATH#KEY, teacher:URL#MODEL; 'ARM with KEY=VALUE' writes with settings of its own "
+        "(study.edits, domain, and how sampling draws)",
     )
     texts: Word = Field(default="context", description="stream: where texts come from, as in arms")
     edits: int = Field(default=1, ge=1, description="edits of a task whose texts are learned")

@@ -35,16 +35,18 @@ class Arm:
     settings: tuple[str, ...] = ()
 
     @staticmethod
-    def of(name: str) -> "Arm":
-        """Read an arm's name; refuses what is none before anything is tried."""
+    def of(name: str, settings_of: tuple[str, ...] = SECTIONS) -> "Arm":
+        """Read an arm's name; refuses what is none before anything is tried. `settings_of`: what it may set, by how
+        the keys begin."""
         source, given, words = name.rpartition(WITH) if WITH in name else (name, "", "")
         settings = tuple(words.split())
         if given and not settings:
             raise ConfigError(f"--arm {name}: no settings after `with`", hint="write it as `ARM with inner.epochs=5`")
         for setting in settings:
             key, sep, _ = setting.partition("=")
-            if not sep or not key.startswith(SECTIONS):
-                raise ConfigError(f"--arm {name}: {setting} is no setting of an arm", hint=f"use {USAGE}")
+            if not sep or not key.startswith(settings_of):
+                keys = ", ".join(settings_of)
+                raise ConfigError(f"--arm {name}: {setting} is no setting of an arm", hint=f"set what begins with {keys}")
             if key in SHARED:
                 raise ConfigError(
                     f"--arm {name}: {key} is the same for all arms of a table",

@@ -32,7 +32,9 @@ from seal_ray.loops.studying.step import (
 )
 from seal_ray.loops.studying.texts import (
     Texts,
+    as_read,
     gather,
+    lessons_again,
     lessons_of,
     passages_alone,
     refuse_unlearnable,
@@ -108,7 +110,7 @@ def run_stream(session: Session) -> None:
     first = session.ledger.latest() + 1
     if first > curriculum.steps + 1:
         return
-    texts = gather(session, part, curriculum.section.texts, curriculum.tasks, curriculum.section.edits)
+    texts = gather(session, part, source(curriculum.section.texts), curriculum.tasks, curriculum.section.edits)
     if first == 1:
         _warn_of_gate(session)
         refuse_unlearnable(session, texts, curriculum.tasks)
@@ -229,7 +231,7 @@ def _pupil(
     steps, keep = curriculum.sequences[sequence], curriculum.section.keep
     lessons, again = lessons_of(session, texts, steps[step - 1]), list[Lesson]()
     if keep.method in {"replay", "distill"}:
-        earlier = [lesson for done in steps[: step - 1] for lesson in lessons_of(session, texts, done)]
+        earlier = [lesson for done in steps[: step - 1] for lesson in lessons_again(session, texts, done)]
         again = replayed(len(lessons), earlier, keep.share, seed_of(session, sequence, step, "replay"))
     name, exam, seed = _name(sequence), curriculum.exam(sequence, step), seed_of(session, sequence, step)
     return Pupil(name, [*lessons, *again], exam, seed, start, len(again))
@@ -245,10 +247,7 @@ def _routed(session: Session, curriculum: Curriculum, texts: Texts, sequence: in
     if curriculum.section.keep.router == "likelihood":
         return put_together(trials, by_likelihood(trials))
     steps, exam = curriculum.sequences[sequence], curriculum.exam(sequence, step)
-    read = [
-        " ".join(session.tokenizer.decode([*x.text.prompt_ids, *x.text.ids]) for x in lessons_of(session, texts, own))
-        for own in steps[:step]
-    ]
+    read = [as_read(session, texts, own) for own in steps[:step]]
     asked = {
         f"{number}{BETWEEN}{q.id}": q.prompt.text
         for number, task in enumerate(exam.tasks)

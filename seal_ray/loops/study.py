@@ -27,6 +27,7 @@ from seal_ray.loops.studying.step import (
 )
 from seal_ray.loops.studying.texts import gather, lessons_of, passages_alone, refuse_unlearnable, source
 from seal_ray.loops.studying.trials import Exam, StudyRequest, record, study_all
+from seal_ray.loops.varied_session import VariedSession
 from seal_ray.policy import bootstrap
 from seal_ray.records import Json, Task, Version, decode, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
@@ -34,6 +35,8 @@ from seal_ray.storage.ledger import RoundLedger
 BASE = "none"  # the first arm: nothing is learned
 ARM, ROW = "arm.json", "row.json"
 PUPIL = "study"
+# what an arm may set for itself: what is written, and how much of it
+OF_AN_ARM = ("study.edits", "domain.", "sampling.temperature", "sampling.top_p", "sampling.max_tokens")
 OF_EARLIER_STEPS = {"replay", "distill", "ewc", "null_space", "separate"}
 
 
@@ -44,8 +47,8 @@ def study(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do every arm that is left. What comes back reads the ledger."""
-    for arm in config.study.arms:
-        source(arm)  # a name that is none is found before a model is fetched
+    for name in config.study.arms:
+        source(name, OF_AN_ARM).configured(config)  # what can't be had is found before a model is fetched
     whole = lasting(config, len(config.study.arms) + 1)
     with Session(whole, stop=stop, on_stop=on_stop, check=check) as session:
         run_study(session)
@@ -57,7 +60,7 @@ def check(session: Session) -> None:
     takes its hours."""
     gate_trials.check(session)
     skills(session)
-    arms, tasks = [source(arm) for arm in session.config.study.arms], _tasks(session)
+    arms, tasks = [source(arm, OF_AN_ARM) for arm in session.config.study.arms], _tasks(session)
     refuse_missing(session, arms, tasks)
     if any(arm.kind == "context" for arm in arms):
         refuse_unlearnable(session, passages_alone(session), tasks)
@@ -109,18 +112,20 @@ def _warn_of_keeping(session: Session) -> None:
         session.tell(Warned(f"{message}: it changes nothing here; `seal-ray stream` learns one after another"))
 
 
-def run_arm(session: Session, number: int, arm: str, tasks: tuple[Task, ...], exam: Exam) -> None:
+def run_arm(session: Session, number: int, name: str, tasks: tuple[Task, ...], exam: Exam) -> None:
     """One arm as a round: its texts, one study, everything asked, the gate."""
-    part = session.open_round(number)
-    part.put(ARM, {"arm": arm, "tasks": [t.id for t in tasks]})
-    texts = gather(session, part, arm, tasks, session.config.study.edits)
+    part, arm = session.open_round(number), source(name, OF_AN_ARM)
+    part.put(ARM, {"arm": name, "tasks": [t.id for t in tasks]})
+    writing = VariedSession(session, arm.configured(session.config)) if arm.settings else session
+    edits = writing.config.study.edits
+    texts = gather(writing, part, arm, tasks, edits)
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(texts.version)})
-    session.tell(RoundStarted(len(tasks), texts.version.number, session.config.study.edits))
-    if arm == BASE:
+    session.tell(RoundStarted(len(tasks), texts.version.number, edits))
+    if name == BASE:
         once(part, ROW, lambda: _base_row(session, part, texts.version, exam))
         version, decision = texts.version, "studied"
     else:
-        pupil = Pupil(PUPIL, lessons_of(session, texts, tasks), exam, seed_of(session), {})
+        pupil = Pupil(PUPIL, lessons_of(writing, texts, tasks), exam, seed_of(session), {})
         once(part, ROW, lambda: _studied(session, part, pupil, texts.version))
         update = part.get("update.json")
         assert update, "a row is written after its version"

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from one_process_crew import update
 from seal_ray import config_file
 from seal_ray.commands.compare import compare, show
 from seal_ray.config import Config, StudySection
+from seal_ray.domains.knowledge import Knowledge
 from seal_ray.errors import ConfigError, DataError, Interrupted, LedgerError
 from seal_ray.inner import keep
 from seal_ray.loops import stream, study
@@ -147,6 +149,23 @@ def test_every_method_goes_through_a_stream(tmp_path: Path, method: str) -> None
     assert found and found["method"] == method and "open_book" in found["measures"]
     learned = [len((run.ledger.round(n).get("update.json") or {})["edits"]) for n in (2, 3)]
     assert learned == ([1, 2] if method in {"replay", "distill"} else [1, 1])
+
+
+@pytest.mark.parametrize("method", ["replay", "separate"])
+def test_what_earlier_steps_learned_is_not_made_into_lessons_at_every_later_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    made, training = Counter[str](), Knowledge.training
+
+    def counted(domain: Knowledge, task: Task, content: Any, tokenizer: Any) -> Any:
+        made[task.id] += 1
+        return training(domain, task, content, tokenizer)
+
+    monkeypatch.setattr(Knowledge, "training", counted)
+    changes = ["study.steps=4", "study.sequences=1", f"study.keep.method={method}", "study.keep.share=1"]
+    run = streamed(tmp_path / "run", *changes, "policy.epochs=1")
+    plan = run.ledger.round(1).get(stream.PLAN) or {}
+    assert {made[task] for own in plan["sequences"][0] for task in own} == {1}
 
 
 def test_separate_adapters_answer_what_is_theirs(tmp_path: Path) -> None:

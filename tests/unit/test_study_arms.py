@@ -13,7 +13,7 @@ from test_study import configured, matrices
 from two_versions import two_versions
 
 from seal_ray.config import Config
-from seal_ray.errors import InfraError, Interrupted
+from seal_ray.errors import ConfigError, InfraError, Interrupted
 from seal_ray.events import Event, Warned
 from seal_ray.loops import stream, study
 from seal_ray.loops.history import Run
@@ -61,6 +61,46 @@ def test_a_study_learns_what_the_base_a_version_and_a_teacher_write(tmp_path: Pa
     source = Run(str(tmp_path / "other")).versions()[1]
     assert {e.version for e in by_version.edits} == {source.digest}
     assert next(v for v in run.versions() if v.number == 3).parent == source.digest, "it goes on from that version"
+
+
+def test_an_arm_of_many_prompts_and_samples_stands_beside_one_of_a_few_edits(
+    tmp_path: Path, crew: OneProcessCrew
+) -> None:
+    styles = ("key_concepts", "critical_questions", "discussion")
+    mixed = " ".join(f"domain.mixture.{style}=1" for style in styles)
+    many = f"untrained with study.edits=8 sampling.temperature=1.2 domain.style=mixture {mixed}"
+    config = configured(
+        tmp_path / "run", *SAMPLED, f"study.arms={json.dumps(['untrained', many])}", "study.tasks=2", "domain.max_texts=2"
+    )
+    run = studied(config, crew)
+    found = study.summary(run)
+    assert found and list(found["arms"]) == ["none", "untrained", many]
+    few, lots = run.round(2).edits, run.round(3).edits
+    assert len(few) == 2 * 2 and {e.style for e in few} == {"implications"}
+    assert len(lots) == 2 * 8 and {e.style for e in lots} == set(styles)
+    assert found["arms"][many]["texts"] > found["arms"]["untrained"]["texts"]
+    assert not {e.id for e in few} & {e.id for e in lots}
+
+
+@pytest.mark.parametrize(
+    ("arm", "why"),
+    [
+        ("untrained with inner.epochs=3", "no setting of an arm"),
+        ("untrained with sampling.edits=3", "no setting of an arm"),
+        ("untrained with study.edits=0", r"study\.edits"),
+        ("untrained with domain.data=other.json", "the same for all arms"),
+        ("joined:untrained", "joins all that it has"),
+    ],
+)
+def test_what_an_arm_of_a_study_can_not_set_is_refused_before_anything_else(tmp_path: Path, arm: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        study.study(configured(tmp_path / "run", f"study.arms={json.dumps([arm])}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_texts_of_a_stream_have_no_settings_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no settings of their own"):
+        stream.stream(configured(tmp_path / "run", "study.texts=untrained with domain.style=long"))
 
 
 def test_what_a_teacher_wrote_before_it_was_lost_is_kept(tmp_path: Path, crew: OneProcessCrew) -> None:

@@ -2,12 +2,15 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
+from seal_ray.config import Config
+from seal_ray.domains import GuardedDomain
 from seal_ray.domains.base import Rejected
 from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import Warned
-from seal_ray.loops.arm import Arm
+from seal_ray.loops.arm import SECTIONS, Arm
 from seal_ray.loops.evaluation import SALT, arm_version, given_edits
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
@@ -25,14 +28,30 @@ class Texts:
 
     version: Version
     edits: dict[str, list[Edit]]  # by task; none at all where the passages alone are learned
+    # what was read as lessons once, by task: a stream comes back to earlier steps, and a long one to many
+    known: dict[str, tuple[list[Lesson], list[str]]] = field(default_factory=dict, compare=False)
 
 
-def source(name: str) -> Arm:
-    """The arm of this name; refuses what is none, or none of a study."""
-    arm = Arm.of(name)
-    if arm.joined or arm.settings:
+class LessonReader(Protocol):
+    """What it takes to read the texts of tasks as lessons. A session has it."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def domain(self) -> GuardedDomain: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def folder(self) -> str: ...
+
+
+def source(name: str, settings_of: tuple[str, ...] = ()) -> Arm:
+    """The arm of this name; refuses what is none, or none of a study. `settings_of`: what it may set for itself."""
+    arm = Arm.of(name, settings_of or SECTIONS)
+    if arm.joined or (arm.settings and not settings_of):
         raise ConfigError(
-            f"study: {name}: an arm of a study has no settings of its own and joins all that it has",
+            f"study: {name}: an arm of a study joins all that it has, and the texts of a stream have no settings of "
+            "their own",
             hint="name the source alone; study.edits says how many edits of a task are learned",
         )
     return arm
@@ -43,19 +62,23 @@ def passages_alone(session: Session) -> Texts:
     return Texts(versions.first(session.base), {})
 
 
-def gather(session: Session, part: RoundLedger, name: str, tasks: Sequence[Task], edits: int) -> Texts:
-    """Sample, read or fetch what the arm of this name says, once: it is kept in the round."""
-    arm = source(name)
+def gather(session: Session, part: RoundLedger, arm: Arm, tasks: Sequence[Task], edits: int) -> Texts:
+    """Sample, read or fetch what the arm says, once: it is kept in the round."""
     version = arm_version(session, arm)
     if arm.kind in {"context", "none"}:
         return Texts(version, {})
     _write(session, part, arm, tasks, version, edits)
+    return Texts(version, kept(part, edits))
+
+
+def kept(part: RoundLedger, edits: int) -> dict[str, list[Edit]]:
+    """The edits that the round has and that are learned from, by task: the first so many that did not fail."""
     by_task: dict[str, list[Edit]] = {}
     for edit in sorted(part.records("edits").values(), key=lambda e: (e.task, e.slot)):
         own = by_task.setdefault(edit.task, [])
         if not edit.failure and len(own) < edits:
             own.append(edit)
-    return Texts(version, by_task)
+    return by_task
 
 
 def _write(session: Session, part: RoundLedger, arm: Arm, tasks: Sequence[Task], version: Version, edits: int) -> None:
@@ -85,11 +108,22 @@ def lessons_of(session: Session, texts: Texts, tasks: Sequence[Task]) -> list[Le
     for task in tasks:
         if texts.edits and not texts.edits.get(task.id):
             session.tell(Warned(f"task {task.id} has no edit that can be learned: its passage alone is"))
-        kept, reasons = _learnable(session, texts, task)
+        own, reasons = _learnable(session, texts, task)
         for reason in reasons:
             session.tell(Warned(f"a text of task {task.id} is not learned: {reason}"))
-        out += kept
+        out += own
     return out
+
+
+def lessons_again(reader: LessonReader, texts: Texts, tasks: Sequence[Task]) -> list[Lesson]:
+    """The same of tasks that had their turn: what can't be learned of them was told."""
+    return [lesson for task in tasks for lesson in _learnable(reader, texts, task)[0]]
+
+
+def as_read(reader: LessonReader, texts: Texts, tasks: Sequence[Task]) -> str:
+    """What is learned of these tasks, in words."""
+    own = [lesson.text for lesson in lessons_again(reader, texts, tasks)]
+    return " ".join(reader.tokenizer.decode([*text.prompt_ids, *text.ids]) for text in own)
 
 
 def refuse_unlearnable(session: Session, texts: Texts, tasks: Sequence[Task]) -> None:
@@ -98,29 +132,32 @@ def refuse_unlearnable(session: Session, texts: Texts, tasks: Sequence[Task]) ->
         _learnable(session, texts, task)
 
 
-def _learnable(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
+def _learnable(reader: LessonReader, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
     """What is learned of the task, and why the rest is not."""
-    own, why = _of_task(session, texts, task)
-    size, longest = vocabulary(session.folder)
-    limits = {"policy.max_length": session.config.policy.max_length, "the model's own limit": longest}
-    kept, left = fitting(own, limits, size)
+    if task.id in texts.known:
+        return texts.known[task.id]
+    own, why = _of_task(reader, texts, task)
+    size, longest = vocabulary(reader.folder)
+    limits = {"policy.max_length": reader.config.policy.max_length, "the model's own limit": longest}
+    fit, left = fitting(own, limits, size)
     reasons = [*why, *(one.reason for one in left)]
-    if not kept:
+    if not fit:
         raise DataError(
             f"task {task.id} has no text that can be learned: {reasons[0] if reasons else 'there is none'}",
             hint="raise policy.max_length and inner.max_length up to the model's own limit, or cut the passage; where "
             "the run has begun, in a run of its own",
         )
-    return kept, reasons
+    texts.known[task.id] = fit, reasons
+    return fit, reasons
 
 
-def _of_task(session: Session, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
+def _of_task(reader: LessonReader, texts: Texts, task: Task) -> tuple[list[Lesson], list[str]]:
     edits: list[Edit | None] = [*texts.edits.get(task.id, ())] or [None]
     seen: dict[tuple[int, ...], Lesson] = {}
     why: list[str] = []
     for edit in edits:
         try:
-            examples, _ = session.domain.training(task, edit.content if edit else None, session.tokenizer)
+            examples, _ = reader.domain.training(task, edit.content if edit else None, reader.tokenizer)
         except Rejected as rejected:
             why.append(rejected.failure.message)
             continue
