@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def shown(*grids: Grid) -> list[list[list[int]]]:
     return [grid.tolist() for grid in grids]
 
 
-def made(task: object = TASK, **section: object):
+def made(task: object = TASK, **section: Any) -> tuple[Any, Task]:
     arc = domain({"challenges.json": json.dumps({"t": task}).encode()}, **section)
     return arc, arc.tasks("train")[0]
 
