@@ -46,7 +46,9 @@ class Arm:
             key, sep, _ = setting.partition("=")
             if not sep or not key.startswith(settings_of):
                 keys = ", ".join(settings_of)
-                raise ConfigError(f"--arm {name}: {setting} is no setting of an arm", hint=f"set what begins with {keys}")
+                raise ConfigError(
+                    f"--arm {name}: {setting} is no setting of an arm", hint=f"set what begins with {keys}"
+                )
             if key in SHARED:
                 raise ConfigError(
                     f"--arm {name}: {key} is the same for all arms of a table",

@@ -70,7 +70,11 @@ def test_an_arm_of_many_prompts_and_samples_stands_beside_one_of_a_few_edits(
     mixed = " ".join(f"domain.mixture.{style}=1" for style in styles)
     many = f"untrained with study.edits=8 sampling.temperature=1.2 domain.style=mixture {mixed}"
     config = configured(
-        tmp_path / "run", *SAMPLED, f"study.arms={json.dumps(['untrained', many])}", "study.tasks=2", "domain.max_texts=2"
+        tmp_path / "run",
+        *SAMPLED,
+        f"study.arms={json.dumps(['untrained', many])}",
+        "study.tasks=2",
+        "domain.max_texts=2",
     )
     run = studied(config, crew)
     found = study.summary(run)
