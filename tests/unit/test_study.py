@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import threading
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from seal_ray.records import Task
 from seal_ray.storage import codec
 from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.store import Store
 from seal_ray.storage.verification import verify
 
 ASKED = [{"question": "How often does the tide turn?", "answers": ["Twice"]}]
@@ -166,6 +168,30 @@ def test_what_earlier_steps_learned_is_not_made_into_lessons_at_every_later_step
     run = streamed(tmp_path / "run", *changes, "policy.epochs=1")
     plan = run.ledger.round(1).get(stream.PLAN) or {}
     assert {made[task] for own in plan["sequences"][0] for task in own} == {1}
+
+
+@pytest.mark.parametrize("method", ["none", "separate"])
+def test_a_step_asks_the_store_as_often_however_many_steps_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    asked, loop = Counter[int](), threading.current_thread()
+    run_step, do, step = stream.run_step, Store._do, 0
+
+    def counted(store: Store, *given: Any, **more: Any) -> Any:
+        asked[step] += threading.current_thread() is loop
+        return do(store, *given, **more)
+
+    def stepped(session: Session, number: int, *given: Any) -> None:
+        nonlocal step
+        step = number - 1
+        run_step(session, number, *given)
+
+    monkeypatch.setattr(Store, "_do", counted)
+    monkeypatch.setattr(stream, "run_step", stepped)
+    changes = ["study.steps=8", "study.sequences=1", "study.measure_every=100", "policy.epochs=1"]
+    streamed(tmp_path / "run", *changes, f"study.keep.method={method}")
+    own = [asked[number] for number in range(2, 8)]  # the last one is followed by the end of the run
+    assert min(own) > 10 and max(own) - min(own) <= 4, own
 
 
 def test_separate_adapters_answer_what_is_theirs(tmp_path: Path) -> None:
