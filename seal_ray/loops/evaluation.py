@@ -107,7 +107,7 @@ def run_arm(session: Session, number: int, arm: Arm, tasks: tuple[Task, ...]) ->
         plan = replace(plan, given=_joined(arm, tasks, written, version))
     exploration = explore(session, part, plan)
     rewarded = settle(session, part, exploration)
-    part.commit({"version": encode(version), "decision": "evaluated"})
+    session.commit(part, version, "evaluated")
     return _scores(arm.kind, rewarded), _cost(session, exploration, written)
 
 

@@ -13,7 +13,8 @@ from seal_ray.commands import probe as command
 from seal_ray.config import AnsweringSection, Config, KnowledgeDomain
 from seal_ray.domains import load_domain, passages
 from seal_ray.errors import ConfigError, DataError, InfraError, Interrupted
-from seal_ray.events import ProbeAsked
+from seal_ray.events import ProbeAsked, RoundCommitted
+from seal_ray.loops import probe as loop
 from seal_ray.loops.history import Run
 from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
 from seal_ray.loops.probing.uncertainty import UncertaintyMap, passage_map
@@ -142,6 +143,15 @@ def test_progress_is_told(tmp_path: Path) -> None:
     ends = {e.purpose: (e.done, e.total) for e in heard if isinstance(e, ProbeAsked)}
     told = {"write": 4, "vote": 12, "changed": 4, "alone": 4, "closed book": 16}
     assert ends == {purpose: (count, count) for purpose, count in told.items()}, "there is no other passage"
+
+
+def test_a_probe_tells_that_its_round_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew: Any = KnowingCrew({})
+    monkeypatch.setattr(loop, "Session", lambda *a, **k: Session(*a, **k, hire=lambda *_: crew))
+    config = configured(tmp_path, folder(tmp_path, world(4)))
+    loop.probe(config)
+    (told,) = [e for e in Run(config.run.uri).events() if isinstance(e, RoundCommitted)]
+    assert (told.round, told.version, told.decision) == (1, 0, "probed") and Run(config.run.uri).round(1).committed
 
 
 def test_questions_of_people_are_preferred(tmp_path: Path) -> None:
