@@ -290,6 +290,19 @@ def test_where_questions_can_not_be_written_is_found_before_the_work(tmp_path: P
             command.check_target(target)
 
 
+def test_what_could_not_be_asked_passes_no_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer without the passage is no fault where it follows a changed one. Whether it does nobody can say here."""
+    ((name, town),) = facts = list(world(1).items())
+    crew = KnowingCrew({}, stubborn={name: town})
+    crew.too_long = "Brenfield"
+    changed = "seal_ray.loops.probing.validation.changed"
+    monkeypatch.setattr(changed, lambda context, answer, *_: (context.replace(answer, "Brenfield"), "Brenfield"))
+    tests, _ = go(configured(tmp_path, folder(tmp_path, dict(facts))), crew)
+    checks = {c.name: c for c in Run(str(tmp_path / "run")).ledger.round(1).records("checks").values()}
+    assert checks["changed"].passed is None and "could not be asked: a prompt of 3000" in checks["changed"].reason
+    assert checks["alone"].passed is False and not tests.tasks
+
+
 # planted faults
 
 
