@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from arc_data import domain
 
 from seal_ray import config_file, models
 from seal_ray.config import AnsweringSection, GradingSection
+from seal_ray.domains.arc import Arc
 from seal_ray.domains.arc.distractors import wrong_grids
 from seal_ray.domains.arc.grids import Grid, Pair, Puzzle
 from seal_ray.domains.arc.tasks import puzzles
@@ -33,7 +35,7 @@ def shown(*grids: Grid) -> list[list[list[int]]]:
     return [grid.tolist() for grid in grids]
 
 
-def made(task: object = TASK, **section: Any) -> tuple[Any, Task]:
+def made(task: Any = TASK, **section: Any) -> tuple[Arc, Task]:
     arc = domain({"challenges.json": json.dumps({"t": task}).encode()}, **section)
     return arc, arc.tasks("train")[0]
 
@@ -92,7 +94,7 @@ def test_a_contrast_is_refused_where_no_wrong_grid_is_taken() -> None:
     config_file.load("jobs/arc-tiny.yaml", [*settings, "domain.distractors=4"])
 
 
-def test_trials_measure_how_much_more_the_right_grid_gained_than_those_that_were_shown(tmp_path) -> None:
+def test_trials_measure_how_much_more_the_right_grid_gained_than_those_that_were_shown(tmp_path: Path) -> None:
     make_tiny(tmp_path)
     tokenizer, model = models.tokenizer(tmp_path), models.load(tmp_path, dtype="float32")
     recipe = Recipe(rank=8, epochs=4, batch_size=2, max_length=512)
