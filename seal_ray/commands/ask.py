@@ -34,7 +34,7 @@ class SideBySide:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _QuestionPrompt:
     """A question as it is put: in words, and as tokens."""
 
     topic: str
@@ -89,7 +89,7 @@ def ask_server(
     return SideBySide(question, asked.topic, answers, chosen)
 
 
-def _asked(served: Served, question: str, topic: str | None) -> _Asked:
+def _asked(served: Served, question: str, topic: str | None) -> _QuestionPrompt:
     question = storable(question)  # a terminal may give bytes that are no text
     topic = nearest_topic(question, served.topics) if topic is None else storable(topic)
     tokenizer = models.tokenizer(
@@ -97,13 +97,13 @@ def _asked(served: Served, question: str, topic: str | None) -> _Asked:
     )
     prompt = question_prompt(topic, question, chat=served.chat)
     stop = () if served.chat and models.thinks(tokenizer) else STOP
-    return _Asked(topic, prompt.text, tuple(models.render(tokenizer, prompt)), stop)
+    return _QuestionPrompt(topic, prompt.text, tuple(models.render(tokenizer, prompt)), stop)
 
 
 # a stream whose steps have an adapter each
 
 
-def _offered(served: Served, asked: _Asked) -> dict[str, str | None]:
+def _offered(served: Served, asked: _QuestionPrompt) -> dict[str, str | None]:
     """The adapters that may answer, by name; words choose before an engine is started."""
     if served.steps is None:
         return dict(served.adapters)
@@ -113,7 +113,7 @@ def _offered(served: Served, asked: _Asked) -> dict[str, str | None]:
     return {step_name(served.steps, step): step_adapter(served.steps, step, served.scratch)}
 
 
-def _chosen_by_words(served: Served, asked: _Asked) -> str:
+def _chosen_by_words(served: Served, asked: _QuestionPrompt) -> str:
     """The name of the step whose texts share the most with the question; empty where there are no steps."""
     if served.steps is None:
         return ""
