@@ -7,8 +7,8 @@ The second form starts a script in the finished image as its user, with its envi
 without a network. With `--keep STAGE` a stage that is there from before is taken as it is.
 
 BASE is a folder that holds the base image's files. Without the image itself, Debian's own packages come close:
-`debootstrap --variant=minbase --include=python3.11,python3.11-venv,libpython3.11-dev,ca-certificates bookworm BASE` and
-a link from BASE/usr/local/bin/python to /usr/bin/python3.11. The last stage is in TARGET/final.
+`debootstrap --variant=minbase --include=python3.11-venv,python3-distutils,libpython3.11-dev,ca-certificates bookworm
+BASE` and a link from BASE/usr/local/bin/python to /usr/bin/python3.11. The last stage is in TARGET/final.
 """
 
 import argparse

@@ -240,7 +240,7 @@ def exploration_of(pool: Pool, count: int, seed: int, at: Any, folder: Path) -> 
     plan = Plan(tuple(found), VERSION, 5, 3, context_arm=False, salt=1, given=tuple(edits))
 
     def go() -> None:
-        part, phases = session.open_round(1), Phases(session.tell, {})
+        part, phases = session.open_round(1), Phases(session.tell, lambda phase: 0)
         drive(Exploration(session, part, plan), None, Counting, tick, phases)  # type: ignore[arg-type]
 
     return go

@@ -25,6 +25,7 @@ from probe_figures import Judged, figures, shown
 from seal_ray import config_file
 from seal_ray.config import Config
 from seal_ray.domains.distractors import kind_of
+from seal_ray.events import RoundStarted
 from seal_ray.grading.measure import question_likelihoods
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
@@ -91,7 +92,7 @@ def go(rows: Sequence[dict[str, Any]], config: Config, hire: Any = hire) -> dict
         row_of = {t.id: rows[int(str(t.data["document"]).removesuffix(".md"))] for t in tasks}
         part = session.open_round(WRITTEN)
         tests = make_tests(session, part, tasks)
-        part.commit({"version": encode(base), "decision": "probed"})
+        session.commit(part, base, "probed")
         spoiled = check_spoiled(session, base, tasks, row_of)
         judged = try_edits(session, base, tests, tasks, row_of)
         false = try_false_lines(session, base, tasks, row_of)
@@ -102,6 +103,7 @@ def check_spoiled(session: Session, base: Version, tasks: Sequence[Task], row_of
     """Round 2: each question with what was done to it, and the first check that it failed."""
     part = session.open_round(SPOILED)
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(base)})
+    session.tell(RoundStarted(len(tasks), base.number, 0))
     asked, roles = list[ProbeQuestion](), dict[str, str]()
     for task in tasks:
         for question, answer in row_of[task.id]["questions"]:
@@ -126,7 +128,7 @@ def check_spoiled(session: Session, base: Version, tasks: Sequence[Task], row_of
         ]
 
     known = once(part, "spoiled.json", checked)
-    part.commit({"version": encode(base), "decision": "checked"})
+    session.commit(part, base, "checked")
     return known
 
 
@@ -171,13 +173,14 @@ def _all_judged(
 ) -> list[Judged]:
     """Every edit trained, and the questions of its task asked."""
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(base)})
+    session.tell(RoundStarted(len(tasks), base.number, 0))
     judged: list[Judged] = []
     if tasks:
         repeats, given = session.config.inner.repeats, tuple(edits)
         plan = Plan(tuple(tasks), base, edits=0, repeats=repeats, context_arm=False, salt=SALT, given=given)
         exploration = explore(session, part, plan)
         judged = [one for task in tasks for one in _judged(exploration, task, len(row_of[task.id]["questions"]))]
-    part.commit({"version": encode(base), "decision": "tried"})
+    session.commit(part, base, "tried")
     return judged
 
 

@@ -4,9 +4,9 @@
     python tests/side_by_side.py -m slow
 
 What starts Ray and vLLM waits for them a good part of the time, in which the other one computes; and of the quick tests
-no two clusters come up at once. Of the long ones a third process takes what mostly waits, for Slurm and for stores that
-fail. Progress is shown as it comes; what failed, and why, when all are done. The exit status is that of the first of
-them that did not succeed.
+no two clusters come up at once. The long ones are in four processes: whole rounds, fleets and updates, what waits for
+Slurm and for stores that fail, and the rest. Progress is shown as it comes; what failed, and why, when all are done.
+The exit status is that of the first of them that did not succeed.
 """
 
 import os
@@ -26,14 +26,24 @@ CLUSTERS = (
     "tests/ray",  # tests/slurm, which mostly waits for Slurm, is in the other half: so both take alike long
     "tests/s3",  # starts none, and the first process has time for it
 )
-LONG_CLUSTERS = ("tests/end_to_end",)
-LONG_WAITS = (
-    "tests/slurm",
-    "tests/s3",
-    "tests/chaos/test_ledger_drivers.py",
-    "tests/chaos/test_ledger_faults.py",
-    "tests/chaos/test_ledger_kills.py",
-)
+LONG = {
+    "rounds": ("tests/end_to_end",),
+    "fleets": (
+        "tests/ray",
+        "tests/chaos/test_fleet_demand.py",
+        "tests/chaos/test_fleet_faults.py",
+        "tests/chaos/test_fleet_nodes.py",
+        "tests/chaos/test_fleet_orphans.py",
+        "tests/chaos/test_fleet_rounds.py",
+    ),
+    "waits": (
+        "tests/slurm",
+        "tests/s3",
+        "tests/chaos/test_ledger_drivers.py",
+        "tests/chaos/test_ledger_faults.py",
+        "tests/chaos/test_ledger_kills.py",
+    ),
+}
 
 
 @dataclass
@@ -62,8 +72,7 @@ class Part:
 
 def parts(words: Sequence[str]) -> list[Part]:
     """Every test is in one of them."""
-    long = {"clusters": LONG_CLUSTERS, "waits": LONG_WAITS}
-    named = long if "slow" in words else {"clusters": CLUSTERS}
+    named = LONG if "slow" in words else {"clusters": CLUSTERS}
     there = {name: [place for place in places if os.path.exists(place)] for name, places in named.items()}
     rest = [f"--ignore={place}" for places in there.values() for place in places]
     some = [Part(name, [*words, *places]) for name, places in there.items() if places]

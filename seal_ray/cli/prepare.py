@@ -31,10 +31,11 @@ def init(
 def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:
     """Check a configuration and its data, without starting anything."""
     from seal_ray import config_checks, config_file, domains
+    from seal_ray.loops import learnable
 
     loaded = config_file.load(config, set_ or ())
     odd = [str(c) for c in config_checks.check(loaded)]
-    domains.data_is_there(loaded)
+    learnable.check(domains.training_tasks(loaded), loaded.grading)
     text = "\n".join([*(f"warning: {o}" for o in odd), f"{config} is valid"])
     show({"valid": True, "digest": loaded.digest, "warnings": odd}, text, as_json)
 

@@ -139,7 +139,8 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
 def _update(update: dict[str, Any] | None) -> dict[str, Json] | None:
     if update is None or not update.get("version"):
         return update
-    names = ("steps", "seconds", "losses", "kl", "drift", "entropy", "entropy_before", "held_back", "left_out", "log")
+    names = ("steps", "seconds", "losses", "validation_losses", "kl", "drift", "entropy", "entropy_before")
+    names += ("held_back", "left_out", "log")
     lessons = len(update.get("edits") or [])
     return {"version": update["version"]["number"], "edits": lessons} | {k: update.get(k) for k in names}
 

@@ -170,6 +170,12 @@ class ArcDomain(Section):
     max_examples: int = Field(default=250, ge=1, description="training examples of an edit, at most")
     views: int = Field(default=4, ge=1, le=64, description="views of each test input that vote")
     max_grid: int = Field(default=30, ge=1, le=30, description="larger grids are dropped by augmentation")
+    distractors: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="other grids of the task whose likelihood is taken beside the right one's, for a contrast",
+    )
 
 
 MathStyle = Literal["worked", "similar", "method", "mixture"]

@@ -1,7 +1,7 @@
 """Domains, and how one is found by its name."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,12 @@ def configured(config: Config, chat: bool = False) -> GuardedDomain:
     return GuardedDomain(domain, config.run.domain_errors)
 
 
-def data_is_there(config: Config) -> None:
-    """Fails with a message where the configured data can't be used. Needs no model."""
-    if not configured(config).tasks("train"):
+def training_tasks(config: Config) -> Sequence[Task]:
+    """The tasks to train on; fails with a message where the configured data can't be used. Needs no model."""
+    tasks = configured(config).tasks("train")
+    if not tasks:
         raise DataError(f"domain.data: {Path(getattr(config.domain, 'data', '')).name} has no tasks to train on")
+    return tasks
 
 
 class Teller:

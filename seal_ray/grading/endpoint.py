@@ -102,7 +102,7 @@ class Endpoint:
             if "api-version" in self._target.params:  # Azure's own way to be told the key
                 headers["api-key"] = self._key
         self._client = httpx.Client(verify=_trusted(), timeout=self.timeout, limits=limits, headers=headers)
-        self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="judge")
+        self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="endpoint")
 
     def ask(self, bodies: Sequence[Json], understand: Callable[[JudgeReply], T]) -> list[T | Failure]:
         """What each request comes to, in order: `understand` of its reply, or why there is none."""
@@ -147,7 +147,7 @@ class Endpoint:
                     self._rests_until = time.monotonic() + REST
         with self._lock:
             self.usage.failed += 1
-        return Failure("judge", f"{self._shown} gave no verdict: {self._clean(why)[:LONGEST_REASON]}", "infra")
+        return Failure("judge", f"{self._shown} gave no usable reply: {self._clean(why)[:LONGEST_REASON]}", "infra")
 
     @property
     def _shown(self) -> str:
@@ -247,11 +247,11 @@ def _trusted() -> ssl.SSLContext:
 
 
 def _key_in(variable: str) -> str:
-    key = key_in(variable, "grading.judge_key_env")
+    key = key_in(variable)
     if not key:
         raise ConfigError(
-            f"grading.judge_key_env: the environment variable {variable} is not set",
-            hint=f"export {variable}, or set judge_key_env to '' for a server that asks for no key",
+            f"the environment variable {variable} is not set",
+            hint=f"export {variable}; for a judge that asks for no key set grading.judge_key_env to ''",
         )
     return key
 
@@ -263,10 +263,10 @@ def _chat(url: str) -> httpx.URL:
         path = base.path.rstrip("/")
         target = base.copy_with(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions")
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
-        raise ConfigError(f"the judge's address is not a URL: {error}", hint="write it as https://HOST/v1") from None
+        raise ConfigError(f"an endpoint's address is not a URL: {error}", hint="write it as https://HOST/v1") from None
     sound = target.scheme in {"http", "https"} and target.host and not any(c.isspace() for c in url)
     if not sound or not 0 < (target.port or 80) < 65536:
-        raise ConfigError("the judge's address is not a URL of http or https", hint="write it as https://HOST/v1")
+        raise ConfigError("an endpoint's address is not a URL of http or https", hint="write it as https://HOST/v1")
     return target
 
 

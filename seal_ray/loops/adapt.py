@@ -190,7 +190,10 @@ def learn_round(
     part.put("tasks.json", {"tasks": [encode(t) for t in tests.final() or tests.tasks], "version": encode(version)})
     session.tell(RoundStarted(len(tasks), version.number, 0))
     edits = {e.id: e for own in exploration.edits.values() for e in own}
-    chosen = {c.task: edits[c.edit] for c in choices if c.edit in edits}
+    chosen: dict[str, list[Edit]] = {}
+    for choice in choices:
+        if choice.edit in edits:
+            chosen.setdefault(choice.task, []).append(edits[choice.edit])
     lessons, texts = _lessons(session, [*tasks.values(), *unasked(session, before)], chosen)
     once(part, "texts.json", lambda: texts)
     new = rounds.learn(session, part, version, lessons)
@@ -213,7 +216,7 @@ def learn_round(
 
 
 def _lessons(
-    session: Session, tasks: Sequence[Task], chosen: Mapping[str, Edit]
+    session: Session, tasks: Sequence[Task], chosen: Mapping[str, Sequence[Edit]]
 ) -> tuple[list[Lesson], dict[str, Json]]:
     """The texts of the chosen edits that their passages support, each passage whole and in sentences, and its answers.
 
@@ -224,28 +227,42 @@ def _lessons(
     counts = {"passages": 0, "edits": 0, "texts": 0, "unsupported": 0, "sentences": 0, "answers": 0}
     left_out: list[dict[str, Json]] = []
     for task in tasks:
-        edit = chosen.get(task.id)
-        content = edit.content if edit else None
+        own = chosen.get(task.id, ())
         try:
-            texts = list(session.domain.texts(task, content))
-            examples, _ = session.domain.training(task, content, session.tokenizer)
+            learned = _learned(session, task, own)
             alone = session.domain.sentences(task, session.tokenizer) if section.sentences else []
         except Rejected as rejected:
             session.tell(Warned(f"passage {task.id} is left out: {rejected.failure.message}"))
             continue
-        kept, made_up = supported_texts(texts, task.data["title"], task.data["context"])
+        kept, made_up = supported_texts([text for _, _, text in learned], task.data["title"], task.data["context"])
         left_out += [{"task": task.id, "text": text, "made_up": what} for text, what in made_up]
-        lessons += [_lesson(examples[n].ids, task.id, f"{edit.id if edit else PASSAGE}/{n}") for n in kept]
+        lessons += [_lesson(example.ids, task.id, name) for example, name, _ in (learned[n] for n in kept)]
         lessons += [_lesson(example.ids, task.id, f"{SENTENCE}/{n}") for n, example in enumerate(alone)]
         answers = session.domain.answers(task, session.tokenizer) if section.teach else []
         lessons += [_answer(example, task.id, f"{ANSWER}/{n}") for n, example in enumerate(answers)]
         counts["sentences"] += len(alone)
         counts["answers"] += len(answers)
         counts["passages"] += 1
-        counts["edits"] += edit is not None
+        counts["edits"] += bool(own)
         counts["texts"] += len(kept)
         counts["unsupported"] += len(made_up)
     return lessons, {**counts, "left_out": left_out}
+
+
+def _learned(session: Session, task: Task, edits: Sequence[Edit]) -> list[tuple[Example, str, str]]:
+    """What is learned of the chosen edits, or without one of the passage: examples, each with a name and its text. What
+    several edits have in common, as the passage, is there once.
+    """
+    out: list[tuple[Example, str, str]] = []
+    earlier: set[tuple[int, ...]] = set()
+    for edit in edits or [None]:
+        content = edit.content if edit else None
+        examples, _ = session.domain.training(task, content, session.tokenizer)
+        both = zip(examples, session.domain.texts(task, content), strict=True)
+        own = [(example, f"{edit.id if edit else PASSAGE}/{n}", text) for n, (example, text) in enumerate(both)]
+        out += [one for one in own if one[0].ids not in earlier]
+        earlier.update(example.ids for example in examples)
+    return out
 
 
 def _lesson(ids: Sequence[int], task: str, name: str) -> Lesson:

@@ -107,7 +107,7 @@ def run_arm(session: Session, number: int, arm: Arm, tasks: tuple[Task, ...]) ->
         plan = replace(plan, given=_joined(arm, tasks, written, version))
     exploration = explore(session, part, plan)
     rewarded = settle(session, part, exploration)
-    part.commit({"version": encode(version), "decision": "evaluated"})
+    session.commit(part, version, "evaluated")
     return _scores(arm.kind, rewarded), _cost(session, exploration, written)
 
 
@@ -217,27 +217,31 @@ def _from_teacher(
     known: dict[str, Edit] = part.records("edits")
     wanted = [(t, slot) for t in tasks for slot in range(edits)]
     names = {(t.id, slot): digest([where, t.digest, slot])[:32] for t, slot in wanted}
-    missing = [(t, slot) for t, slot in wanted if names[t.id, slot] not in known]
+    missing, size = [(t, slot) for t, slot in wanted if names[t.id, slot] not in known], session.config.probe.chunk
+    lost = ""
     endpoint = teacher_endpoint(url, model, session.config.grading)
     try:
-        texts = endpoint.ask([_asked(session, t, slot) for t, slot in missing], lambda reply: reply.text)
+        for chunk in [missing[start : start + size] for start in range(0, len(missing), size)]:
+            session.tick()
+            texts = endpoint.ask([_asked(session, t, slot) for t, slot in chunk], lambda reply: reply.text)
+            for (task, slot), text in zip(chunk, texts, strict=True):
+                if isinstance(text, Failure):
+                    lost = text.message
+                    continue
+                known[names[task.id, slot]] = edit = _taught(session, task, slot, text, names[task.id, slot], version)
+                part.append("edits", edit)
+            session.ledger.flush()
     finally:
         endpoint.close()
-    lost = ""
-    for (task, slot), text in zip(missing, texts, strict=True):
-        if isinstance(text, Failure):
-            lost = text.message
-            continue
-        content = session.domain.parse(task, text)
-        failure = content if isinstance(content, Failure) else None
-        name = names[task.id, slot]
-        edit = Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", None if failure else content)
-        part.append("edits", edit := replace(edit, failure=failure))
-        known[name] = edit
-    session.ledger.flush()
     if lost:
         raise InfraError(f"{url}: not all edits could be had: {lost}", hint="the same command asks for what is missing")
     return tuple(known[names[t.id, slot]] for t, slot in wanted)
+
+
+def _taught(session: Session, task: Task, slot: int, text: str, name: str, version: Version) -> Edit:
+    content = session.domain.parse(task, text)
+    edit = Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop")
+    return replace(edit, failure=content) if isinstance(content, Failure) else replace(edit, content=content)
 
 
 def _teacher(where: str) -> tuple[str, str]:

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from seal_ray.domains import Teller
 from seal_ray.domains.base import Rejected
-from seal_ray.events import EditsSampled, Event, RepeatsAsked, RoundResumed, TrialAgain, TrialDone, TrialFailed, Warned
+from seal_ray.events import (
+    EditsSampled,
+    Event,
+    Phase,
+    RepeatsAsked,
+    RoundResumed,
+    TrialAgain,
+    TrialDone,
+    TrialFailed,
+    Warned,
+)
 from seal_ray.grading import heats
 from seal_ray.grading.gain_model import unpromising
 from seal_ray.loops.exploring.candidates import CandidateMaker
@@ -314,8 +324,8 @@ class Exploration:
 
     @property
     def trying(self) -> bool:
-        """Whether candidates are with the workers."""
-        return bool(self._running)
+        """Whether candidates are with the workers, or wait for them or for the end of a heat."""
+        return bool(self.queued or self._running or self._racing)
 
     @property
     def grading(self) -> bool:
@@ -329,11 +339,28 @@ class Exploration:
     @property
     def tried_out(self) -> bool:
         """Whether nothing is left that needs a machine."""
-        return self.sampled and not (self.queued or self._running or self._racing)
+        return self.sampled and not self.trying
 
     @property
     def done(self) -> bool:
         return self.tried_out and not self.grading
+
+    def total(self, phase: Phase) -> int:
+        """How much of a phase there is, as far as it is known by now; 0: it is not."""
+        if phase == "sampling":
+            return len(self.plan.tasks) * self.plan.edits
+        return self._trials_in_all() if phase == "trials" else 0
+
+    def _trials_in_all(self) -> int:
+        """Heats only where they are decided: until then they stand for the trials that come of them."""
+        plan = self.plan
+        written = {task: {e.id for e in own if not e.failure} for task, own in self.edits.items()}
+        left = [len(self.droppings.left(t, [e for e in own if not e.failure])) for t, own in self.edits.items()]
+        to_come = [plan.edits for t in plan.tasks if t.id not in self.edits and t.id not in self.lost]
+        alone = len(plan.tasks) * (1 + plan.repeats * plan.context_arm)
+        again = sum(len(written.get(r.task, set()) & set(r.edits)) * r.repeats for r in self.asked())
+        raced = sum(c.kind == "heat" and c.task not in self._racing for c in self.candidates.values())
+        return alone + plan.repeats * (sum(left) + sum(to_come)) + again + raced
 
     def coverage(self) -> float:
         """Share of the candidates with a verdict among those that could have one; of the edits, where none is tried."""

@@ -44,8 +44,7 @@ def carry_on(session: Session, exploration: Exploration) -> None:
     """Do what is left: sampling beside trying where there is room for both, else one after the other."""
     if exploration.done:
         return
-    plan = exploration.plan
-    phases = Phases(session.tell, {"sampling": len(plan.tasks) * plan.edits})
+    phases = Phases(session.tell, exploration.total)
     if not exploration.tried_out:
         _on_machines(session, exploration, phases)
     while not exploration.done:  # of a round that is gone on with, answers may be all that is there
@@ -74,12 +73,17 @@ def drive(
     exploration: Exploration, samplers: Samplers | None, pool: TrialPool | None, tick: Tick, phases: Phases
 ) -> None:
     """Sample and try, side by side, until nothing is left that these samplers and this pool can do."""
-    waiting = set()
+    waiting = set[str]()
     if samplers:
         for chunk_id, chunk in exploration.chunks():
             samplers.submit(chunk_id, chunk)
             waiting.add(chunk_id)
     flushed = False
+
+    def look() -> None:
+        trying = pool is not None and exploration.trying
+        phases.look({"sampling": bool(waiting), "trials": trying, "grading": exploration.grading})
+
     while True:
         tick()
         for chunk_id, edits in samplers.poll(0 if pool else 0.2) if samplers and waiting else []:
@@ -91,12 +95,13 @@ def drive(
             attempts = exploration.attempts(pool.room())
             pool.submit(attempts)
             flushed = flushed and not attempts  # heats bring more when all seemed to be out
+            look()
             if not waiting and not exploration.queued and not flushed:
                 pool.flush()
                 flushed = True
             for trial in pool.poll(0.05):
                 exploration.tried(trial)
         exploration.collect_verdicts()
-        phases.look({"sampling": bool(waiting), "trials": exploration.trying, "grading": exploration.grading})
+        look()
         if not waiting and (not pool or exploration.done):
             return

@@ -11,11 +11,10 @@ from seal_ray.grading.reward import RoundRewards, rewards
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.exploring.gain_features import features_of
 from seal_ray.loops.history import Round, Run, read_round
+from seal_ray.loops.learnable import UNMEASURED
 from seal_ray.loops.session import Session, once
 from seal_ray.records import Estimate, Reward, Version, decode
 from seal_ray.storage.ledger import RoundLedger
-
-UNMEASURED = {"rubric", "predicted"}  # rewards that rest on no trial: there is nothing to learn from them
 
 
 def gain_model(session: Session, part: RoundLedger) -> GainModel | None:

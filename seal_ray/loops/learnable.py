@@ -2,8 +2,23 @@
 
 from collections.abc import Sequence
 
+from seal_ray.config import GradingSection
 from seal_ray.errors import ConfigError
 from seal_ray.records import Task
+
+UNMEASURED = {"rubric", "predicted"}  # rewards that rest on no trial: there is nothing to learn from them
+
+
+def check(tasks: Sequence[Task], grading: GradingSection) -> None:
+    """Refuse tasks that rounds could make nothing of."""
+    refuse_known(tasks)
+    if asks(grading):
+        refuse_unasked(tasks)
+
+
+def asks(grading: GradingSection) -> bool:
+    """Whether edits are judged by questions that are asked after training on them."""
+    return grading.reward not in UNMEASURED
 
 
 def asked(tasks: Sequence[Task]) -> list[Task]:

@@ -75,7 +75,7 @@ def probe(
         version = versions.first(session.base)
         tests = make_tests(session, part, every_task(session))
         uncertainty = look(session, part, version, tests)
-        part.commit({"version": encode(version), "decision": "probed"})
+        session.commit(part, version, "probed")
     return tests, uncertainty
 
 

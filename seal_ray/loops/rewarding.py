@@ -9,7 +9,8 @@ from seal_ray.grading.reward import RoundRewards, more_repeats, rewards
 from seal_ray.grading.rubric import rate
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import carry_on
-from seal_ray.loops.foreseeing import UNMEASURED, foreseen, with_calibration
+from seal_ray.loops.foreseeing import foreseen, with_calibration
+from seal_ray.loops.learnable import UNMEASURED
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.voting import count_votes
 from seal_ray.records import Json, decode, encode

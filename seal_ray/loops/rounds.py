@@ -49,15 +49,7 @@ def check(session: Session) -> None:
     """Refuse before a run begins what it could not come to its end without."""
     gate_trials.check(session)
     foreseeing.check(session)
-    tasks = session.domain.tasks("train")
-    learnable.refuse_known(tasks)
-    if _asks(session.config):
-        learnable.refuse_unasked(tasks)
-
-
-def _asks(config: Config) -> bool:
-    """Whether edits are judged by questions that are asked after training on them."""
-    return config.grading.reward not in foreseeing.UNMEASURED
+    learnable.check(session.domain.tasks("train"), session.config.grading)
 
 
 def open(uri: str, storage: StorageSection | None = None) -> Run:
@@ -104,7 +96,7 @@ def begin(session: Session, part: RoundLedger) -> tuple[tuple[Task, ...], Versio
     def decided() -> Json:
         version = parents.parent_of(session.ledger, part.number, session.base, session.config)
         every = session.domain.tasks("train")
-        asked = learnable.asked(every) if _asks(session.config) else ()
+        asked = learnable.asked(every) if learnable.asks(session.config.grading) else ()
         tasks = draw(asked or every, run.seed, part.number, run.tasks_per_round)
         return {"tasks": [encode(t) for t in tasks], "version": encode(version)}
 
@@ -155,7 +147,7 @@ def try_edits(session: Session, part: RoundLedger, tasks: tuple[Task, ...], vers
         repeats=config.inner.repeats,
         context_arm=config.inner.context_arm,
         salt=part.number,
-        trials=_asks(config),
+        trials=learnable.asks(config.grading),
         model=foreseeing.gain_model(session, part),
         heat=config.inner.heat,
     )

@@ -127,6 +127,9 @@ class Tally:
             case PhaseStarted():
                 count = self.counts[event.phase]
                 count.begin(event.time)
+                if event.phase == "trials" and event.total:  # what was tried is graded
+                    grading = self.counts["grading"]
+                    grading.total = max(grading.done, grading.total + event.total - count.total)
                 count.total = event.total or count.total
                 self.aside = event.phase if event.phase in ASIDE else None
             case PhaseEnded():

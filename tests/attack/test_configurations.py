@@ -12,7 +12,7 @@ from seeds import drawing
 from seal_ray import config_checks, config_file
 from seal_ray.commands import plan
 from seal_ray.config import Config
-from seal_ray.domains import data_is_there
+from seal_ray.domains import training_tasks
 from seal_ray.errors import ConfigError, SealError
 
 
@@ -34,7 +34,7 @@ def planned(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `validate` and `plan` do with it."""
     monkeypatch.chdir(ROOT)
     try:
-        data_is_there(config)
+        training_tasks(config)
         made = plan.make(config)
         plan.show(made)
         json.dumps(made, allow_nan=False)

@@ -120,7 +120,7 @@ class Fleet:
             "heartbeat": 0.5,
             "candidate_deadline": 60.0,
             "worker_grace": 30.0,
-            "deadline": 30.0,
+            "deadline": 120.0,
             "wave_wait": 0.2,
             "candidate_retries": 6,
         }

@@ -97,6 +97,7 @@ def test_the_overview_draws_its_figures(browser: Browser, page: str) -> None:
     assert {"accuracy by base likelihood", "accuracy by title"} <= set(browser.run(drawn))
     assert "version 2" in browser.run("document.querySelector('pre.tree').innerText")
     assert "nan_loss" in browser.run("document.querySelector('main').innerText")
+    assert "2.75 → 2.25" in browser.run("document.querySelector('main').innerText")
     assert browser.run("document.querySelector('main').innerText.includes('NaN')") is False
 
 

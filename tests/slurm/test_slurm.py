@@ -50,18 +50,15 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture
-def played(slurm: Slurm, tmp_path: Path) -> str:
-    """A PATH whose `seal-ray` is the played one."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and str(folder).startswith("/tmp/"):
-            folder.chmod(0o755)
-    path = tmp_path / "bin/seal-ray"
-    path.parent.mkdir()
+def played(slurm: Slurm) -> str:
+    """A PATH whose `seal-ray` is the played one. Pytest's own folders are closed to others whenever a pytest starts."""
+    folder = slurm.folder / "bin"
+    folder.mkdir(mode=0o755, exist_ok=True)
     for name, script in (("seal-ray", PLAYED), ("container", CONTAINER)):
-        (path.parent / name).write_text(script)
-        (path.parent / name).chmod(0o755)
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
     (slurm.home / "finish").unlink(missing_ok=True)
-    return f"{path.parent}:{slurm.environment()['PATH']}"
+    return f"{folder}:{slurm.environment()['PATH']}"
 
 
 def finish(slurm: Slurm) -> None:

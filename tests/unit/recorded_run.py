@@ -131,7 +131,8 @@ class _Made:
         for n, loss in enumerate(losses):
             self.tell(UpdateStep, number, step=n + 1, steps=6, loss=loss)
         learned = [{"edit": c.edit, "task": c.task, "weight": c.weight} for c in chosen]
-        part.put("update.json", {"version": encode(new), "edits": learned, "losses": losses, "steps": 6, "kl": 0.01})
+        measured = {"losses": losses, "validation_losses": [2.75, 2.25], "steps": 6, "kl": 0.01}
+        part.put("update.json", {"version": encode(new), "edits": learned, **measured})
         self.tell(PhaseEnded, number, phase="update", seconds=2.0)
         figures = {
             "gain": 0.04,

@@ -27,6 +27,7 @@ from seal_ray.loops.probing.support import unsupported
 from seal_ray.loops.probing.uncertainty import UncertaintyMap, mapped
 from seal_ray.loops.session import Session
 from seal_ray.records import encode
+from seal_ray.sampling.sampler import EditPrompt
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
@@ -207,6 +208,22 @@ def test_the_gate_goes_by_what_is_right_and_not_by_how_sure_the_rest_is() -> Non
     unmeasured = look(1, (0.75, -0.1), (0.25, -1.0))
     lost = UncertaintyMap(2, tuple(replace(q, likelihood=None) for q in unmeasured.questions), ())
     assert judged(ignorant, lost, None, Config()).figures["measure"] == "accuracy"
+
+
+def test_all_edits_of_a_passage_that_are_chosen_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Varied(KnowingCrew):
+        def says(self, text: str, prompt: EditPrompt) -> str:
+            said = super().says(text, prompt)
+            return f"{said}\nThey are told of {['slowly', 'loudly'][prompt.slot]}." if "\nPassage:\n" in text else said
+
+    crew = Varied({})
+    config = configured(tmp_path, folder(tmp_path, world(8)), "select.rule=top_k", "select.top_k=2")
+    done = go(config, crew, monkeypatch)
+    (job,), edits = crew.jobs, Run(config.run.uri).round(2).edits
+    learned = [(lesson.edit.rpartition("/")[0], lesson.text.prompt_ids + lesson.text.ids) for lesson in job.lessons]
+    of_edits = [(edit, text) for edit, text in learned if edit in {e.id for e in edits}]
+    assert done.texts["edits"] == 2 and {edit for edit, _ in of_edits} == {e.id for e in edits}
+    assert len(of_edits) == len({text for _, text in of_edits}), "what both edits hold is learned once"
 
 
 def test_lines_that_no_passage_supports_are_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted_trials import counted
 from one_worker_crew import OneWorkerCrew
 from test_evaluation import opened
 from text_model import byte_tokenizer
@@ -14,6 +15,7 @@ from seal_ray import config_file
 from seal_ray.commands import evaluate as table
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
+from seal_ray.events import RoundCommitted
 from seal_ray.loops import evaluation
 from seal_ray.loops.arm import Arm
 from seal_ray.loops.arm_cost import arm_cost
@@ -144,6 +146,23 @@ def test_costs_are_totals_and_shown_a_candidate() -> None:
     assert (cost.edit_tokens, cost.taught, cost.written) == (3 + len(tokenizer("four")["input_ids"]), 30, 10)
     shown = table.show({"against": "none", "tables": {}, "costs": {"untrained with x": vars(cost)}})
     assert "untrained with x" in shown and "1 failed" in shown and "1.50" in shown
+
+
+def test_an_arm_tells_how_far_it_is_and_that_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "passages.json"
+    rows = json.loads((ROOT / "seal_ray/demo/quickstart.json").read_text())[:2]
+    data.write_text(json.dumps([row | {"edits": {"one": [row["context"][:60]]}} for row in rows]))
+    words = [f"run.uri={tmp_path / 'run'}", f"domain.data={data}", "domain.validation=0", "domain.test=0"]
+    words += ["inner.repeats=2", "inner.epochs=1", "observe.progress=quiet", "observe.ray_metrics=false"]
+    config = config_file.load(ROOT / "jobs/tiny.yaml", words)
+    monkeypatch.setattr(evaluation, "Session", lambda *a, **k: Session(*a, **k, hire=OneWorkerCrew))  # type: ignore[arg-type]
+    arms = ["none", "context", f"file:{data}#one", f"file:{data}#one with inner.repeats=1"]
+    evaluation.evaluate(config, arms, split="train")
+    events = Run(config.run.uri).events()
+    assert counted(events, config) == [(2, 2), (6, 6), (6, 6), (4, 4)]
+    told = [e for e in events if isinstance(e, RoundCommitted)]
+    assert [(e.round, e.decision, e.version) for e in told] == [(n, "evaluated", 0) for n in (1, 2, 3, 4)]
+    assert all(e.manifest for e in told)
 
 
 def test_ways_to_learn_are_arms_of_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

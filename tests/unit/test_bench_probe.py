@@ -6,8 +6,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from counted_trials import counted
 from knowing_crew import LIKE_THESE, TOWNS, KnowingCrew, sentence, world
 
+from seal_ray.events import RoundCommitted
 from seal_ray.loops.history import Run
 
 
@@ -63,6 +65,10 @@ def test_edits_are_judged_by_both_kinds_of_tests_and_planted_faults_are_found(
     told = false["by_people"]["accuracy"]
     assert told["clean"][0] == 1 and told["false"][0] == told["checked"][0] == 0.5, "a false line teaches a false town"
     assert [r.committed for r in Run(config.run.uri).rounds()] == [True] * 4
+    ended = counted(Run(config.run.uri).events(), config)
+    assert len(ended) == 2 and all(done == total > 0 for done, total in ended), "the rounds in which edits are tried"
+    told = [e.round for e in Run(config.run.uri).events() if isinstance(e, RoundCommitted)]
+    assert told == [1, 2, 3, 4]
     idle = KnowingCrew({})
     assert program.go(rows, config, lambda *_: idle) == found, "all of it comes from the ledger the second time"
     assert not idle.sampled and not idle.tried

@@ -10,8 +10,8 @@ from judge_server import JudgeReply, says, serving
 
 from seal_ray import config_file
 from seal_ray.cli import start
-from seal_ray.config import Config
-from seal_ray.errors import DataError
+from seal_ray.config import Config, ProbeSection
+from seal_ray.errors import DataError, Interrupted
 from seal_ray.loops import evaluation
 from seal_ray.loops.arm_cost import ArmCost
 from seal_ray.loops.exploration import Exploration
@@ -142,6 +142,27 @@ def test_a_teacher_is_asked_as_the_policy_is(puzzles: Session) -> None:
     for body in bodies:
         assert body["top_p"] == 0.8 and body["max_tokens"] == asked.max_tokens
         assert body["response_format"]["json_schema"]["schema"] == asked.schema
+
+
+def test_what_a_teacher_wrote_before_a_run_is_stopped_is_not_asked_for_again(
+    puzzles: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, version, ticks = puzzles.domain.tasks("train")[:4], versions.first(puzzles.base), list[int]()
+
+    def tick() -> None:
+        ticks.append(1)
+        if len(ticks) == 3:
+            raise Interrupted("stopped")
+
+    puzzles.config = puzzles.config.model_copy(update={"probe": ProbeSection(chunk=3)})
+    monkeypatch.setattr(puzzles, "tick", tick)
+    with serving(lambda *_: says(json.dumps(DIRECTIVES))) as server:
+        part, where = puzzles.open_round(1), f"{server.url}#t"
+        with pytest.raises(Interrupted):
+            evaluation._from_teacher(puzzles, where, tasks, version, part, 2)
+        assert len(server.bodies) == len(part.records("edits")) == 6
+        assert len(evaluation._from_teacher(puzzles, where, tasks, version, part, 2)) == 8
+        assert len(server.bodies) == 8
 
 
 def test_a_teacher_of_texts_writes_freely(passages: Session) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted_trials import counted
 from made_crew import MadeCrew
 from made_runs import configured, go, towns
 
@@ -81,6 +82,14 @@ def test_only_the_edits_that_are_left_are_trained_in_full(raced: tuple[Run, Made
         assert {c.recipe.epochs for c in found.candidates if c.kind == "edit" and c.recipe} == {4}
     told = [e for e in heard if isinstance(e, EditsDropped)]
     assert told and all(e.dropped >= 3 and e.reasons for e in told)
+
+
+def test_progress_counts_heats_and_what_goes_on_after_them(data: Path, raced: tuple[Run, MadeCrew, list[Any]]) -> None:
+    run, _, heard = raced
+    ended = counted(heard, configured(data, Path("run"), **RACE))
+    assert len(ended) == 3 and all(done == total for done, total in ended)
+    own = [sum(t.task in {x.id for x in r.tasks} for t in r.trials) for r in run.rounds()]
+    assert [done for done, _ in ended] == own
 
 
 def test_heats_cost_less_than_training_all(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

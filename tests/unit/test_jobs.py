@@ -10,7 +10,7 @@ import pytest
 from seal_ray import config_checks, config_file
 from seal_ray.commands import plan as planning
 from seal_ray.config import ArcDomain, CodeDomain, Config, KnowledgeDomain, MathDomain
-from seal_ray.domains import data_is_there
+from seal_ray.domains import training_tasks
 from seal_ray.errors import ConfigError, SealError
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.crew import engine_rank
@@ -46,9 +46,9 @@ def test_every_configuration_passes_validate_with_data_of_its_form(path: Path, m
     overrides = in_place_of_what_users_bring(load(path.name))
     if any(not Path(o.partition("=")[2]).exists() for o in overrides):
         pytest.skip(f"{SHARED} is not there")
-    data_is_there(load(path.name, *overrides))
+    training_tasks(load(path.name, *overrides))
     with pytest.raises(SealError):
-        data_is_there(load(path.name, *overrides, "domain.data=no-such-file.json"))
+        training_tasks(load(path.name, *overrides, "domain.data=no-such-file.json"))
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda p: p.name)

@@ -305,6 +305,23 @@ def test_a_missing_key_is_named_before_anything_is_asked(monkeypatch: pytest.Mon
         grading.build(section)
 
 
+def test_what_goes_wrong_at_an_endpoint_is_told_as_it_is_of_a_judge_and_of_a_teacher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEAL_RAY_TEACHER_KEY", "two\nlines")
+    with pytest.raises(ConfigError, match=r"^the key in SEAL_RAY_TEACHER_KEY has characters"):
+        teacher_endpoint("http://teacher", "t", GradingSection())
+    monkeypatch.delenv("SEAL_RAY_TEACHER_KEY")
+    for address in ("ftp://teacher", "http://teacher:x"):
+        with pytest.raises(ConfigError, match="an endpoint's address is not a URL"):
+            teacher_endpoint(address, "t", GradingSection())
+    with serving(lambda *_: (403, {}, b"{}")) as server:
+        teacher = teacher_endpoint(server.url, "t", GradingSection())
+        (lost,) = teacher.ask([{"messages": [{"content": "Write."}]}], lambda reply: reply.text)
+        teacher.close()
+    assert isinstance(lost, Failure) and "t at http" in lost.message and "gave no usable reply" in lost.message
+
+
 def test_the_configured_grader_is_built(tmp_path: Path) -> None:
     assert grading.build(GradingSection()).name == "lexical"
     assert grading.build(GradingSection(grader="exact")).name == "exact"

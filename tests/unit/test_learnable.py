@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from seal_ray import config_file
+from seal_ray import cli, config_file
 from seal_ray.config import Config
 from seal_ray.domains import configured as domain_of
 from seal_ray.errors import ConfigError, DataError
@@ -80,6 +81,22 @@ def test_passages_of_which_nobody_asks_anything_are_refused_before_the_first_hou
         rounds.run(documents(tmp_path, *judged))
     with pytest.raises(AssertionError, match="would begin"):
         rounds.run(documents(tmp_path, f"domain.questions={tmp_path}/asked.json"))
+
+
+def test_validate_refuses_what_a_run_refuses(tmp_path: Path) -> None:
+    def validated(*changes: str) -> Any:
+        documents(tmp_path)
+        file = tmp_path / "job.yaml"
+        file.write_text(f"run: {{uri: {tmp_path}/run}}\ndomain: {{name: documents, data: {tmp_path}/docs}}\n")
+        words = [word for change in changes for word in ("--set", change)]
+        return CliRunner().invoke(cli.app, ["validate", str(file), *words])
+
+    with pytest.raises(ConfigError) as refused:
+        rounds.run(documents(tmp_path))
+    assert str(validated().exception) == str(refused.value) and "valid" not in validated().output
+    assert validated(f"domain.questions={tmp_path}/asked.json").exit_code == 0
+    judged = ("grading.reward=rubric", "grading.judge_url=http://localhost:1/v1", "grading.judge_model=m")
+    assert validated(*judged).exit_code == 0
 
 
 def test_what_nobody_asks_about_is_in_no_round_and_no_study(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from seal_ray.commands import probe as command
 from seal_ray.config import AnsweringSection, Config, KnowledgeDomain
 from seal_ray.domains import load_domain, passages
 from seal_ray.errors import ConfigError, DataError, InfraError, Interrupted
-from seal_ray.events import ProbeAsked
+from seal_ray.events import ProbeAsked, RoundCommitted
+from seal_ray.loops import probe as loop
 from seal_ray.loops.history import Run
 from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
 from seal_ray.loops.probing.uncertainty import UncertaintyMap, passage_map
@@ -142,6 +143,15 @@ def test_progress_is_told(tmp_path: Path) -> None:
     ends = {e.purpose: (e.done, e.total) for e in heard if isinstance(e, ProbeAsked)}
     told = {"write": 4, "vote": 12, "changed": 4, "alone": 4, "closed book": 16}
     assert ends == {purpose: (count, count) for purpose, count in told.items()}, "there is no other passage"
+
+
+def test_a_probe_tells_that_its_round_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew: Any = KnowingCrew({})
+    monkeypatch.setattr(loop, "Session", lambda *a, **k: Session(*a, **k, hire=lambda *_: crew))
+    config = configured(tmp_path, folder(tmp_path, world(4)))
+    loop.probe(config)
+    (told,) = [e for e in Run(config.run.uri).events() if isinstance(e, RoundCommitted)]
+    assert (told.round, told.version, told.decision) == (1, 0, "probed") and Run(config.run.uri).round(1).committed
 
 
 def test_questions_of_people_are_preferred(tmp_path: Path) -> None:
@@ -278,6 +288,19 @@ def test_where_questions_can_not_be_written_is_found_before_the_work(tmp_path: P
     for target, said in ((tmp_path / "there.json", "already there"), (tmp_path / "no" / "x.json", "no folder")):
         with pytest.raises(ConfigError, match=said):
             command.check_target(target)
+
+
+def test_what_could_not_be_asked_passes_no_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer without the passage is no fault where it follows a changed one. Whether it does nobody can say here."""
+    ((name, town),) = facts = list(world(1).items())
+    crew = KnowingCrew({}, stubborn={name: town})
+    crew.too_long = "Brenfield"
+    changed = "seal_ray.loops.probing.validation.changed"
+    monkeypatch.setattr(changed, lambda context, answer, *_: (context.replace(answer, "Brenfield"), "Brenfield"))
+    tests, _ = go(configured(tmp_path, folder(tmp_path, dict(facts))), crew)
+    checks = {c.name: c for c in Run(str(tmp_path / "run")).ledger.round(1).records("checks").values()}
+    assert checks["changed"].passed is None and "could not be asked: a prompt of 3000" in checks["changed"].reason
+    assert checks["alone"].passed is False and not tests.tasks
 
 
 # planted faults

@@ -104,6 +104,14 @@ def test_rate_and_time_left_come_from_this_sitting_and_not_from_what_was_resumed
     assert trials.seconds_left == pytest.approx(30)
 
 
+def test_a_phase_that_knows_how_many_trials_there_are_knows_it_better_than_the_round() -> None:
+    state = tally()
+    state.take(make(RoundStarted, 1, 100.0, tasks=4, edits=0))
+    state.take(make(TrialFailed, 1, 101.0, failure="no_pairs"))
+    state.take(make(PhaseStarted, 1, 102.0, phase="trials", total=30))
+    assert state.counts["trials"].total == 30 and state.counts["grading"].total == 29
+
+
 def test_where_there_is_no_terminal_progress_is_plain_lines() -> None:
     out = io.StringIO()
     show = progress.build("auto", config(inner={"repeats": 2, "context_arm": False}), out)

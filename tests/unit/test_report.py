@@ -120,6 +120,7 @@ def test_figures_are_those_of_the_ledger(uri: str) -> None:
         assert [v for v, _ in mine["rewards"]] == [round(r["value"]["mean"], 4) for r in rewards]
         assert [bool(k) for _, k in mine["rewards"]] == [r["edit"] in {c.edit for c in found.choices} for r in rewards]
         assert mine["gate"] == found.gate and mine["update"]["version"] == found.number
+        assert mine["update"]["validation_losses"] == [2.75, 2.25]
         assert mine["cost"]["edit"]["trials"] + mine["cost"]["baseline"]["trials"] == mine["trials"]
     assert told["config"] == run.record["config"]
 

@@ -47,17 +47,14 @@ def test_a_process_that_has_nothing_to_run_is_no_success(tmp_path: Path) -> None
 
 def test_the_places_that_the_program_names_are_there() -> None:
     program = runpy.run_path(str(PROGRAM))
-    for places in (program["CLUSTERS"], program["LONG_CLUSTERS"], program["LONG_WAITS"]):
+    for places in (program["CLUSTERS"], *program["LONG"].values()):
         assert places and all((PROGRAM.parents[1] / place).exists() for place in places)
 
 
-def test_of_the_long_tests_what_waits_and_what_starts_clusters_have_processes_of_their_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_long_tests_have_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROGRAM.parents[1])
     program = runpy.run_path(str(PROGRAM))
-    clusters, waits, rest = program["parts"](["-m", "slow"])
-    for part, places in ((clusters, "LONG_CLUSTERS"), (waits, "LONG_WAITS")):
-        assert part.words == ["-m", "slow", *program[places]]
-        assert {f"--ignore={place}" for place in program[places]} <= set(rest.words)
+    *some, rest = program["parts"](["-m", "slow"])
+    assert {part.name: part.words[2:] for part in some} == {k: list(v) for k, v in program["LONG"].items()}
+    assert {f"--ignore={place}" for part in some for place in part.words[2:]} <= set(rest.words)
     assert len(program["parts"](["-m", "not slow"])) == 2

@@ -9,6 +9,7 @@ from itertools import islice
 from seal_ray.config import AnsweringSection, ArcDomain
 from seal_ray.domains.arc.augment import Family
 from seal_ray.domains.arc.directives import Directives, output_schema, read_directives
+from seal_ray.domains.arc.distractors import wrong_grids
 from seal_ray.domains.arc.evaluate import View, solves, views, vote
 from seal_ray.domains.arc.formats import STOP, longest_grid, puzzle_text, write_grid
 from seal_ray.domains.arc.grids import Grid, Puzzle, cell_accuracy
@@ -71,6 +72,7 @@ class Arc:
         self._section, self._recipe, self._chat, self._seed = section, recipe, chat, seed
         self._max_tokens, self._read = max_tokens, read
         self._made: OrderedDict[tuple[str, tuple[Family, ...], int], tuple[Tokenizer, list[GridText]]] = OrderedDict()
+        self._odd: list[str] = []
 
     @cached_property
     def _splits(self) -> dict[Split, list[Task]]:
@@ -78,7 +80,34 @@ class Arc:
         solutions = self._read(section.solutions) if section.solutions else None
         tasks = read_tasks(self._read(section.data), solutions, section.data, section.solutions)
         self._fits(tasks)
+        if section.distractors:
+            tasks = self._with_distractors(tasks)
         return split_tasks(tasks, self._seed, section.validation, section.test)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was odd in the data, for whoever shows it."""
+        _ = self._splits
+        return tuple(self._odd)
+
+    def _with_distractors(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks with wrong grids beside each right one, turned as the view shows the puzzle."""
+        form, given, lacking = self._section.grid_format, list[Task](), 0
+        for task in tasks:
+            tests, by_question = puzzles(task), dict[str, list[str]]()
+            for test, shown in enumerate(self._views(task)):
+                wrong = wrong_grids(tests, test, self._section.distractors)
+                lacking += tests[test].output is not None and not wrong
+                for number, view in enumerate(shown):
+                    turned = [write_grid(view.symmetry.forward(grid), form) for grid in wrong]
+                    by_question[_view_id(test, number)] = turned
+            given.append(dataclasses.replace(task, distractors=by_question))
+        if lacking:
+            self._odd.append(
+                f"domain.distractors: {lacking} test inputs have no wrong grid, for their task shows no other; they "
+                "don't count in a contrast, and a task of only such inputs has none"
+            )
+        return given
 
     def _fits(self, tasks: Sequence[Task]) -> None:
         """Refuse tasks whose outputs no answer can hold."""

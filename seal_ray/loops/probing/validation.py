@@ -133,18 +133,23 @@ def _withstands(v: Validated, replies: Mapping[str, Replies], other_facts: Mappi
 
     def gives_it(purpose: str) -> bool | None:
         reply = replies[purpose].get((q.id, 0))
-        return None if reply is None else any(same(q.question, g, said(reply)) for g in v.gold)
+        return None if reply is None or reply.failure else any(same(q.question, g, said(reply)) for g in v.gold)
+
+    def unsaid(purpose: str, unasked: str) -> ProbeCheck:
+        reply = replies[purpose].get((q.id, 0))
+        why = f"it could not be asked: {reply.failure.message}" if reply and reply.failure else unasked
+        return check(q, purpose, None, why)
 
     after_change = gives_it("changed")
     if after_change is None:
-        own.append(check(q, "changed", None, "its answer does not stand in the passage word by word"))
+        own.append(unsaid("changed", "its answer does not stand in the passage word by word"))
     else:
         kept = f"it keeps to {v.gold[0]!r} where the passage says {other_facts[q.id]!r}"
         own.append(check(q, "changed", not after_change, kept if after_change else ""))
     for name, where in (("unrelated", "with a passage about something else"), ("alone", "with nothing beside it")):
         given = gives_it(name)
         if given is None:
-            own.append(check(q, name, None, "there is no other passage"))
+            own.append(unsaid(name, "there is no other passage"))
         else:
             own.append(check(q, name, not given or after_change is False, f"it says so {where}" if given else ""))
     return failed(own) is None

@@ -147,10 +147,11 @@ function updates() {
     el("div", { class: "cards" }, told.map((r) => {
       const u = r.update;
       if (!known(u.version)) return card(`Round ${r.round}`, badge("wait", "no update"), note(u.reason || "no reason was told"));
-      const losses = (u.losses || []).filter(known);
+      const losses = (u.losses || []).filter(known), held = (u.validation_losses || []).filter(known);
       return card(`Round ${r.round}: version ${r.version ?? "?"} → ${u.version}`,
         losses.length > 0 && lossCurve("loss of the update", [{ points: losses, width: 1, name: "loss of the update" }]),
         facts([["edits learned from", whole(u.edits)], ["steps", whole(u.steps)], losses.length > 0 && ["loss", `${plain(losses[0], 2)} → ${plain(losses.at(-1), 2)}`],
+          held.length > 0 && ["loss on edits held back", held.map((v) => plain(v, 2)).join(" → ")],
           ["KL", plain(u.kl, 4)], ["drift from base", plain(u.drift, 4)], known(u.entropy_before) && ["entropy", `${plain(u.entropy_before, 2)} → ${plain(u.entropy, 2)}`], ["took", lasting(u.seconds)]]));
     })));
 }
