@@ -17,7 +17,7 @@ from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops.arm import USAGE, Arm
 from seal_ray.loops.arm_cost import ArmCost, arm_cost
 from seal_ray.loops.exploration import Exploration
-from seal_ray.loops.explore import explore
+from seal_ray.loops.explore import explore, sample
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import find_version
 from seal_ray.loops.learnable import refuse_unasked
@@ -102,7 +102,7 @@ def run_arm(session: Session, number: int, arm: Arm, tasks: tuple[Task, ...]) ->
     written = given
     if arm.joined:
         if written is None:
-            sampled = explore(session, part, replace(plan, repeats=0, trials=False)).edits
+            sampled = sample(session, part, plan)
             written = tuple(edit for task in tasks for edit in sampled.get(task.id, ()))
         plan = replace(plan, given=_joined(arm, tasks, written, version))
     exploration = explore(session, part, plan)

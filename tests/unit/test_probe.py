@@ -15,10 +15,13 @@ from seal_ray.domains import load_domain, passages
 from seal_ray.errors import ConfigError, DataError, InfraError, Interrupted
 from seal_ray.events import ProbeAsked, RoundCommitted
 from seal_ray.loops import probe as loop
+from seal_ray.loops.arm import Arm
+from seal_ray.loops.evaluation import run_arm
 from seal_ray.loops.history import Run
 from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
 from seal_ray.loops.probing.uncertainty import UncertaintyMap, passage_map
 from seal_ray.loops.session import Session
+from seal_ray.loops.studying.texts import gather
 from seal_ray.policy import versions
 from seal_ray.records import Recipe
 from seal_ray.storage.deletion import delete_task
@@ -152,6 +155,25 @@ def test_a_probe_tells_that_its_round_is_done(tmp_path: Path, monkeypatch: pytes
     loop.probe(config)
     (told,) = [e for e in Run(config.run.uri).events() if isinstance(e, RoundCommitted)]
     assert (told.round, told.version, told.decision) == (1, 0, "probed") and Run(config.run.uri).round(1).committed
+
+
+def test_edits_that_are_lost_are_not_taken_for_edits_that_nobody_wrote(tmp_path: Path) -> None:
+    crew: Any = KnowingCrew({})
+    config = configured(tmp_path, folder(tmp_path, world(8)), *LIKE_THESE, "sampling.edits=1", "sampling.chunk=1")
+    with Session(config, hire=lambda *_: crew) as session:
+        tasks, part = every_task(session), session.open_round(1)
+        for begin in (
+            lambda: gather(session, part, "untrained", tasks, 1),
+            lambda: run_arm(session, 2, Arm.of("joined:untrained"), tasks),
+        ):
+            crew.lose = 1
+            with pytest.raises(InfraError, match="the edits of 1 of 2 tasks were lost"):
+                begin()
+        crew.sampled.clear()
+        assert {t: len(own) for t, own in gather(session, part, "untrained", tasks, 1).edits.items()} == {
+            t.id: 1 for t in tasks
+        }
+        assert len(crew.sampled) == 1, "what is there is not sampled again"
 
 
 def test_questions_of_people_are_preferred(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from seal_ray.errors import ConfigError, DataError
 from seal_ray.events import Warned
 from seal_ray.loops.arm import SECTIONS, Arm
 from seal_ray.loops.evaluation import SALT, arm_version, given_edits
-from seal_ray.loops.explore import explore
+from seal_ray.loops.explore import sample
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.session import Session
 from seal_ray.policy import versions
@@ -87,8 +87,7 @@ def _write(session: Session, part: RoundLedger, arm: Arm, tasks: Sequence[Task],
         return  # it had them all before it was committed
     if arm.kind in {"untrained", "version"}:
         if {t.id for t in tasks} - {task for task, _ in _slots(part)}:
-            plan = Plan(tuple(tasks), version, edits, repeats=0, context_arm=False, salt=SALT, trials=False)
-            explore(session, part, plan)
+            sample(session, part, Plan(tuple(tasks), version, edits, repeats=0, context_arm=False, salt=SALT))
         return
     given = given_edits(session, arm, tasks, version, part, edits) or ()
     known = _slots(part)
