@@ -134,21 +134,21 @@ def samples(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, lis
 
 def _of_blocks(some: Callable[..., Tensor]) -> Iterator[tuple[str, list[Any]]]:
     """Arguments of the operations over rows in blocks: positions in several blocks, and widths that fill no tile."""
-    blocks = [Block(0, 13, 3, 0, 3), Block(39, 30, 2, 1, 3, fresh=False), Block(99, 6, 2, 3, 4)]
+    placed = [Block(0, 13, 3, 0, 3), Block(39, 30, 2, 1, 3, fresh=False), Block(99, 6, 2, 3, 4)]
     for width_in, width_out in ((40, 16), (16, 300), (300, 48), (5, 7)):
         rows, out, matrices = some(111, width_in), some(111, width_out), some(4, width_in, width_out)
         for add in (False, True):
-            yield "rows_by_matrices_", [out, rows, matrices, blocks, add]
-            yield "rows_by_matrices_", [out, rows, some(4, width_out, width_in).mT, blocks, add]
+            yield "rows_by_matrices_", [out, rows, matrices, placed, add]
+            yield "rows_by_matrices_", [out, rows, some(4, width_out, width_in).mT, placed, add]
         part = some(111, 3 * width_in)[:, width_in : 2 * width_in]
-        yield "rows_by_matrices_", [out, part, matrices, blocks, True]
-        yield "rows_by_rows_", [some(4, width_in, width_out), part, out, blocks]
-        yield "rows_by_rows_", [some(4, width_out, width_in), out, part, blocks]
+        yield "rows_by_matrices_", [out, part, matrices, placed, True]
+        yield "rows_by_rows_", [some(4, width_in, width_out), part, out, placed]
+        yield "rows_by_rows_", [some(4, width_out, width_in), out, part, placed]
     for heads, groups, width in ((9, 3, 64), (2, 2, 20)):
         q, out, k, v = (some(111, count, width) for count in (heads, heads, groups, groups))
-        yield "short_attention", [q, k, v, blocks, width**-0.5, [None] * len(blocks)]
-        _, shares = short_attention.plain(q, k, v, blocks, width**-0.5, [None] * len(blocks))
-        yield "short_attention_backward", [out, q, k, v, shares, blocks, width**-0.5]
+        yield "short_attention", [q, k, v, placed, width**-0.5, [None] * len(placed)]
+        _, shares = short_attention.plain(q, k, v, placed, width**-0.5, [None] * len(placed))
+        yield "short_attention_backward", [out, q, k, v, shares, placed, width**-0.5]
     logits = some(5, 9001) * 4
     yield "vocabulary_loss_", [logits, logits.argmax(1)]
     yield "vocabulary_loss_", [logits, logits.argmin(1)]

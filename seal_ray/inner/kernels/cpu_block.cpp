@@ -67,6 +67,7 @@ inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 constexpr long PANEL = 2 * LANES;  // columns of a tile
 constexpr long TILE = 6;           // rows of a tile
 constexpr long DEPTH = 256;        // of a panel, which the first cache holds
+constexpr long ROOM = 32768;       // numbers of all panels, which the second cache holds
 
 struct Matrix {
     const float *at;
@@ -110,23 +111,24 @@ void pack(Matrix b, long depth, long columns, float *panel) {
         for (long k = n < whole ? whole_depth : 0; k < depth; k++) panel[k * PANEL + n] = *b.from(k, n).at;
 }
 
+inline void put(float *to, Vec v, long count, bool add) { store(to, add ? load(to, count) + v : v, count); }
+
 template <long ROWS>
 void tile(long depth, Matrix a, const float *panel, float *c, long stride, long columns, bool add) {
-    Vec total[ROWS][2] = {};
+    Vec left[ROWS] = {}, right[ROWS] = {};
     for (long k = 0; k < depth; k++, a.at += a.by_column, panel += PANEL) {
-        const Vec left = load(panel), right = load(panel + LANES);
+        const Vec first = load(panel), second = load(panel + LANES);
 #pragma GCC unroll 6
         for (long r = 0; r < ROWS; r++) {
-            total[r][0] += a.at[r * a.by_row] * left;
-            total[r][1] += a.at[r * a.by_row] * right;
+            left[r] += a.at[r * a.by_row] * first;
+            right[r] += a.at[r * a.by_row] * second;
         }
     }
-    for (long r = 0; r < ROWS; r++)
-        for (long half = 0; half * LANES < columns; half++) {
-            const long count = columns - half * LANES;
-            float *to = c + r * stride + half * LANES;
-            store(to, add ? load(to, count) + total[r][half] : total[r][half], count);
-        }
+#pragma GCC unroll 6
+    for (long r = 0; r < ROWS; r++) {
+        put(c + r * stride, left[r], columns, add);
+        if (columns > LANES) put(c + r * stride + LANES, right[r], columns - LANES, add);
+    }
 }
 
 using Tile = void (*)(long, Matrix, const float *, float *, long, long, bool);
@@ -134,15 +136,18 @@ constexpr Tile TILES[] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, 
 
 // c [rows, columns] becomes a b, or grows by it
 void multiply(long rows, long columns, long depth, Matrix a, Matrix b, float *c, long stride, bool add) {
-    alignas(64) float panel[DEPTH * PANEL];
+    alignas(64) float panels[ROOM];
     for (long k = 0; k < depth; k += DEPTH) {
-        const long deep = std::min(DEPTH, depth - k);
-        for (long n = 0; n < columns; n += PANEL) {
-            const long wide = std::min(PANEL, columns - n);
-            pack(b.from(k, n), deep, wide, panel);
+        const long deep = std::min(DEPTH, depth - k), wide = ROOM / deep / PANEL * PANEL;
+        for (long begin = 0; begin < columns; begin += wide) {
+            const long end = std::min(columns, begin + wide);
+            for (long n = begin; n < end; n += PANEL)
+                pack(b.from(k, n), deep, std::min(PANEL, end - n), panels + (n - begin) * deep);
             for (long m = 0; m < rows; m += TILE)
-                TILES[std::min(TILE, rows - m)](
-                    deep, a.from(m, k), panel, c + m * stride + n, stride, wide, add || k > 0);
+                for (long n = begin; n < end; n += PANEL)
+                    TILES[std::min(TILE, rows - m)](
+                        deep, a.from(m, k), panels + (n - begin) * deep, c + m * stride + n, stride,
+                        std::min(PANEL, end - n), add || k > 0);
         }
     }
 }

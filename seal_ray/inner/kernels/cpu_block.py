@@ -113,9 +113,7 @@ class CpuBlock:
         self._call("rotate", x, cos, sin, out, rows, heads, width // 2, back)
         return out
 
-    def rows_by_matrices(
-        self, out: Tensor, rows: Tensor, matrices: Tensor, blocks: Sequence[Block], add: bool
-    ) -> None:
+    def rows_by_matrices(self, out: Tensor, rows: Tensor, matrices: Tensor, blocks: Sequence[Block], add: bool) -> None:
         if not (_close_rows(out, rows) and matrices.dtype == torch.float32):
             return OPERATORS["rows_by_matrices_"].plain(out, rows, matrices, blocks, add)
         self._call(
