@@ -4,7 +4,7 @@ Blocks hold texts of one padded length, so attention is a few dense causal produ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
+from seal_ray.inner.kernels.short_attention import causal, short_attention, short_attention_backward
 from seal_ray.inner.layout import Block
 
 NAME = "seal_bank"
@@ -120,17 +121,28 @@ def attend(call: AttentionCall, rows: Sequence[Tensor], bank_pass: Any) -> Tenso
         return _continued(call, rows, cache)
     if bank_pass.bounds is not None and rows[0].device.type == "cuda":
         return _any_lengths(call, rows, bank_pass.bounds, max(b.length for b in bank_pass.blocks))
-    sizes = [b.stop - b.row for b in bank_pass.blocks]
-    outs, keys, values = [], [], []
-    for block, q, k, v in zip(bank_pass.blocks, *(r.split(sizes) for r in rows), strict=True):
-        q, k, v = (t.unflatten(0, (block.texts, block.length)).transpose(1, 2) for t in (q, k, v))
-        mask = bank_pass.mask(block, call.window)
-        outs.append(_block_attention(q, k, v, call.scaling, mask).transpose(1, 2).flatten(0, 1))
-        keys.append(k)
-        values.append(v)
+    blocks = bank_pass.blocks
+    masks = [bank_pass.mask(block, call.window) for block in blocks]
+    texts = [[_of_texts(block, r) for block in blocks] for r in rows]
     if cache is not None:
-        cache.fill(call.layer, keys, values)
+        cache.fill(call.layer, texts[1], texts[2])
+    short = [rows[0].device.type == "cpu" and block.length <= SHORT for block in blocks]
+    scaling = call.scaling or rows[0].shape[-1] ** -0.5
+    if all(short):
+        return ShortAttention.apply(*rows, scaling, blocks, masks)  # type: ignore[return-value]
+    outs: list[Any] = []
+    for block, mask, is_short, *own in zip(blocks, masks, short, *texts, strict=True):
+        if is_short:
+            alone = (r[block.row : block.stop] for r in rows)
+            outs.append(ShortAttention.apply(*alone, scaling, [replace(block, row=0)], [mask]))
+        else:
+            outs.append(_block_attention(*own, scaling, mask).transpose(1, 2).flatten(0, 1))
     return torch.cat(outs)
+
+
+def _of_texts(block: Block, rows: Tensor) -> Tensor:
+    """`[texts, heads, length, width]` of a block."""
+    return rows[block.row : block.stop].unflatten(0, (block.texts, block.length)).transpose(1, 2)
 
 
 def _any_lengths(call: AttentionCall, rows: Sequence[Tensor], bounds: Tensor, longest: int) -> Tensor:
@@ -145,12 +157,8 @@ def _any_lengths(call: AttentionCall, rows: Sequence[Tensor], bounds: Tensor, lo
     return out
 
 
-def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, mask: Tensor | None) -> Tensor:
+def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float, mask: Tensor | None) -> Tensor:
     """Attention of `[texts, heads, length, width]`: causal, or what the mask `[texts, 1, length, length]` allows."""
-    length = q.shape[2]
-    if q.device.type == "cpu" and length <= SHORT:
-        visible = causal(length, q.device) if mask is None else mask
-        return ShortAttention.apply(q, k, v, scaling or q.shape[-1] ** -0.5, visible)  # type: ignore[return-value]
     shared = q.shape[1] // k.shape[1]
     # of a GPU's kernels only the one for 16 bits and no mask takes query heads that share keys: with what is left all
     # scores would be written out in float32
@@ -162,32 +170,22 @@ def _block_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, mas
 
 
 class ShortAttention(torch.autograd.Function):
-    """Attention of short texts on CPU, as plain products: torch's own is ten times slower in its backward there."""
+    """Attention of short texts on CPU, of all blocks at once."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scaling: float, visible: Tensor) -> Tensor:  # type: ignore[override]
-        texts, heads, length, width = q.shape
-        shared = k.shape[1]
-        # query heads that share a key stand below each other: one product for each key head
-        q_s = (q * scaling).reshape(texts * shared, -1, width)
-        k_s, v_s = k.reshape(texts * shared, length, width), v.reshape(texts * shared, length, width)
-        scores = torch.bmm(q_s, k_s.mT).view(texts, heads, length, length).masked_fill_(~visible, float("-inf"))
-        share = scores.softmax(-1).view(texts * shared, -1, length)
-        ctx.save_for_backward(q_s, k_s, v_s, share)
-        ctx.scaling, ctx.shapes = scaling, (q.shape, k.shape)
-        return torch.bmm(share, v_s).view(q.shape)
+    def forward(  # type: ignore[override]
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, scaling: float, blocks: Sequence[Block],
+        masks: Sequence[Tensor | None],
+    ) -> Tensor:  # fmt: skip
+        out, shares = short_attention(q, k, v, blocks, scaling, masks)
+        ctx.save_for_backward(q, k, v, shares)
+        ctx.blocks, ctx.scaling = blocks, scaling
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        q_s, k_s, v_s, share = ctx.saved_tensors
-        of_q, of_k = ctx.shapes
-        d_out = grads[0].reshape(q_s.shape)
-        d_v = torch.bmm(share.mT, d_out)
-        d_share = torch.bmm(d_out, v_s.mT)
-        d_scores = torch._softmax_backward_data(d_share, share, -1, share.dtype)
-        d_q = torch.bmm(d_scores, k_s).mul_(ctx.scaling)
-        d_k = torch.bmm(d_scores.mT, q_s)
-        return d_q.view(of_q), d_k.view(of_k), d_v.view(of_k), None, None
+        d_q, d_k, d_v = short_attention_backward(grads[0], *ctx.saved_tensors, ctx.blocks, ctx.scaling)
+        return d_q, d_k, d_v, None, None, None
 
 
 def _continued(call: AttentionCall, rows: Sequence[Tensor], cache: KeyValueCache) -> Tensor:
@@ -201,13 +199,6 @@ def _continued(call: AttentionCall, rows: Sequence[Tensor], cache: KeyValueCache
     # query heads that share keys stand as tokens of one head: a GPU's kernels take no mask where heads share keys
     heads = query.unflatten(1, (keys.shape[1], -1))
     return F.scaled_dot_product_attention(heads, keys, values, attn_mask=visible, scale=call.scaling).flatten(1, 2)
-
-
-def causal(length: int, device: torch.device, window: int | None = None) -> Tensor:
-    """What a token sees: itself and what comes before it, with a window only the nearest of that."""
-    steps = torch.arange(length, device=device)
-    distance = steps[:, None] - steps[None]
-    return (distance >= 0) & (distance < (window or length))
 
 
 def block_mask(block: Block, forks: Forks | None, window: int | None, device: torch.device) -> Tensor | None:

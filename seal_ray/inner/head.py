@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seal_ray.inner.distill import TopTokens, top_kl_to_gradient
+from seal_ray.inner.kernels.vocabulary import vocabulary_loss
 from seal_ray.inner.memory import LOGITS
 
 PIECE = 16  # rows whose float32 shares stay in a processor's cache
@@ -40,22 +41,11 @@ def loss_and_gradient(
 def _piece(logits: Tensor, start: int, targets: Tensor, teacher: TopTokens | None) -> Tensor:
     """The losses of the rows from `start` on, whose logits become their gradient."""
     if teacher is None or start + len(logits) <= len(targets):
-        return _to_gradient(logits, targets[start : start + len(logits), None])
+        return vocabulary_loss(logits, targets[start : start + len(logits)])
     own = max(0, len(targets) - start)  # rows that have targets
     taught = teacher.at(slice(start + own - len(targets), start + len(logits) - len(targets)))
-    parts = [_to_gradient(logits[:own], targets[start:, None])] if own else []
+    parts = [vocabulary_loss(logits[:own], targets[start:])] if own else []
     return torch.cat([*parts, top_kl_to_gradient(logits[own:], taught)])
-
-
-def _to_gradient(logits: Tensor, picked: Tensor) -> Tensor:
-    """The losses of some rows, whose logits become, in place, the losses' gradient by them."""
-    # softmax is a single pass; the normaliser is got back from its largest value, which can't be rounded to zero
-    share = logits.softmax(-1, dtype=torch.float32)
-    largest, where = logits.max(-1, keepdim=True)
-    total = largest.float() - share.gather(1, where).log()
-    losses = (total - logits.gather(1, picked).float()).squeeze(1)
-    logits.copy_(share.scatter_add_(1, picked, torch.full_like(total, -1.0)))
-    return losses
 
 
 def log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:

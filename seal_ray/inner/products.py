@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seal_ray.inner.kernels.blocks import rows_by_matrices, rows_by_rows
 from seal_ray.inner.kernels.grouped import grouped_gradients
 from seal_ray.inner.layout import Block
 
@@ -60,56 +61,30 @@ class BlockRows:
 
     def inner(self, x: Tensor, a: Tensor) -> Tensor:
         h = x.new_empty(len(x), a.shape[1])
-        for block in self.blocks:
-            torch.bmm(_rows(block, x), _of(block, a).mT, out=_rows(block, h))
+        rows_by_matrices(h, x, a.mT, self.blocks, False)
         return h
 
     def outer(self, ys: Sequence[Tensor], h: Tensor, bs: Sequence[Tensor]) -> list[Tensor | None]:
-        for block in self.blocks:
-            for y, h_own, b in zip(ys, _parts(_rows(block, h), len(bs)), bs, strict=True):
-                _rows(block, y).baddbmm_(h_own, _of(block, b).mT)
+        for y, own, b in zip(ys, _parts(h, len(bs)), bs, strict=True):
+            rows_by_matrices(y, own, b.mT, self.blocks, True)
         return [None] * len(ys)
 
     def inner_gradient(self, dys: Sequence[Tensor], bs: Sequence[Tensor]) -> Tensor:
         dh = dys[0].new_empty(len(dys[0]), sum(b.shape[2] for b in bs))
-        for block in self.blocks:
-            for dy, dh_own, b in zip(dys, _parts(_rows(block, dh), len(bs)), bs, strict=True):
-                torch.bmm(_rows(block, dy), _of(block, b), out=dh_own)
+        for dy, own, b in zip(dys, _parts(dh, len(bs)), bs, strict=True):
+            rows_by_matrices(own, dy, b, self.blocks, False)
         return dh
 
     def input_gradient(self, dx: Tensor, dh: Tensor, a: Tensor) -> Tensor | None:
-        for block in self.blocks:
-            _rows(block, dx).baddbmm_(_rows(block, dh), _of(block, a))
+        rows_by_matrices(dx, dh, a, self.blocks, True)
         return None
 
     def gradient_a(self, x: Tensor, dh: Tensor, grad: Tensor) -> None:
-        for block in self.blocks:
-            _keep(block, grad, _rows(block, dh).mT, _rows(block, x))
+        rows_by_rows(grad, dh, x, self.blocks)
 
     def gradient_b(self, dys: Sequence[Tensor], h: Tensor, grads: Sequence[Tensor]) -> None:
-        for block in self.blocks:
-            for dy, h_own, grad in zip(dys, _parts(_rows(block, h), len(dys)), grads, strict=True):
-                _keep(block, grad, _rows(block, dy).mT, h_own)
-
-
-def _rows(block: Block, x: Tensor) -> Tensor:
-    """A block's rows, `[position, length, width]`."""
-    return x[block.row : block.stop].view(block.last - block.first, -1, x.shape[-1])
-
-
-def _of(block: Block, matrices: Tensor) -> Tensor:
-    return matrices[block.first : block.last]
-
-
-def _keep(block: Block, grad: Tensor, left: Tensor, right: Tensor) -> None:
-    """A product becomes the gradient of the block's positions, or is added to it."""
-    own = _of(block, grad)
-    if own.dtype == left.dtype:
-        own.baddbmm_(left, right, beta=0 if block.fresh else 1)
-    elif block.fresh:
-        own.copy_(torch.bmm(left, right))
-    else:
-        own.add_(torch.bmm(left, right))
+        for dy, own, grad in zip(dys, _parts(h, len(dys)), grads, strict=True):
+            rows_by_rows(grad, dy, own, self.blocks)
 
 
 def _parts(h: Tensor, count: int) -> Sequence[Tensor]:
