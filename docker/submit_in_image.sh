@@ -8,9 +8,9 @@ id -un
 date +%T
 job=$(seal-ray submit jobs/tiny.yaml --address "$RAY_ADDRESS" --set run.uri="$run" --set storage.shared=true --json |
     python -c 'import json, sys; print(json.load(sys.stdin)["job"])')
-until said=$(ray job status "$job" 2>&1) && grep -Eq 'SUCCEEDED|FAILED|STOPPED' <<<"$said"; do sleep 5; done
+until said=$(ray job status "$job" 2>&1) && grep -Eq "'$job' (succeeded|failed|was stopped)" <<<"$said"; do sleep 5; done
 date +%T
 ray job logs "$job" | tail -n 40
 seal-ray status "$run"
 echo "$said"
-grep -q SUCCEEDED <<<"$said"
+grep -q "'$job' succeeded" <<<"$said"

@@ -131,12 +131,12 @@ def attend(call: AttentionCall, rows: Sequence[Tensor], bank_pass: Any) -> Tenso
     if all(short):
         return ShortAttention.apply(*rows, scaling, blocks, masks)  # type: ignore[return-value]
     outs: list[Any] = []
-    for block, mask, is_short, *own in zip(blocks, masks, short, *texts, strict=True):
+    for block, mask, is_short, q, k, v in zip(blocks, masks, short, *texts, strict=True):
         if is_short:
-            alone = (r[block.row : block.stop] for r in rows)
-            outs.append(ShortAttention.apply(*alone, scaling, [replace(block, row=0)], [mask]))
+            own = (r[block.row : block.stop] for r in rows)
+            outs.append(ShortAttention.apply(*own, scaling, [replace(block, row=0)], [mask]))
         else:
-            outs.append(_block_attention(*own, scaling, mask).transpose(1, 2).flatten(0, 1))
+            outs.append(_block_attention(q, k, v, scaling, mask).transpose(1, 2).flatten(0, 1))
     return torch.cat(outs)
 
 

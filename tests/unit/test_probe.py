@@ -163,14 +163,14 @@ def test_edits_that_are_lost_are_not_taken_for_edits_that_nobody_wrote(tmp_path:
     with Session(config, hire=lambda *_: crew) as session:
         tasks, part = every_task(session), session.open_round(1)
         for begin in (
-            lambda: gather(session, part, "untrained", tasks, 1),
+            lambda: gather(session, part, Arm.of("untrained"), tasks, 1),
             lambda: run_arm(session, 2, Arm.of("joined:untrained"), tasks),
         ):
             crew.lose = 1
             with pytest.raises(InfraError, match="the edits of 1 of 2 tasks were lost"):
                 begin()
         crew.sampled.clear()
-        assert {t: len(own) for t, own in gather(session, part, "untrained", tasks, 1).edits.items()} == {
+        assert {t: len(own) for t, own in gather(session, part, Arm.of("untrained"), tasks, 1).edits.items()} == {
             t.id: 1 for t in tasks
         }
         assert len(crew.sampled) == 1, "what is there is not sampled again"
