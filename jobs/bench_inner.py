@@ -29,6 +29,8 @@ from bench_work import made_up, published
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from seal_ray.inner import Sampling, fit
+from seal_ray.inner.kernels.canary import use_kernels
+from seal_ray.inner.kernels.operator import KERNELS
 from seal_ray.inner.memory import TOKENS_LIMIT
 from seal_ray.inner.reference import fit_one, put_adapter
 from seal_ray.records import Example, Recipe
@@ -124,6 +126,15 @@ class Bench:
             sampling = Sampling(ANSWER_TOKENS, eos_ids=self.work.eos)
             answering = self.seconds(lambda: bank.answer(self.work.prompts, sampling))[0]
         return self._arm(fitting / count, answering / count, occupied=bank.occupied, slots=bank.slots)
+
+    def plain(self) -> dict[str, Any]:
+        """The bank without kernels of its own."""
+        use_kernels(self.device, self.dtype)
+        kernels, KERNELS[self.device.type] = KERNELS[self.device.type], {}
+        try:
+            return self.bank()
+        finally:
+            KERNELS[self.device.type] = kernels
 
     def peft(self) -> dict[str, Any]:
         """One candidate after another with PEFT, unpadded, in a stock loop."""
@@ -340,7 +351,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--length", type=float, default=1.0, help="random texts this many times as long as published ones")
     p.add_argument("--uneven", action="store_true", help="random candidates with step counts that differ fourfold")
     p.add_argument("--edits", default="iter2", help="which of the published edits")
-    p.add_argument("--arms", default="bank,peft,paper", help="some of bank, peft, paper")
+    p.add_argument("--arms", default="bank,peft,paper", help="some of bank, plain (without its kernels), peft, paper")
     p.add_argument("--answers", action=argparse.BooleanOptionalAction, default=True, help="answer questions too")
     p.add_argument("--peft-candidates", type=int, default=0, help="candidates of the peft arm; 0: all")
     p.add_argument("--paper-steps", type=int, default=3, help="steps of the paper arm that are timed")

@@ -123,19 +123,19 @@ def attend(call: AttentionCall, rows: Sequence[Tensor], bank_pass: Any) -> Tenso
         return _any_lengths(call, rows, bank_pass.bounds, max(b.length for b in bank_pass.blocks))
     blocks = bank_pass.blocks
     masks = [bank_pass.mask(block, call.window) for block in blocks]
-    texts = [[_of_texts(block, r) for block in blocks] for r in rows]
     if cache is not None:
-        cache.fill(call.layer, texts[1], texts[2])
+        cache.fill(call.layer, *([_of_texts(block, r) for block in blocks] for r in rows[1:]))
     short = [rows[0].device.type == "cpu" and block.length <= SHORT for block in blocks]
     scaling = call.scaling or rows[0].shape[-1] ** -0.5
     if all(short):
         return ShortAttention.apply(*rows, scaling, blocks, masks)  # type: ignore[return-value]
     outs: list[Any] = []
-    for block, mask, is_short, q, k, v in zip(blocks, masks, short, *texts, strict=True):
+    for block, mask, is_short in zip(blocks, masks, short, strict=True):
         if is_short:
-            own = (r[block.row : block.stop] for r in rows)
-            outs.append(ShortAttention.apply(*own, scaling, [replace(block, row=0)], [mask]))
+            alone = (r[block.row : block.stop] for r in rows)
+            outs.append(ShortAttention.apply(*alone, scaling, [replace(block, row=0)], [mask]))
         else:
+            q, k, v = (_of_texts(block, r) for r in rows)
             outs.append(_block_attention(q, k, v, scaling, mask).transpose(1, 2).flatten(0, 1))
     return torch.cat(outs)
 

@@ -62,8 +62,6 @@ inline Vec exponential(Vec x) {
 
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
-// ---- products ----
-
 constexpr long PANEL = 2 * LANES;  // columns of a tile
 constexpr long TILE = 6;           // rows of a tile
 constexpr long DEPTH = 256;        // of a panel, which the first cache holds
@@ -97,11 +95,9 @@ inline void transpose(const float *from, long by_row, float *to) {
 void pack(Matrix b, long depth, long columns, float *panel) {
     if (columns < PANEL) std::fill(panel, panel + depth * PANEL, 0.0f);
     if (b.by_column == 1) {
-        for (long k = 0; k < depth; k++) {
-            store(panel + k * PANEL, load(b.at + k * b.by_row, columns), columns);
-            if (columns > LANES)
-                store(panel + k * PANEL + LANES, load(b.at + k * b.by_row + LANES, columns - LANES), columns - LANES);
-        }
+        for (long k = 0; k < depth; k++)
+            for (long n = 0; n < columns; n += LANES)
+                store(panel + k * PANEL + n, load(b.at + k * b.by_row + n, columns - n), columns - n);
         return;
     }
     const long whole_depth = b.by_row == 1 ? depth / 8 * 8 : 0, whole = columns / 8 * 8;
@@ -134,8 +130,12 @@ void tile(long depth, Matrix a, const float *panel, float *c, long stride, long 
 using Tile = void (*)(long, Matrix, const float *, float *, long, long, bool);
 constexpr Tile TILES[] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>};
 
+// Which part of a product of texts is wanted, where a token is a row: columns up to its own, or sums up to its own
+enum Part { WHOLE, COLUMNS, SUMS };
+
 // c [rows, columns] becomes a b, or grows by it
-void multiply(long rows, long columns, long depth, Matrix a, Matrix b, float *c, long stride, bool add) {
+void multiply(long rows, long columns, long depth, Matrix a, Matrix b, float *c, long stride, bool add,
+              Part part = WHOLE) {
     alignas(64) float panels[ROOM];
     for (long k = 0; k < depth; k += DEPTH) {
         const long deep = std::min(DEPTH, depth - k), wide = ROOM / deep / PANEL * PANEL;
@@ -143,11 +143,14 @@ void multiply(long rows, long columns, long depth, Matrix a, Matrix b, float *c,
             const long end = std::min(columns, begin + wide);
             for (long n = begin; n < end; n += PANEL)
                 pack(b.from(k, n), deep, std::min(PANEL, end - n), panels + (n - begin) * deep);
-            for (long m = 0; m < rows; m += TILE)
-                for (long n = begin; n < end; n += PANEL)
+            for (long m = part == SUMS ? k / TILE * TILE : 0; m < rows; m += TILE) {
+                const long stop = part == COLUMNS ? std::min(end, m + TILE) : end;
+                const long own = part == SUMS ? std::min(deep, m + TILE - k) : deep;
+                for (long n = begin; n < stop; n += PANEL)
                     TILES[std::min(TILE, rows - m)](
-                        deep, a.from(m, k), panels + (n - begin) * deep, c + m * stride + n, stride,
+                        own, a.from(m, k), panels + (n - begin) * deep, c + m * stride + n, stride,
                         std::min(PANEL, end - n), add || k > 0);
+            }
         }
     }
 }
@@ -166,8 +169,6 @@ template <class Work> void each_position(const Block *blocks, long count, long t
             if (b->first <= position && position < b->last)
                 work(*b, position, b->row + (position - b->first) * b->rows);
 }
-
-// ---- attention ----
 
 // Every row of scores [length, length] becomes what a token gives to itself and those before it
 void share_out(float *scores, long length, float scaling) {
@@ -214,8 +215,7 @@ void each_group(const Texts *blocks, long count, long heads, long groups, long t
         const long square = b->length * b->length;
 #pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
         for (long n = 0; n < b->count * groups; n++) {
-            const long text = n / groups, group = n % groups;
-            const long head = group * (heads / groups);
+            const long text = n / groups, group = n % groups, head = group * (heads / groups);
             work(b->row + text * b->length, b->length, head, group, share + (text * heads + head) * square);
         }
         share += b->count * heads * square;
@@ -335,13 +335,12 @@ void attention(
     long width, const Texts *blocks, long count, float scaling, long threads) {
     const long q = heads * width, k = groups * width;
     each_group(blocks, count, heads, groups, threads, [=](long row, long length, long head, long group, long at) {
-        const float *own_key = key + row * k + group * width, *own_value = value + row * k + group * width;
+        const Matrix keys{key + row * k + group * width, 1, k}, values{value + row * k + group * width, k, 1};
         for (long h = head; h < head + heads / groups; h++, at += length * length) {
-            float *share = shares + at;
-            multiply(length, length, width, {query + row * q + h * width, q, 1}, {own_key, 1, k}, share, length, false);
-            share_out(share, length, scaling);
-            multiply(
-                length, width, length, {share, length, 1}, {own_value, k, 1}, out + row * q + h * width, q, false);
+            const long own = row * q + h * width;
+            multiply(length, length, width, {query + own, q, 1}, keys, shares + at, length, false, COLUMNS);
+            share_out(shares + at, length, scaling);
+            multiply(length, width, length, {shares + at, length, 1}, values, out + own, q, false, SUMS);
         }
     });
 }
@@ -352,20 +351,19 @@ void attention_backward(
     long threads) {
     const long q = heads * width, k = groups * width;
     each_group(blocks, count, heads, groups, threads, [=](long row, long length, long head, long group, long at) {
-        const long own = row * k + group * width;
-        std::vector<float> grad(length * length);
+        const long of_group = row * k + group * width;
+        const Matrix keys{key + of_group, k, 1}, values{value + of_group, 1, k};
+        std::vector<float> memory(length * length);
+        float *const grad = memory.data();
         for (long h = head; h < head + heads / groups; h++, at += length * length) {
-            const float *share = shares + at, *d_own = d_out + row * q + h * width;
+            const long own = row * q + h * width;
+            const Matrix d_own{d_out + own, q, 1};
             const bool add = h > head;
-            multiply(length, width, length, {share, 1, length}, {d_own, q, 1}, d_value + own, k, add);
-            multiply(length, length, width, {d_own, q, 1}, {value + own, 1, k}, grad.data(), length, false);
-            unshare(share, grad.data(), length, scaling);
-            multiply(
-                length, width, length, {grad.data(), length, 1}, {key + own, k, 1}, d_query + row * q + h * width, q,
-                false);
-            multiply(
-                length, width, length, {grad.data(), 1, length}, {query + row * q + h * width, q, 1}, d_key + own, k,
-                add);
+            multiply(length, width, length, {shares + at, 1, length}, d_own, d_value + of_group, k, add);
+            multiply(length, length, width, d_own, values, grad, length, false, COLUMNS);
+            unshare(shares + at, grad, length, scaling);
+            multiply(length, width, length, {grad, length, 1}, keys, d_query + own, q, false, SUMS);
+            multiply(length, width, length, {grad, 1, length}, {query + own, q, 1}, d_key + of_group, k, add);
         }
     });
 }
@@ -375,13 +373,10 @@ void vocabulary_loss(float *logits, const long *targets, float *losses, long row
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (long row = 0; row < rows; row++) {
         float *own = logits + row * width;
-        Vec tops = Vec{} - std::numeric_limits<float>::infinity();
-        long i = 0;
-        for (; i + LANES <= width; i += LANES) {
-            const Vec x = load(own + i);
-            tops = x > tops ? x : tops;
-        }
         float top = -std::numeric_limits<float>::infinity();
+        Vec tops = Vec{} + top;
+        long i = 0;
+        for (; i + LANES <= width; i += LANES) tops = load(own + i) > tops ? load(own + i) : tops;
         for (long n = 0; n < LANES; n++) top = std::max(top, tops[n]);
         for (; i < width; i++) top = std::max(top, own[i]);
         const float target = own[targets[row]];

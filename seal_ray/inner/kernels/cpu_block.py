@@ -123,7 +123,8 @@ class CpuBlock:
         return None
 
     def rows_by_rows(self, grad: Tensor, left: Tensor, right: Tensor, blocks: Sequence[Block]) -> None:
-        if not (_close_rows(left, right) and grad.dtype == torch.float32 and grad[0].is_contiguous()):
+        close = grad.dtype == torch.float32 and grad.stride()[1:] == (grad.shape[2], 1)
+        if not (close and _close_rows(left, right)):
             return OPERATORS["rows_by_rows_"].plain(grad, left, right, blocks)
         self._call(
             "rows_by_rows", grad, grad.stride(0), left, left.stride(0), right, right.stride(0), left.shape[1],
