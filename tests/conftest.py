@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from seeds import SEED
 
+from seal_ray import cache_folder
 from seal_ray.models import cache
 
 # how long an example takes says nothing of what is tested; and what is drawn is the same each time, as attacks are
@@ -26,10 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The built-in models that whoever tests has already made are used where they are: they are the same, and take long.
     """
-    if os.environ.get(cache.ROOT):
+    if os.environ.get(cache_folder.ROOT):
         return
-    own = cache.default_root()
-    config.stash[CACHE] = os.environ[cache.ROOT] = tempfile.mkdtemp(prefix="seal-ray-models-")
+    own = cache_folder.default_root()
+    config.stash[CACHE] = os.environ[cache_folder.ROOT] = tempfile.mkdtemp(prefix="seal-ray-models-")
     for made in own.glob("models/builtin-*"):
         if made.is_dir() and cache.ModelCache(own).held(made.name):
             cache.ModelCache().folder(made.name).symlink_to(made)
@@ -37,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if folder := config.stash.get(CACHE, None):
-        del os.environ[cache.ROOT]
+        del os.environ[cache_folder.ROOT]
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -12,9 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from seal_ray.cache_folder import default_root
 from seal_ray.errors import InfraError
 from seal_ray.fleet.marked_processes import MARK
-from seal_ray.models.cache import default_root
 
 SMI_SECONDS = 30
 # the oldest branch of NVIDIA's driver for a major version of CUDA (its release notes: minor version compatibility)

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
+from seal_ray.cache_folder import default_root
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.models import file_lock
 from seal_ray.redaction import logger
@@ -24,15 +25,6 @@ GIB = 1024**3
 
 # the locks that this process holds on the entries that it uses; the kernel lets go of them however the process ends
 _in_use: dict[Path, IO[bytes]] = {}
-
-
-ROOT = "SEAL_RAY_CACHE"  # in the environment: the folder on this node, where the configuration names none
-
-
-def default_root() -> Path:
-    if named := os.environ.get(ROOT):
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seal-ray"
 
 
 class ModelCache:

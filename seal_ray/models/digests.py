@@ -9,9 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from seal_ray.cache_folder import default_root
 from seal_ray.errors import DataError
 from seal_ray.models import file_lock
-from seal_ray.models.cache import default_root
 from seal_ray.models.files import WANTED
 from seal_ray.redaction import logger
 from seal_ray.storage.objects import file_digest

@@ -8,10 +8,9 @@ import pytest
 from command import COMMAND, ROOT, environment
 from ray.cluster_utils import Cluster
 
-from seal_ray import models
+from seal_ray import cache_folder, models
 from seal_ray.config import ModelSection
 from seal_ray.loops.history import Run
-from seal_ray.models import cache
 from seal_ray.policy import versions
 
 
@@ -19,7 +18,7 @@ from seal_ray.policy import versions
 @pytest.mark.timeout(600)
 def test_only_nodes_fetch_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = models.fetch(ModelSection(name="builtin:tiny"))
-    monkeypatch.setenv(cache.ROOT, str(tmp_path / "node"))  # of all that the cluster starts
+    monkeypatch.setenv(cache_folder.ROOT, str(tmp_path / "node"))  # of all that the cluster starts
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     with hub_mirror.serve(Path(tiny), "some/model") as (url, _):
         settings = {
@@ -34,7 +33,7 @@ def test_only_nodes_fetch_the_weights(tmp_path: Path, monkeypatch: pytest.Monkey
             done = subprocess.run(
                 [COMMAND, "run", "jobs/tiny.yaml", *words],
                 cwd=ROOT,
-                env={**environment(), cache.ROOT: str(tmp_path / "driver")},
+                env={**environment(), cache_folder.ROOT: str(tmp_path / "driver")},
                 capture_output=True,
                 text=True,
                 timeout=500,

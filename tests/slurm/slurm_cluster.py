@@ -18,7 +18,7 @@ from pathlib import Path
 
 from free_ports import free_ports
 
-from seal_ray.models import cache
+from seal_ray import cache_folder
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -90,7 +90,7 @@ class Slurm:
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "SLURM_", "SBATCH_"))}
         own = {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{BIN}:{_path()}", "HOME": str(self.home)}
-        own[cache.ROOT] = str(self.home / "models")  # the folder that all other tests share is not this user's
+        own[cache_folder.ROOT] = str(self.home / "models")  # the folder that all other tests share is not this user's
         return kept | own | {"PYTHONPATH": str(ROOT)} | more
 
     @property

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from hub_mirror import COMMIT, serve
 
-from seal_ray import models
+from seal_ray import cache_folder, models
 from seal_ray.config import ModelSection
 from seal_ray.errors import ConfigError, DataError, InfraError, SealError
-from seal_ray.models import cache, digests, loading, names
+from seal_ray.models import digests, loading, names
 from seal_ray.records import Prompt
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(cache.ROOT, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache_folder.ROOT, str(tmp_path / "cache"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return tmp_path / "cache"
 

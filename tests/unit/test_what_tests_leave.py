@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from seal_ray import cache_folder
 from seal_ray.models import cache
 from seal_ray.models.builtin import make_tiny, recipe_of
 
@@ -28,7 +29,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def run_tests(home: Path) -> None:
-    env = {k: v for k, v in os.environ.items() if k not in (cache.ROOT, "XDG_CACHE_HOME") and "PYTEST" not in k}
+    env = {k: v for k, v in os.environ.items() if k not in (cache_folder.ROOT, "XDG_CACHE_HOME") and "PYTEST" not in k}
     command = [sys.executable, "-m", "pytest", "-q", f"--basetemp={home.parent / 'tests'}", *TESTS]
     done = subprocess.run(
         command, env=env | {"HOME": str(home)}, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False

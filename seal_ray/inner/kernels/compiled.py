@@ -9,6 +9,8 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
+from seal_ray.cache_folder import default_root
+
 SOURCE = Path(__file__).with_name("cpu_block.cpp")
 COMPILERS = ("g++", "c++")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
@@ -42,9 +44,7 @@ def _processor() -> list[str]:
 
 def _folder() -> Path:
     """A folder that nobody else may write to; the user's own in a cache that several share."""
-    named = os.environ.get("SEAL_RAY_CACHE")
-    root = Path(named).expanduser() if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "seal-ray"
-    root = root.expanduser().absolute()
+    root = default_root()
     root.mkdir(parents=True, exist_ok=True)
     folder = root / f"kernels-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
