@@ -15,7 +15,7 @@ from seal_ray.grading.variance import components
 HEAT = 0.25  # of the epochs
 KEEP, PRUNE = 0.33, 0.5  # shares of a task's edits: that go on after a heat, that a model of gain drops
 SAMPLES = 4000
-Left = Callable[[str, dict[str, float]], set[str]]  # by task and what heats say: the edits that are tried in full
+Pick = Callable[[str, dict[str, float]], "Picked"]  # by task, from what the heats of its edits would say
 Values = dict[str, dict[str, dict[int, float]]]  # by task, edit and seed
 
 
@@ -169,6 +169,14 @@ def over_tasks(values: Sequence[float], seed: int = 1) -> tuple[float, float, fl
 
 
 @dataclass(frozen=True)
+class Picked:
+    """A task's edits of which a heat is run, and those that are tried in full."""
+
+    heated: set[str]
+    full: set[str]
+
+
+@dataclass(frozen=True)
 class Saving:
     """Choosing among fewer edits: the share of the optimiser steps that it takes, and the truth of what it chooses."""
 
@@ -177,7 +185,7 @@ class Saving:
     all_tried: dict[str, float]  # of what is chosen where all are tried
 
 
-def saved(trials: Sequence[Tried], measure: str, left: Left, heats: bool) -> Saving:
+def saved(trials: Sequence[Tried], measure: str, pick: Pick) -> Saving:
     """What choosing among fewer edits takes, and what comes of it."""
     full, heat = tabulate(trials)[measure], tabulate(trials, heat=True).get(measure, {})
     accuracy = tabulate(trials)["accuracy"]
@@ -190,24 +198,30 @@ def saved(trials: Sequence[Tried], measure: str, left: Left, heats: bool) -> Sav
         for seed in seeds:
             said = {e: v[seed] for e, v in own.items() if seed in v}
             others = mean_over(accuracy[task], [s for s in {s for e in own.values() for s in e} if s not in seeds])
-            kept = left(task, {e: v[seed] for e, v in heat[task].items() if seed in v}) & said.keys()
+            picked = pick(task, {e: v[seed] for e, v in heat[task].items() if seed in v})
+            kept = picked.full & said.keys()
             if len(said) < 2 or not kept or not others:
                 continue
             whole += sum(steps[task, e, seed, False] for e in said)
             spent += sum(steps[task, e, seed, False] for e in kept)
-            spent += sum(steps[task, e, seed, True] for e in said) if heats else 0
+            spent += sum(steps[task, e, seed, True] for e in picked.heated)
             rows.append((others[max(kept, key=lambda e: said[e])], others[max(said, key=lambda e: said[e])]))
         if rows:
             truth[task], all_tried[task] = (statistics.fmean(r[k] for r in rows) for k in (0, 1))
     return Saving(spent / max(1, whole), truth, all_tried)
 
 
-def by_heat(_task: str, heat: dict[str, float]) -> set[str]:
-    ranked = sorted(heat, key=lambda e: -heat[e])
-    return set(ranked[: max(2, math.ceil(KEEP * len(ranked)))])
+def by_heat(_task: str, heat: dict[str, float]) -> Picked:
+    return Picked(set(heat), _first(heat, KEEP))
 
 
-def by_model(trials: Sequence[Tried], measure: str) -> tuple[Left, list[float]]:
+def _first(said: Mapping[str, float], share: float) -> set[str]:
+    """The best of them, two at least."""
+    ranked = sorted(said, key=lambda e: -said[e])
+    return set(ranked[: max(2, math.ceil(share * len(ranked)))])
+
+
+def by_model(trials: Sequence[Tried], measure: str) -> tuple[Pick, list[float]]:
     """Dropping by a model of gain that has never seen the task; and how it agrees with the gains, model by model."""
     full = tabulate(trials)[measure]
     features = {t.edit: t.features for t in trials}
@@ -217,15 +231,22 @@ def by_model(trials: Sequence[Tried], measure: str) -> tuple[Left, list[float]]:
         samples = [TriedEdit(t, features[e], next(iter(v.values()))) for t, own in others for e, v in own.items()]
         models[task] = fit(samples, "", measure)
 
-    def left(task: str, heat: dict[str, float]) -> set[str]:
+    def pick(task: str, heat: dict[str, float]) -> Picked:
         model = models[task]
         if isinstance(model, str):
-            return set(heat)
-        said = predict(model, {e: features[e] for e in heat})
-        ranked = sorted(said, key=lambda e: -said[e])
-        return set(ranked[: max(2, math.ceil((1 - PRUNE) * len(ranked)))])
+            return Picked(set(), set(heat))
+        return Picked(set(), _first(predict(model, {e: features[e] for e in heat}), 1 - PRUNE))
 
-    return left, [m.agreement for m in models.values() if isinstance(m, GainModel)]
+    return pick, [m.agreement for m in models.values() if isinstance(m, GainModel)]
+
+
+def by_both(model: Pick) -> Pick:
+    """Heats among those that a model of gain leaves."""
+
+    def pick(task: str, heat: dict[str, float]) -> Picked:
+        return by_heat(task, {e: heat[e] for e in model(task, heat).full})
+
+    return pick
 
 
 # in words
@@ -273,14 +294,15 @@ def report(trials: Sequence[Tried]) -> list[str]:
 def savings(trials: Sequence[Tried], measure: str = "") -> list[str]:
     names = tabulate(trials)
     measure = measure or next(n for n in ("accuracy + contrast", "accuracy + likelihood") if n in names)
-    left, agreement = by_model(trials, measure)
+    model, agreement = by_model(trials, measure)
     lines = [f"| choosing with one repeat by {measure} | share of the steps | truth of the chosen beside trying all |"]
     lines.append("| --- | ---: | ---: |")
-    for title, pick, heats in (
-        (f"heats of {HEAT:.0%} of the epochs, {KEEP:.0%} go on", by_heat, True),
-        (f"a model of gain fitted on the other tasks drops {PRUNE:.0%}", left, False),
+    for title, pick in (
+        (f"heats of {HEAT:.0%} of the epochs, {KEEP:.0%} go on", by_heat),
+        (f"a model of gain fitted on the other tasks drops {PRUNE:.0%}", model),
+        ("the model drops, then heats among the rest", by_both(model)),
     ):
-        found = saved(trials, measure, pick, heats)
+        found = saved(trials, measure, pick)
         if found.truth:
             apart = over_tasks([found.truth[t] - found.all_tried[t] for t in found.truth])
             lines.append(f"| {title} | {found.steps:.0%} | {_between(apart)} |")

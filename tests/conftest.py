@@ -19,6 +19,7 @@ settings.register_profile("any machine", deadline=None, derandomize=not SEED)
 settings.load_profile("any machine")
 
 
+HANGS = 3600  # seconds
 CACHE = pytest.StashKey[str]()  # the folder of models that this pytest has made, to be removed by it
 
 
@@ -34,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
     for made in own.glob("models/builtin-*"):
         if made.is_dir() and cache.ModelCache(own).held(made.name):
             cache.ModelCache().folder(made.name).symlink_to(made)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long tests share two cores, so how long one takes says little of it: its limit ends what hangs."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(HANGS), append=False)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -28,6 +28,6 @@ AMOUNTS = {
     "events": Amount(20, 300, 2),
     "S3 faults": Amount(20, 2000, 2),  # at least; on moto's server, and on Ceph's where it is installed
     "kills": Amount(0, 100, 2),  # at least; before and after every operation of a run on a disk
-    "races": Amount(8, 300, 2),  # for a run's epoch; on a disk and on S3
+    "races": Amount(8, 100, 2),  # for a run's epoch; on a disk and on S3
     "histories": Amount(12, 150),
 }

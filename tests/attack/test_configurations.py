@@ -141,7 +141,6 @@ def test_mutated_configurations_are_refused_or_taken(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(AMOUNTS["configuration"].times))
 def test_many_mutated_configurations_are_refused_or_taken(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     attack(f"configuration {seed}", AMOUNTS["configuration"].long, monkeypatch)

@@ -107,7 +107,6 @@ def test_commands_read_a_damaged_run_or_say_what_is_wrong(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(AMOUNTS["damaged run"].times))
 def test_commands_read_many_damaged_runs(
     seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -227,7 +227,6 @@ def test_tests_that_are_nested_deeply_are_taken(said: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in KINDS for seed in range(AMOUNTS[kind].times)])
 def test_many_damaged_files_are_refused_or_of_use(kind: str, seed: int) -> None:
     attack(kind, f"{kind} {seed}", AMOUNTS[kind].long)

@@ -97,7 +97,6 @@ def test_rewards_of_another_hand_are_told_as_such(mean: Json, tmp_path: Path, ca
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(AMOUNTS["forged run"].times))
 def test_commands_read_many_forged_runs(seed: int, bases: list[Path], tmp_path: Path, call: Call) -> None:
     attack(f"forged {seed}", AMOUNTS["forged run"].long, bases, tmp_path, call)

@@ -87,7 +87,6 @@ def test_streams_that_lie_are_read_by_every_reader(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(AMOUNTS["events"].times))
 def test_many_streams_that_lie_are_read_by_every_reader(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     attack(f"events {seed}", AMOUNTS["events"].long, monkeypatch)

@@ -167,7 +167,6 @@ def test_damaged_model_files_are_refused_or_taken(tiny: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(AMOUNTS["model files"].times))
 def test_many_damaged_model_files_are_refused_or_taken(seed: int, tiny: Path, tmp_path: Path) -> None:
     attack(f"model {seed}", AMOUNTS["model files"].long, tiny, tmp_path)

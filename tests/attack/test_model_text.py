@@ -88,7 +88,6 @@ def test_texts_of_all_characters_go_through_every_reader() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", sorted(READERS.keys() - {"votes"}))  # votes read as grids do, once a question
 def test_every_character_alone_goes_through_every_reader(name: str) -> None:
     forms = ("{}", "[[{}, 1]]") if name in BRACKETED else ("{}",)
@@ -105,7 +104,6 @@ def test_any_text_goes_through_every_reader(text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(AMOUNTS["model text"].times))
 def test_a_great_many_texts_go_through_every_reader(seed: int) -> None:
     draw = drawing(f"model text {seed}")

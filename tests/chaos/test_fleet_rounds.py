@@ -20,7 +20,7 @@ from seal_ray.loops.history import Round, Run
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FAULTS = ("kill a worker", "kill a worker", "remove a node", "add a node", "kill a sampler")

@@ -47,7 +47,6 @@ def start(uri: str, endpoint: str, name: str, lease: float) -> "subprocess.Popen
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", ["disk", "s3"])
 def test_a_stopped_driver_is_replaced_and_writes_nothing_when_it_wakes_up(
     place: str, bucket: str, s3_endpoint: str, tmp_path: Path
@@ -87,7 +86,6 @@ def test_a_stopped_driver_is_replaced_and_writes_nothing_when_it_wakes_up(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_of_two_drivers_started_at_once_one_makes_the_run(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
     storage = ledger_round.settings(s3_endpoint)
     ledger_round.drive(f"{bucket}/whole", storage, str(tmp_path / "log-whole"))
@@ -105,9 +103,8 @@ def test_of_two_drivers_started_at_once_one_makes_the_run(bucket: str, s3_endpoi
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("place", ["disk", "s3"])
-def test_three_hundred_races_for_an_epoch_have_one_winner_each(
+def test_many_races_for_an_epoch_have_one_winner_each(
     place: str, bucket: str, s3_endpoint: str, tmp_path: Path
 ) -> None:
     uri, endpoint = (str(tmp_path / "run"), "") if place == "disk" else (f"{bucket}/run", s3_endpoint)

@@ -28,7 +28,6 @@ def place(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_through_two_thousand_faults_nothing_is_lost_or_doubled(place: tuple[str, str], tmp_path: Path) -> None:
     endpoint, bucket = place
     direct = ledger_round.settings(endpoint)
@@ -52,7 +51,6 @@ def test_through_two_thousand_faults_nothing_is_lost_or_doubled(place: tuple[str
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_an_endpoint_that_is_gone_for_a_minute_is_waited_for(place: tuple[str, str], tmp_path: Path) -> None:
     endpoint, bucket = place
     direct = ledger_round.settings(endpoint)
@@ -78,7 +76,6 @@ def test_an_endpoint_that_is_gone_for_a_minute_is_waited_for(place: tuple[str, s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("at", [10, 40, 75, 105])
 def test_a_token_that_expires_stops_the_run_with_a_clear_message_and_a_new_one_resumes(
     bucket: str, s3_endpoint: str, tmp_path: Path, at: int
@@ -105,7 +102,6 @@ def test_a_token_that_expires_stops_the_run_with_a_clear_message_and_a_new_one_r
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_killed_amid_faults_it_goes_on_amid_faults(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
     direct = ledger_round.settings(s3_endpoint)
     ledger_round.drive(f"{bucket}/whole", direct, str(tmp_path / "log-whole"))

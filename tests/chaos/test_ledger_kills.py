@@ -12,7 +12,6 @@ from amounts import AMOUNTS
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_operation_a_run_ends_with_the_same_manifests(tmp_path: Path, when: str) -> None:
     operations, kills = ledger_round.killed_everywhere(tmp_path, when, 1)
@@ -21,7 +20,6 @@ def test_killed_at_every_operation_a_run_ends_with_the_same_manifests(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_on_s3_a_run_ends_with_the_same_manifests(
     tmp_path: Path, bucket: str, s3_endpoint: str, when: str

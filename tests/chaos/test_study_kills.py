@@ -67,9 +67,9 @@ def test_a_stream_killed_here_and_there_ends_with_the_same_matrix(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_stream_killed_at_every_operation_ends_with_the_same_matrix(tmp_path: Path, when: str) -> None:
-    kills = killed(tmp_path, when, every=1)
+@pytest.mark.parametrize(("when", "every"), [("before", 1), ("after", 4)])
+def test_a_stream_killed_at_every_operation_ends_with_the_same_matrix(tmp_path: Path, when: str, every: int) -> None:
+    """After one is as before the next but for what the driver alone knew."""
+    kills = killed(tmp_path, when, every)
     print(f"{kills} kills {when} an operation")
-    assert kills >= 60
+    assert kills >= 120 // every

@@ -15,7 +15,6 @@ from seal_ray.loops.history import Run
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_lost_head_ends_the_run_with_its_own_code_and_the_same_command_goes_on(tmp_path: Path) -> None:
     uri = str(tmp_path / "run")
     words = [COMMAND, "run", "jobs/tiny.yaml", "--set", f"run.uri={uri}", "--set"]
@@ -41,7 +40,6 @@ def test_a_lost_head_ends_the_run_with_its_own_code_and_the_same_command_goes_on
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_head_that_comes_back_to_what_it_kept_ends_nothing(tmp_path: Path) -> None:
     """Ray's own store on disk (alpha) keeps what the head knows; a Redis does the same from elsewhere."""
     uri = str(tmp_path / "run")

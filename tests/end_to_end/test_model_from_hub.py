@@ -15,7 +15,6 @@ from seal_ray.policy import versions
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_only_nodes_fetch_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = models.fetch(ModelSection(name="builtin:tiny"))
     monkeypatch.setenv(cache_folder.ROOT, str(tmp_path / "node"))  # of all that the cluster starts

@@ -9,7 +9,7 @@ from command import seal_ray
 from seal_ray.loops.history import Run
 from seal_ray.storage.verification import verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 _TINY = """
 model.name=builtin:tiny model.dtype=float32 model.chat=no model.max_length=512 sampling.max_tokens=24 inner.rank=4

@@ -14,7 +14,7 @@ from seal_ray.fleet import cluster
 from seal_ray.loops.history import Round, Run
 from seal_ray.policy import versions
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.slow
 
 STYLES = ("long", "very_long", "rewrite", "self_qa", "chain_of_thought", "entities", "none")
 SMALL = ("inner.repeats=1", "inner.context_arm=false", "run.tasks_per_round=2", "run.rounds=1")

@@ -70,7 +70,6 @@ KILLED_WHEN: list[tuple[str, Callable[[Round], bool]]] = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_run_killed_five_times_ends_as_one_that_was_not(endpoint: str) -> None:
     undisturbed, killed = bucket(endpoint), bucket(endpoint)
     process = begin(undisturbed, endpoint, "run.rounds=1")
@@ -99,7 +98,6 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(endpoint: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_run_that_is_asked_to_stop_leaves_in_time_and_goes_on(tmp_path: Path) -> None:
     uri = str(tmp_path)
 

@@ -23,7 +23,7 @@ from seal_ray.commands.served import Served
 from seal_ray.config import ModelSection
 from seal_ray.errors import InfraError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 Up = tuple[serve.Server, Served, int, Path]
 OTHER_DOORS: dict[str, dict[str, object]] = {
     "/invocations": {"model": "base", "prompt": "Who?", "max_tokens": 2},

@@ -39,7 +39,6 @@ def killed_when(there: Path, words: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_stream_in_workers_banks_and_its_report(tmp_path: Path) -> None:
     uri = tmp_path / "run"
     found = told("stream", uri, "study.steps=2", "study.sequences=3", "study.keep.method=null_space")
@@ -55,7 +54,6 @@ def test_a_stream_in_workers_banks_and_its_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_study_of_all_weights_goes_through_deepspeed(tmp_path: Path) -> None:
     uri = tmp_path / "run"
     full = ["policy.mode=full", "policy.zero_stage=3", "policy.lr=1e-4", "study.tasks=3", 'study.arms=["context"]']
@@ -66,7 +64,6 @@ def test_a_study_of_all_weights_goes_through_deepspeed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_stream_of_all_weights_that_is_killed_goes_on_to_the_same_matrix(tmp_path: Path) -> None:
     """Each step through Ray Train and DeepSpeed (ZeRO 3), from the weights that the step before has left."""
     full = ["policy.mode=full", "policy.zero_stage=3", "policy.lr=1e-4", "study.where=update", "study.steps=2"]
@@ -90,7 +87,6 @@ def test_a_stream_of_all_weights_that_is_killed_goes_on_to_the_same_matrix(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_study_from_the_bases_own_edits(tmp_path: Path) -> None:
     uri = tmp_path / "run"
     found = told("study", uri, "study.tasks=2", "study.edits=2", 'study.arms=["context","untrained"]')

@@ -18,7 +18,7 @@ from seal_ray.loops.history import Round, Run
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from seal_ray.models.shared import KeptAt
 from seal_ray.policy.update import update
 from seal_ray.storage.ledger import Ledger
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.store import Store
 from seal_ray.storage.verification import verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 def test_a_run_is_made_and_verified(real_bucket: str, real_s3: str, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from seal_ray.storage.verification import verify
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(missing()), reason=missing() or "Slurm is here"),
 ]
 SCRIPT = ROOT / "cluster/slurm.sh"

@@ -23,7 +23,6 @@ def test_short_histories_of_two_drivers_lose_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 def test_long_histories_of_two_drivers_lose_nothing() -> None:
     play(derandomize=False, max_examples=HISTORIES, stateful_step_count=60)
 

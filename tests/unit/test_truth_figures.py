@@ -63,12 +63,14 @@ def test_the_truth_is_never_of_the_seeds_that_chose(figures: ModuleType) -> None
 
 def test_heats_and_the_model_of_gain_choose_as_well_for_fewer_steps(figures: ModuleType) -> None:
     made = trials(figures)
-    heats = figures.saved(made, "contrast", figures.by_heat, True)
+    heats = figures.saved(made, "contrast", figures.by_heat)
     assert heats.steps == pytest.approx((6 * 2 + 2 * 8) / (6 * 8))
-    left, agreement = figures.by_model(made, "contrast")
-    model = figures.saved(made, "contrast", left, False)
+    pick, agreement = figures.by_model(made, "contrast")
+    model = figures.saved(made, "contrast", pick)
     assert model.steps == pytest.approx(0.5) and min(agreement) > 0.9
-    for found in (heats, model):
+    both = figures.saved(made, "contrast", figures.by_both(pick))
+    assert both.steps == pytest.approx((3 * 2 + 2 * 8) / (6 * 8)), "heats are paid of what the model leaves"
+    for found in (heats, model, both):
         apart = [found.truth[t] - found.all_tried[t] for t in found.truth]
         assert len(apart) == 8 and abs(sum(apart) / len(apart)) < 0.05
 
