@@ -35,7 +35,7 @@ $(APART): $(VENV)/apart/%: docker/requirements-gpu.lock $(READY)
 test: $(READY) $(APART) ## everything but the long tests, two processes side by side (15 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m "not slow"
 
-test-all: test ## all tests, the long ones that kill processes and nodes too (more than an hour)
+test-all: test ## all tests, the long ones that kill processes and nodes too (up to two hours)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m slow
 
 coverage: $(READY) $(APART) ## the quick tests of one process, and which lines of the package they run

@@ -26,10 +26,9 @@ SETTINGS = (
     "policy.lr=1.0e-3",
 )
 APART = 4  # titles of which nothing is learned
-ASKED = 12  # passages of them
 
 
-def divided(path: Path, edits: str, count: int, to: Path) -> list[str]:
+def divided(path: Path, edits: str, lines: int, count: int, asked: int, to: Path) -> list[str]:
     """Settings of a run on the shortest passages that have such edits, and apart from them some of other titles."""
     passages = sorted(json.loads(path.read_text()), key=lambda passage: len(passage["context"]))
     titles = sorted({passage["title"] for passage in passages})[:-APART]
@@ -37,7 +36,9 @@ def divided(path: Path, edits: str, count: int, to: Path) -> list[str]:
     if len(learned) < count:
         raise SystemExit(f"{path}: {len(learned)} passages have edits {edits}, and {count} are to be learned")
     to.mkdir(parents=True, exist_ok=True)
-    apart = [p for p in passages if p["title"] not in titles][:ASKED]
+    for passage in learned if lines else ():
+        passage["edits"][edits] = "\n".join(passage["edits"][edits].splitlines()[:lines])
+    apart = [p for p in passages if p["title"] not in titles][:asked]
     for name, rows in (("learned", learned), ("apart", apart)):
         (to / f"{name}.json").write_text(json.dumps(rows, indent=1))
     data = to / "learned.json"
@@ -48,6 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="streams of published passages, by every method against forgetting")
     parser.add_argument("--data", type=Path, required=True, help="published_edits_dev.json, or a file of its form")
     parser.add_argument("--edits", default="iter2", help="whose edits are learned")
+    parser.add_argument("--lines", type=int, default=0, help="of an edit, at most; 0: all")
+    parser.add_argument("--asked", type=int, default=12, help="passages of other titles, before and after")
     parser.add_argument("--to", type=Path, default=Path("runs/study-published"), help="folder of runs and table")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--sequences", type=int, default=6)
@@ -55,7 +58,7 @@ def main() -> None:
     parser.add_argument("--set", dest="changes", action="append", default=[], help="override a key; again for more")
     given = parser.parse_args()
     changes = [
-        *divided(given.data, given.edits, given.steps * given.sequences, given.to),
+        *divided(given.data, given.edits, given.lines, given.steps * given.sequences, given.asked, given.to),
         *SETTINGS,
         f"study.steps={given.steps}",
         f"study.sequences={given.sequences}",
