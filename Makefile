@@ -32,7 +32,7 @@ $(APART): $(VENV)/apart/%: docker/requirements-gpu.lock $(READY)
 		|| { rm -rf $@; echo "$* could not be fetched: the tests that want it are skipped, and say so"; }
 	@! test -d $@ || touch $@
 
-test: $(READY) $(APART) ## everything but the long tests, two processes side by side (15 minutes)
+test: $(READY) $(APART) ## everything but the long tests, two processes side by side (15 to 20 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/side_by_side.py -m "not slow"
 
 test-all: test ## all tests, the long ones that kill processes and nodes too (up to two hours)

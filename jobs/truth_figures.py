@@ -15,7 +15,6 @@ from seal_ray.grading.variance import components
 HEAT = 0.25  # of the epochs
 KEEP, PRUNE = 0.33, 0.5  # shares of a task's edits: that go on after a heat, that a model of gain drops
 SAMPLES = 4000
-Pick = Callable[[str, dict[str, float]], "Picked"]  # by task, from what the heats of its edits would say
 Values = dict[str, dict[str, dict[int, float]]]  # by task, edit and seed
 
 
@@ -174,6 +173,9 @@ class Picked:
 
     heated: set[str]
     full: set[str]
+
+
+Pick = Callable[[str, dict[str, float]], Picked]  # by task, from what the heats of its edits would say
 
 
 @dataclass(frozen=True)

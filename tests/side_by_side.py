@@ -44,7 +44,7 @@ LONG = {
         "tests/chaos/test_ledger_kills.py",
     ),
 }
-ALIKE = {"RAY_worker_niceness": "0"}  # Ray's own 15 leaves its workers a thirtieth of a core that the others want
+LONG_ENVIRONMENT = {"RAY_worker_niceness": "0"}  # Ray's own 15 is a thirtieth of a core that the others want
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Part:
 
 def parts(words: Sequence[str]) -> list[Part]:
     """Every test is in one of them."""
-    named, env = (LONG, ALIKE) if "slow" in words else ({"clusters": CLUSTERS}, {})
+    named, env = (LONG, LONG_ENVIRONMENT) if "slow" in words else ({"clusters": CLUSTERS}, {})
     there = {name: [place for place in places if os.path.exists(place)] for name, places in named.items()}
     rest = [f"--ignore={place}" for places in there.values() for place in places]
     some = [Part(name, [*words, *places], env) for name, places in there.items() if places]
