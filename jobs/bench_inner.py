@@ -136,6 +136,15 @@ class Bench:
         finally:
             KERNELS[self.device.type] = kernels
 
+    def cudnn(self) -> dict[str, Any]:
+        """The bank where cuDNN's attention is left on."""
+        switch = torch.backends.cuda.enable_cudnn_sdp
+        torch.backends.cuda.enable_cudnn_sdp = lambda _: switch(True)
+        try:
+            return self.bank()
+        finally:
+            torch.backends.cuda.enable_cudnn_sdp = switch
+
     def peft(self) -> dict[str, Any]:
         """One candidate after another with PEFT, unpadded, in a stock loop."""
         count = self.args.peft_candidates or self.args.candidates
@@ -351,7 +360,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--length", type=float, default=1.0, help="random texts this many times as long as published ones")
     p.add_argument("--uneven", action="store_true", help="random candidates with step counts that differ fourfold")
     p.add_argument("--edits", default="iter2", help="which of the published edits")
-    p.add_argument("--arms", default="bank,peft,paper", help="some of bank, plain (without its kernels), peft, paper")
+    p.add_argument(
+        "--arms",
+        default="bank,peft,paper",
+        help="some of bank, plain (without its kernels), cudnn (with its attention), peft, paper",
+    )
     p.add_argument("--answers", action=argparse.BooleanOptionalAction, default=True, help="answer questions too")
     p.add_argument("--peft-candidates", type=int, default=0, help="candidates of the peft arm; 0: all")
     p.add_argument("--paper-steps", type=int, default=3, help="steps of the paper arm that are timed")

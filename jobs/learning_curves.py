@@ -75,6 +75,12 @@ def _examples(edit: Edit) -> dict[str, float]:
     return {way: float(way == own) for way in ("many", "few", "untrue", "same", "other")} | {"true": true}
 
 
+def _facts(edit: Edit) -> dict[str, float]:
+    lines = [line for line in edit.text.split("\n") if line.strip()]
+    words = len(edit.text.split())
+    return {"lines": len(lines), "words a line": words / max(1, len(lines)), "cut off": float(edit.finish == "length")}
+
+
 @dataclass(frozen=True)
 class World:
     job: str
@@ -109,6 +115,29 @@ WORLDS = {
             "placement.trainer_cpus=1",
         ),
         _directives,
+    ),
+    # SmolLM2 and passages of your own: --set domain.data=squad_dev.json, or another file of its form
+    "passages": World(
+        "../seal_ray/demo/quickstart.yaml",
+        (
+            "run.rounds=2",
+            "run.tasks_per_round=40",
+            "domain.max_texts=12",
+            "domain.validation=0",
+            "domain.test=0.3",
+            "sampling.edits=5",
+            "sampling.top_p=1",
+            "sampling.max_tokens=128",
+            "sampling.chunk=40",
+            "inner.context_arm=false",
+            "evaluation.every=2",
+            "evaluation.tasks=40",
+            "evaluation.edits=4",
+            "policy.lr=5.0e-4",
+            "policy.epochs=4",
+            "policy.global_batch=4",
+        ),
+        _facts,
     ),
 }
 

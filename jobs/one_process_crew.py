@@ -31,6 +31,13 @@ from seal_ray.software import software
 from seal_ray.trials.wave import try_wave
 
 
+def device() -> str:
+    """The GPU, if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 class OneProcessCrew(StandInCrew):
     """Samplers, pool and trainer in turn. The base model stays in memory from run to run."""
 
@@ -55,7 +62,7 @@ class OneProcessCrew(StandInCrew):
         folder = models.fetch(config.model, config.storage)
         if folder != self._folder:
             self._folder, self.tokenizer = folder, models.tokenizer(folder)
-            self.model = models.load(folder, dtype=config.model.dtype)
+            self.model = models.load(folder, dtype=config.model.dtype, device=device())
         return self
 
     def samplers(self, version: Version, adapter: str | None) -> "_Samplers":
@@ -132,7 +139,7 @@ def update(job: UpdateJob, *, sink: Sink, tick: Any = lambda: None) -> UpdateRes
     fit, left_out = fitting(job.lessons, {"policy.max_length": section.max_length, "the model": longest}, size)
     learned, held = hold_back(fit, section.validation, job.seed)
     engine = SingleEngine(
-        models.fetch(job.model, job.storage), job.adapter, section, derive_seed(job.seed, "adapter"), "cpu"
+        models.fetch(job.model, job.storage), job.adapter, section, derive_seed(job.seed, "adapter"), device()
     )
     training = Training(engine, section, tuple(learned), tuple(held), job.seed)
     log: list[StepLog] = []

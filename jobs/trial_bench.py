@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from one_process_crew import device
+
 from seal_ray import grading, models
 from seal_ray.config import Config
 from seal_ray.domains import load_domain
@@ -26,6 +28,18 @@ class Wanted:
     share: float = 1.0  # of the epochs
 
 
+def domain_of(config: Config) -> Any:
+    folder = models.fetch(config.model)
+    return load_domain(
+        config.domain,
+        recipe=config.inner.recipe(),
+        answering=config.answering,
+        chat=config.model.chat == "yes" or (config.model.chat == "auto" and models.has_chat_template(folder)),
+        seed=config.run.seed,
+        read=lambda path: (ROOT / path).read_bytes(),
+    )
+
+
 class TrialBench:
     def __init__(self, config: Config, threads: int = 1) -> None:
         import torch
@@ -34,15 +48,8 @@ class TrialBench:
         self.config = config
         folder = models.fetch(config.model)
         self.tokenizer = models.tokenizer(folder)
-        self.model: Any = models.load(folder, dtype=config.model.dtype)
-        self.domain = load_domain(
-            config.domain,
-            recipe=config.inner.recipe(),
-            answering=config.answering,
-            chat=config.model.chat == "yes" or (config.model.chat == "auto" and models.has_chat_template(folder)),
-            seed=config.run.seed,
-            read=lambda path: (ROOT / path).read_bytes(),
-        )
+        self.model: Any = models.load(folder, dtype=config.model.dtype, device=device())
+        self.domain = domain_of(config)
         self.grader = grading.build(config.grading, "", config.storage)
 
     def attempt(self, wanted: Wanted) -> Attempt:
@@ -56,7 +63,13 @@ class TrialBench:
 
     def try_all(self, wanted: Sequence[Wanted]) -> list[Trial]:
         attempts = [self.attempt(w) for w in wanted]
-        return try_wave(self.model, self.tokenizer, attempts, wave=self.config.inner.wave)
+        return try_wave(
+            self.model,
+            self.tokenizer,
+            attempts,
+            wave=self.config.inner.wave,
+            tokens_limit=self.config.inner.wave_tokens,
+        )
 
     def accuracy(self, task: Task, trial: Trial) -> float | None:
         verdicts = self.domain.verdicts(task, trial.candidate, trial.answers, self.grader)

@@ -40,10 +40,10 @@ class Tried:
 
 
 def measures(trial: Tried, base: Tried) -> dict[str, float]:
-    """Every measure of one trial, as means over questions."""
+    """Every measure of one trial, as means over the questions that have it: not every one has wrong answers."""
     rows = [_question(trial, base, q) for q in trial.gold if q in base.gold]
-    names = set.intersection(*map(set, rows)) if rows else set()
-    return {"accuracy": trial.accuracy} | {n: statistics.fmean(r[n] for r in rows) for n in sorted(names)}
+    names = sorted({n for r in rows for n in r})
+    return {"accuracy": trial.accuracy} | {n: statistics.fmean(r[n] for r in rows if n in r) for n in names}
 
 
 def _question(trial: Tried, base: Tried, q: str) -> dict[str, float]:
@@ -92,6 +92,7 @@ def _blend(accuracy: Values, other: Values) -> Values:
     return {
         task: {e: {s: (v + scale * other[task][e][s]) / 2 for s, v in seeds.items()} for e, seeds in own.items()}
         for task, own in accuracy.items()
+        if task in other
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from seal_ray.config import Config
+from seal_ray.config import Config, StorageSection
 from seal_ray.domains import Teller
 from seal_ray.domains.base import Domain
 from seal_ray.errors import ConfigError, DataError, InfraError
@@ -143,7 +143,7 @@ def refuse_missing(session: Session, arms: Sequence[Arm], tasks: Sequence[Task])
         version = arm_version(session, arm)
         if arm.kind == "file":
             own = VariedSession(session, arm.configured(session.config)) if arm.settings else session
-            _from_file(own, arm.where, tasks, version)
+            edits_from_file(own.domain, own.config.storage, arm.where, tasks, version)
         elif arm.kind == "teacher":
             _teacher(arm.where)
 
@@ -154,7 +154,7 @@ def given_edits(
     """The edits of an arm that has them from elsewhere, of a teacher so many of a task; None where its version writes
     them."""
     if arm.kind == "file":
-        return _from_file(session, arm.where, tasks, version)
+        return edits_from_file(session.domain, session.config.storage, arm.where, tasks, version)
     return _from_teacher(session, arm.where, tasks, version, part, edits) if arm.kind == "teacher" else None
 
 
@@ -171,14 +171,16 @@ def arm_version(session: Session, arm: Arm) -> Version:
     return session.borrow(version, source.ledger)
 
 
-def _from_file(session: Session, where: str, tasks: Sequence[Task], version: Version) -> tuple[Edit, ...]:
+def edits_from_file(
+    domain: Domain, storage: StorageSection, where: str, tasks: Sequence[Task], version: Version
+) -> tuple[Edit, ...]:
     """A list of {task or context, KEY: edit or edits}, or with KEY one level down under `edits`.
 
     `task` is a task's id, `context` a passage. An empty edit is the context alone.
     """
     path, _, key = where.partition("#")
     try:
-        rows = json.loads(read_document(path, session.config.storage))
+        rows = json.loads(read_document(path, storage))
         named = [(row, row["edits"] if isinstance(row.get("edits"), dict) else row) for row in rows]
         own = [(row, edits[key]) for row, edits in named if key in edits]
         written = {row[name]: edits for row, edits in own for name in ("context", "task") if row.get(name)}
@@ -192,7 +194,7 @@ def _from_file(session: Session, where: str, tasks: Sequence[Task], version: Ver
         for slot, value in enumerate(own if isinstance(own, list) else [own]):
             name = digest([path, key, task.id, slot, value])[:32]
             text = value if isinstance(value, str) else json.dumps(value)
-            content = _written(session.domain, task, value, text, path)
+            content = _written(domain, task, value, text, path)
             edits.append(Edit(name, task.id, slot, version.digest, 0, (), (), (), text, "stop", content))
     return tuple(edits)
 

@@ -1,5 +1,6 @@
 """Small random models and texts on which a bank is held to its oracle."""
 
+import os
 import random
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from seal_ray.records import Example
 
 VOCABULARY = 101
+DEVICE = os.environ.get("SEAL_RAY_TEST_DEVICE", "cpu")  # cuda: the same tests on a GPU
 APART = Path(sys.prefix) / "apart/bitsandbytes"  # where `make` puts it, for tests of quantised bases alone
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -48,7 +50,7 @@ def tiny(kind: str) -> Any:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(3)
-    return model.eval()
+    return model.eval().to(DEVICE)
 
 
 def texts(seed: int, lengths: Sequence[int]) -> list[Example]:
@@ -65,8 +67,8 @@ def texts(seed: int, lengths: Sequence[int]) -> list[Example]:
 def greedy(model: Any, prompt: Sequence[int], max_tokens: int) -> list[int]:
     """What the stock generation of transformers answers."""
     out = model.generate(
-        input_ids=torch.tensor([list(prompt)]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        input_ids=torch.tensor([list(prompt)], device=model.device),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=model.device),
         max_new_tokens=max_tokens,
         do_sample=False,
         eos_token_id=2,
@@ -78,5 +80,5 @@ def greedy(model: Any, prompt: Sequence[int], max_tokens: int) -> list[int]:
 def log_likelihood(model: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
     ids = [*prompt, *target]
     with torch.no_grad():
-        logprobs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        logprobs = model(input_ids=torch.tensor([ids], device=model.device)).logits[0].log_softmax(-1)
     return sum(logprobs[i - 1, ids[i]].item() for i in range(len(prompt), len(ids)))

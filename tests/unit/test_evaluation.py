@@ -79,7 +79,9 @@ def test_progress_beside_a_json_result_is_json(
 def from_file(session: Session, path: Path, rows: Any) -> Any:
     path.write_text(json.dumps(rows))
     tasks = session.domain.tasks("train")[:2]
-    return evaluation._from_file(session, f"{path}#mine", tasks, versions.first(session.base))
+    return evaluation.edits_from_file(
+        session.domain, session.config.storage, f"{path}#mine", tasks, versions.first(session.base)
+    )
 
 
 def test_directives_in_a_file_are_read_as_the_policys_own(puzzles: Session, tmp_path: Path) -> None:
