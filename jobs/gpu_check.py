@@ -98,7 +98,7 @@ def overflow() -> dict[str, Any]:
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 400e6) / total)
     try:
-        trials = try_wave(model, _Ends(), attempts, wave=64)
+        trials = try_wave(model, _Numbers(), attempts, wave=64)
         seen = capacity.free_memory(GPU)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
@@ -109,13 +109,19 @@ def overflow() -> dict[str, Any]:
     }
 
 
-class _Ends:
+class _Numbers:
+    """A tokenizer of which a wave wants little."""
+
     eos_token_id = 2
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
 
 
 def step(shape: str, candidates: int, layers: int) -> dict[str, Any]:
     """Kernels that the device runs in a step, and how long one takes, with as many texts in it as candidates."""
-    config = AutoConfig.for_model(**KNOWN_CONFIGS[shape] | ({"num_hidden_layers": layers} if layers else {}))
+    sizes: dict[str, Any] = KNOWN_CONFIGS[shape] | ({"num_hidden_layers": layers} if layers else {})
+    config = AutoConfig.for_model(**sizes)
     torch.set_default_dtype(torch.bfloat16)
     with GPU:
         model: Any = AutoModelForCausalLM.from_config(config)
@@ -131,7 +137,8 @@ def step(shape: str, candidates: int, layers: int) -> dict[str, Any]:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
             fit(model, sets, [recipe] * candidates, list(range(candidates)), slots=candidates)
             torch.cuda.synchronize()
-        return Counter(e.name for e in seen.events()), time.perf_counter() - began
+        launched = [e.name for e in seen.events() or () if e.device_type == torch.autograd.DeviceType.CUDA]
+        return Counter(launched), time.perf_counter() - began
 
     trained(2)  # what is compiled and planned once
     (few, _), (many, _) = trained(2), trained(6)

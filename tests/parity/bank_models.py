@@ -15,6 +15,7 @@ from seal_ray.records import Example
 
 VOCABULARY = 101
 DEVICE = os.environ.get("SEAL_RAY_TEST_DEVICE", "cpu")  # cuda: the same tests on a GPU
+SAME = 0.0 if DEVICE == "cpu" else 1e-5  # how far apart what is computed twice may be: a GPU adds in any order
 APART = Path(sys.prefix) / "apart/bitsandbytes"  # where `make` puts it, for tests of quantised bases alone
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,

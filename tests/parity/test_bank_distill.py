@@ -22,7 +22,9 @@ ON_POLICY = dataclasses.replace(DISTILL, objective="distill_on_policy", answer_t
 def ranked(model: Any, read: Sequence[int], rank: int) -> int:
     """The token that a model expects next, by its rank."""
     with torch.no_grad():
-        return int(model(input_ids=torch.tensor([list(read)])).logits[0, -1].topk(rank + 1).indices[-1])
+        return int(
+            model(input_ids=torch.tensor([list(read)], device=model.device)).logits[0, -1].topk(rank + 1).indices[-1]
+        )
 
 
 def pairs(model: Any, seed: int, count: int) -> list[Example]:

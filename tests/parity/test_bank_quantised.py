@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from bank_models import needs_bitsandbytes, texts
+from bank_models import DEVICE, needs_bitsandbytes, texts
 
 from seal_ray import models
 from seal_ray.inner import fit
@@ -25,10 +25,10 @@ SETS = [texts(1, [20, 9]), texts(2, [33])]
 @pytest.mark.parametrize(("bits", "close"), [("8bit", 2e-2), ("4bit", 1e-4)])
 def test_adapters_over_a_quantised_base_equal_their_oracles(bits, close, tmp_path: Path):
     make_tiny(tmp_path)
-    model: Any = models.load(tmp_path, dtype="float32", quantization=bits)
+    model: Any = models.load(tmp_path, dtype="float32", device=DEVICE, quantization=bits)
     assert any(plain_weights(layer) is None for layer in linear_layers(model).values()), "it is quantised"
-    full: Any = models.load(tmp_path, dtype="float32")
-    ids = torch.tensor([SETS[0][0].ids])
+    full: Any = models.load(tmp_path, dtype="float32", device=DEVICE)
+    ids = torch.tensor([SETS[0][0].ids], device=DEVICE)
     assert not torch.allclose(model(input_ids=ids).logits, full(input_ids=ids).logits, atol=1e-3)
     bank = fit(model, SETS, RECIPES, [1, 2])
     for i, (own, recipe) in enumerate(zip(SETS, RECIPES, strict=True)):

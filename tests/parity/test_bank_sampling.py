@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from bank_models import log_likelihood, texts, tiny
+from bank_models import DEVICE, log_likelihood, texts, tiny
 from transformers import TopPLogitsWarper
 
 from seal_ray.inner import Sampling, fit
@@ -77,7 +77,7 @@ def test_samples_follow_the_models_distribution():
     bank = fit(model, [[]], [None], [7])
     prompt = (5, 9, 12)
     with torch.no_grad():
-        wanted = model(input_ids=torch.tensor([prompt])).logits[0, -1].div(1.5).softmax(-1)
+        wanted = model(input_ids=torch.tensor([prompt], device=DEVICE)).logits[0, -1].cpu().div(1.5).softmax(-1)
     count = 4000
     drawn = bank.answer([[prompt]], Sampling(1, temperature=1.5, samples=count))[0][0]
     found = torch.bincount(torch.tensor([s.ids[0] for s in drawn]), minlength=len(wanted)) / count
@@ -126,7 +126,7 @@ def test_samples_come_from_the_likeliest_tokens_of_a_share_as_transformers_has_i
     bank = fit(model, [[]], [None], [7])
     prompt = (5, 9, 12)
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([prompt])).logits[0, -1].div(1.5)
+        logits = model(input_ids=torch.tensor([prompt], device=DEVICE)).logits[0, -1].cpu().div(1.5)
     wanted = TopPLogitsWarper(0.6)(None, logits[None])[0].softmax(-1)  # type: ignore[arg-type]
     samples = bank.answer([[prompt]], Sampling(1, temperature=1.5, samples=2000, top_p=0.6))[0][0]
     counts = torch.bincount(torch.tensor([s.ids[0] for s in samples]), minlength=len(wanted)) / len(samples)
