@@ -197,10 +197,12 @@ def saved(trials: Sequence[Tried], measure: str, pick: Pick) -> Saving:
     truth, all_tried = {}, {}
     for task, own in full.items():
         seeds = sorted({s for e in heat.get(task, {}).values() for s in e})
+        every = {s for e in own.values() for s in e}
         rows = []
         for seed in seeds:
             said = {e: v[seed] for e, v in own.items() if seed in v}
-            others = mean_over(accuracy[task], [s for s in {s for e in own.values() for s in e} if s not in seeds])
+            # seeds of which nothing was used to choose; where all have heats, all but this one
+            others = mean_over(accuracy[task], sorted(every - set(seeds) or every - {seed}))
             picked = pick(task, {e: v[seed] for e, v in heat[task].items() if seed in v})
             kept = picked.full & said.keys()
             if len(said) < 2 or not kept or not others:
@@ -261,18 +263,19 @@ def report(trials: Sequence[Tried]) -> list[str]:
         return ["nothing has been tried yet"]
     accuracy = tables["accuracy"]
     seeds = len({s for own in accuracy.values() for e in own.values() for s in e})
+    repeats = min(3, max(1, seeds // 2))  # that choose; the others say how good the choice was
     lines = [
         f"{len(accuracy)} tasks, {sum(map(len, accuracy.values()))} edits, {seeds} seeds",
         "",
-        "| measure | reliability at 1 | 2 | 3 | rank beside the truth | truth of the chosen (3 repeats) "
+        f"| measure | reliability at 1 | 2 | 3 | rank beside the truth | truth of the chosen (repeats: {repeats}) "
         "| over the mean edit | over accuracy + likelihood | lost on fresh seeds |",
         "| --- |" + " ---: |" * 8,
     ]
-    today = choices(tables.get("accuracy + likelihood", accuracy), accuracy, 3)
+    today = choices(tables.get("accuracy + likelihood", accuracy), accuracy, repeats)
     for name, table in tables.items():
         found = components(list(table.values()))
         reliability = [f"{found.reliability(r):.2f}" if found else "-" for r in (1, 2, 3)]
-        chosen = choices(table, accuracy, 3)
+        chosen = choices(table, accuracy, repeats)
         tasks = sorted(t for t in chosen if t in today)
         if not tasks:
             continue

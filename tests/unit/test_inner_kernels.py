@@ -1,4 +1,7 @@
-"""The kernels for a GPU compute what the plain forms do: here in Triton's interpreter, since no GPU is to be had."""
+"""The kernels for a GPU compute what the plain forms do: here in Triton's interpreter, since no GPU is to be had.
+
+`jobs/gpu_check.py` says the same of a GPU.
+"""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false, reportIndexIssue=false
-"""The optimiser step of many adapters as Triton kernels. Never run on a GPU: compiled for one, interpreted on a CPU."""
+"""The optimiser step of many adapters as Triton kernels."""
 
 from typing import Any
 

@@ -1,8 +1,7 @@
 # pyright: reportMissingImports=false, reportIndexIssue=false
 """The operations between a block's products as Triton kernels, each one launch.
 
-Never run on a GPU: compiled for one, and interpreted on a CPU. A row of a residual stream is one program's; wider
-tensors are cut into pieces. What is added up is added in float32.
+A row of a residual stream is one program's; wider tensors are cut into pieces. What is added up is added in float32.
 """
 
 from typing import Any

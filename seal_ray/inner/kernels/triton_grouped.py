@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false, reportIndexIssue=false
-"""Gradients of adapters' matrices as a Triton kernel. Never run on a GPU: compiled for one, interpreted on a CPU.
+"""Gradients of adapters' matrices as a Triton kernel.
 
 One launch where a grouped product takes two and its copy to where gradients are kept a third.
 """
