@@ -130,33 +130,29 @@ def step(shape: str, candidates: int, layers: int) -> dict[str, Any]:
     rng = random.Random(0)
     sets = [texts(rng, [max(12, min(400, round(rng.gauss(46, 30))))], config.vocab_size) for _ in range(candidates)]
 
-    def trained(steps: int) -> tuple[Counter[str], float]:
-        recipe = Recipe(rank=32, alpha=64, epochs=steps)
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
-            fit(model, sets, [recipe] * candidates, list(range(candidates)), slots=candidates)
-            torch.cuda.synchronize()
-        launched = [e.name for e in seen.events() or () if e.device_type == torch.autograd.DeviceType.CUDA]
-        return Counter(launched), time.perf_counter() - began
-
-    trained(2)  # what is compiled and planned once
-    (few, _), (many, _) = trained(2), trained(6)
-    more = Counter({name: (many[name] - few[name]) / 4 for name in many})
-    copies = {name: round(n, 1) for name, n in more.items() if name.startswith(("Memcpy", "Memset")) and n}
-    took = []
-    for steps in (4, 24):
+    def train(steps: int) -> float:
         recipe = Recipe(rank=32, alpha=64, epochs=steps)
         torch.cuda.synchronize()
         began = time.perf_counter()
         fit(model, sets, [recipe] * candidates, list(range(candidates)), slots=candidates)
         torch.cuda.synchronize()
-        took.append(time.perf_counter() - began)
+        return time.perf_counter() - began
+
+    def launches(steps: int) -> Counter[str]:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+            train(steps)
+        return Counter(e.name for e in seen.events() or () if e.device_type == torch.autograd.DeviceType.CUDA)
+
+    train(2)  # what is compiled and planned once
+    few, many = launches(2), launches(6)
+    more = Counter({name: (many[name] - few[name]) / 4 for name in many})
+    copies = {name: round(n, 1) for name, n in more.items() if name.startswith(("Memcpy", "Memset")) and n}
+    short, long = train(4), train(24)
     return {
         "kernels a step": round(sum(n for name, n in more.items() if not name.startswith(("Memcpy", "Memset")))),
         "copies a step": copies,
         "most often": {name[:60]: round(n) for name, n in more.most_common(12)},
-        "milliseconds a step": round(1000 * (took[1] - took[0]) / 20, 2),
+        "milliseconds a step": round(1000 * (long - short) / 20, 2),
         "rows a step": sum(len(own[0].ids) for own in sets),
     }
 

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import trial_bench
-from trial_bench import TrialBench, Wanted
+from trial_bench import TrialBench, Wanted, domain_of
 from truth_figures import HEAT, Tried, report
 
 from seal_ray import config_file
@@ -73,10 +72,10 @@ def of_file(published: Path, beside: Path, passages: int, changes: list[str]) ->
     if len(whole) < passages:
         raise SystemExit(f"{published}: {len(whole)} passages have edits of {authors}; ask for as many --tasks")
     beside.parent.mkdir(parents=True, exist_ok=True)
-    data = beside.with_suffix(".passages.json")
+    data = beside.with_suffix(".passages.json").resolve()
     data.write_text(json.dumps([r | {"edits": {"all": [r["edits"][a] for a in authors]}} for r in whole], indent=1))
     config = config_file.load(BASE, [*SETTINGS, f"domain.data={data}", *changes])
-    domain, version = trial_bench.domain_of(config), versions.first("")
+    domain, version = domain_of(config), versions.first("")
     tasks = tuple(domain.tasks("train"))[:passages]
     return Source(config, tasks, edits_from_file(domain, config.storage, f"{data}#all", tasks, version))
 
