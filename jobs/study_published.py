@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--sequences", type=int, default=6)
     parser.add_argument("--methods", default=",".join(METHODS), help="method, or method:key=value of study.keep")
+    parser.add_argument("--threads", type=int, default=1, help="of this process, on a CPU")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="override a key; again for more")
     given = parser.parse_args()
     changes = [
@@ -65,7 +66,7 @@ def main() -> None:
         f"study.measure_every={given.steps}",
         *given.changes,
     ]
-    table(BASE, given.to, given.methods.split(","), changes, ("accuracy", "likelihood"))
+    table(BASE, given.to, given.methods.split(","), changes, ("accuracy", "likelihood"), given.threads)
 
 
 if __name__ == "__main__":

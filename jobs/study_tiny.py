@@ -88,9 +88,11 @@ def line(name: str, found: dict[str, Any], measure: str) -> str:
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def table(base: Path, to: Path, methods: Sequence[str], changes: list[str], measures: Sequence[str]) -> None:
+def table(
+    base: Path, to: Path, methods: Sequence[str], changes: list[str], measures: Sequence[str], threads: int = 1
+) -> None:
     """A stream by each method (`method`, or `method:key=value` of study.keep), and a row of each measure as it ends."""
-    crew = OneProcessCrew()
+    crew = OneProcessCrew(threads)
     to.mkdir(parents=True, exist_ok=True)
     rows = [f"| method | {' | '.join(FIGURES)} | held out | a study costs |", "|" + " --- |" * (len(FIGURES) + 3)]
     print("\n".join(rows), flush=True)

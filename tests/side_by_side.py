@@ -5,8 +5,9 @@
 
 What starts Ray and vLLM waits for them a good part of the time, in which the other one computes; and of the quick tests
 no two clusters come up at once. The long ones are in four processes: whole rounds, fleets and updates, what waits for
-Slurm and for stores that fail, and the rest. Progress is shown as it comes; what failed, and why, when all are done.
-The exit status is that of the first of them that did not succeed.
+Slurm and for stores that fail, and the rest, which computes by itself and takes what the others leave. Progress is
+shown as it comes; what failed, and why, when all are done. The exit status is that of the first of them that did not
+succeed.
 """
 
 import os
@@ -27,7 +28,12 @@ CLUSTERS = (
     "tests/s3",  # starts none, and the first process has time for it
 )
 LONG = {
-    "rounds": ("tests/end_to_end",),
+    "rounds": (
+        "tests/end_to_end",
+        "tests/parity",
+        "tests/unit/test_own_domain.py",
+        "tests/unit/test_update_collectives.py",
+    ),
     "fleets": (
         "tests/ray",
         "tests/chaos/test_fleet_demand.py",
@@ -44,6 +50,7 @@ LONG = {
         "tests/chaos/test_ledger_kills.py",
     ),
 }
+LEFT_OVER = ("nice", "-n", "10")  # nothing of the rest has to answer in time, as clusters do
 LONG_ENVIRONMENT = {"RAY_worker_niceness": "0"}  # Ray's own 15 is a thirtieth of a core that the others want
 
 
@@ -54,12 +61,13 @@ class Part:
     name: str
     words: Sequence[str]
     env: Mapping[str, str]
+    prefix: Sequence[str] = ()
     status: int = 1
     report: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **self.env}  # a core for each
-        command = [sys.executable, "-m", "pytest", *self.words]
+        command = [*self.prefix, sys.executable, "-m", "pytest", *self.words]
         with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             assert process.stdout
             for line in process.stdout:
@@ -74,11 +82,12 @@ class Part:
 
 def parts(words: Sequence[str]) -> list[Part]:
     """Every test is in one of them."""
-    named, env = (LONG, LONG_ENVIRONMENT) if "slow" in words else ({"clusters": CLUSTERS}, {})
+    slow = "slow" in words
+    named, env = (LONG, LONG_ENVIRONMENT) if slow else ({"clusters": CLUSTERS}, {})
     there = {name: [place for place in places if os.path.exists(place)] for name, places in named.items()}
     rest = [f"--ignore={place}" for places in there.values() for place in places]
     some = [Part(name, [*words, *places], env) for name, places in there.items() if places]
-    return [*some, Part("the rest", [*words, *rest, "tests"], env)]
+    return [*some, Part("the rest", [*words, *rest, "tests"], env, LEFT_OVER if slow else ())]
 
 
 def run(all_parts: Sequence[Part]) -> int:

@@ -88,7 +88,8 @@ class Slurm:
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "SLURM_", "SBATCH_"))}
+        strange = {k for k in os.environ if k.startswith(("RAY_", "SLURM_", "SBATCH_"))} - {"RAY_worker_niceness"}
+        kept = {k: v for k, v in os.environ.items() if k not in strange}
         own = {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{BIN}:{_path()}", "HOME": str(self.home)}
         own[cache_folder.ROOT] = str(self.home / "models")  # the folder that all other tests share is not this user's
         return kept | own | {"PYTHONPATH": str(ROOT)} | more
@@ -155,6 +156,13 @@ class Slurm:
         )
         # what only waits to be reaped is over
         return [line for line in done.stdout.splitlines() if "<defunct>" not in line]
+
+    def left(self, seconds: float = 60) -> list[str]:
+        """What of Ray is still there when a job has been over for so long."""
+        end = time.monotonic() + seconds
+        while (left := [p for p in self.processes() if "ray" in p]) and time.monotonic() < end:
+            time.sleep(0.5)
+        return left
 
     def start(self, name: str, *words: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:

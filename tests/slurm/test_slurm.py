@@ -83,7 +83,7 @@ def test_a_cancelled_job_leaves_no_process(slurm: Slurm, played: str) -> None:
     slurm.until(lambda: "played: run" in slurm.log(job), job)
     slurm.call("scancel", str(job))
     assert slurm.ended(job).startswith("CANCELLED")
-    slurm.until(lambda: not [p for p in slurm.processes() if "ray" in p], job, 60)
+    assert not slurm.left()
 
 
 def test_two_jobs_share_a_node_and_its_ports(slurm: Slurm, played: str) -> None:

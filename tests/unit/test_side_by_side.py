@@ -57,4 +57,6 @@ def test_the_long_tests_have_processes_of_their_own(monkeypatch: pytest.MonkeyPa
     *some, rest = program["parts"](["-m", "slow"])
     assert {part.name: part.words[2:] for part in some} == {k: list(v) for k, v in program["LONG"].items()}
     assert {f"--ignore={place}" for part in some for place in part.words[2:]} <= set(rest.words)
-    assert len(program["parts"](["-m", "not slow"])) == 2
+    assert rest.prefix[0] == "nice" and not any(part.prefix for part in some)
+    quick = program["parts"](["-m", "not slow"])
+    assert len(quick) == 2 and not any(part.prefix for part in quick)
