@@ -12,6 +12,7 @@ from pathlib import Path
 from seal_ray.errors import ConfigError
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_END = "<|im_end|>"
 
 # dimensions that vLLM's attention on CPU takes too: it wants heads of 32 or more
 TINY = {
@@ -149,8 +150,13 @@ def make_smollm2(folder: Path) -> None:
     model.generation_config = packed.generation_config
     model.to(torch.bfloat16).save_pretrained(folder)  # type: ignore[arg-type]
 
-    # its file names <|im_end|> as the end of text, which is also how the chat template ends a turn
+    # what its file names as the end of text, which is also how the chat template ends a turn
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_FILE)
+    if tokenizer.eos_token != SMOLLM2_END:  # transformers 5.17 takes another one
+        raise ConfigError(
+            f"{SMOLLM2_FILE}: this transformers ends its texts with {tokenizer.eos_token}, not {SMOLLM2_END}",
+            hint="install the version of transformers that seal_ray asks for",
+        )
     tokenizer.model_max_length = config.max_position_embeddings
     tokenizer.save_pretrained(folder)
 
