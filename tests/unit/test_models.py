@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hub_mirror import COMMIT, serve
@@ -14,6 +15,7 @@ from seal_ray import cache_folder, models
 from seal_ray.config import ModelSection
 from seal_ray.errors import ConfigError, DataError, InfraError, SealError
 from seal_ray.models import digests, loading, names
+from seal_ray.models.builtin import make_smollm2
 from seal_ray.records import Prompt
 
 
@@ -254,6 +256,22 @@ def test_notes_on_folders_that_are_gone_go_and_no_lock_stays(tiny: Path, tmp_pat
     (copy / "more.json").write_text("{}")
     models.digest_of(copy)
     assert [json.loads(note.read_text())["folder"] for note in notes.iterdir()] == [str(copy)]
+
+
+def test_smollm2_is_not_made_with_another_end_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers 5.17 reads its file."""
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    whole = transformers.LlamaForCausalLM(config)
+    for kind, read in (("AutoConfig", config), ("AutoModelForCausalLM", whole)):
+        monkeypatch.setattr(getattr(transformers, kind), "from_pretrained", lambda *_, read=read, **__: read)
+    tokenizer = SimpleNamespace(eos_token="<|im_start|>")
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
+    with pytest.raises(ConfigError, match=r"ends its texts with <\|im_start\|>, not <\|im_end\|>"):
+        make_smollm2(tmp_path)
 
 
 @pytest.mark.parametrize(
