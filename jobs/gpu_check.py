@@ -4,7 +4,8 @@
     python jobs/gpu_check.py --shape qwen2.5-7b      launches and time of a step at that size, too
     SEAL_RAY_TEST_DEVICE=cuda pytest tests/parity    the tests against PEFT and transformers, on the GPU
 
-Needs torch, transformers and peft, and nothing of a cluster. Ends with 1 if anything is not as it should be.
+Needs torch, transformers and peft, and nothing of a cluster; and a GPU that computes in bfloat16. Ends with 1 if anything
+is not as it should be. The look at a wave that overflows was never run to its end on a GPU.
 """
 
 import argparse
@@ -163,6 +164,8 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--layers", type=int, default=0, help="of the shape; 0: all")
     given = parser.parse_args()
+    if not torch.cuda.is_available() or not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise SystemExit("there is no GPU here that computes in bfloat16")
     properties = torch.cuda.get_device_properties(GPU)
     print(
         f"device: {properties.name}, {properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}", flush=True
