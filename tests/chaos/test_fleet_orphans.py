@@ -59,8 +59,8 @@ def test_nothing_outlives_a_driver_that_is_ended(number: signal.Signals) -> None
         word, token = driver.stdout.readline().split()
         assert word == "ready" and len(marked(token)) >= 2
         driver.send_signal(number)
-        driver.wait(30)
-        until = time.monotonic() + 60
+        driver.wait()
+        until = time.monotonic() + 300
         while left := marked(token):
             assert time.monotonic() < until, f"still alive: {left}"
             time.sleep(0.5)

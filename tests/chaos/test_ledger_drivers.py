@@ -63,7 +63,7 @@ def test_a_stopped_driver_is_replaced_and_writes_nothing_when_it_wakes_up(
         Ledger(uri, storage).acquire("new")
     os.kill(old.pid, signal.SIGSTOP)
     new = Ledger(uri, storage)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while True:
         try:
             assert new.acquire("new") == 2
@@ -75,7 +75,7 @@ def test_a_stopped_driver_is_replaced_and_writes_nothing_when_it_wakes_up(
     assert known and {k.split("-")[0] for k in known} == {"old"}
     os.kill(old.pid, signal.SIGCONT)
     said = old.stdout.read()
-    assert old.wait(60) == 0 and "fenced" in said and "epoch 2" in said
+    assert old.wait() == 0 and "fenced" in said and "epoch 2" in said
     # whatever the old one says was safe before it was stopped is there; nothing came after the take-over
     assert set(new.round(1).records("trials")) == known
     new.round(1).commit({"round": 1})
@@ -93,7 +93,7 @@ def test_of_two_drivers_started_at_once_one_makes_the_run(bucket: str, s3_endpoi
         uri, log = f"{bucket}/run-{race}", str(tmp_path / f"log-{race}")
         command = [sys.executable, ledger_round.__file__, uri, s3_endpoint, log]
         both = [subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-        ends = [(p.communicate(timeout=120)[1], p.returncode) for p in both]
+        ends = [(p.communicate()[1], p.returncode) for p in both]
         # the second is refused, or comes when the run is done and finds nothing left to do
         assert any(code == 0 for _, code in ends), ends
         assert all(code == 0 or "is driven by" in said or "has just taken" in said for said, code in ends), ends

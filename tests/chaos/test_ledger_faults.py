@@ -92,7 +92,7 @@ def test_a_token_that_expires_stops_the_run_with_a_clear_message_and_a_new_one_r
     # the holder's process is this one, so its lease has to run out
     child = [sys.executable, ledger_round.__file__, f"{bucket}/run", s3_endpoint, log]
     for _ in range(10):
-        ended = subprocess.run(child, env=os.environ, timeout=120, capture_output=True, text=True)
+        ended = subprocess.run(child, env=os.environ, capture_output=True, text=True)
         if ended.returncode == 0:
             break
         assert "is driven by" in ended.stderr, ended.stderr
@@ -111,9 +111,9 @@ def test_killed_amid_faults_it_goes_on_amid_faults(bucket: str, s3_endpoint: str
         command = [sys.executable, ledger_round.__file__, f"{bucket}/run", proxy.endpoint, log]
         kills = 0
         for kill_at in (20, 35, 50, 65):
-            ended = subprocess.run([*command, str(kill_at), "after"], env=os.environ, timeout=200)
+            ended = subprocess.run([*command, str(kill_at), "after"], env=os.environ)
             kills += ended.returncode == -signal.SIGKILL
-        assert subprocess.run(command, env=os.environ, timeout=200).returncode == 0
+        assert subprocess.run(command, env=os.environ).returncode == 0
         print(f"{kills} kills, {sum(proxy.injected.values())} faults: {dict(proxy.injected)}")
     assert kills >= 3
     assert ledger_round.content(f"{bucket}/run", direct) == ledger_round.content(f"{bucket}/whole", direct)

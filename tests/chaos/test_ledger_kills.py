@@ -26,7 +26,7 @@ def test_killed_on_s3_a_run_ends_with_the_same_manifests(
 ) -> None:
     def drive(uri: str, *kill: str) -> int:
         command = [sys.executable, ledger_round.__file__, uri, s3_endpoint, str(tmp_path / "log"), *kill]
-        return subprocess.run(command, env=os.environ, timeout=120).returncode
+        return subprocess.run(command, env=os.environ).returncode
 
     storage = ledger_round.settings(s3_endpoint)
     assert drive(f"{bucket}/whole") == 0

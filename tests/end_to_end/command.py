@@ -13,7 +13,7 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"OMP_NUM_THREADS": "1"}
 
 
-def seal_ray(*words: str, within: float = 560, expect: int = 0) -> subprocess.CompletedProcess[str]:
+def seal_ray(*words: str, within: float | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [COMMAND, *words], cwd=ROOT, capture_output=True, text=True, timeout=within, env=environment(), check=False
     )

@@ -36,7 +36,7 @@ class Head:
 
 def member(**more: str) -> dict[str, str]:
     """An environment with token authentication and without this machine's own token."""
-    kept = {k: v for k, v in environment().items() if not k.startswith("RAY_")}
+    kept = {k: v for k, v in environment().items() if not k.startswith("RAY_") or k == "RAY_worker_niceness"}
     path = f"{BIN}{os.pathsep}{kept.get('PATH', '')}"
     return kept | {"RAY_AUTH_MODE": "token", "PATH": path, "PYTHONUNBUFFERED": "1"} | more
 
@@ -61,7 +61,7 @@ def head() -> Iterator[Head]:
             start_new_session=True,
         )
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while asks(found.jobs, token.read_text()) != 200:
             assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
             time.sleep(0.5)

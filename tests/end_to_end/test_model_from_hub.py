@@ -35,7 +35,6 @@ def test_only_nodes_fetch_the_weights(tmp_path: Path, monkeypatch: pytest.Monkey
                 env={**environment(), cache_folder.ROOT: str(tmp_path / "driver")},
                 capture_output=True,
                 text=True,
-                timeout=500,
                 check=False,
             )
         finally:

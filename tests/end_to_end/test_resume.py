@@ -73,11 +73,10 @@ KILLED_WHEN: list[tuple[str, Callable[[Round], bool]]] = [
 def test_a_run_killed_five_times_ends_as_one_that_was_not(endpoint: str) -> None:
     undisturbed, killed = bucket(endpoint), bucket(endpoint)
     process = begin(undisturbed, endpoint, "run.rounds=1")
-    assert process.wait(600) == 0
+    assert process.wait() == 0
     for when, reached in KILLED_WHEN:
         process = begin(killed, endpoint, "run.rounds=1")
-        until = time.monotonic() + 400
-        while process.poll() is None and time.monotonic() < until:
+        while process.poll() is None:
             found = look(killed, endpoint, 1)
             if found and reached(found):
                 break
@@ -86,7 +85,7 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(endpoint: str) -> None
         process.send_signal(signal.SIGKILL)
         process.wait()
     process = begin(killed, endpoint, "run.rounds=1")
-    assert process.wait(600) == 0
+    assert process.wait() == 0
     one, other = look(undisturbed, endpoint, 1), look(killed, endpoint, 1)
     assert one and other
     assert result(one) == result(other)
@@ -106,8 +105,7 @@ def test_a_run_that_is_asked_to_stop_leaves_in_time_and_goes_on(tmp_path: Path) 
         return subprocess.Popen([COMMAND, *words], cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
 
     process = start()
-    until = time.monotonic() + 300
-    while time.monotonic() < until:
+    while process.poll() is None:
         found = look(uri, "", 1)
         if found and found.trials:
             break
@@ -122,5 +120,5 @@ def test_a_run_that_is_asked_to_stop_leaves_in_time_and_goes_on(tmp_path: Path) 
     holder = Ledger(f"{uri}/run", read_only=True).holder()
     assert holder is None, "the run was not handed over"
     process = start()
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate()
     assert process.returncode == 0, said

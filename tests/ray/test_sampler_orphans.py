@@ -63,8 +63,8 @@ def test_a_sampler_in_the_middle_of_its_work_dies_with_its_driver(address: str) 
         assert runs(pid)
     finally:
         driver.kill()
-        driver.wait(timeout=60)
-    until = time.monotonic() + 60
+        driver.wait()
+    until = time.monotonic() + 300
     while runs(pid):
         assert time.monotonic() < until, f"process {pid} outlived its driver"
         time.sleep(0.2)

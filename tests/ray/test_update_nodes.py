@@ -37,7 +37,7 @@ def hidden(tmp_path: Path) -> Iterator[Path]:
     words = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {folder} && exec {start}"]
     other = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while sum(n["Alive"] for n in ray.nodes()) < 2:
             assert other.poll() is None and time.monotonic() < until, "the second node did not come up"
             time.sleep(0.2)

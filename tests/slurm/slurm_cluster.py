@@ -109,7 +109,7 @@ class Slurm:
             extra_groups=[],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, f"{words}: {done.stderr}"
@@ -207,7 +207,7 @@ def slurm(count: int = 2) -> Iterator[Slurm]:
     try:
         files = [f"--{n}={folder}/munge.{n}" for n in ("socket", "pid-file", "log-file", "seed-file")]
         found.start("munged", "munged", "--foreground", "--force", f"--key-file={key}", *files)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not (folder / "munge.socket").exists():
             assert time.monotonic() < end, (folder / "munged.out").read_text()
             time.sleep(0.1)

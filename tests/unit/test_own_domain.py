@@ -109,7 +109,6 @@ def test_a_round_of_the_domain_on_the_page_is_run_by_the_command(package: Path, 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
         env=environment() | {"PYTHONPATH": str(package)},
         check=False,
     )
