@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COMMAND = str(Path(sys.executable).parent / "seal-ray")
+OF_ANY_CLUSTER = "RAY_worker_niceness"  # of what Ray is told from outside: `make test-all` says it to all clusters
 
 
 def environment() -> dict[str, str]:

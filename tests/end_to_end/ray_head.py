@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from command import environment
+from command import OF_ANY_CLUSTER, environment
 from free_ports import free_ports
 
 BIN = Path(sys.executable).parent
@@ -36,7 +36,7 @@ class Head:
 
 def member(**more: str) -> dict[str, str]:
     """An environment with token authentication and without this machine's own token."""
-    kept = {k: v for k, v in environment().items() if not k.startswith("RAY_") or k == "RAY_worker_niceness"}
+    kept = {k: v for k, v in environment().items() if not k.startswith("RAY_") or k == OF_ANY_CLUSTER}
     path = f"{BIN}{os.pathsep}{kept.get('PATH', '')}"
     return kept | {"RAY_AUTH_MODE": "token", "PATH": path, "PYTHONUNBUFFERED": "1"} | more
 

@@ -1,6 +1,5 @@
 """A run that is killed, again and again, with everything real and its ledger on S3: the same result in the end."""
 
-import os
 import signal
 import subprocess
 import time
@@ -111,7 +110,7 @@ def test_a_run_that_is_asked_to_stop_leaves_in_time_and_goes_on(tmp_path: Path) 
             break
         time.sleep(0.1)
     asked = time.monotonic()
-    os.kill(process.pid, signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     took = time.monotonic() - asked
     print(f"left after {took:.1f} s")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from command import OF_ANY_CLUSTER
 from free_ports import free_ports
 
 from seal_ray import cache_folder
@@ -88,7 +89,7 @@ class Slurm:
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def environment(self, **more: str) -> dict[str, str]:
-        strange = {k for k in os.environ if k.startswith(("RAY_", "SLURM_", "SBATCH_"))} - {"RAY_worker_niceness"}
+        strange = {k for k in os.environ if k.startswith(("RAY_", "SLURM_", "SBATCH_"))} - {OF_ANY_CLUSTER}
         kept = {k: v for k, v in os.environ.items() if k not in strange}
         own = {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{BIN}:{_path()}", "HOME": str(self.home)}
         own[cache_folder.ROOT] = str(self.home / "models")  # the folder that all other tests share is not this user's
