@@ -152,8 +152,11 @@ class Run:
             part = self.ledger.round(n)
             update = part.get("update.json") or {}
             if update.get("version"):
+                gate = part.get("gate.json")
+                if gate and (manifest := self.ledger.manifest(n)):
+                    gate = gate | {"decision": manifest["decision"]}  # a person's, where the gate waited for one
                 updates[update["version"]["digest"]] = update
-                gates[update["version"]["digest"]] = part.get("gate.json")
+                gates[update["version"]["digest"]] = gate
         return versions.lineage(self.versions(), updates, gates, self.current())
 
     @_as_written

@@ -20,6 +20,7 @@ from seal_ray.fleet import cluster
 from seal_ray.loops.history import Run
 from seal_ray.loops.rounds import run_rounds
 from seal_ray.loops.session import Session
+from seal_ray.policy.versions import flat
 from seal_ray.records import Candidate
 from seal_ray.software import software
 from seal_ray.storage.ledger import Ledger
@@ -156,6 +157,7 @@ def test_a_person_decides_and_the_run_goes_on(
     manifest = run.ledger.manifest(1)
     assert manifest and manifest["decision"] == ("accept" if word == "approve" else "reject")
     assert manifest["version"]["digest"] == (new if word == "approve" else old)
+    assert [n["gate"]["decision"] for n in flat(run.lineage()) if n["gate"]] == [manifest["decision"]]
     decision = run.ledger.round(1).get("decision.json")
     assert decision and decision["why"] == "seen by hand" and run.held() is None
     # a rejection is a result and no failure, and there is nothing more to decide
