@@ -26,7 +26,7 @@ SECTION = GradingSection(reward="accuracy")
 
 
 @dataclass(frozen=True)
-class Passage:
+class MeasuredPassage:
     name: str
     before: np.ndarray  # [repeat]: accuracy without an edit, as measured beside each repeat
     after: np.ndarray  # [edit, repeat]
@@ -34,12 +34,12 @@ class Passage:
     right: np.ndarray  # the same, after
 
 
-def read(path: Path) -> list[Passage]:
+def read(path: Path) -> list[MeasuredPassage]:
     passages = []
     for number, row in enumerate(json.loads(path.read_text())):
         verdicts = np.array([e["repeats"] for e in row["edits"]], dtype=float)  # [edit, repeat, question, before/after]
         passages.append(
-            Passage(
+            MeasuredPassage(
                 f"{number}-{row['title']}",
                 verdicts[..., 0].mean((0, 2)),
                 verdicts[..., 1].mean(2),
@@ -50,7 +50,7 @@ def read(path: Path) -> list[Passage]:
     return passages
 
 
-def as_round(passages: Sequence[Passage], repeats: Sequence[int]) -> RoundRewards:
+def as_round(passages: Sequence[MeasuredPassage], repeats: Sequence[int]) -> RoundRewards:
     """The passages as a round that has run only these repeats."""
     edits, candidates, trials, verdicts = [], [], [], []
 
@@ -71,32 +71,33 @@ def as_round(passages: Sequence[Passage], repeats: Sequence[int]) -> RoundReward
     return rewards(edits, candidates, trials, verdicts, section=SECTION)
 
 
-Rule = Callable[[Passage, Sequence[Reward], Sequence[int]], Sequence[int] | None]  # positions chosen; None abstains
+# positions chosen; None abstains
+Rule = Callable[[MeasuredPassage, Sequence[Reward], Sequence[int]], Sequence[int] | None]
 
 
-def plain_best(p: Passage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
+def plain_best(p: MeasuredPassage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
     """Best mean, the first of those that are tied."""
     return [int(p.after[:, list(used)].mean(1).argmax())]
 
 
-def shared_best(p: Passage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
+def shared_best(p: MeasuredPassage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
     """Best mean, the mean of those that are tied: what plain best comes to without the luck of their order."""
     means = p.after[:, list(used)].mean(1)
     return [int(e) for e in np.flatnonzero(np.isclose(means, means.max()))]
 
 
-def first_of_five(p: Passage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
+def first_of_five(p: MeasuredPassage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
     return [0]
 
 
-def all_of_them(p: Passage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
+def all_of_them(p: MeasuredPassage, _: Sequence[Reward], used: Sequence[int]) -> Sequence[int]:
     return range(len(p.after))
 
 
 def ours(**options: Json) -> Rule:
     section = SelectSection(**options)
 
-    def rule(p: Passage, found: Sequence[Reward], _: Sequence[int]) -> Sequence[int] | None:
+    def rule(p: MeasuredPassage, found: Sequence[Reward], _: Sequence[int]) -> Sequence[int] | None:
         chosen = {c.edit for c in rest_em(found, section)}
         slots = [r.slot for r in found if r.edit in chosen]
         return slots or None
@@ -116,7 +117,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def score(passages: Sequence[Passage], rule: Rule, rounds: Sequence[RoundRewards]) -> tuple[np.ndarray, float]:
+def score(passages: Sequence[MeasuredPassage], rule: Rule, rounds: Sequence[RoundRewards]) -> tuple[np.ndarray, float]:
     """[passage]: accuracy on the repeat left out, mean of the three ways; and the share of choices not made."""
     values, abstained = np.zeros((len(passages), 3)), 0
     for left_out, worth in enumerate(rounds):
@@ -128,7 +129,7 @@ def score(passages: Sequence[Passage], rule: Rule, rounds: Sequence[RoundRewards
     return values.mean(1), abstained / values.size
 
 
-def promised(passages: Sequence[Passage], rounds: Sequence[RoundRewards]) -> tuple[float, float, float]:
+def promised(passages: Sequence[MeasuredPassage], rounds: Sequence[RoundRewards]) -> tuple[float, float, float]:
     """Gain of the best edits over the baseline: as measured where they were chosen, as shrunk, and as it came out."""
     raw, shrunk, came = [], [], []
     for left_out, worth in enumerate(rounds):
@@ -147,7 +148,7 @@ def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def comes_back(passages: Sequence[Passage]) -> np.ndarray:
+def comes_back(passages: Sequence[MeasuredPassage]) -> np.ndarray:
     """[passage, 2]: how edits' differences on two repeats go with those on the third, and their own squares.
 
     The ratio of the sums is the share of a difference that comes back on a fresh seed: the reliability, measured.
@@ -161,7 +162,7 @@ def comes_back(passages: Sequence[Passage]) -> np.ndarray:
     return parts
 
 
-def estimated(passages: Sequence[Passage], repeats: int) -> float:
+def estimated(passages: Sequence[MeasuredPassage], repeats: int) -> float:
     tables: list[Table] = [
         {str(e): {n: float(y) for n, y in enumerate(row)} for e, row in enumerate(p.after)} for p in passages
     ]
@@ -169,7 +170,7 @@ def estimated(passages: Sequence[Passage], repeats: int) -> float:
     return found.reliability(repeats) if found else float("nan")
 
 
-def report(name: str, passages: Sequence[Passage]) -> None:
+def report(name: str, passages: Sequence[MeasuredPassage]) -> None:
     rounds = [as_round(passages, [n for n in range(3) if n != left_out]) for left_out in range(3)]
     print(f"\n{name}: {len(passages)} passages, {passages[0].after.shape[0]} edits, 3 repeats")
     print(f"{'':<22}{'accuracy on the repeat left out':>34}{'against plain best':>30}{'abstained':>12}")

@@ -110,7 +110,7 @@ def mean_over(own: Mapping[str, Mapping[int, float]], seeds: Sequence[int]) -> d
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceQuality:
     """How choosing by a measure did on one task, as means over the blocks of seeds that it was chosen by."""
 
     truth: float
@@ -120,9 +120,9 @@ class Choice:
     rank: float | None  # Spearman's correlation with the truth
 
 
-def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, Choice]:
+def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, ChoiceQuality]:
     """By task. Blocks of so many seeds choose, all other seeds say how good the choice was."""
-    found: dict[str, Choice] = {}
+    found: dict[str, ChoiceQuality] = {}
     for task, own in measure.items():
         every = sorted({s for e in own.values() for s in e})
         rows = []
@@ -141,7 +141,7 @@ def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, Choice
         if rows:
             ranks = [r[4] for r in rows if r[4] is not None]
             truth, mean, best, lost = (statistics.fmean(r[k] for r in rows) for k in range(4))
-            found[task] = Choice(truth, mean, best, lost, statistics.fmean(ranks) if ranks else None)
+            found[task] = ChoiceQuality(truth, mean, best, lost, statistics.fmean(ranks) if ranks else None)
     return found
 
 
