@@ -44,7 +44,6 @@ SETTINGS = (
     "inner.lr=1.0e-3",
 )
 WAVE = 48  # trials between two lines of the file
-HEAT_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def of_file(published: Path, beside: Path, passages: int, changes: list[str]) ->
     return Source(config, tasks, edits_from_file(domain, config.storage, f"{data}#all", tasks, version))
 
 
-def wanted(source: Source, tasks: int, edits: int, seeds: int) -> Iterator[Wanted]:
+def wanted(source: Source, tasks: int, edits: int, seeds: int, heats: int) -> Iterator[Wanted]:
     """Seed by seed, so that whatever is there when time is up is a whole experiment of fewer seeds."""
     chosen = _chosen(source, tasks, edits)
     for task, _ in chosen:
@@ -89,7 +88,7 @@ def wanted(source: Source, tasks: int, edits: int, seeds: int) -> Iterator[Wante
         for task, own in chosen:
             for edit in own:
                 yield Wanted(f"{task.id}|{edit.id}|{seed}", task, "edit", edit.content, seed)
-                if seed < HEAT_SEEDS:
+                if seed < heats:
                     yield Wanted(f"{task.id}|{edit.id}|{seed}|heat", task, "edit", edit.content, seed, HEAT)
 
 
@@ -135,6 +134,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=12)
     parser.add_argument("--edits", type=int, default=6, help="of a task, at most")
     parser.add_argument("--seeds", type=int, default=23, help="3 to choose by, 20 for the truth")
+    parser.add_argument("--heats", type=int, default=3, help="seeds that are tried for a quarter of the epochs as well")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so many; the same command goes on")
     parser.add_argument("--show", action="store_true", help="try nothing more")
     parser.add_argument("--to", type=Path, default=Path("runs/truth.jsonl"))
@@ -149,7 +149,7 @@ def main() -> None:
     if not given.show:
         began, bench = time.monotonic(), TrialBench(source.config)
         known = {one["name"] for text in _lines(given.to) if (one := json.loads(text))}
-        waiting = [w for w in wanted(source, given.tasks, given.edits, given.seeds) if w.name not in known]
+        waiting = [w for w in wanted(source, given.tasks, given.edits, given.seeds, given.heats) if w.name not in known]
         given.to.parent.mkdir(parents=True, exist_ok=True)
         while waiting and (not given.minutes or time.monotonic() - began < 60 * given.minutes):
             wave, waiting = waiting[:WAVE], waiting[WAVE:]
