@@ -143,6 +143,8 @@ class ActorGroup:
             self._condemn(member, "infra", f"fetched for {FETCH_SECONDS:g} s what it is to load")
         elif member.health.state == "starting" and now - member.health.since > self._section.deadline:
             self._condemn(member, "infra", f"did not start within {self._section.deadline:g} s")
+        elif self._is_stuck(member, now):
+            self._condemn(member, "infra", "answers, but does not end what was given up")
         elif member.health.state == "leaving" and member.job is None:
             if member.spare:
                 self._let_go(member)
@@ -150,6 +152,11 @@ class ActorGroup:
                 self._remove(member, member.health.reason)
         elif member.idle and self.current and member.version != self.current.digest:
             self._load(member)
+
+    def _is_stuck(self, member: Member, now: float) -> bool:
+        """Whether a suspect goes on for too long with a job that was taken from it: no limit of that job counts."""
+        health = member.health
+        return health.state == "suspect" and not member.job and now - health.since > self._section.candidate_deadline
 
     def _condemn(self, member: Member, cause: Cause, reason: str) -> None:
         """It is stuck: hear where, then kill it."""
@@ -202,7 +209,7 @@ class ActorGroup:
         member.loading = self._call(member, "load", "load_version", self.current, self._adapter)
 
     def _check_enough(self, now: float, needed: bool) -> None:
-        there = sum(m.health.state in {"healthy", "starting"} for m in self.members.values())
+        there = sum(m.health.counts for m in self.members.values())
         if there >= self.least or not needed:
             self._enough, self._told_waiting = now, False
             return

@@ -41,6 +41,11 @@ class Health:
     def alive(self) -> bool:
         return self.state not in {"dead", "released"}
 
+    @property
+    def counts(self) -> bool:
+        """Whether it works or will: a suspect that has answered since is only busy with what it had."""
+        return self.state in {"healthy", "starting"} or (self.state == "suspect" and self.seen > self.since)
+
 
 def begin(now: float) -> Health:
     return Health("starting", now, now)
@@ -72,7 +77,8 @@ def signed(health: Health, now: float, sign: Sign, version: str) -> Health:
 
 def silent(health: Health, now: float, asked: float, heartbeat: float) -> Health:
     """It has not answered what it was asked at `asked`."""
-    waited = now - (min(asked, health.since) if health.state == "suspect" else asked)
+    # a suspect may be asked again and again: what counts is its last answer, or when it first gave none
+    waited = now - (max(health.seen, min(asked, health.since)) if health.state == "suspect" else asked)
     if health.state in {"healthy", "leaving", "suspect"} and waited > DEAD_AFTER * heartbeat:
         return _to(health, "dead", now, f"no sign of life for {waited:.1f} s")
     if health.state == "healthy" and waited > SUSPECT_AFTER * heartbeat:

@@ -34,6 +34,7 @@ class Running:
     entries: list[QueuedAttempt]
     began: float
     work: int
+    version: str
     apart: bool
     copied: bool = False  # leased to another worker as well
 
@@ -62,6 +63,7 @@ class Pool:
         self._waiting = Waiting(section.window)
         self._running: dict[int, Running] = {}
         self._estimate = WaveDuration()
+        self._answered: dict[tuple[str, str], int] = {}  # member, version -> its longest answers so far, in tokens
         self._out: list[Trial] = []
         self._flushed = False
         self._expected = 0
@@ -172,12 +174,15 @@ class Pool:
     def _lease(self, member: Member, wave: list[QueuedAttempt], apart: bool, copied: bool = False) -> None:
         assert self._group.current is not None
         work = sum(e.work for e in wave)
-        running = Running(next(self._leases), wave, self._clock(), work, apart, copied)
+        version = self._group.current.digest
+        running = Running(next(self._leases), wave, self._clock(), work, version, apart, copied)
         for entry in wave:
             entry.leases.add(running.id)
         self._running[running.id] = running
-        lease = WaveLease(running.id, self._group.current.digest, tuple(e.attempt for e in wave))
-        limit = self._estimate.limit(work, self._section.candidate_deadline)
+        lease = WaveLease(running.id, version, tuple(e.attempt for e in wave))
+        limit = self._section.candidate_deadline  # an engine may have to start first, which no estimate knows of
+        if _longest(wave) <= self._answered.get((member.name, version), -1):
+            limit = self._estimate.limit(work, limit)
         self._group.give(member, running.id, limit, "try_wave", lease)
 
     def _straggler(self, now: float) -> Running | None:
@@ -203,6 +208,8 @@ class Pool:
             self._give_back(running, outcome.cause, f"{outcome.member}: {outcome.reason}")
             return
         self._tell_wave(running, outcome)
+        who = outcome.member, running.version
+        self._answered[who] = max(_longest(running.entries), self._answered.get(who, -1))
         self._estimate.learn(sum(e.work for e in running.entries), outcome.seconds)
         self._deliver(outcome.member, outcome.value)
         for entry in running.entries:
@@ -280,3 +287,8 @@ class Pool:
                 occupied=round(member.busy / alive, 4) if member and alive > 0 else 0.0,
             )
         )
+
+
+def _longest(entries: Iterable[QueuedAttempt]) -> int:
+    """Tokens that an answer of theirs may have: from how many an engine gives it, the workers know."""
+    return max((ask.max_tokens for entry in entries for ask in entry.attempt.asks), default=0)

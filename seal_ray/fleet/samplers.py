@@ -1,5 +1,6 @@
 """The samplers as a group: chunks of edits go in, edits come out; a chunk whose sampler dies goes to another one."""
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -120,6 +121,8 @@ class SamplerActor:
         self._storage = storage
         self._started = self._fetching = False
         self._version = ""
+        self._chunks = itertools.count(1)
+        self._writing: int | None = None  # which chunk, in the order in which they came
 
     def load_version(self, version: Version, files: Shared | str | None = None) -> str:
         """Write with this version from now on; the first one starts the engine."""
@@ -137,10 +140,14 @@ class SamplerActor:
         return self._version
 
     def sample(self, chunk: Sequence[EditPrompt]) -> list[Edit]:
-        return self._sampler.sample(chunk)
+        self._writing = next(self._chunks)
+        try:
+            return self._sampler.sample(chunk)
+        finally:
+            self._writing = None
 
     def ping(self) -> Sign:
-        return sign(self._version, None, fetching=self._fetching)
+        return sign(self._version, self._writing, fetching=self._fetching)
 
     def stacks(self) -> str:
         return stacks()

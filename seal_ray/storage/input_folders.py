@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from seal_ray.config import StorageSection
-from seal_ray.errors import DataError
+from seal_ray.errors import DataError, Missing
 from seal_ray.storage.input_files import read_document
 
 PATTERN = "*?["  # a name that holds one of these is a pattern
@@ -50,13 +50,22 @@ class InputReader:
 
 def _below(folder: str) -> Iterator[InputFile]:
     top = os.path.realpath(folder)
-    for base, folders, names in os.walk(folder):
+    for base, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in names:
             path = os.path.join(base, name)
             inside = os.path.realpath(path).startswith(top + os.sep)
             if not name.startswith(".") and inside and os.path.isfile(path):
                 yield InputFile(_shown(os.path.relpath(path, folder)), path, os.path.getsize(path))
+
+
+def _refuse(error: OSError) -> None:
+    """Nobody knows what a folder holds that can't be listed; one that went away meanwhile holds nothing."""
+    if not isinstance(error, FileNotFoundError):
+        raise DataError(
+            f"{_shown(error.filename)} can't be listed: {error.strerror}",
+            hint="allow this account to read it, or give a folder without it",
+        )
 
 
 def _matching(pattern: str) -> Iterator[InputFile]:
@@ -72,19 +81,40 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
-def _remote(source: str, settings: StorageSection) -> Iterator[InputFile]:
+def _remote(source: str, settings: StorageSection) -> list[InputFile]:
+    if set(PATTERN) & set(source):
+        fixed = source[: min(source.index(c) for c in PATTERN if c in source)]
+        return [f for f in _objects_below(fixed.rpartition("/")[0], settings) if fnmatch(f.uri, source)]
+    uri = source.rstrip("/")
+    if Path(uri).suffix:  # as most files have and few folders
+        return _object(uri, settings) or list(_objects_below(uri, settings))
+    return list(_objects_below(uri, settings)) or _object(uri, settings)
+
+
+def _objects_below(folder: str, settings: StorageSection) -> Iterator[InputFile]:
     from seal_ray.storage.store import Store  # its libraries cost half of a small command's time
 
-    fixed = source[: min((source.index(c) for c in PATTERN if c in source), default=len(source))]
-    is_pattern = fixed != source
-    folder = fixed.rpartition("/")[0] if is_pattern or Path(source).suffix else source.rstrip("/")
     store = Store(folder, settings)
     try:
         for entry in store.list(""):
-            uri = f"{folder}/{entry.path}"
             hidden = any(part.startswith(".") for part in entry.path.split("/"))
-            wanted = fnmatch(uri, source) if is_pattern else uri == source or folder == source.rstrip("/")
-            if wanted and not hidden:
-                yield InputFile(entry.path, uri, entry.size)
+            if entry.path and not hidden:  # some file systems list a file as if it were in itself, without a name
+                yield InputFile(entry.path, f"{folder}/{entry.path}", entry.size)
+    finally:
+        store.close()
+
+
+def _object(uri: str, settings: StorageSection) -> list[InputFile]:
+    """The object of that very name, if there is one."""
+    from seal_ray.storage.store import Store
+
+    folder, _, name = uri.rpartition("/")
+    if folder.endswith(":/"):
+        return []  # a bucket
+    store = Store(folder, settings)
+    try:
+        return [InputFile(name, uri, store.info(name).size)]
+    except Missing:
+        return []
     finally:
         store.close()

@@ -21,6 +21,7 @@ from seal_ray.errors import Fenced, LedgerError, Missing, StorageError
 from seal_ray.event_stream import decode_event
 from seal_ray.events import Event, Sink
 from seal_ray.records import Json, digest, encode
+from seal_ray.redaction import logger
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection, round_of
@@ -31,6 +32,7 @@ from seal_ray.storage.store import Store
 from seal_ray.storage.uris import check_run_uri
 
 __all__ = ["Ledger", "RoundLedger"]
+LOG = logger(__name__)
 PROMPT = 1.0  # seconds in which events may follow the records of a flush; they are not waited for
 
 
@@ -162,11 +164,18 @@ class Ledger:
             raise failed[0]
 
     def close(self, within: float | None = None) -> None:
-        """Release the run if it is held, and let go of threads. What the store refuses now is done again on resume."""
+        """Release the run if it is held, and let go of threads.
+
+        Whoever gives a time must leave, whatever the store says: what it does not take is done again on resume.
+        """
         try:
             self.release(within)
         except Fenced:
             pass  # the other driver has the run; there is nothing to hand over
+        except StorageError as error:
+            if within is None:
+                raise
+            LOG.warning("%s was not brought to its end: %s", self.uri, error)
         finally:
             self.store.close()
 

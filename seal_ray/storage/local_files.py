@@ -54,8 +54,11 @@ class LocalFiles:
     def _walk(self, top: str) -> Iterator[tuple[str, list[str]]]:
         """Every folder with its files, also behind symbolic links, each once."""
         known: set[tuple[int, int]] = set()
-        for base, folders, files in os.walk(top, followlinks=True):
-            stat = os.stat(base)
+        for base, folders, files in os.walk(top, onerror=unless_gone, followlinks=True):
+            try:
+                stat = os.stat(base)
+            except FileNotFoundError:  # went away while we looked
+                continue
             if (stat.st_dev, stat.st_ino) in known:
                 folders.clear()  # a link that leads back
                 continue
@@ -139,6 +142,21 @@ class LocalFiles:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def files_below(top: str) -> list[str]:
+    """Every file below a folder, by its path from there. One that can't be listed is not taken for empty."""
+    return sorted(
+        os.path.relpath(os.path.join(base, name), top).replace(os.sep, "/")
+        for base, _, files in os.walk(top, onerror=unless_gone)
+        for name in files
+    )
+
+
+def unless_gone(error: OSError) -> None:
+    """For `os.walk`, which else takes a folder that can't be listed for an empty one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # nothing is below what is no folder
+        raise error
 
 
 def _private(path: str, flags: int) -> int:

@@ -10,6 +10,7 @@ from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.storage import codec
 from seal_ray.storage.codec import Damaged
 from seal_ray.storage.connection import Connection
+from seal_ray.storage.local_files import files_below
 from seal_ray.storage.objects import Part, file_digest
 from seal_ray.storage.round_parts import MANIFEST, WORKING, NamedPart, RoundParts, check_name, folder_index, listed
 from seal_ray.storage.round_records import Discard, RoundRecords
@@ -102,11 +103,7 @@ class RoundLedger:
         """Keep a folder's files with their digests. Until the commit one put later takes the place of the former."""
         check_name(name)
         top = os.fspath(local_dir)
-        content = {
-            os.path.relpath(os.path.join(base, f), top).replace(os.sep, "/"): file_digest(os.path.join(base, f))
-            for base, _, files in os.walk(top)
-            for f in files
-        }
+        content = {name: file_digest(os.path.join(top, *name.split("/"))) for name in files_below(top)}
         if not content:
             raise StorageError(f"{name}: there is no file to keep in {top}")
         with self._lock:

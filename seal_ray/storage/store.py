@@ -24,7 +24,7 @@ from seal_ray.redaction import logger, redact
 from seal_ray.storage import store_errors
 from seal_ray.storage.backends import open_backend
 from seal_ray.storage.large_uploads import LargeUploads
-from seal_ray.storage.local_files import LocalFiles
+from seal_ray.storage.local_files import LocalFiles, files_below
 from seal_ray.storage.objects import EarlierState, Part, StoredObject, UnfinishedUpload, file_digest
 from seal_ray.storage.remote_files import CHUNK
 from seal_ray.storage.retries import Patience
@@ -133,11 +133,6 @@ class Store:
     def upload_dir(self, local_dir: str | os.PathLike[str], prefix: str) -> Parts:
         """Every file below a local folder, create-only."""
         top = os.fspath(local_dir)
-        names = sorted(
-            os.path.relpath(os.path.join(base, name), top).replace(os.sep, "/")
-            for base, _, files in os.walk(top)
-            for name in files
-        )
 
         def one(name: str) -> Part:
             source, path = os.path.join(top, *name.split("/")), f"{prefix.rstrip('/')}/{name}"
@@ -152,7 +147,7 @@ class Store:
                     raise
             return part
 
-        return list(self._each(one, names))
+        return list(self._each(one, files_below(top)))
 
     def download(self, wanted: Sequence[tuple[str, str, int]], local_dir: str | os.PathLike[str]) -> Parts:
         """Objects (path, name in the folder, size) into a local folder; each file appears there whole or not at all."""
@@ -243,7 +238,8 @@ class Store:
 
     def left_behind(self) -> Objects:
         """Files of writers that died, on a disk."""
-        return list(self._backend.left_behind()) if isinstance(self._backend, LocalFiles) else []
+        disk = self._backend
+        return self._do("list", "", lambda: list(disk.left_behind())) if isinstance(disk, LocalFiles) else []
 
     def give_up_upload(self, upload: UnfinishedUpload) -> None:
         if self._large:

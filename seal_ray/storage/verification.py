@@ -17,6 +17,7 @@ from seal_ray.records import Json, decode
 from seal_ray.storage import codec
 from seal_ray.storage.connection import Connection, round_of
 from seal_ray.storage.epochs import epoch_path
+from seal_ray.storage.large_uploads import claim
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.objects import Part, StoredObject
 from seal_ray.storage.round_parts import folder_index, listed, same_name
@@ -171,7 +172,11 @@ class _Round:
             if path not in self.entries and path not in aside and not path.startswith(f"{self.prefix}/manifest."):
                 yield Problem(path, "missing", f"{self.store.uri(path)} is gone")
         for path in self.entries:
-            if path.count("/") == 2 and not path.startswith(f"{self.prefix}/manifest"):
+            if path.endswith(claim("")):  # beside what goes up in several parts
+                if path.removesuffix(claim("")) not in self.entries:
+                    message = f"{self.store.uri(path)} claims what is on its way, or never came as its driver died"
+                    yield Problem(path, "missing", message, grave=False)
+            elif path.count("/") == 2 and not path.startswith(f"{self.prefix}/manifest"):
                 problem, value = check_named(self.connection, path)
                 if problem:
                     yield problem

@@ -13,7 +13,7 @@ import pytest
 import s3_proxy
 from amounts import AMOUNTS
 
-from seal_ray.errors import InfraError, StorageError
+from seal_ray.errors import InfraError
 from seal_ray.storage.garbage import gc
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
@@ -78,7 +78,9 @@ def test_a_run_is_made_through_a_faulty_endpoint_without_losing_or_doubling(
     assert verify(Ledger(f"{bucket}/run", storage, read_only=True)) == []
 
 
-def test_a_store_that_does_not_answer_does_not_keep_a_driver_that_must_stop(bucket: str, s3_endpoint: str) -> None:
+def test_a_store_that_does_not_answer_does_not_keep_a_driver_that_must_stop(
+    bucket: str, s3_endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with s3_proxy.before(s3_endpoint, stall=STALL) as proxy:
         ledger = Ledger(f"{bucket}/run", ledger_round.settings(proxy.endpoint, timeout=30))
         ledger.create({}, {}, 0)
@@ -86,9 +88,9 @@ def test_a_store_that_does_not_answer_does_not_keep_a_driver_that_must_stop(buck
         proxy.plan = lambda method, path: "stall"
         ledger.round(1).append("trials", ledger_round.recorded_trial("c1", "t"))
         began = time.monotonic()
-        with pytest.raises(StorageError, match=r"not in the store after 1 s; what they hold is done again"):
-            ledger.close(within=1)
+        ledger.close(within=1)
         assert time.monotonic() - began < STALL
+        assert "not in the store after 1 s; what they hold is done again" in caplog.text
     assert Ledger(f"{bucket}/run", ledger_round.settings(s3_endpoint)).round(1).records("trials") == {}
 
 

@@ -40,6 +40,16 @@ def test_a_suspect_that_is_asked_again_and_again_still_dies() -> None:
     assert actor_health.silent(quiet, later, later - 1, BEAT).state == "dead"
 
 
+def test_a_suspect_that_answers_while_it_computes_lives() -> None:
+    quiet = suspect()
+    later = quiet.since + DEAD_AFTER * BEAT + 1
+    busy = actor_health.signed(quiet, later - BEAT, Sign("v1", lease=7), "v1")
+    assert actor_health.silent(busy, later, later - 1, BEAT) == busy
+    assert busy.counts and not quiet.counts
+    gone = actor_health.silent(busy, later + DEAD_AFTER * BEAT, later, BEAT)
+    assert gone.state == "dead" and "no sign of life for 100.0 s" in gone.reason
+
+
 def test_a_suspect_with_the_right_version_comes_back() -> None:
     assert actor_health.signed(suspect(), 60.0, Sign("v1", None), "v1").state == "healthy"
 

@@ -1,13 +1,16 @@
 """A folder of documents becomes passages; what can't be learned from is said, and what speaks to a model goes."""
 
+import errno
 import importlib.util
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from unlistable import unlistable
 
 from seal_ray import config_file
+from seal_ray.config import StorageSection
 from seal_ray.domains import configured
 from seal_ray.domains.documents import pdf_process
 from seal_ray.domains.documents.copies import Copies
@@ -18,7 +21,7 @@ from seal_ray.domains.documents.survey import survey
 from seal_ray.domains.documents.unreadable import Unreadable
 from seal_ray.domains.sentences import sentences
 from seal_ray.errors import DataError, InfraError, Missing, SealError, StorageError
-from seal_ray.storage.input_folders import InputFile
+from seal_ray.storage.input_folders import InputFile, InputReader
 
 MARSH = (
     "# Odo Marsh\n\nOdo Marsh built a bridge of blue glass in 1803.\n\n"
@@ -115,6 +118,38 @@ def test_questions_that_are_none_are_refused(tmp_path: Path, content: str, said:
     (tmp_path / "asked.json").write_text(content)
     with pytest.raises(DataError, match=said):
         documents(tmp_path, questions=tmp_path / "asked.json").tasks("train")
+
+
+def test_a_folder_may_have_a_dot_in_its_name_and_a_file_none(tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name in ("set-v1.2/x.md", "set-v1.2/.hidden.md", "README", "set/one", "set-v2.md"):
+        memory.pipe_file(f"/dots/{name}", b"words")
+    files = InputReader(StorageSection()).files
+    for source, names in {
+        "dots/set-v1.2": ["x.md"],
+        "dots/set-v1.2/": ["x.md"],
+        "dots/README": ["README"],
+        "dots/set-v2.md": ["set-v2.md"],
+        "dots/set": ["one"],
+        "dots/nothing": [],
+        "dots/nothing.md": [],
+        "nothing-v1.2": [],
+        "nothing": [],
+    }.items():
+        assert [file.name for file in files(f"memory://{source}")] == names, source
+    (file,) = files("memory://dots/README")
+    assert (file.uri, file.size) == ("memory://dots/README", 5)
+
+
+def test_a_folder_that_can_not_be_listed_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, a_md=MARSH, deep__b_txt="The tide clock had eleven dials.")
+    unlistable(monkeypatch, tmp_path / "deep", errno.EACCES)
+    with pytest.raises(DataError, match=f"{tmp_path}/deep can't be listed: Permission denied"):
+        documents(tmp_path).tasks("train")
 
 
 # bad input

@@ -5,14 +5,18 @@ from typing import Any
 import pytest
 from fleet_simulation import VERSION, Player, Simulation, section
 
+from seal_ray.config import ModelSection, StorageSection
 from seal_ray.errors import InfraError
 from seal_ray.events import ActorChanged, Event
+from seal_ray.fleet import actor_health, samplers
+from seal_ray.fleet.actor_health import Sign
 from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.cluster import Node
 from seal_ray.fleet.placement import plan_placement
-from seal_ray.fleet.samplers import SamplerGroup
+from seal_ray.fleet.samplers import SamplerActor, SamplerGroup
 from seal_ray.fleet.wave_messages import Lost
 from seal_ray.records import Edit, Version
+from seal_ray.sampling.engine import EngineSettings
 from seal_ray.sampling.sampler import EditPrompt
 
 
@@ -108,6 +112,31 @@ def test_a_chunk_that_nobody_can_write_stops_the_run_with_its_reason() -> None:
     submit(made)
     with pytest.raises(InfraError, match=r"chunk 2 \(3 edits\) was lost 3 times.*SIGKILL"):
         collect(made, simulation)
+
+
+def test_a_sampler_says_while_it_writes_that_it_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was lost on the way back leaves its sampler writing: it must not be given the chunk again."""
+    signs: list[Sign] = []
+
+    class Writing:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def sample(self, chunk: list[EditPrompt]) -> list[Edit]:
+            signs.append(actor.ping())
+            if not chunk:
+                raise InfraError("no engine")
+            return [edit(p) for p in chunk]
+
+    monkeypatch.setattr(samplers, "Sampler", Writing)
+    actor = SamplerActor(ModelSection(), EngineSettings(), StorageSection())
+    assert actor.ping().lease is None
+    assert actor.sample(chunk(1)) == EXPECTED["1"] and actor.ping().lease is None
+    with pytest.raises(InfraError, match="no engine"):
+        actor.sample([])
+    assert actor.ping().lease is None
+    suspect = actor_health.unreachable(actor_health.ready(actor_health.begin(0.0), 1.0), 2.0, "the network")
+    assert [actor_health.signed(suspect, 3.0, sign, "").state for sign in signs] == ["suspect"] * 2
 
 
 def test_a_new_version_reaches_samplers_without_a_new_start() -> None:

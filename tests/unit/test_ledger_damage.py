@@ -202,6 +202,18 @@ def test_what_the_latest_driver_wrote_in_an_open_round_is_missed(tmp_path: Path,
     ledger.close()
 
 
+def test_what_went_up_in_parts_is_whole_with_its_claim_beside_it(tmp_path: Path) -> None:
+    ledger, run = an_open_round(tmp_path, closed=True)
+    for name in ("tasks.json", "trials/e000001-00000001.jsonl"):
+        ledger.store.create(f"rounds/0002/{name}.claim", b"a digest")
+    assert verify(Ledger(str(run), read_only=True)) == []
+    ledger.store.create("rounds/0002/gate.json.claim", b"a digest")
+    found = verify(Ledger(str(run), read_only=True))
+    assert [(p.what, p.path, p.grave) for p in found] == [("missing", "rounds/0002/gate.json.claim", False)]
+    (run / "rounds/0002/tasks.json").unlink()
+    assert graves(run) == [("missing", "rounds/0002/tasks.json")], "a claim stands for nothing"
+
+
 def test_what_an_earlier_driver_wrote_in_an_open_round_is_missed(tmp_path: Path) -> None:
     _, run = an_open_round(tmp_path, closed=True)
     begin(str(run)).close()

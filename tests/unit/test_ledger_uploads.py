@@ -1,5 +1,6 @@
 """What the ledger does where the store refuses, fails or is slow."""
 
+import errno
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from ledger_samples import SETTINGS, begin, trial
 from meeting import Meeting
+from unlistable import unlistable
 
 from seal_ray.errors import LedgerError, StorageError
 from seal_ray.events import Warned
@@ -105,6 +107,39 @@ def test_a_commit_counts_what_is_in_the_store_and_not_what_was_meant_to_be(tmp_p
     writer.landed[path] = landed
     ledger.round(1).commit({})
     ledger.close()
+
+
+def test_a_folder_is_kept_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "version/deep").mkdir(parents=True)
+    for name in ("a", "deep/b"):
+        (tmp_path / "version" / name).write_text(name)
+    ledger = begin(str(tmp_path / "run"))
+    unlistable(monkeypatch, tmp_path / "version/deep", errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        ledger.round(1).put_dir("version", tmp_path / "version")
+    monkeypatch.undo()
+    assert ledger.round(1).get("version.files.json") is None
+    parts = ledger.round(1).put_dir("version", tmp_path / "version")
+    assert [p.path.partition("/version/")[2].partition("/")[2] for p in parts] == ["a", "deep/b"]
+    ledger.close()
+
+
+def test_whoever_leaves_in_a_hurry_is_not_kept_by_what_the_store_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for broken in ("rounds/", "epochs/"):  # what was appended, and the release itself
+        monkeypatch.undo()
+        run = str(tmp_path / broken)
+        hurried, patient = begin(f"{run}/hurried"), begin(f"{run}/patient")
+        refusing(monkeypatch, broken)
+        for ledger in (hurried, patient):
+            ledger.round(1).append("trials", trial("c1"))
+        hurried.close(within=5)
+        assert f"create {broken}" in caplog.text and "was not brought to its end" in caplog.text
+        assert not hurried.holds
+        caplog.clear()
+        with pytest.raises(StorageError, match=f"create {broken}"):
+            patient.close()
 
 
 def test_a_run_does_not_rest_on_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """One writer: who holds a run, who may take it over, and what a replaced driver's writing counts."""
 
+import errno
 import os
 import threading
 import uuid
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from ledger_samples import SETTINGS, begin, expire, named, segment, trial
+from unlistable import unlistable
 
 from seal_ray.config import StorageSection
-from seal_ray.errors import Fenced, InfraError, LedgerError
+from seal_ray.errors import Fenced, InfraError, LedgerError, StorageError
 from seal_ray.events import Warned
 from seal_ray.storage import codec, epochs
 from seal_ray.storage.garbage import gc
@@ -129,6 +131,18 @@ def test_a_take_over_that_was_cut_short_takes_nothing_away(tmp_path: Path) -> No
     ledger = begin(str(tmp_path))
     assert ledger._connection.epoch == 3 and set(ledger.round(1).records("trials")) == {"c1"}
     ledger.close()
+
+
+def test_a_take_over_that_can_not_list_a_folder_does_not_say_what_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begin(str(tmp_path))
+    ledger.round(1).append("trials", trial("c1"))
+    ledger.close()
+    unlistable(monkeypatch, tmp_path / "rounds/0001/trials", errno.EIO)
+    with pytest.raises(StorageError, match="Input/output error"):
+        begin(str(tmp_path))
+    assert not (tmp_path / "epochs/000002.seen.json").exists(), "trials that are there would never count again"
 
 
 def test_a_holder_whose_process_is_gone_from_this_machine_is_replaced_at_once(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Who is to blame when a wave is lost, in virtual time: the candidate, its worker, its node, or nobody."""
 
+from dataclasses import replace
+
 import pytest
 from fleet_simulation import Simulation, Table, attempt, killer, many, section, trials
 
 from seal_ray.errors import DataError, InfraError
 from seal_ray.events import Warned
 from seal_ray.fleet.wave_messages import Lost, OutOfMemory, WaveLease
-from seal_ray.records import Failure, Trial
+from seal_ray.records import Ask, Attempt, Failure, Trial, Version
 
 
 def test_losses_are_bounded_and_end_as_a_failure_that_is_not_the_candidates_own() -> None:
@@ -72,6 +74,37 @@ def test_a_hanging_candidate_ends_within_its_bound() -> None:
     done = Table(simulation, section(candidate_deadline=20.0), wave=1).run([attempt(0, 0)])
     assert done["t000-s0-r0"].failure and done["t000-s0-r0"].failure.kind == "deadline"
     assert simulation.now < 2 * (20 + 5) + 10
+
+
+def asking(task: int, tokens: int) -> Attempt:
+    one = attempt(task, 0, repeat=tokens)
+    return replace(one, asks=(Ask("q", (1, 2), (), tokens),))
+
+
+@pytest.mark.parametrize("known", ["another version", "short answers"])
+def test_an_engine_that_starts_in_a_wave_is_no_candidates_fault(known: str) -> None:
+    """An engine starts in the first wave that needs it, whatever waves took before."""
+    simulation = Simulation(nodes={"a": 1})
+    up: set[str] = set()
+
+    def behave(worker: str, lease: WaveLease, now: float) -> object:
+        starts = lease.attempts[0].asks[0].max_tokens == 512 and lease.version not in up
+        simulation.seconds = lambda attempt: 45.0 if starts else 1.0
+        up.add(lease.version if starts else "")
+        return "hang" if lease.attempts[0].candidate.task == "task-099" else None
+
+    simulation.behave = behave
+    table = Table(simulation, section(candidate_deadline=60.0), wave=1)
+    table.run([asking(t, 8) for t in range(20)])
+    if known == "another version":
+        table.run([asking(t, 512) for t in range(20)])
+        table.pool.version(Version(1, "v1", "base", kind="full"), "weights")
+    done = table.run([asking(t, 512) for t in range(20, 40)])
+    assert len(done) == 20 and not any(t.failure for t in done.values())
+    assert len(simulation.players) == 1 and len(up - {""}) == (2 if known == "another version" else 1)
+    before = simulation.now
+    assert table.run([asking(99, 512)])["t099-s0-r512"].failure
+    assert simulation.now - before < 2 * 60, "what is known to be quick may take long"
 
 
 def test_a_failure_inside_a_trial_is_handed_on_and_an_infra_one_is_tried_again() -> None:

@@ -1,10 +1,14 @@
 """The pool's workers as they come and go, in virtual time: asked for, silent, drained, let go."""
 
+from itertools import groupby
+
 import pytest
-from fleet_simulation import Simulation, Table, attempt, many, section
+from fleet_simulation import Player, Simulation, Table, attempt, many, section
 
 from seal_ray.errors import DataError, InfraError, PlacementError
 from seal_ray.events import ActorChanged, WaitingFor
+from seal_ray.fleet.actor_health import Sign
+from seal_ray.fleet.actors import ActorReply
 from seal_ray.fleet.wave_messages import Lost, WaveLease
 from seal_ray.records import Version
 
@@ -24,6 +28,50 @@ def test_a_silent_worker_gets_no_work_and_its_wave_is_done_elsewhere() -> None:
     assert len(done) == len(many()) and not any(t.failure for t in done.values())
     states = [e.state for e in table.kinds(ActorChanged) if e.worker == "worker-1"]
     assert states[-2:] == ["suspect", "dead"]
+
+
+class Stalling(Simulation):
+    """Workers that answer no ping before a time, and slowly afterwards, as one does whose wave leaves it no room."""
+
+    stalled = (0.0, 0.0)
+
+    def _ping(self, player: Player, ticket: int) -> None:
+        begin, end = self.stalled
+        wait = max(0.0, end - self.now) if self.now >= begin else 0.0
+
+        def answer() -> ActorReply:
+            return ActorReply(ticket, Sign(player.version, player.lease, node=player.node))
+
+        self._later(wait + 0.5, answer, player)
+
+
+def test_the_only_worker_that_stalls_for_a_moment_ends_its_wave() -> None:
+    simulation = Stalling(nodes={"a": 1}, seconds=lambda attempt: 50.0)
+    simulation.stalled = (5.0, 10.0)
+    table = Table(simulation, section(candidate_deadline=300.0, worker_grace=20.0), wave=1)
+    done = table.run([attempt(0, 0), attempt(1, 0)])
+    assert len(done) == 2 and len(simulation.tried) == 2 and set(simulation.players) == {"worker-1"}
+    states = [state for state, _ in groupby(e.state for e in table.kinds(ActorChanged))]
+    assert states == ["starting", "healthy", "suspect", "healthy"]
+
+
+class Losing(Simulation):
+    """What the first worker is called for is lost on the way back; it goes on with it."""
+
+    def _try_wave(self, player: Player, ticket: int, lease: WaveLease) -> None:
+        super()._try_wave(player, ticket, lease)
+        if player.name == "worker-1":
+            self._later(1.0, lambda: ActorReply(ticket, error=Lost("unreachable", "the network")))
+
+
+def test_a_worker_that_never_ends_what_was_given_up_is_replaced() -> None:
+    simulation = Losing(nodes={"a": 1})
+    simulation.behave = lambda worker, lease, now: "hang" if worker == "worker-1" else None
+    table = Table(simulation, section(candidate_deadline=40.0, worker_grace=20.0))
+    done = table.run(many(tasks=1))
+    assert len(done) == 5 and not any(t.failure for t in done.values())
+    ends = [e.reason for e in table.kinds(ActorChanged) if e.worker == "worker-1" and e.state == "dead"]
+    assert ends == ["answers, but does not end what was given up"] and 40 < simulation.now < 60
 
 
 def test_a_worker_that_comes_back_with_another_version_loads_the_right_one_first() -> None:

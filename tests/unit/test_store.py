@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from meeting import Meeting
+from unlistable import unlistable
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, ConfigError, Missing, StorageError
@@ -202,3 +203,37 @@ def test_the_files_of_a_run_are_nobody_elses(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert [oct((tmp_path / "run" / p).stat().st_mode & 0o777) for p in ("a", "b", "v/w")] == ["0o660"] * 3
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_folder_that_can_not_be_listed_is_not_taken_for_empty(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path), QUICK)
+    store.create("a", b"1")
+    store.create("deep/b", b"2")
+    unlistable(monkeypatch, tmp_path / "deep", number)
+    for look in (store.list, store.left_behind):
+        with pytest.raises(StorageError, match=rf"list {tmp_path}: .*{os.strerror(number)}: '{tmp_path}/deep'"):
+            look()
+    with pytest.raises(OSError, match=os.strerror(number)):
+        store.upload_dir(tmp_path, "kept")
+    assert store.list("deep/b/") == [], "a file is no folder, and nothing is below it"
+
+
+def test_a_folder_that_goes_while_it_is_listed_takes_nothing_else_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path), QUICK)
+    store.create("a", b"1")
+    (tmp_path / "gone").mkdir()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        found = real(path)
+        if path == str(tmp_path / "gone"):
+            os.rmdir(path)
+        return found
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [e.path for e in store.list()] == ["a"]
