@@ -1,5 +1,6 @@
 """The run's figures for Prometheus, through Ray's own metrics endpoint. The only file that knows `ray.util.metrics`."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,7 +50,7 @@ METRICS = (
     Metric("seal_phase_seconds_total", "counter", "seconds spent in a phase", ("phase",)),
     Metric("seal_busy_seconds_total", "counter", "seconds that a worker trained or answered", ("worker",)),
     Metric("seal_occupied_share", "gauge", "share of its life that a worker was at work", ("worker",)),
-    Metric("seal_queue", "gauge", "candidates of the round without a trial"),
+    Metric("seal_queue", "gauge", "candidates without a trial, once trials have begun"),
     Metric("seal_workers", "gauge", "workers alive"),
     Metric("seal_round", "gauge", "the round that is on"),
     Metric("seal_rounds_committed", "gauge", "the highest committed round"),
@@ -66,6 +67,7 @@ METRICS = (
     Metric("seal_exit_code", "gauge", "what the driver left with, as the shell sees it; 0 while it is on"),
     Metric("seal_last_event_seconds", "gauge", "when the last event came in, in seconds since 1970"),
 )
+AGAIN = 5.0  # seconds after which gauges are told again: a node's agent forgets one that it has not heard of for 20
 BOUNDARIES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000]
 
 
@@ -78,7 +80,10 @@ def exit_code(outcome: str) -> int:
 
 
 class RayMetrics:
-    """Turns events into Ray metrics of the driver's process. Silent until Ray is up."""
+    """Turns events into Ray metrics of the driver's process. Silent until Ray is up.
+
+    Gauges are told again for as long as the driver lives, also while nothing happens: alerts rest on them then.
+    """
 
     def __init__(self, config: Config) -> None:
         self._tally = Tally(
@@ -86,6 +91,9 @@ class RayMetrics:
         )
         self._run = config.run.uri
         self._made: dict[str, Any] = {}
+        self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._closed = threading.Event()
+        self._telling: threading.Thread | None = None
 
     def __call__(self, event: Event) -> None:
         import ray
@@ -94,9 +102,23 @@ class RayMetrics:
         if ray.is_initialized():
             self._made = self._made or self._make()
             self._tell(event)
+            if not self._telling:
+                self._telling = threading.Thread(target=self._tell_again, name="gauges", daemon=True)
+                self._telling.start()
 
     def close(self) -> None:
-        """Nothing to do: Ray sends what is left with its next report."""
+        """Ray sends what is left with its next report."""
+        self._closed.set()
+        if self._telling:
+            self._telling.join(AGAIN)
+
+    def _tell_again(self) -> None:
+        import ray
+
+        while not self._closed.wait(AGAIN):
+            for (name, tags), value in list(self._gauges.items()):
+                if ray.is_initialized():
+                    self._made[name].set(value, dict(tags))
 
     def _make(self) -> dict[str, Any]:
         from ray.util import metrics
@@ -117,6 +139,7 @@ class RayMetrics:
             self._made[name].inc(by, tags)
 
     def _set(self, name: str, value: float, **tags: str) -> None:
+        self._gauges[name, tuple(sorted(tags.items()))] = value
         self._made[name].set(value, tags)
 
     def _tell(self, event: Event) -> None:

@@ -107,9 +107,9 @@ class Tally:
 
     @property
     def queue(self) -> int:
-        """Candidates that are known and have no trial yet."""
+        """Candidates that are known and have no trial yet; none before trials begin, when nobody has to be there."""
         trials = self.counts["trials"]
-        return max(0, trials.total - trials.done)
+        return max(0, trials.total - trials.done) if trials.began else 0
 
     def take(self, event: Event) -> None:
         if isinstance(event, PROGRESS):
@@ -136,7 +136,7 @@ class Tally:
                 count = self.counts[event.phase]
                 count.done = count.total = max(count.done, count.total)
                 self.aside = None if event.phase == self.aside else self.aside
-            case ActorChanged():
+            case ActorChanged() if event.role == "worker":
                 self.workers[event.worker] = event.state
             case WaitingFor():
                 self.waiting = f"{event.what}: {event.missing}"

@@ -34,7 +34,7 @@ ROLES = ("sampler", "worker", "trainer")
 
 @dataclass
 class Actor:
-    """A sampler, a worker or a trainer in one sitting."""
+    """A sampler, a worker or a trainer, from its start to its end or that of the sitting."""
 
     name: str
     role: str
@@ -65,7 +65,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self._sittings: list[_Sitting] = []
-        self._actors: dict[str, Actor] = {}  # of this sitting
+        self._actors: dict[str, Actor] = {}  # of this sitting, the last one of each name
         self._were: list[Actor] = []  # all that there were, in the order of their coming
         self._open: dict[str, list[float]] = {}  # phase -> when it began, and the last that was heard of it
         self._spans: list[dict[str, Json]] = []
@@ -183,6 +183,9 @@ class Timeline:
         return actor
 
     def _actor_changed(self, event: ActorChanged) -> None:
+        before = self._actors.get(event.worker)
+        if before and before.state in GONE:  # another one with its name; what came in till now was still of the first
+            del self._actors[event.worker]
         actor = self._actor(event.worker, event.role, event.time)
         actor.state, actor.reason = event.state, event.reason
         actor.node = event.node or actor.node
@@ -231,6 +234,7 @@ class Timeline:
 
     def _lease(self, event: LeaseChanged) -> None:
         if event.state == "acquired":
+            self._give_back(event.role, event.time)  # told again where the only one was lost and replaced
             self._sittings[-1].held[event.role] = event
             return
         self._give_back(event.role, event.time)

@@ -134,3 +134,34 @@ def test_every_alert_and_every_panel_is_answered(told: Ask) -> None:
         plain = expression.replace("$run", ".*").replace("$__rate_interval", "1m")
         assert "$" not in plain, plain
         assert told("query", query=plain)["resultType"] == "vector", plain
+
+
+QUIET = """
+import ray, sys, time
+from seal_ray.config import Config
+from seal_ray.events import RunStarted, WaitingFor
+from seal_ray.observe.metrics import RayMetrics
+ray.init(address=sys.argv[1], log_to_driver=False)
+sink = RayMetrics(Config.model_validate({"run": {"uri": "runs/quiet"}}))
+now = time.time()
+sink(RunStarted("runs/quiet", 1, 2, 1, False, time=now))
+sink(WaitingFor("a node", "none is free", 600.0, time=now))
+print("told", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_figures_of_a_driver_that_tells_nothing_stay_until_it_is_gone(ask: Ask) -> None:
+    address = ray.get_runtime_context().gcs_address
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "-c", QUIET, address], env=env, stdout=subprocess.PIPE)
+    waits = 'ray_seal_waiting{run="runs/quiet"} == 1'
+    try:
+        assert driver.stdout and driver.stdout.readline() == b"told\n"
+        wait(lambda: ask("query", query=waits).get("result"))
+        time.sleep(45)  # Ray's agent forgets after 20 what it is not told again
+        assert ask("query", query=waits)["result"], "what an alert waits ten minutes for is gone"
+    finally:
+        driver.kill()
+        driver.wait()
+    wait(lambda: not ask("query", query=waits)["result"])

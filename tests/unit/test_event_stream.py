@@ -147,6 +147,7 @@ def read_all(told: list[Event], monkeypatch: pytest.MonkeyPatch, folder: Path) -
         scalars(event)
     bars.picture()
     bars.close()
+    metrics.close()
     tensorboard.close()
     timeline(told)
     trace(told)

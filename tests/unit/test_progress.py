@@ -173,6 +173,31 @@ def test_what_the_gate_tries_is_counted_as_the_gates() -> None:
     assert state.counts["trials"].done == 2
 
 
+def test_workers_are_those_that_try_candidates() -> None:
+    state = Tally()
+    for role, name, now in (("worker", "worker-1", "dead"), ("sampler", "sampler-1", "healthy")):
+        state.take(make(ActorChanged, 1, 2.0, role=role, worker=name, state="healthy"))
+        state.take(make(ActorChanged, 1, 3.0, role=role, worker=name, state=now))
+    state.take(make(ActorChanged, 1, 3.0, role="trainer", worker="trainer-0", state="healthy"))
+    assert state.alive == 0
+    state.take(make(ActorChanged, 1, 4.0, role="worker", worker="worker-2", state="starting"))
+    assert state.alive == 1
+
+
+def test_candidates_wait_for_workers_once_trials_have_begun() -> None:
+    """Where roles take turns nobody is there to try them while samplers write, and nobody has to be."""
+    state = tally()
+    state.take(make(RoundStarted, 1, 1.0, tasks=2, edits=2))
+    state.take(make(EditsSampled, 1, 2.0, edits=2))
+    assert state.queue == 0
+    state.take(make(PhaseStarted, 1, 3.0, phase="trials", total=10))
+    assert state.queue == 10
+    state.take(make(TrialDone, 1, 4.0, arm="edit"))
+    assert state.queue == 9
+    state.take(make(PhaseEnded, 1, 5.0, phase="trials"))
+    assert state.queue == 0
+
+
 def test_a_wait_is_over_once_the_run_has_what_it_waited_for() -> None:
     lease = make(LeaseChanged, 1, 3.0, role="worker", state="acquired", count=2)
     for there in (make(RunStarted, 0, 3.0, uri="runs/x"), lease):

@@ -353,6 +353,53 @@ def test_actors_tell_how_long_they_were_there_and_at_work_and_leases_what_was_he
     assert held == {"worker": (10.0, 0.5, 10.0), "trainer": (4.0, 1.0, 8.0)}
 
 
+def test_roles_that_take_turns_are_counted_for_their_turns_alone() -> None:
+    """Each turn's actors begin again at number 1."""
+    told = [at(0, 0, RunStarted)]
+    for number in (1, 2, 3):
+        for role, begin in (("sampler", 200 * number - 200), ("worker", 200 * number - 100)):
+            name, end = f"{role}-1", begin + 100
+            told += [
+                at(begin, number, LeaseChanged, role=role, count=1, gpus=1.0, state="acquired"),
+                at(begin, number, ActorChanged, role=role, worker=name, state="healthy", node="n"),
+                at(end, number, ActorChanged, role=role, worker=name, state="released", alive=100.0, busy=80.0),
+                at(end, number, LeaseChanged, role=role, count=0, state="released"),
+            ]
+    found = timeline([*told, at(600, 3, RunEnded)])
+    held = {lease["role"]: (lease["seconds"], lease["actor_seconds"]) for lease in found["leases"]}
+    assert held == {"sampler": (300.0, 300.0), "worker": (300.0, 300.0)}
+    of_workers = [(a["from"], a["to"], a["alive"], a["busy"]) for a in found["actors"] if a["role"] == "worker"]
+    assert of_workers == [(begin, begin + 100, 100.0, 80.0) for begin in (100.0, 300.0, 500.0)]
+
+
+def test_what_a_worker_did_is_told_after_its_death_and_is_no_other_workers() -> None:
+    found = timeline(
+        [
+            at(0, 0, RunStarted),
+            at(1, 1, ActorChanged, role="worker", worker="worker-1", state="healthy"),
+            at(9, 1, ActorChanged, role="worker", worker="worker-1", state="dead", alive=8.0, busy=5.0),
+            at(9, 1, WaveDone, worker="worker-1", started=1004.0, seconds=5.0),
+            at(60, 1, RunEnded),
+        ]
+    )
+    (worker,) = found["actors"]
+    assert (worker["alive"], worker["busy"], worker["waves"], worker["state"]) == (8.0, 5.0, 1, "dead")
+
+
+def test_what_was_held_before_the_only_worker_was_replaced_counts() -> None:
+    found = timeline(
+        [
+            at(0, 0, RunStarted),
+            at(0, 1, LeaseChanged, role="worker", count=1, state="acquired"),
+            at(30, 1, LeaseChanged, role="worker", count=1, state="acquired"),
+            at(50, 1, LeaseChanged, role="worker", count=0, state="released"),
+            at(60, 1, RunEnded),
+        ]
+    )
+    (lease,) = found["leases"]
+    assert (lease["seconds"], lease["count"]) == (50.0, 1)
+
+
 def test_a_loss_that_was_nobodys_fault_is_counted_from_the_events(tmp_path: Path) -> None:
     record(str(tmp_path))
     ledger = Ledger(str(tmp_path))
