@@ -96,7 +96,7 @@ take_down() {
     # shellcheck disable=SC2046
     kill -KILL $(jobs -pr) 2>/dev/null
     local node
-    for node in "${nodes[@]}"; do (step "$node" "$logs/clean.log" timeout 20 rm -rf "$home" "$home-"*) & done
+    for node in "${nodes[@]}"; do (step "$node" "$logs/clean.log" timeout 20 rm -rf "$home" "$home-$node") & done
     for _ in $(seq 60); do
         [ -n "$(jobs -pr)" ] || break
         sleep 0.5

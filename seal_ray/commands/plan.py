@@ -41,12 +41,21 @@ def make(config: Config) -> dict[str, Json]:
     }
     if config.inner.objective.startswith("distill"):
         planned["rests_on"].append("what a teacher reads, and what adapters write while they are trained, is left out")
+    beside = [name for name, on in (("gate", config.gate.mode != "off"), ("evaluation", config.evaluation.every)) if on]
+    if beside:
+        planned["rests_on"].append(f"what is tried besides ({' and '.join(beside)}) is left out")
     shape = _shape(config)
     if shape:
         planned |= _machines(config, counts, shape)
     else:
         planned["rests_on"].append(f"memory and time are left out: the sizes of {config.model.name} are not known yet")
     return planned
+
+
+def _characters(task: Task) -> int:
+    """Of what is trained on besides the edit: the passage; a task without one counts whole."""
+    context = task.data.get("context")
+    return len(context) if isinstance(context, str) else len(json.dumps(dict(task.data)))
 
 
 def _counts(config: Config, domain: Domain, train: list[Task], tasks: int) -> dict[str, Any]:
@@ -56,7 +65,7 @@ def _counts(config: Config, domain: Domain, train: list[Task], tasks: int) -> di
     alone = tasks * section.repeats if section.context_arm else 0
     questions = sum(len(domain.questions(t)) for t in train[:200]) / max(1, len(train[:200]))
     asked = math.ceil((trained + alone + tasks) * questions * config.answering.samples)
-    context = sum(len(json.dumps(dict(t.data))) for t in train[:200]) / max(1, len(train[:200])) / CHARACTERS
+    context = sum(map(_characters, train[:200])) / max(1, len(train[:200])) / CHARACTERS
     texts = min(TEXTS, getattr(config.domain, "max_texts", TEXTS))
     steps = section.recipe().steps(math.ceil(texts) + 1)
     per_edit = section.epochs * (texts * min(TEXT_TOKENS, section.max_length) + min(context, section.max_length))

@@ -44,6 +44,16 @@ def test_an_image_is_pinned_small_and_not_root(path: Path) -> None:
         assert (DOCKER / name).exists()
 
 
+def test_rays_launcher_finds_in_the_gpu_image_what_it_calls() -> None:
+    """It copies files with rsync into a node's container; the head's reaches workers by ssh, and AWS by boto3."""
+    text = (DOCKER / "Dockerfile.gpu").read_text()
+    last = text[text.rindex("FROM ") :]
+    (installed,) = re.findall(r"apt-get install [^\n]*", last)
+    assert {"rsync", "openssh-client"} <= set(installed.split())
+    assert {"boto3", "botocore", "s3transfer", "jmespath"} <= lock("gpu").keys()
+    assert re.search(r"^ENV HOME=/home/seal ", last, re.MULTILINE), "where Ray puts the token, as it asks the container"
+
+
 def test_both_images_stand_on_one_base() -> None:
     bases = {re.findall(r"^(?:ARG BASE_DIGEST=|FROM python:)(\S+)", p.read_text(), re.MULTILINE)[0] for p in IMAGES}
     assert len(bases) == 1
