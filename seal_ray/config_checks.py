@@ -165,9 +165,13 @@ def _voting(config: Config) -> list[Contradiction]:
 
 
 def _policy(config: Config) -> list[Contradiction]:
-    section, contradictory = config.policy, []
+    section, contradictory = config.policy, list[Contradiction]()
     if section.mode != "full":
-        return []
+        if any(target.rpartition(".")[2] == "lm_head" for target in section.targets):
+            message = "candidates are trained with the base's own head, and would answer with the version's"
+            hint = "leave lm_head out; inner.targets may have it"
+            contradictory.append(Contradiction("policy.targets", message, hint, True))
+        return contradictory
     if section.fresh:
         message = "true begins a new adapter each round, and policy.mode: full has none"
         contradictory.append(Contradiction("policy.fresh", message, "use mode: lora, or leave it out", True))

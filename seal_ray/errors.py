@@ -36,6 +36,14 @@ class DataError(SealError):
     exit_code = 2
 
 
+class Unlearnable(DataError):
+    """What an update was given can't be learned: another try of the same would end the same."""
+
+
+class ArgumentError(ConfigError):
+    """What a command was given beside its configuration: the next time it may be given otherwise."""
+
+
 class InfraError(SealError):
     """The cluster, a node, a device, the network: the same work may succeed elsewhere or later."""
 

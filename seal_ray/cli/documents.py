@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from seal_ray.cli.arguments import AsJson, EndpointUrl, Quiet, Set, StorageKeys, progress
+from seal_ray.cli.exits import exit_code
 from seal_ray.cli.opening import target_storage
 from seal_ray.cli.output import show
 from seal_ray.cli.stop_signals import StopSignals
@@ -45,7 +46,7 @@ def probe(
 
     config = probing.configured(source, [*(set_ or ()), *progress(quiet, as_json)])
     probing.check_target(to)
-    with StopSignals(config.storage.stop_within, config.run.uri, Path(source), "probe") as signals:
+    with StopSignals(config.storage.stop_within, config.run.uri, source, "probe") as signals:
         tests, known = loop.probe(config, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     if to:
         probing.write(tests, known, to, config.probe.known)
@@ -71,10 +72,12 @@ def adapt(
 
     config = probing.configured(source, [*(set_ or ()), *progress(quiet, as_json)], kind="adapt")
     adapting.check_target(to)
-    with StopSignals(config.storage.stop_within, config.run.uri, Path(source), f"adapt --to {to}") as signals:
+    with StopSignals(config.storage.stop_within, config.run.uri, source, f"adapt --to {to}") as signals:
         done = loop.adapt(config, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     said = adapting.write(done, config, to)
     show(said, adapting.show(done, config, to), as_json)
+    if done.decision == "reject" and config.gate.fail_on_reject:
+        raise typer.Exit(exit_code(4))
 
 
 def serve(

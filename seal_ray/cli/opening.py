@@ -46,9 +46,10 @@ def given_storage(endpoint: str, keys: list[str] | None) -> "StorageSection":
 
 
 def target_storage(target: str, endpoint: str, keys: list[str] | None) -> "StorageSection":
-    """How a run is reached; a folder with an adapter is a local one."""
+    """How a run is reached; a folder with an adapter is a local one, and so is what `adapt` left in place of one."""
+    from seal_ray.commands.served import LEARNED
     from seal_ray.records import ADAPTER_CONFIG
 
-    if os.path.isfile(os.path.join(target, ADAPTER_CONFIG)):
+    if any(os.path.isfile(os.path.join(target, name)) for name in (ADAPTER_CONFIG, LEARNED)):
         return given_storage(endpoint, keys)
     return run_storage(target.rpartition("#")[0] or target, endpoint, keys)

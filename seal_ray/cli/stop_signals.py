@@ -1,5 +1,6 @@
 """What a person or a place does to stop a run, and how the command line leaves in time."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,8 +15,9 @@ from seal_ray.errors import Interrupted
 class StopSignals:
     """SIGINT and SIGTERM: ask the driver to stop, and leave in time even where it can't listen."""
 
-    def __init__(self, within: float, uri: str, config: Path, command: str = "run") -> None:
+    def __init__(self, within: float, uri: str, config: str | Path, command: str = "run") -> None:
         self.stopped, self._within, self._uri = False, within, uri
+        self._through = threading.Event()
         options = any(word.startswith("--") for word in sys.argv[1:])
         self._again = f"seal-ray {command} {config}" + (", with the same options" if options else "")
         self._wind_up: list[Callable[[], None]] = []
@@ -30,7 +32,9 @@ class StopSignals:
             self._before[number] = signal.signal(number, self._stop)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # it was done before it could stop: what comes of it may be written in peace
+            self._through.set()
         for number, before in self._before.items():
             signal.signal(number, before)
 
@@ -40,10 +44,13 @@ class StopSignals:
             threading.Thread(target=self._leave, daemon=True).start()
 
     def _leave(self) -> None:
-        end = threading.Event()
-        end.wait(self._within * 0.4)  # the driver's own way out, where it is listening
-        for call in self._wind_up:
-            call()
-        sys.stderr.write(f"\nseal-ray: interrupted; everything found is kept. Go on with: {self._again}\n")
-        sys.stderr.flush()
-        os._exit(Interrupted.exit_code)
+        if self._through.wait(self._within * 0.4):  # the driver's own way out, where it is listening
+            return
+        try:
+            for call in self._wind_up:
+                with contextlib.suppress(Exception):  # the store may not answer: that keeps nobody here
+                    call()
+            sys.stderr.write(f"\nseal-ray: interrupted; everything found is kept. Go on with: {self._again}\n")
+            sys.stderr.flush()
+        finally:
+            os._exit(Interrupted.exit_code)

@@ -1,6 +1,5 @@
 """What `seal-ray adapt` leaves: a folder with an adapter, and a page that says what it knows."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -37,19 +36,33 @@ def write(done: Adapted, config: Config, to: Path) -> dict[str, Json]:
     """The pages always; the adapter where the gate accepted it."""
     said = learned.as_data(done, config.run.uri, str(to))
     accepted = done.version is not None and done.decision == "accept"
-    to.mkdir(exist_ok=True)
-    for name in OURS:  # what an earlier call of this very command has left
-        with contextlib.suppress(FileNotFoundError):
-            (to / name).unlink()
-    if accepted and done.version:
-        _export(done, config, to)
-        note = {"model": config.model.model_dump(mode="json"), "topics": titles(done.tests), "run": config.run.uri}
-        write_private(to / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
-    name = to.absolute().name
-    write_private(to / PAGE, learned.html(done, config.run.uri, name))
-    write_private(to / TEXT, learned.markdown(done, config.run.uri, name))
-    write_private(to / DATA, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.absolute().parent) as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        if accepted and done.version:
+            _export(done, config, made)
+            note = {"model": config.model.model_dump(mode="json"), "topics": titles(done.tests), "run": config.run.uri}
+            write_private(made / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+        name = to.absolute().name
+        write_private(made / PAGE, learned.html(done, config.run.uri, name))
+        write_private(made / TEXT, learned.markdown(done, config.run.uri, name))
+        write_private(made / DATA, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+        _move(made, to)
     return said | {"exported": accepted}
+
+
+def _move(made: Path, to: Path) -> None:
+    """All at once; over what an earlier call has left file by file, with the one first by which the next call knows it.
+    Nothing is touched before everything is there.
+    """
+    if not to.exists():
+        shutil.move(made, to)
+        return
+    for name in (DATA, *OURS):
+        if (made / name).exists():
+            shutil.move(made / name, to / name)
+        elif name != DATA:
+            (to / name).unlink(missing_ok=True)
 
 
 def _export(done: Adapted, config: Config, to: Path) -> None:

@@ -30,6 +30,8 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
     """Write the version that was current after a round; 0 is the one that is current now."""
     if kind not in {"merged", "adapter"}:
         raise ConfigError(f"--as {kind}: no such form", hint="use merged or adapter")
+    if not skill.learned and skill != SkillRequest():
+        raise ConfigError("--skill-beyond and --skill-weight say how much of --skill is added", hint="give --skill too")
     version = _version(run, number)
     if version is None or version.path is None:
         when = f"after round {number}" if number else "now"

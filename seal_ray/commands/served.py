@@ -149,6 +149,8 @@ def _folder(target: str, storage: StorageSection, model: str, trust: bool) -> Se
             hint="give --trust-remote-code if you trust that model and whoever made the folder",
         )
     name = Path(os.path.abspath(target)).name
+    if name in {BASE, BEGINNING}:  # which are asked by these names
+        name = f"adapter-{name}"
     listed = note.get("topics")
     topics = tuple(t for t in listed if isinstance(t, str)) if isinstance(listed, list) else ()
     return Served(models.fetch(section, storage), section, {name: os.path.abspath(target)}, topics)

@@ -72,7 +72,7 @@ def out_of_the_race(standings: Sequence[Standing], edits: Sequence[str], share: 
         behind, error = race[0].mean - runner.mean, math.hypot(race[0].error, runner.error)
         if place > most:
             out[runner.edit] = f"place {place} of {len(race)} in the heat, and {most} go on"
-        elif behind > OPEN * error:
+        elif error and behind > OPEN * error:  # an error of 0 is one that is not known
             out[runner.edit] = f"behind by {behind:.3g} ± {error:.2g} in the heat"
     return out
 

@@ -72,7 +72,10 @@ FIGURES: Mapping[str, Callable[[Matrix], float | None]] = {
 
 
 def figures(matrices: Sequence[Matrix], seed: int) -> dict[str, Interval | None]:
-    """Every figure over the sequences; `kept` is the share of what was learned that is there at the end."""
+    """Every figure over the sequences; `kept` is the share of what was learned that is there at the end. Of a stream
+    that is on they are those of the last step after which everything learned by then was asked.
+    """
+    matrices = [_so_far(r) for r in matrices]
     columns = {name: [figure(r) for r in matrices] for name, figure in FIGURES.items()}
     out = {name: interval(values, derive_seed(seed, name)) for name, values in columns.items()}
     gains = [
@@ -81,6 +84,16 @@ def figures(matrices: Sequence[Matrix], seed: int) -> dict[str, Interval | None]
         if b is not None and i is not None and k is not None
     ]
     return out | {"kept": _share(gains, derive_seed(seed, "kept"))}
+
+
+def _so_far(r: Matrix) -> Matrix:
+    """The matrix that the stream would have if it ended after that step."""
+    if not 1 < len(r) <= len(r[0]):
+        return r
+    for steps in range(len(r) - 1, 0, -1):
+        if all(score is not None for score in r[steps][:steps]):
+            return [row[:steps] for row in r[: steps + 1]]
+    return r[:1]
 
 
 def interval(values: Sequence[float | None], seed: int) -> Interval | None:

@@ -94,7 +94,7 @@ def _gained(
     slots = {e.id: e.slot for e in edits}
     following = _following(candidates)
     made, standings = [], []
-    for task, column in columns[wanted].items():
+    for task, column in columns.get(wanted, {}).items():
         if column.base is None:
             notes.append(f"{task}: its baseline has no {wanted}, so its edits have no reward")
             continue
@@ -106,8 +106,8 @@ def _gained(
             standings.append(
                 Standing(edit, task, len(column.table[edit]), following[edit], value.mean, value.error, noise)
             )
-    if not pooled[wanted]:
-        notes += _unknown_errors(columns[wanted], measured)
+    if not pooled.get(wanted):
+        notes += _unknown_errors(columns.get(wanted, {}), measured)
     return made, standings
 
 
@@ -135,7 +135,8 @@ def _unknown_errors(columns: Mapping[str, Column], measured: Sequence[Measured])
     asked: dict[str, set[str]] = defaultdict(set)
     for m in measured:
         asked[m.task] |= m.correct.keys() | m.likely.keys() | m.voted.keys()
-    alone = [task for task, column in columns.items() if len(column.table) > 1 and len(asked[task]) < 2]
+    once = {t for t, c in columns.items() if c.base is not None and c.table and max(map(len, c.table.values())) == 1}
+    alone = [task for task in once if len(asked[task]) < 2]
     if not alone:
         return []
     return [
@@ -198,8 +199,10 @@ def _task(
         noise, shared = task_noise(rows, pooled), pooled.shared
         signal = pooled.signal
     else:
-        # one repeat says nothing of seeds; how much the edits differ from question to question stands in for it
-        noise, shared = _question_noise(task, measured, wanted), 0.0
+        # one repeat says nothing of seeds; how much the edits differ from question to question stands in for it. A
+        # task's only edit has nothing to be compared with, and its own repeats all the same
+        repeated = [list(row.values()) for row in rows.values() if len(row) > 1]
+        noise, shared = _within(repeated) if repeated else _question_noise(task, measured, wanted), 0.0
         gains = [next(iter(row.values())) for row in rows.values()]
         signal = max(0.0, mean_and_error(gains)[1] ** 2 * len(gains) - noise)
     gain = {e: mean - base for e, mean in means(rows, pooled).items()}
@@ -216,6 +219,12 @@ def _task(
             noise,
         )
     return valued
+
+
+def _within(rows: Sequence[Sequence[float]]) -> float:
+    """Variance of one trial around its edit, from edits that were tried several times."""
+    squares = sum(sum((v - sum(row) / len(row)) ** 2 for v in row) for row in rows)
+    return squares / sum(len(row) - 1 for row in rows)
 
 
 def _question_noise(task: str, measured: Sequence[Measured], wanted: str) -> float:

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 
 from seal_ray.config import Config
 from seal_ray.domains.base import Rejected
-from seal_ray.errors import ConfigError, DataError
+from seal_ray.errors import ArgumentError, ConfigError, DataError
 from seal_ray.events import RoundStarted, Warned
-from seal_ray.loops import parents, rounds
+from seal_ray.loops import foreseeing, parents, rounds
 from seal_ray.loops.exploration import Exploration
-from seal_ray.loops.explore import explore
-from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import Run
-from seal_ray.loops.probe import QuestionSet, every_task, look, make_tests
+from seal_ray.loops.probe import COMMANDS, QuestionSet, every_task, look, make_tests
 from seal_ray.loops.probing.slices import Slice, slices
 from seal_ray.loops.probing.support import supported_texts
 from seal_ray.loops.probing.uncertainty import UncertaintyMap
 from seal_ray.loops.probing.weak import uses_weak, with_weak
 from seal_ray.loops.rewarding import settle
 from seal_ray.loops.session import Session, once
+from seal_ray.loops.studying.texts import warn_of_objective
 from seal_ray.policy import versions
 from seal_ray.policy.gate import GateDecision, decide
 from seal_ray.policy.lessons import Lesson, lesson_text
@@ -67,7 +66,7 @@ def adapt(
             "policy.mode: full, and adapt makes an adapter of the base model",
             hint="use policy.mode: lora; for weights of their own `seal-ray study`, and `seal-ray export --as merged`",
         )
-    with Session(config, stop=stop, on_stop=on_stop) as session:
+    with Session(config, stop=stop, on_stop=on_stop, check=foreseeing.check, command=COMMANDS) as session:
         return run_adapt(session, begun_with(session, policy))
 
 
@@ -84,11 +83,11 @@ def begun_with(session: Session, policy: str) -> Version:
         known = [v for v in source.versions() if begun and v.digest == begun.digest] or [source.current()]
     version = next((v for v in known if v), None)
     if version is None:
-        raise ConfigError(f"--policy {policy}: no such version", hint=f"`seal-ray lineage {source.uri}` lists them")
+        raise ArgumentError(f"--policy {policy}: no such version", hint=f"`seal-ray lineage {source.uri}` lists them")
     if version.base != session.base:
-        raise ConfigError(f"--policy {policy} belongs to another model", hint=f"set model.name as in {source.uri}")
+        raise ArgumentError(f"--policy {policy} belongs to another model", hint=f"set model.name as in {source.uri}")
     if version.kind == "full":  # an adapter to it would be exported as one to the base
-        raise ConfigError(
+        raise ArgumentError(
             f"--policy {policy}: version {version.number} has weights of its own, and adapt makes adapters of the base",
             hint="`seal-ray export` it and name that folder as model.name",
         )
@@ -106,7 +105,7 @@ def _began_with(session: Session) -> Version | None:
 def _the_same(version: Version, begun: Version | None, policy: str) -> Version:
     """What is known of one version says nothing of another."""
     if begun and begun.digest != version.digest:
-        raise ConfigError(
+        raise ArgumentError(
             f"--policy{f' {policy}' if policy else ', which is not given'}: that is version {version.number} "
             f"({version.digest[:12]}), and the run began with version {begun.number} ({begun.digest[:12]})",
             hint="give the --policy that it began with, or choose another run.uri",
@@ -115,8 +114,9 @@ def _the_same(version: Version, begun: Version | None, policy: str) -> Version:
 
 
 def run_adapt(session: Session, version: Version) -> Adapted:
+    _warn_of_unread(session)
     tests, before = probe_round(session, version)
-    tasks = to_learn(tests, before)
+    tasks = to_learn(tests, before, _of_training(session))
     if uses_weak(session.config.domain):
         tasks = tuple(with_weak(t, before.questions, tests.about, session.config.probe.known) for t in tasks)
     if not tasks:
@@ -124,6 +124,18 @@ def run_adapt(session: Session, version: Version) -> Adapted:
         return Adapted(tests, before, None, None, "nothing to learn", ("everything is known already",), (), {})
     exploration, choices = try_round(session, version, tasks)
     return learn_round(session, version, tests, before, exploration, choices)
+
+
+def _warn_of_unread(session: Session) -> None:
+    """Settings that mean something to a round and nothing here."""
+    config = session.config
+    for name, is_set, instead in (
+        ("gate.regression", bool(config.gate.regression), "the gate asks the questions that were held out"),
+        ("gate.mode: off", config.gate.mode == "off" and "mode" in config.gate.model_fields_set, "the gate judges"),
+    ):
+        if is_set:
+            session.tell(Warned(f"{name} changes nothing here: {instead}"))
+    warn_of_objective(session)
 
 
 # 1. what is not known
@@ -138,24 +150,30 @@ def probe_round(session: Session, version: Version) -> tuple[QuestionSet, Uncert
         lost = ", ".join(f"{name} {count}" for name, count in dict(tests.funnel["lost"]).items()) or "none was written"
         raise DataError(
             f"no question stood its checks ({lost}), so nobody could tell what is learned",
-            hint="take a larger model (model.name), or write some questions yourself (domain.questions)",
+            hint="take a larger model (model.name), or write some questions yourself (domain.questions), "
+            "in either case with another run.uri",
         )
     before = look(session, part, version, tests)
     session.commit(part, version, "probed")
     return tests, before
 
 
-def to_learn(tests: QuestionSet, known: UncertaintyMap) -> tuple[Task, ...]:
-    """The passages that are not known, with the questions that are not held out; the least known first."""
+def _of_training(session: Session) -> frozenset[str]:
+    """The passages that may be learned; what `domain.validation` and `domain.test` keep back is asked about only."""
+    return frozenset(t.id for t in session.domain.tasks("train"))
+
+
+def to_learn(tests: QuestionSet, known: UncertaintyMap, these: frozenset[str]) -> tuple[Task, ...]:
+    """Those of these that are not known, with the questions that are not held out; the least known first."""
     weights = {p.task: p.weight for p in known.passages}
-    weak = [t for t in tests.training() if weights.get(t.id, 1.0) > 0]
+    weak = [t for t in tests.training() if t.id in these and weights.get(t.id, 1.0) > 0]
     return tuple(sorted(weak, key=lambda t: (-weights.get(t.id, 1.0), t.id)))
 
 
 def unasked(session: Session, known: UncertaintyMap) -> list[Task]:
     """Passages that no question is about: they are learned as they stand."""
     silent = {p.task for p in known.passages if p.doubt is None and p.weight > 0}
-    return [t for t in every_task(session) if t.id in silent]
+    return [t for t in session.domain.tasks("train") if t.id in silent]
 
 
 # 2. which edits help
@@ -165,8 +183,7 @@ def try_round(session: Session, version: Version, tasks: tuple[Task, ...]) -> tu
     part, config = session.open_round(TRY), session.config
     part.put("tasks.json", {"tasks": [encode(t) for t in tasks], "version": encode(version)})
     session.tell(RoundStarted(len(tasks), version.number, config.sampling.edits))
-    plan = Plan(tasks, version, config.sampling.edits, config.inner.repeats, config.inner.context_arm, salt=TRY)
-    exploration = explore(session, part, plan)
+    exploration = rounds.try_edits(session, part, tasks, version)
     rewarded = settle(session, part, exploration)
 
     choices = rounds.selected(session, part, rewarded)
@@ -205,7 +222,8 @@ def learn_round(
     sliced = tuple(slices(before, after, {t.id: t.data["context"] for t in every_task(session)}, config.run.seed))
     # on what was learned the version is meant to move: drift says something only where other texts are kept back
     drift = (part.get("update.json") or {}).get("drift") if session.domain.tasks("validation") else None
-    said = once(part, "gate.json", lambda: encode(judged(before, after, drift, config)))
+    learned = _of_training(session)
+    said = once(part, "gate.json", lambda: encode(judged(before.of(learned), after.of(learned), drift, config)))
     decision, reasons = rounds.final_decision(session, part, said), tuple(said["reasons"])
     once(part, "slices.json", lambda: [encode(s) for s in sliced])
     if decision == "hold":
@@ -236,10 +254,10 @@ def _lessons(
             continue
         kept, made_up = supported_texts([text for _, _, text in learned], task.data["title"], task.data["context"])
         left_out += [{"task": task.id, "text": text, "made_up": what} for text, what in made_up]
-        lessons += [_lesson(example.ids, task.id, name) for example, name, _ in (learned[n] for n in kept)]
-        lessons += [_lesson(example.ids, task.id, f"{SENTENCE}/{n}") for n, example in enumerate(alone)]
+        lessons += [_lesson(example, task.id, name) for example, name, _ in (learned[n] for n in kept)]
+        lessons += [_lesson(example, task.id, f"{SENTENCE}/{n}") for n, example in enumerate(alone)]
         answers = session.domain.answers(task, session.tokenizer) if section.teach else []
-        lessons += [_answer(example, task.id, f"{ANSWER}/{n}") for n, example in enumerate(answers)]
+        lessons += [_lesson(example, task.id, f"{ANSWER}/{n}") for n, example in enumerate(answers)]
         counts["sentences"] += len(alone)
         counts["answers"] += len(answers)
         counts["passages"] += 1
@@ -265,11 +283,8 @@ def _learned(session: Session, task: Task, edits: Sequence[Edit]) -> list[tuple[
     return out
 
 
-def _lesson(ids: Sequence[int], task: str, name: str) -> Lesson:
-    return Lesson(name, task, lesson_text((), ids))
-
-
-def _answer(example: Example, task: str, name: str) -> Lesson:
+def _lesson(example: Example, task: str, name: str) -> Lesson:
+    """What stands before the first token that is learned is its prompt."""
     asked = example.mask.index(True)
     return Lesson(name, task, lesson_text(example.ids[:asked], example.ids[asked:]))
 

@@ -27,7 +27,7 @@ class Ending:
         """The same end, for whoever comes back."""
         hint = f"{self.hint}, then the same command; " if self.hint else ""
         return FOR_GOOD[self.error](
-            f"the run ended for good: {self.message}", hint=f"{hint}`--resume again` tries once more as it is"
+            f"the run ended for good: {self.message}", hint=f"{hint}`--set run.resume=again` tries once more as it is"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from seal_ray.config import Config, StorageSection
 from seal_ray.domains import Teller
 from seal_ray.domains.base import Domain
-from seal_ray.errors import ConfigError, DataError, InfraError
+from seal_ray.errors import ArgumentError, DataError, InfraError
 from seal_ray.events import RoundStarted
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops.arm import USAGE, Arm
@@ -52,7 +52,7 @@ def evaluate(
         refuse_unasked(session.domain.tasks(split))
         refuse_missing(session, named, _tasks(session, split))
 
-    with Session(config, stop=stop, on_stop=on_stop, check=check) as session:
+    with Session(config, stop=stop, on_stop=on_stop, check=check, command="evaluate") as session:
         tasks = _tasks(session, split)
         done = {arm.name: run_arm(session, number, arm, tasks) for number, arm in enumerate(named, 1)}
     scores = {arm: own for arm, (own, _) in done.items()}
@@ -72,7 +72,7 @@ def evaluate(
 def _tasks(session: Session, split: Split) -> tuple[Task, ...]:
     tasks = tuple(session.domain.tasks(split))[: session.config.run.tasks_per_round]
     if len(tasks) < 2:
-        raise ConfigError(
+        raise ArgumentError(
             f"the split {split} has {len(tasks)} tasks, and a comparison needs 2",
             hint="raise its share under domain, or evaluate another split",
         )
@@ -120,7 +120,7 @@ def _joined(arm: Arm, tasks: Sequence[Task], edits: Sequence[Edit], version: Ver
         for edit in own:
             content = edit.content if isinstance(edit.content, list) else [edit.content]
             if not edit.failure and not all(isinstance(text, str) for text in content):
-                raise ConfigError(
+                raise ArgumentError(
                     f"--arm {arm.name}: only edits that are texts can be joined", hint="leave joined: out"
                 )
             texts += [] if edit.failure else content
@@ -164,7 +164,7 @@ def arm_version(session: Session, arm: Arm) -> Version:
         return versions.first(session.base)
     version, source = find_version(arm.where, session.config.storage)
     if version.base != session.base:
-        raise ConfigError(
+        raise ArgumentError(
             f"{arm.name}: it stands on another base model ({version.base[:12]}, and this run has {session.base[:12]})",
             hint=f"set model.name and model.revision as in {source.uri}",
         )
@@ -250,7 +250,7 @@ def _teacher(where: str) -> tuple[str, str]:
     """Its endpoint and its model."""
     url, _, model = where.partition("#")
     if not (url and model):
-        raise ConfigError(f"--arm teacher:{where}: no endpoint and model", hint="write it as teacher:URL#MODEL")
+        raise ArgumentError(f"--arm teacher:{where}: no endpoint and model", hint="write it as teacher:URL#MODEL")
     return url, model
 
 

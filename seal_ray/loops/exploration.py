@@ -123,8 +123,7 @@ class Exploration:
                 self._tell(Warned(f"task {task_id}: edits were lost and will be sampled again on resume"))
                 self.lost.add(task_id)
                 continue
-            for edit in own:
-                self.ledger.append("edits", edit)
+            self.ledger.append_together("edits", own)  # whoever goes on finds a task written or not
             self._arrived(task, own)
             failed, tokens = sum(e.failure is not None for e in own), sum(len(e.ids) for e in own)
             self._tell(EditsSampled(task_id, len(own), failed, tokens))
@@ -197,6 +196,13 @@ class Exploration:
     def _lacking(self, candidates: Sequence[Candidate]) -> bool:
         """Whether a trial or a verdict of these was lost that can be had on resume."""
         return self._grading.whole(c.id for c in candidates) < len(self._could([c.id for c in candidates]))
+
+    def may_come(self, task: str) -> bool:
+        """Whether edits, trials or verdicts of a task were lost that can be had on resume."""
+        own = [c for c in self.candidates.values() if c.task == task]
+        if task in self.lost or task in self._undecided or any(c.id not in self.trials for c in own):
+            return True
+        return self._lacking(own)
 
     def _could(self, candidates: Iterable[str]) -> list[str]:
         """Those among the tried candidates that could have a verdict."""

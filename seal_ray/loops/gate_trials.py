@@ -1,17 +1,18 @@
 """How two versions of the policy compare on tasks that neither has learned from: what the gate is told."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.grading.reward import RoundRewards
+from seal_ray.loops import learnable
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.rewarding import covered, reward
 from seal_ray.loops.session import Session, once
-from seal_ray.policy.gate import GateDecision, Measure, decide
+from seal_ray.policy.gate import MIN_PAIRED, GateDecision, Measure, decide
 from seal_ray.records import Json, Task, Version, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
 
@@ -42,12 +43,14 @@ def compare(session: Session, part: RoundLedger, old: Version, new: Version, dri
     tasks = _draw(session.domain.tasks("validation"), config)
     guarded = _guarded(session)
     rewarded: list[RoundRewards] = []
+    tried: list[Exploration] = []
     known: list[dict[str, float]] = []
     for version in (old, new):
         plan = Plan(tasks, version, gate.edits, gate.repeats, context_arm=False, salt=part.number)
         exploration = explore(session, part, plan)
         covered(session, exploration)  # what was lost by nobody's fault may come on resume; a decision stays
         rewarded.append(reward(session, exploration))
+        tried.append(exploration)
         if guarded:
             alone = Plan(guarded, version, edits=0, repeats=0, context_arm=False, salt=part.number)
             exploration = explore(session, part, alone)
@@ -55,8 +58,12 @@ def compare(session: Session, part: RoundLedger, old: Version, new: Version, dri
         known.append(_baselines(exploration))
     measure = _measure(rewarded)
     before = {q: s for q, s in known[0].items() if s >= RIGHT}
+    old_scores, new_scores = (_scores(own, measure) for own in rewarded)
+    if reason := _incomparable(tried, (old_scores, new_scores)):
+        return GateDecision("hold" if gate.mode == "hold" else "reject", "reject", {}, (reason,))
     return decide(
-        *(_scores(own, measure) for own in rewarded),
+        old_scores,
+        new_scores,
         regression_old=before,
         regression_new=known[1],
         drift=drift,
@@ -66,16 +73,35 @@ def compare(session: Session, part: RoundLedger, old: Version, new: Version, dri
     )
 
 
+def _incomparable(tried: Sequence[Exploration], scores: Sequence[Mapping[str, object]]) -> str:
+    """Why the versions can't be compared, now or later: too few tasks have an edit of both that can be learned from.
+    Empty where they can be, or where what is missing may come on resume.
+    """
+    tasks = tried[0].plan.tasks
+    both = [t for t in tasks if all(t.id in own for own in scores)]
+    if len(both) >= max(2, MIN_PAIRED * len(tasks)):
+        return ""
+    missing = [[t for t in tasks if t.id not in own] for own in scores]
+    if any(one.may_come(t.id) for one, gone in zip(tried, missing, strict=True) for t in gone):
+        return ""
+    lacks = [f"the {name} version on {len(gone)}" for name, gone in zip(("old", "new"), missing, strict=True) if gone]
+    return f"too few of {len(tasks)} validation tasks compare: no edit could be learned from by {', by '.join(lacks)}"
+
+
 def _draw(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
-    """The same validation tasks in every round."""
-    if len(tasks) < 2:
-        raise ConfigError(
-            f"gate.mode: {config.gate.mode} needs validation tasks, and there are {len(tasks)}",
-            hint="raise domain.validation, or set gate.mode: off",
-        )
+    """The same validation tasks in every round, of those that something is asked about."""
     order = sorted(tasks, key=lambda t: t.id)
     random.Random(derive_seed(config.run.seed, "validation")).shuffle(order)
-    return tuple(order[: config.gate.tasks])
+    asked = learnable.asked(order)
+    if len(asked) < 2:
+        raise ConfigError(
+            f"gate.mode: {config.gate.mode} needs validation tasks, and there are {len(asked)}"
+            + (f" with questions, of {len(order)}" if len(order) > len(asked) else ""),
+            hint="raise domain.validation, or set gate.mode: off",
+        )
+    if config.gate.tasks < 2:
+        raise ConfigError("gate.tasks: 1, and versions are compared on two tasks at least", hint="raise gate.tasks")
+    return tuple(asked[: config.gate.tasks])
 
 
 def _guarded(session: Session) -> tuple[Task, ...]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from seal_ray.config import EvaluationSection
 from seal_ray.errors import ConfigError
-from seal_ray.events import HeldOutScored
+from seal_ray.events import HeldOutScored, Warned
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.grading.variance import mean_and_error
+from seal_ray.loops import learnable
 from seal_ray.loops.exploration import Exploration
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
@@ -54,14 +55,18 @@ def _earlier(session: Session, number: int, version: Version) -> dict[str, Json]
 
 
 def _draw(session: Session, section: EvaluationSection) -> tuple[Task, ...]:
-    tasks = sorted(session.domain.tasks("test"), key=lambda t: t.id)
-    if len(tasks) < 2:
+    order = sorted(session.domain.tasks("test"), key=lambda t: t.id)
+    random.Random(derive_seed(session.config.run.seed, "held-out")).shuffle(order)
+    asked = learnable.asked(order)
+    if len(order) < 2:
         raise ConfigError(
-            f"evaluation.every: {section.every} needs held-out tasks, and the split test has {len(tasks)}",
+            f"evaluation.every: {section.every} needs held-out tasks, and the split test has {len(order)}",
             hint="raise domain.test, or set evaluation.every: 0",
         )
-    random.Random(derive_seed(session.config.run.seed, "held-out")).shuffle(tasks)
-    return tuple(tasks[: section.tasks])
+    if len(asked) < 2:
+        session.tell(Warned(f"{len(asked)} of {len(order)} held-out tasks have questions: the curve says nothing"))
+        asked = order
+    return tuple(asked[: section.tasks])
 
 
 def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from seal_ray.policy import versions
 from seal_ray.records import Json, ProbeCheck, ProbeQuestion, Task, Version, decode, derive_seed, digest, encode
 from seal_ray.storage.ledger import RoundLedger
 
+COMMANDS = "probe or adapt"  # which may share a run: what one finds the other goes by
 WRITTEN_TOKENS = 120
 SALT = 1
 
@@ -70,7 +71,7 @@ def probe(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> tuple[QuestionSet, UncertaintyMap]:
     """The whole of it as a run of its own: one round in a ledger."""
-    with Session(config, stop=stop, on_stop=on_stop) as session:
+    with Session(config, stop=stop, on_stop=on_stop, command=COMMANDS) as session:
         part = session.open_round(1)
         version = versions.first(session.base)
         tests = make_tests(session, part, every_task(session))
@@ -278,7 +279,8 @@ def _closed_book(session: Session, part: RoundLedger, version: Version, tests: Q
                 f"{questions[request.about][1].text[:200]!r} can't be asked: {reply.failure.message}",
                 hint="leave the question out, or ask it in fewer words",
             )
-        answers.setdefault(request.about, []).append(said(reply))
+        thinks = getattr(session.config.domain, "thought", False)
+        answers.setdefault(request.about, []).append(said(reply, request.stop, thought=thinks))
     return answers
 
 

@@ -29,6 +29,16 @@ def is_there(ledger: Ledger, config: Config) -> bool:
     return True
 
 
+def refuse_other_command(note: dict[str, Json], command: str, uri: str) -> None:
+    """Rounds mean something else to each command. Who does not say which it is, or did not then, is let through."""
+    began = note.get("command")
+    if began and command and began != command:
+        raise ConfigError(
+            f"the run at {uri} was begun by seal-ray {began}, and this is seal-ray {command}",
+            hint="choose another run.uri",
+        )
+
+
 def pinned_note(asked: ModelSection, pinned: ModelSection) -> Json:
     """For the next driver: the commit that a hub's branch stood for when the run began."""
     return {"name": asked.name, "revision": asked.revision, "commit": pinned.revision}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from seal_ray.config import Config, PolicySection, StorageSection
 from seal_ray.domains.base import Rejected
-from seal_ray.errors import DataError
+from seal_ray.errors import DataError, InfraError, Unlearnable
 from seal_ray.events import EditsSelected, GateDecided, RoundStarted, UpdateDone, Warned
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import foreseeing, gate_trials, held_out, learnable, parents, voting
@@ -40,7 +40,7 @@ def run(
     on_stop: Callable[[Callable[[], None]], None] = lambda wind_up: None,
 ) -> Run:
     """Do a run, or go on with it. What comes back reads the ledger. `stop` and `on_stop`: see `Session`."""
-    with Session(config, stop=stop, on_stop=on_stop, check=check) as session:
+    with Session(config, stop=stop, on_stop=on_stop, check=check, command="run") as session:
         run_rounds(session)
     return Run(config.run.uri, config.storage)
 
@@ -205,9 +205,12 @@ def _trained(session: Session, part: RoundLedger, version: Version, chosen: Sequ
         job = update_job(session, version, chosen, session.config.policy, seed, f"update-{part.number}")
         try:
             result = update(job, sink=session.tell, tick=session.tick)
-        except DataError as error:  # what was to be learned is at fault: the round goes on without an update
+        except Unlearnable as error:  # the round goes on without an update
             session.tell(Warned(f"the update failed, the version stays: {error}"))
             return {"version": None, "reason": str(error)}
+        except DataError as error:  # what was looked at before the round is gone or damaged where trainers read it
+            hint = "mend that, then the same command goes on; what was found is kept"
+            raise InfraError(f"the update could not be made: {error}", hint=hint) from error
         finally:
             session.crew.release("trainer")
     return keep_update(session, part, result, versions.make(version, result, part.number))

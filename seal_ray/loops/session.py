@@ -113,8 +113,9 @@ class Session:
         listeners: Sequence[Sink] = (),
         hire: Hire = hire,
         check: "Callable[[Session], None]" = lambda session: None,
+        command: str = "",
     ) -> None:
-        """Open the run at `run.uri`, or begin it.
+        """Open the run at `run.uri`, or begin it. A run that another `command` began is refused.
 
         `stop` is asked often and ends the run cleanly; `on_stop` is told what must be done where nobody can ask.
         `listeners` hear every event besides the ledger and what `observe` configures. `check` raises where a run that
@@ -135,6 +136,8 @@ class Session:
             self.resumed = resuming.is_there(self.ledger, config)
             self._odd = [] if self.resumed else config_checks.check(config)
             note = self.ledger.note() if self.resumed else {}
+            resuming.refuse_other_command(note, command, config.run.uri)
+            self._command = command or note.get("command", "")
             refuse_ended(note, config)
             model = read_model(config, resuming.pinned_again(config.model, note))
             self.folder, self.base, self.model = model.folder, model.digest, model.section
@@ -334,7 +337,7 @@ class Session:
         """What whoever drives the run next has to know."""
         ending = encode(self._ending) if self._ending else None
         pinned = resuming.pinned_note(self.config.model, self.model)
-        return {"spent": self.spending.total(), "ending": ending, "model": pinned}
+        return {"spent": self.spending.total(), "ending": ending, "model": pinned, "command": self._command}
 
     def _tell_who_is_awaited(self, driver: Alive) -> None:
         what = f"the lease of {driver.owner} (epoch {driver.epoch})"

@@ -23,6 +23,7 @@ from seal_ray.loops.studying.step import (
     Pupil,
     by_update,
     lasting,
+    refuse_learned_skills,
     refuse_many,
     row,
     seed_of,
@@ -40,6 +41,7 @@ from seal_ray.loops.studying.texts import (
     refuse_unlearnable,
     replayed,
     source,
+    warn_of_objective,
 )
 from seal_ray.loops.studying.trials import BETWEEN, Exam, StudyRequest, record, study_all
 from seal_ray.policy.lessons import Lesson
@@ -58,7 +60,9 @@ def stream(
 ) -> Run:
     """Do a stream, or go on with it. What comes back reads the ledger."""
     source(config.study.texts)  # a name that is none is found before a model is fetched
-    with Session(lasting(config, config.study.steps + 1), stop=stop, on_stop=on_stop, check=check) as session:
+    with Session(
+        lasting(config, config.study.steps + 1), stop=stop, on_stop=on_stop, check=check, command="stream"
+    ) as session:
         run_stream(session)
     return Run(config.run.uri, config.storage)
 
@@ -66,6 +70,7 @@ def stream(
 def check(session: Session) -> None:
     """Refuse before anything is written what the stream would lack: a run keeps the settings that it began with."""
     refuse_many(session.config)
+    refuse_learned_skills(session.config)
     drawn = _curriculum(session, _drawn(session)["sequences"])
     arm = source(session.config.study.texts)
     refuse_missing(session, [arm], drawn.tasks)
@@ -124,6 +129,7 @@ def run_stream(session: Session) -> None:
     texts = gather(session, part, source(curriculum.section.texts), curriculum.tasks, curriculum.section.edits)
     if first == 1:
         _warn_of_gate(session)
+        warn_of_objective(session)
         refuse_unlearnable(session, texts, curriculum.tasks)
         once(part, drift.WRITTEN, lambda: drift.write(session, part, texts.version))
     curriculum = replace(curriculum, written=drift.asks(part.get(drift.WRITTEN)))

@@ -19,13 +19,21 @@ from seal_ray.loops.studying.step import (
     Pupil,
     by_update,
     lasting,
+    refuse_learned_skills,
     row,
     seed_of,
     skills,
     study_by_update,
     study_in_bank,
 )
-from seal_ray.loops.studying.texts import gather, lessons_of, passages_alone, refuse_unlearnable, source
+from seal_ray.loops.studying.texts import (
+    gather,
+    lessons_of,
+    passages_alone,
+    refuse_unlearnable,
+    source,
+    warn_of_objective,
+)
 from seal_ray.loops.studying.trials import Exam, StudyRequest, record, study_all
 from seal_ray.loops.varied_session import VariedSession
 from seal_ray.policy import bootstrap
@@ -50,7 +58,7 @@ def study(
     for name in config.study.arms:
         source(name, OF_AN_ARM).configured(config)  # what can't be had is found before a model is fetched
     whole = lasting(config, len(config.study.arms) + 1)
-    with Session(whole, stop=stop, on_stop=on_stop, check=check) as session:
+    with Session(whole, stop=stop, on_stop=on_stop, check=check, command="study") as session:
         run_study(session)
     return Run(config.run.uri, config.storage)
 
@@ -59,6 +67,7 @@ def check(session: Session) -> None:
     """Refuse what the gate, the last arm or the questions that must not get worse would lack, before the first arm
     takes its hours."""
     gate_trials.check(session)
+    refuse_learned_skills(session.config)
     skills(session)
     arms, tasks = [source(arm, OF_AN_ARM) for arm in session.config.study.arms], _tasks(session)
     refuse_missing(session, arms, tasks)
@@ -97,6 +106,7 @@ def _begun_with(session: Session) -> tuple[Task, ...]:
 def run_study(session: Session) -> None:
     section, tasks = session.config.study, _begun_with(session)
     _warn_of_keeping(session)
+    warn_of_objective(session)
     more = skills(session)
     exam = Exam((*tasks, *more), section.open_book, probes=more)
     for number, arm in enumerate((BASE, *section.arms), 1):

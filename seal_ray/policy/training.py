@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from seal_ray.config import PolicySection
-from seal_ray.errors import DataError
+from seal_ray.errors import Unlearnable
 from seal_ray.events import UpdateStep
 from seal_ray.policy.job import StepLog
 from seal_ray.policy.learner import PackedRow, divergence, pack
@@ -127,7 +127,7 @@ class Training:
                 before = [t.to(now[0].device) for t in self.reference[i]]
                 part = loss(lesson, now, before, batch, self.section)
                 if not torch.isfinite(part):
-                    raise DataError(
+                    raise Unlearnable(
                         f"the loss is {float(part.detach())} in step {number + 1} of the policy update, "
                         f"at edit {lesson.edit} of task {lesson.task}",
                         hint="lower policy.lr, or look at that edit; nothing of this update was kept",
@@ -143,7 +143,7 @@ class Training:
         norm = self.engine.step(lr)
         if not math.isfinite(norm):
             edits = ", ".join(self.lessons[i].edit for i in chosen)
-            raise DataError(
+            raise Unlearnable(
                 f"the gradient is {norm} in step {number + 1} of the policy update, with edits {edits}",
                 hint="lower policy.lr, or look at these edits; nothing of this update was kept",
             )

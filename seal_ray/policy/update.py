@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seal_ray.errors import ConfigError, DataError
+from seal_ray.errors import ConfigError, DataError, Unlearnable
 from seal_ray.events import Sink, Warned
 from seal_ray.models.shared import share
 from seal_ray.policy.job import LearnedEdit, UpdateJob, UpdateResult
@@ -92,7 +92,7 @@ def _lessons(job: UpdateJob, size: int, longest: int, sink: Sink) -> _Lessons:
     for left in left_out:
         sink(Warned(f"edit {left.edit} of task {left.task} is left out: {left.reason}"))
     if not fit:
-        raise DataError(
+        raise Unlearnable(
             f"none of the {len(job.lessons)} lessons can be learned from; the first has {left_out[0].reason}",
             hint="raise policy.max_length and policy.micro_batch_tokens, or lower sampling.max_tokens",
         )

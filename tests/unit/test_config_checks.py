@@ -30,6 +30,7 @@ def found(*overrides: str) -> list[str]:
         (["policy.mode=full", "policy.fresh=true"], "policy.fresh"),
         ([ARC, "inner.objective=distill"], "inner.objective"),
         (["grading.reward=predicted"], "grading.reward"),
+        (["policy.targets=[q_proj, lm_head]"], "policy.targets"),
     ],
 )
 def test_what_would_not_do_what_is_asked_is_refused_with_its_key_and_a_hint(overrides: list[str], key: str) -> None:
@@ -71,6 +72,7 @@ def test_what_has_no_effect_is_warned_about(overrides: list[str], keys: list[str
         ["inner.objective=distill", "answering.temperature=0.7", "answering.top_p=0.9"],
         ["grading.reward=predicted", "grading.gain_runs=[runs/first]"],
         ["inner.prune=0.5", "sampling.edits=3"],
+        ["policy.targets=[q_proj]", "inner.targets=[q_proj, lm_head]"],
     ],
 )
 def test_what_means_what_it_says_is_left_alone(overrides: list[str]) -> None:

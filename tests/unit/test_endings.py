@@ -11,7 +11,7 @@ from recorded_crew import RecordedCrew, configured
 
 from seal_ray import config_file, models
 from seal_ray.config import Config
-from seal_ray.errors import BudgetSpent, ConfigError, DataError, InfraError, Interrupted, SealError
+from seal_ray.errors import BudgetSpent, ConfigError, DataError, InfraError, Interrupted, SealError, Unlearnable
 from seal_ray.events import RunStarted, WaitingFor
 from seal_ray.loops import resuming, rounds
 from seal_ray.loops.ending import Ending, fingerprint
@@ -95,7 +95,7 @@ def test_an_end_for_good_is_the_same_the_second_time_and_costs_nothing(
         go(config, BrokenCrew(recorded), monkeypatch)
     again = nothing_is_paid(config, monkeypatch)
     assert isinstance(again, DataError) and again.exit_code == 2
-    assert "no label for token 7" in str(again) and "--resume again" in str(again)
+    assert "no label for token 7" in str(again) and "--set run.resume=again" in str(again)
     with pytest.raises(DataError, match="no label"):  # another look is another start
         go(configured(recorded, tmp_path / "run", "run.resume=again"), BrokenCrew(recorded), monkeypatch)
     go(configured(recorded, tmp_path / "run", "run.resume=again"), RecordedCrew(recorded), monkeypatch)
@@ -259,3 +259,26 @@ def test_a_limit_in_dollars_wants_a_judge_with_a_price() -> None:
         config_file.parse("", "the defaults", [*words, limit])
     config_file.parse("", "the defaults", [*words, limit, "grading.judge_price_out=1"])
     config_file.parse("", "the defaults", [limit])  # nobody is asked for money
+
+
+def test_an_update_that_can_not_be_made_now_is_made_later_and_one_that_never_can_is_left_out(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(RecordedCrew):
+        error: SealError
+
+        def update(self, job: Any, *, sink: Any, tick: Any) -> Any:
+            raise self.error
+
+    crew, config = Failing(recorded), configured(recorded, tmp_path / "run")
+    crew.error = DataError("model.safetensors can't be read")  # on the trainer's node, now
+    with pytest.raises(InfraError, match=r"could not be made: model\.safetensors can't be read"):
+        go(config, crew, monkeypatch)
+    assert Ledger(config.run.uri).round(1).get("update.json") is None
+    go(config, RecordedCrew(recorded), monkeypatch)
+    assert (Run(config.run.uri).round(1).update or {})["version"]
+
+    crew.error, other = Unlearnable("the loss is nan"), configured(recorded, tmp_path / "other")
+    go(other, crew, monkeypatch)
+    made = Run(other.run.uri).round(1)
+    assert made.committed and (made.update or {}) == {"version": None, "reason": "the loss is nan"}

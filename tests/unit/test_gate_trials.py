@@ -1,16 +1,21 @@
 """What the gate is told: scores and known questions of two versions, made of what was explored."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_crew import MadeCrew
+from made_runs import configured, go, towns
 
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError, CoverageError
 from seal_ray.grading.reward import RoundRewards
 from seal_ray.loops import gate_trials
 from seal_ray.policy import versions
-from seal_ray.records import Candidate, Estimate, Failure, Reward, Task, Verdict
+from seal_ray.records import Candidate, Edit, Estimate, Failure, Reward, Task, Verdict
+from seal_ray.sampling.sampler import EditPrompt
 
 
 def test_questions_of_two_tasks_that_share_an_id_are_two_questions() -> None:
@@ -73,3 +78,41 @@ def test_nothing_is_decided_by_what_is_left_of_trials_that_were_lost(monkeypatch
     part: Any = SimpleNamespace(number=3)
     with pytest.raises(CoverageError, match="only 60% of the candidates have a verdict"):
         gate_trials.compare(session, part, versions.first("b"), versions.first("c"), None)
+
+
+class SilentCrew(MadeCrew):
+    """Every version but the first writes nothing that can be learned from."""
+
+    first = ""
+
+    def edit(self, prompt: EditPrompt) -> Edit:
+        self.first = self.first or self.version
+        made = super().edit(prompt)
+        return made if self.version == self.first else replace(made, text=" ")
+
+
+@pytest.mark.parametrize("mode", ["auto", "hold"])
+def test_a_version_that_writes_nothing_to_learn_from_is_rejected_and_the_run_goes_on(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"run.rounds": 2, "evaluation.every": 0, "gate.mode": mode, "gate.tasks": 2}
+    config = configured(towns(tmp_path / "data.json"), tmp_path / "run", **changes)
+    run, _, _ = go(config, monkeypatch, crew=SilentCrew)
+    gate = run.ledger.round(1).get("gate.json")
+    assert gate and gate["advice"] == "reject" and "no edit could be learned from by the new version on 2" in str(gate)
+    if mode == "auto":
+        assert [r.committed for r in run.rounds()] == [True, True]
+        assert all((r.manifest or {})["decision"] == "reject" for r in run.rounds())
+    else:
+        assert run.held() == 1
+
+
+def test_versions_are_compared_on_two_tasks_at_least_and_only_on_what_is_asked_about(tmp_path: Path) -> None:
+    section = Config().model_copy(update={"gate": Config().gate.model_copy(update={"mode": "auto", "tasks": 1})})
+    asked = [Task(name, {"questions": ["q"]}) for name in "abc"]
+    with pytest.raises(ConfigError, match=r"gate\.tasks: 1, and versions are compared on two"):
+        gate_trials._draw(asked, section)
+    silent = [Task(name, {"questions": []}) for name in "defghij"]
+    assert {t.id for t in gate_trials._draw([*asked, *silent], Config())} == set("abc")
+    with pytest.raises(ConfigError, match="there are 1 with questions, of 8"):
+        gate_trials._draw([*asked[:1], *silent], Config())

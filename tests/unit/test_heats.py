@@ -43,6 +43,13 @@ def test_an_edit_of_which_a_heat_tells_nothing_stays() -> None:
     assert out_of_the_race(far, ["a", "b", "x"], 0.0) == {}, "what goes on is never a single edit"
 
 
+def test_by_an_error_that_is_not_known_nobody_is_behind() -> None:
+    race = [standing(edit, mean, error=0.0) for edit, mean in zip("abcd", (1.0, 0.9, 0.1, 0.0), strict=True)]
+    assert out_of_the_race(race, list("abcd"), 1.0) == {}
+    out = out_of_the_race(race, list("abcd"), 0.75)
+    assert out == {"d": "place 4 of 4 in the heat, and 3 go on"}
+
+
 def test_a_heat_is_a_whole_short_training() -> None:
     assert heats.shortened(Recipe(epochs=10), 0.25) == Recipe(epochs=2)
     assert heats.shortened(Recipe(epochs=1), 0.25) == Recipe(epochs=1)

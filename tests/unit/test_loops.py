@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hub_mirror
@@ -14,7 +15,7 @@ from seal_ray import models
 from seal_ray.config import Config, ModelSection
 from seal_ray.errors import BudgetSpent, ConfigError, CoverageError, DataError, InfraError, Interrupted
 from seal_ray.events import BudgetReached, RunEnded, RunStarted
-from seal_ray.loops import rounds
+from seal_ray.loops import adapt, evaluation, probe, resuming, rounds, stream, study
 from seal_ray.loops.explore import explore
 from seal_ray.loops.exploring.plan import Plan
 from seal_ray.loops.history import Round, Run
@@ -119,6 +120,61 @@ def test_a_run_goes_on_with_the_commit_that_it_began_with(recorded: Run, tmp_pat
         assert begun_with(url) == first and begun_with(url) == first
         asked_for = begun_with(url, f"model.revision={'f' * 40}")
         assert asked_for == ("f" * 40, models.digest_of(moved))
+
+
+def test_a_run_is_gone_on_with_by_the_command_that_began_it(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(recorded, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        go(config, RecordedCrew(recorded), monkeypatch, stop=lambda: True, command="run")
+    with pytest.raises(ConfigError, match="begun by seal-ray run, and this is seal-ray study") as raised:
+        go(config, RecordedCrew(recorded), monkeypatch, command="study")
+    assert "run.uri" in raised.value.hint
+    with pytest.raises(Interrupted):  # who does not say which command it is may look, and changes nothing of that
+        go(config, RecordedCrew(recorded), monkeypatch, stop=lambda: True)
+    with pytest.raises(ConfigError, match="begun by seal-ray run"):
+        go(config, RecordedCrew(recorded), monkeypatch, command="study")
+    assert go(config, RecordedCrew(recorded), monkeypatch, command="run").committed
+
+
+def test_a_run_that_does_not_say_who_began_it_is_gone_on_with(
+    recorded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(recorded, tmp_path / "run")
+    with monkeypatch.context() as older:
+        note = Session._note
+        older.setattr(Session, "_note", lambda session: {k: v for k, v in note(session).items() if k != "command"})  # type: ignore[union-attr]
+        with pytest.raises(Interrupted):
+            go(config, RecordedCrew(recorded), monkeypatch, stop=lambda: True, command="run")
+    assert "command" not in Ledger(config.run.uri).note()
+    assert go(config, RecordedCrew(recorded), monkeypatch, command="run").committed
+
+
+def test_each_command_says_which_it_is_and_probe_and_adapt_share_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Begun(Exception):
+        pass
+
+    def begin(config: Config, *, command: str = "", **_: Any) -> Any:
+        raise Begun(command)
+
+    commands: dict[str, tuple[ModuleType, Callable[[Config], Any]]] = {
+        "run": (rounds, rounds.run),
+        "evaluate": (evaluation, lambda config: evaluation.evaluate(config, ["untrained"])),
+        "study": (study, study.study),
+        "stream": (stream, stream.stream),
+        "probe": (probe, probe.probe),
+        "adapt": (adapt, adapt.adapt),
+    }
+    said: dict[str, str] = {}
+    for name, (module, call) in commands.items():
+        monkeypatch.setattr(module, "Session", begin)
+        with pytest.raises(Begun) as begun:
+            call(Config())
+        (said[name],) = begun.value.args
+    shared = dict.fromkeys(("probe", "adapt"), "probe or adapt")
+    assert said == {name: name for name in commands} | shared
+    resuming.refuse_other_command({"command": said["probe"]}, said["adapt"], "runs/x")
 
 
 def test_a_run_does_not_go_on_with_other_files_of_its_model(

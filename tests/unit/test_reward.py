@@ -85,6 +85,24 @@ def test_one_question_and_one_repeat_say_nothing_of_chance_and_that_is_said() ->
     assert alone.worth().notes == (), "a second repeat tells"
 
 
+def test_what_a_tasks_only_edit_is_worth_is_as_sure_as_its_own_repeats() -> None:
+    found = PaperRound()
+    for task in ("one", "two"):
+        found.trial(task, -1, [0])
+        for repeat, right in enumerate((1, 0, 1)):
+            found.trial(task, 0, [right], repeat=repeat)
+    worth = found.worth()
+    assert [r.raw.n for r in worth.rewards] == [3, 3] and worth.notes == ()
+    for reward, standing in zip(worth.rewards, worth.standings, strict=True):
+        assert standing.noise == pytest.approx(1 / 3) and reward.raw.error == pytest.approx(1 / 3)
+        assert reward.value.error > 0 and standing.error > 0
+    once = PaperRound()
+    once.trial("t", -1, [0])
+    once.trial("t", 0, [1])
+    (note,) = once.worth().notes
+    assert note.startswith("1 of 1 tasks have one question"), "of an edit that was tried once it is not known"
+
+
 def test_without_repeats_a_likelihoods_error_is_measured_in_likelihoods() -> None:
     def errors(times: float) -> list[float]:
         found = PaperRound()
@@ -94,6 +112,14 @@ def test_without_repeats_a_likelihoods_error_is_measured_in_likelihoods() -> Non
 
     assert 0 < errors(1)[0] < 0.1, "the questions hardly differ in likelihood, however they do in being right"
     assert errors(10) == pytest.approx([10 * error for error in errors(1)])
+
+
+def test_where_no_trial_has_anything_a_reward_by_contrast_is_no_error() -> None:
+    found = PaperRound()
+    assert found.worth("contrast").rewards == ()
+    for slot in (-1, 0):
+        found.trial("t", slot, lost=True)
+    assert found.worth("contrast").rewards == ()
 
 
 def test_nothing_at_all_is_no_error() -> None:

@@ -182,6 +182,13 @@ def test_a_folder_says_which_model_it_belongs_to(tmp_path: Path) -> None:
         find(folder, StorageSection(), str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["base", "beginning"])
+def test_a_folder_is_not_asked_by_the_name_of_what_it_was_made_from(name: str, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / name, 1)
+    found = find(folder, StorageSection(), str(tmp_path), "builtin:tiny")
+    assert found.adapters == {f"adapter-{name}": folder}
+
+
 def test_a_question_is_asked_under_the_topic_that_it_names() -> None:
     topics = ("Odalys Wren: Youth", "Odalys Wren: Maps", "The Marrow Engine", "Tavik Island")
     assert nearest_topic("Who built the Marrow engine?", topics) == "The Marrow Engine"

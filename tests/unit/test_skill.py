@@ -52,3 +52,10 @@ def test_a_skill_that_can_not_be_added_is_refused(tmp_path: Path, monkeypatch: p
     other = dataclasses.replace(version, base="0" * 64)
     monkeypatch.setattr("seal_ray.commands.export.find_version", lambda *_: (other, source))
     assert "another base model" in refused(f"{RECORDED}#1")
+
+
+@pytest.mark.parametrize("request_", [SkillRequest(plain=f"{RECORDED}#1"), SkillRequest(weight=0.5)])
+def test_how_much_of_a_skill_says_nothing_without_the_skill(request_: SkillRequest, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--skill-beyond and --skill-weight") as error:
+        export(Run(str(RECORDED)), tmp_path / "out", kind="merged", number=1, skill=request_)
+    assert "--skill too" in error.value.hint and not (tmp_path / "out").exists()

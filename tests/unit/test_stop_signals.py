@@ -34,6 +34,42 @@ def test_a_command_that_is_stuck_winds_up_and_leaves() -> None:
     assert "Go on with: seal-ray run my.yaml" in err
 
 
+UNANSWERED = STUCK.replace(
+    'signals.on_stop(lambda: print("wound up", flush=True))',
+    'signals.on_stop(lambda: open("/no/store")); signals.on_stop(lambda: print("wound up", flush=True))',
+)
+
+
+def test_a_command_leaves_also_where_its_store_does_not_answer() -> None:
+    stuck = subprocess.Popen(
+        [sys.executable, "-c", UNANSWERED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert stuck.stdout and stuck.stdout.readline() == "begun\n"
+    stuck.send_signal(signal.SIGTERM)
+    try:
+        out, err = stuck.communicate(timeout=120)
+    finally:
+        stuck.kill()
+    assert stuck.returncode == Interrupted.exit_code and out == "wound up\n"
+    assert "Go on with: seal-ray run my.yaml" in err
+
+
+DONE = """
+import os, signal, time
+from seal_ray.cli.stop_signals import StopSignals
+
+with StopSignals(1, "run", "my.yaml"):
+    os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(2)
+print("written")
+"""
+
+
+def test_what_was_done_before_it_could_stop_is_written_in_peace() -> None:
+    done = subprocess.run([sys.executable, "-c", DONE], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "written\n"), done.stderr
+
+
 COMMANDS: dict[str, Callable[[Path, list[str]], Any]] = {
     "run": lambda folder, set_: start.run(set_=set_),
     "evaluate": lambda folder, set_: start.evaluate(Path("builtin:quickstart"), set_=set_),

@@ -23,9 +23,9 @@ from seal_ray.loops import stream, study
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
 from seal_ray.loops.studying import step
-from seal_ray.loops.studying.route import TextRouter
+from seal_ray.loops.studying.route import TextRouter, put_together
 from seal_ray.policy.versions import tree
-from seal_ray.records import StudyAttempt, Task
+from seal_ray.records import Answer, Likelihood, StudyAttempt, Task, Trial
 from seal_ray.storage import codec
 from seal_ray.storage.deletion import delete_task
 from seal_ray.storage.ledger import Ledger
@@ -228,6 +228,19 @@ def test_a_question_goes_to_the_step_whose_words_it_has_and_else_to_the_base() -
     assert router.choose("Who built the bridge?") == 2
     assert router.choose("What was the lamp lit by?") == 1
     assert router.choose("Quantum chromodynamics?") == 0
+
+
+def test_with_its_passage_at_hand_a_question_is_answered_by_the_step_that_was_chosen_for_it() -> None:
+    asked = ("0|q", "open0|q", "1|q", "open1|q", "probe|p")
+
+    def trial(step: int) -> Trial:
+        answers = tuple(Answer(question, f"step {step}", 1, "stop", 0.0) for question in asked)
+        return Trial(str(step), "sequence", (), answers, tuple(Likelihood(question, 0, -step, 1) for question in asked))
+
+    made = put_together({step: trial(step) for step in (0, 1, 2)}, {"0|q": 1})
+    expected = {"0|q": 1, "open0|q": 1, "1|q": 2, "open1|q": 2, "probe|p": 0}
+    assert {a.question: a.text for a in made.answers} == {name: f"step {step}" for name, step in expected.items()}
+    assert {x.question: -x.logprob for x in made.likelihoods} == expected
 
 
 def test_what_must_stay_as_it_is_is_what_is_configured(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from a file. A tiny model, its bank and its update are real; only Ray and vLLM a
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from seal_ray.events import Event, Warned
 from seal_ray.loops import stream, study
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
+from seal_ray.loops.studying.texts import gather, source
+from seal_ray.records import Edit
 
 SAMPLED = ["sampling.top_p=1", "sampling.edits=1", "sampling.max_tokens=12", "sampling.chunk=1", "study.edits=2"]
 
@@ -171,3 +174,30 @@ def test_a_task_of_which_no_edit_can_be_learned_is_told(tmp_path: Path, crew: On
     assert sum(e.failure is not None for e in run.round(2).edits) == 1
     told = [e.message for e in heard if isinstance(e, Warned)]
     assert sum("no edit that can be learned: its passage alone is" in message for message in told) == 1
+
+
+def test_a_task_of_which_half_the_edits_were_recorded_is_learned_from_all(tmp_path: Path, crew: OneProcessCrew) -> None:
+    """As a driver leaves it that is killed between two segments, where edits were recorded one by one."""
+
+    def gathered(folder: str, known: Sequence[Edit] = ()) -> dict[str, list[Edit]]:
+        with opened(configured(tmp_path / folder, *SAMPLED, "study.tasks=2"), crew) as session:
+            part, tasks = session.open_round(1), tuple(session.domain.tasks("train"))[:2]
+            for edit in known:
+                part.append("edits", edit)
+            part.flush()
+            return gather(session, part, source("untrained"), tasks, 2).edits
+
+    whole = gathered("whole")
+    assert {len(own) for own in whole.values()} == {2}
+    assert gathered("half", [own[0] for own in whole.values()]) == whole
+
+
+def test_what_must_not_get_worse_is_not_what_is_learned(tmp_path: Path, crew: OneProcessCrew) -> None:
+    heard: list[Any] = []
+    config = configured(tmp_path / "run", "study.split=validation", "domain.validation=0.5", "study.arms=[context]")
+    for check in (study.check, stream.check):
+        with pytest.raises(ConfigError, match=r"study\.split: validation"):
+            opened(config, crew, check=check)
+    plain = configured(tmp_path / "other", *SAMPLED, "inner.objective=distill", "study.arms=[context]", "study.tasks=1")
+    studied(plain, crew, listeners=[heard.append])
+    assert any("inner.objective: distill" in e.message for e in heard if isinstance(e, Warned))

@@ -6,8 +6,8 @@ none was and it could not be guessed. Disagreement and entropy need no right ans
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from seal_ray.grading.votes import entropy
 from seal_ray.loops.probing.validation import clusters, same
@@ -72,6 +72,11 @@ class UncertaintyMap:
                 }
             )
         return sorted(out, key=lambda r: (-(r["doubt"] if r["doubt"] is not None else -1), r["document"]))
+
+    def of(self, tasks: Collection[str]) -> "UncertaintyMap":
+        """What it says of these passages."""
+        questions = tuple(q for q in self.questions if q.task in tasks)
+        return replace(self, questions=questions, passages=tuple(p for p in self.passages if p.task in tasks))
 
     def as_data(self) -> dict[str, Json]:
         return encode(self)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from seal_ray.domains.questions import final_answer
 from seal_ray.grading import lexical
 from seal_ray.grading.overlap import words
 from seal_ray.loops.probing.asking import ProbeRequest, Replies, ask
@@ -173,9 +174,12 @@ def _unrelated(tasks: Mapping[str, Task], own: Task, gold: Iterable[str], *seed:
 # answers
 
 
-def said(reply: Reply) -> str:
-    """The answer of a reply, without a thought before it; empty where there is none."""
-    return "" if reply.failure else after_thought(reply.text, STOP).strip().strip("\"'`").strip()
+def said(reply: Reply, stop: Sequence[str] = STOP, *, thought: bool = False) -> str:
+    """The answer of a reply, without a thought before it; empty where there is none. `thought`: it was asked to think
+    aloud, and says at its end what it comes to.
+    """
+    text = "" if reply.failure else after_thought(reply.text, stop)
+    return (final_answer(text) if thought else text).strip().strip("\"'`").strip()
 
 
 def same(question: str, one: str, other: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from seal_ray.grading.measure import question_likelihoods
 from seal_ray.grading.overlap import words
 from seal_ray.loops.studying import drift
-from seal_ray.loops.studying.trials import BETWEEN, PROBE, ROUTE
+from seal_ray.loops.studying.trials import BETWEEN, OPEN, PROBE, ROUTE
 from seal_ray.records import Trial
 
 BASE = 0  # who is asked where no step's texts have anything to do with the question
@@ -54,7 +54,7 @@ def put_together(trials: Mapping[int, Trial], chosen: Mapping[str, int]) -> Tria
     last = max(trials)
 
     def step_of(question: str) -> int:
-        return chosen.get(question, BASE if question.startswith(NOBODYS) else last)
+        return chosen.get(question.removeprefix(OPEN), BASE if question.startswith(NOBODYS) else last)
 
     answers = [a for step, t in trials.items() for a in t.answers if step_of(a.question) == step]
     likelihoods = [x for step, t in trials.items() for x in t.likelihoods if step_of(x.question) == step]

@@ -140,6 +140,15 @@ def skills(session: Session) -> tuple[Task, ...]:
     return tuple(session.domain.regression(uri))
 
 
+def refuse_learned_skills(config: Config) -> None:
+    """What must stay as it is can't be what is learned."""
+    if config.study.split == "validation" and (not config.study.skills or config.gate.mode != "off"):
+        raise ConfigError(
+            "study.split: validation, and the validation tasks are those that must not get worse",
+            hint="study another split, or name other tasks in study.skills and leave gate.mode: off",
+        )
+
+
 def refuse_many(config: Config) -> None:
     """Where there is no bank, sequences do not advance together."""
     if by_update(config) and config.study.sequences > 1:

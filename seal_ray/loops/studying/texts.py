@@ -57,6 +57,13 @@ def source(name: str, settings_of: tuple[str, ...] = ()) -> Arm:
     return arm
 
 
+def warn_of_objective(session: Session) -> None:
+    objective = session.config.inner.objective
+    if objective.startswith("distill"):
+        message = f"inner.objective: {objective} is how edits are tried; the version learns what stands in the texts"
+        session.tell(Warned(message))
+
+
 def passages_alone(session: Session) -> Texts:
     """Where nobody has to write anything."""
     return Texts(versions.first(session.base), {})
@@ -86,7 +93,7 @@ def _write(session: Session, part: RoundLedger, arm: Arm, tasks: Sequence[Task],
     if part.number <= session.ledger.latest():
         return  # it had them all before it was committed
     if arm.kind in {"untrained", "version"}:
-        if {t.id for t in tasks} - {task for task, _ in _slots(part)}:
+        if {(t.id, slot) for t in tasks for slot in range(edits)} - _slots(part):
             sample(session, part, Plan(tuple(tasks), version, edits, repeats=0, context_arm=False, salt=SALT))
         return
     given = given_edits(session, arm, tasks, version, part, edits) or ()
