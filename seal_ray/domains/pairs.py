@@ -4,9 +4,12 @@ import re
 from dataclasses import dataclass
 
 # a label at a line's beginning, with or without a number, list mark or emphasis: "Question 3:", "- **Q:**", "2. Q3."
-_QUESTION = re.compile(r"^[\s\-*#>]*(?:\d+[.)]\s*)?\**\s*(?:question|q)\s*\d*\s*[:.)]\**\s*", re.IGNORECASE)
-_ANSWER = re.compile(r"^[\s\-*#>]*\**\s*(?:answer|a)\s*\d*\s*[:.)]\**\s*", re.IGNORECASE)
-_INLINE = re.compile(r"\s+\**(?:answer|a)\s*\d*:\**\s*", re.IGNORECASE)
+# possessive, and a run of spaces begun at its first one: a line of nothing but spaces or stars is read once
+_QUESTION = re.compile(
+    r"^[\s\-*#>]*+(?:\d++[.)]\s*+\**+\s*+)?(?:question|q)\s*+(?:\d++\s*+)?[:.)]\**+\s*+", re.IGNORECASE
+)
+_ANSWER = re.compile(r"^[\s\-*#>]*+(?:answer|a)\s*+(?:\d++\s*+)?[:.)]\**+\s*+", re.IGNORECASE)
+_INLINE = re.compile(r"(?<!\s)\s++\**+(?:answer|a)\s*+\d*+:\**+\s*+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

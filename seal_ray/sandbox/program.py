@@ -19,7 +19,7 @@ CaseKind = Literal[
     "died",  # its process ended, or said what is no reply
     # nothing is known of the program:
     "unsupported",  # the test gives it a value that can't be sent to it
-    "broken_test",  # the test is no Python, or fails or does not end before it has asked for anything
+    "broken_test",  # the test is no Python, or ends, or does not, without having asked for anything
 ]
 FAULTS_OF_TESTS = {"unsupported": "unsupported_tests", "broken_test": "broken_tests"}  # and as what a verdict fails
 

@@ -3,7 +3,7 @@
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from amounts import AMOUNTS
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from readers import READERS
 from seeds import drawing
 
+from seal_ray.domains.math import answers
+from seal_ray.domains.pairs import read_pairs
 from seal_ray.grading.lexical import ExactGrader, LexicalGrader
 
 BRACKETED = ("directives", "grids", "judge", "rubric")  # readers of lists and of JSON
@@ -124,6 +126,23 @@ REPEATED = [
 @pytest.mark.parametrize("name", sorted(set(READERS) - {"votes"}))
 def test_reading_takes_time_linear_in_the_length(name: str) -> None:
     assert not [part for part in REPEATED if grows_faster(READERS[name], part)]
+
+
+@pytest.mark.parametrize(
+    ("read", "part", "before", "after"),
+    [
+        (read_pairs, "*", "", "x"),
+        (read_pairs, " ", "", "x"),
+        (read_pairs, " ", "Q", "x"),
+        (read_pairs, " ", "Q: x", "x"),
+        (read_pairs, "1", "Q: x a", "x"),
+        (answers.final, " ", "Answer: 5", "x"),
+        (answers.final, " ", "5", "perc"),
+        (answers.final, "{,}1", "1", "x"),
+    ],
+)
+def test_one_long_run_is_read_once(read: Callable[[str], object], part: str, before: str, after: str) -> None:
+    assert not grows_faster(read, part, before, after)
 
 
 def test_a_quadratic_reader_would_be_noticed() -> None:

@@ -229,7 +229,7 @@ def test_a_program_has_as_much_memory_as_is_configured(megabytes, score):
 
 
 @pytest.mark.usefixtures("sandboxed")
-@pytest.mark.parametrize("test", ["while True: pass", "assert add(1", "import no_such_module"])
+@pytest.mark.parametrize("test", ["while True: pass", "assert add(1", "import no_such_module", "assert 1 == 1", "add"])
 def test_a_test_that_is_at_fault_by_itself_gives_no_score_and_takes_none(test):
     sound = "def add(a, b):\n    return a + b"
     for tests, score in (([test], None), ([test, "assert add(2, 2) == 4"], 1.0)):
@@ -239,6 +239,16 @@ def test_a_test_that_is_at_fault_by_itself_gives_no_score_and_takes_none(test):
         assert (found.failure and (found.failure.kind, found.failure.blame)) == (
             None if score else ("broken_tests", "data")
         )
+
+
+@pytest.mark.usefixtures("sandboxed")
+def test_a_test_that_asks_nothing_gives_nothing():
+    """As HumanEval fills in: it says nothing of a program."""
+    made = human()
+    task = first(made)
+    task.data["hidden"].append({"code": "candidate = twice\nassert True, 'filled in'"})
+    for program, score in (("    return 2 * x", 1), ("    return x", 0.5), ("    return 'nonsense'", 0)):
+        assert made.verdicts(task, "c", [answer(program)])[0].score == score
 
 
 @pytest.mark.usefixtures("sandboxed")

@@ -37,6 +37,10 @@ from seal_ray.records import Answer, Example, Failure, Recipe, Task
         ("Answer: .5", ".5"),
         ("Answer: $.25.$", ".25"),
         (r"\boxed{1", "1"),
+        ("The answer is 5 percent.", "5%"),
+        ("It rose by 5 percent last year", "5%"),
+        ("There are 1{,}000 apples left", "1{,}000"),
+        (r"Answer: \$18", "18"),
         ("", ""),
     ],
 )
@@ -48,11 +52,17 @@ SAME = [
     ("1,234", "1234"), ("0.5", r"\frac12"), ("1/2", r"\dfrac{1}{2}"), ("50%", "0.5"), ("x=5", "5"), ("$18", "18"),
     (r"\text{ east}", "east"), ("2^{10}", "1024"), ("2**10", "1024"), ("-(-3)", "3"), ("1, 2", "2,1"), (".5", "1/2"),
     ("(1,2)", r"\left(1, 2\right)"), (r"\{1, 2\}", r"\{2,1\}"), ("3.0000001", "3"), ("90^\\circ", "90"), ("|-4|", "4"),
-    ("3 \\times 4", "12"), ("-5", "-5"), ("A", "a"), ("(-1)^{1001}", "-1"),
+    ("3 \\times 4", "12"), ("-5", "-5"), ("A", "a"), ("(-1)^{1001}", "-1"), (r"\$18", "18"), ("1{,}000", "1000"),
+    ("9 * 2 = 18", "18"), ("16-3-4=9", "9"), ("x = 9*2 = 18", "18"), ("5 percent", "5%"), (r"3\frac{1}{2}", "7/2"),
+    (r"-3\frac12", "-3.5"), (r"2 \cdot 3\tfrac{1}{2}", "7"), (r"2^3\frac{1}{2}", "4"), (r"25\text{ cm}^2", "25"),
+    (r"9.8\,\mathrm{m/s}^{2}", "9.8"), ("42 apples", "42"),
 ]  # fmt: skip
 OTHER = [
     ("(1,2]", "(1,2)"), ("3.14", r"\pi"), ("5", "-5"), ("1,2", "1,3"), ("", "1"), ("east", "west"), ("1/0", "1"),
     ("1 2", "12"), ("(1,2)", "(2,1)"), ("3.1", "3"), ("f(", "1"), ("10", "1"), ("no", "yes"),
+    (r"3\frac{1}{2}", "3/2"), (r"25\text{ cm}^2", "625"), ("2x+3y=12", "12"), ("2x+3y=12", "4x+5y=12"), ("x < 5", "5"),
+    ("9 * 2 = 18", "9"), ("May 5", "April 5"), ("negative 5", "5"), ("2 million", "2"), ("10:30", "30"),
+    ("x <= 5", "5"),
 ]  # fmt: skip
 
 
@@ -64,6 +74,33 @@ def test_answers_that_are_written_differently_are_the_same(one, other):
 @pytest.mark.parametrize(("one", "other"), OTHER)
 def test_answers_that_differ_are_not(one, other):
     assert right([(one, [other])]) == [False]
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"),
+    [
+        (r"\boxed{\$18}", "18"),
+        ("She pays\n9 * 2 = 18", r"\$18"),
+        ("The answer is 9 * 2 = 18.", "18"),
+        ("The answer is 9 * 2 = 18 dollars in all.", "18"),
+        (r"\boxed{16-3-4=9}", "9"),
+        ("The answer is 42 apples.", "42"),
+        ("The answer is that she has 18 left.", "18"),
+        ("The final answer is 42. I hope it is correct.", "42"),
+        ("The answer is 5 percent", "5%"),
+        ("The answer is 5 percent", "5"),
+        ("12 percent.", "12"),
+        (r"\boxed{1{,}000}", "1,000"),
+        ("The answer is May 5.", "May 5"),
+    ],
+)
+def test_what_stands_around_a_right_answer_makes_it_no_wrong_one(text, gold):
+    assert right([(final(text), [gold])]) == [True]
+
+
+def test_a_vote_counts_numbers_with_and_without_words():
+    assert majority(["42 apples", "42", "7"]) == "42 apples"
+    assert majority(["42", "42 apples", "7"]) == "42"
 
 
 def test_roots_letters_and_functions_are_compared_by_sympy_in_one_process(monkeypatch):

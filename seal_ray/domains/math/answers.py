@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import combinations
 
 from seal_ray.domains.math import symbols
-from seal_ray.domains.math.expressions import LONGEST, Expression, NoExpression, read
+from seal_ray.domains.math.expressions import CONSTANTS, LONGEST, PERCENT, Expression, NoExpression, read
 from seal_ray.domains.math.numbers import TooLarge, value
 from seal_ray.text import without_thoughts
 
@@ -15,14 +15,21 @@ TOLERANCE = Fraction(1, 10**6)  # where one of two numbers is written with decim
 COMPARED = 100  # pairs of formulas that a vote asks sympy about
 READ = 1 << 16  # characters at an answer's end that are looked at
 _MARK = re.compile(r"(?i)(?:####|\bfinal answer\b[\s*]*(?:is\b|:)?|\b(?:the )?answer\b[\s*]*(?:is\b|:))[\s*:]*")
-_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?%?")
+_NUMBER = re.compile(r"[-+]?(?:\d(?:[\d,]|\{,\})*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?%?")
 _WORDS = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s*\{([^{}]*)\}")
-_UNITS = re.compile(r"^[$£€]\s*|\s+(?:dollars?|cents?|degrees?|units?|percent|hours?|minutes?|days?|years?|miles?)\.?$")
+_UNITS = re.compile(
+    r"^\\?[$£€]\s*|(?<!\s)\s++(?:dollars?|cents?|degrees?|units?|hours?|minutes?|days?|years?|miles?)\.?$"
+)
+_SUM = re.compile(r"^[^A-Za-z<>!=]*=")  # `9 * 2 =`
+_PROSE = re.compile(r"(?:[A-Za-z]{2,}+|[aI]\b|[\s.,;!?'\"()$*\\-])*+")
+_CHANGING = re.compile(  # words with which a number is another one
+    r"(?i)\b(?:not|negative|minus|half|squared|cubed|dozens?|hundreds?|thousands?|[mbtr]+illions?)\b"
+)
 
 
 def final(text: str) -> str:
     """What a text says in the end: in its last box, after its last mark, else its last number, else its last line."""
-    text = without_thoughts(text, unfinished=True)[-READ:]
+    text = PERCENT.sub("%", without_thoughts(text, unfinished=True)[-READ:])
     if boxed := _boxed(text):
         return boxed
     marks = list(_MARK.finditer(text))
@@ -31,7 +38,7 @@ def final(text: str) -> str:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         return ""
-    if _readable(lines[-1]):
+    if _tree(lines[-1]) is not None:
         return lines[-1]
     numbers = _NUMBER.findall(text)
     return numbers[-1] if numbers else lines[-1][:LONGEST]
@@ -50,12 +57,23 @@ def _boxed(text: str) -> str:
     return text[begin : at - 1].strip() if not depth else ""
 
 
-def _readable(text: str) -> bool:
+def _tree(text: str) -> Expression | None:
     try:
-        read(text)
+        return read(text)
     except NoExpression:
-        return False
-    return True
+        return None
+
+
+def _spoken(text: str) -> Expression | None:
+    """The number of a sentence that holds no other one, like `42 apples`."""
+    if len(text) > LONGEST:
+        return None
+    said = _SUM.sub("", text)
+    numbers = _NUMBER.findall(said)
+    rest = _NUMBER.sub(" ", said)
+    if len(numbers) != 1 or not _PROSE.fullmatch(rest) or _CHANGING.search(rest):
+        return None
+    return _tree(numbers[0])
 
 
 def right(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
@@ -63,7 +81,7 @@ def right(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
     outcome: list[bool | None] = [None] * len(pairs)
     open_pairs: list[tuple[int, Expression, Expression]] = []
     for number, (answer, accepted) in enumerate(pairs):
-        looks = [_quick(answer, gold) for gold in accepted]
+        looks = [_quick(form, gold) for gold in accepted for form in _forms(answer, gold)]
         if True in looks:
             outcome[number] = True
         else:
@@ -73,13 +91,22 @@ def right(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[bool]:
     return [bool(one) for one in outcome]
 
 
+def _forms(answer: str, gold: str) -> list[str]:
+    """`5%` is 5 too where the gold answer leaves the sign to the question."""
+    bare = re.sub(r"\\?%\.?$", "", answer)
+    return [answer] if bare == answer or "%" in gold else [answer, bare]
+
+
 def _quick(answer: str, gold: str) -> bool | tuple[Expression, Expression]:
     """What can be said without sympy; else the two trees that it is to compare."""
     if _flat(answer) == _flat(gold):
         return True
-    try:
-        left, wanted = read(answer), read(gold)
-    except NoExpression:
+    left, wanted = _tree(answer), _tree(gold)
+    if left is None and wanted is None:  # `April 5` is not `May 5`
+        return False
+    left = _spoken(answer) if left is None else left
+    wanted = _spoken(gold) if wanted is None else wanted
+    if left is None or wanted is None:
         return False
     return _trees(left, wanted, "." in answer or "." in gold)
 
@@ -98,8 +125,18 @@ def _trees(left: Expression, wanted: Expression, decimals: bool) -> bool | tuple
 
 
 def _said(tree: Expression) -> Expression:
-    """`x = 5` says 5."""
-    return tree[2] if isinstance(tree, tuple) and tree[0] == "=" and isinstance(tree[1], str) else tree
+    """`x = 5` says 5, and so does `9 - 4 = 5`; `2x + y = 5` does not."""
+    if not isinstance(tree, tuple) or tree[0] != "=":
+        return tree
+    sides = tree[2:] if isinstance(tree[1], str) else tree[1:]
+    return sides[-1] if len(sides) == 1 or all(map(_closed, sides)) else tree
+
+
+def _closed(tree: Expression) -> bool:
+    """Whether no letter in it stands for a number that is not known."""
+    if isinstance(tree, tuple):
+        return all(map(_closed, tree[1:]))
+    return not isinstance(tree, str) or tree in CONSTANTS
 
 
 def _several(tree: Expression) -> bool:
@@ -130,7 +167,7 @@ def _flat(text: str) -> str:
     """The text without what does not count: spaces, dollars, the braces of words."""
     if len(text) > 2 * LONGEST:
         return text
-    return re.sub(r"(?<!\d)\s+|\s+(?!\d)|\\[,;!]|\$", "", _WORDS.sub(r"\1", text)).rstrip(".").casefold()
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)|\\[,;!]|\\?\$", "", _WORDS.sub(r"\1", text)).rstrip(".").casefold()
 
 
 def majority(answers: Sequence[str]) -> str | None:

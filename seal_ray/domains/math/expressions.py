@@ -22,10 +22,12 @@ _TOKENS = re.compile(
     r"|(?P<mark>\*\*|\\[%{},;!:| ]|[-+*/^(){}\[\],=%!|_<>]))"
 )
 _DROPPED = re.compile(
-    r"\\(?:left|right|displaystyle|,|;|!|:| )|\$|\\\(|\\\)|\\\[|\\\]|°|\^\s*\\?circ|\^\s*\{\s*\\circ\s*\}"
+    r"\\(?:left|right|displaystyle|,|;|!|:| )|\\?\$|\\\(|\\\)|\\\[|\\\]|°|\^\s*\\?circ|\^\s*\{\s*\\circ\s*\}"
 )
-_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s*\{[^{}]*\}")
-_THOUSANDS = re.compile(r"(?<=\d),(?:\\!)?(?=\d{3}(?!\d))")
+_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s*\{[^{}]*\}(?:\s*\^\s*(?:\{[^{}]*\}|-?\d))?")  # and cm^2
+_THOUSANDS = re.compile(r"(?<=\d)(?:,(?:\\!)?|\{,\})(?=\d{3}(?!\d))")
+_MIXED = re.compile(r"\d+ \\?[dt]?frac (?:\d\d|(?:\d|\{ \d+ \}) (?:\d|\{ \d+ \}))(?: |$)")  # tokens with spaces between
+PERCENT = re.compile(r"(?<!\s)\s*+\b(?:percent|per cent)\b", re.IGNORECASE)
 _SIGNS = {"\\cdot": "*", "\\times": "*", "×": "*", "·": "*", "÷": "/", "\\div": "/", "−": "-", "π": " pi ", "\\%": "%"}
 
 
@@ -37,7 +39,7 @@ def read(text: str) -> Expression:
     """The tree of an expression; several with commas between them, or in brackets, make a list."""
     if len(text) > LONGEST:
         raise NoExpression(f"an expression of {len(text)} characters")
-    text = _WORDS.sub(" ", _THOUSANDS.sub("", text))
+    text = PERCENT.sub("%", _WORDS.sub(" ", _THOUSANDS.sub("", text)))
     for sign, plain in _SIGNS.items():
         text = text.replace(sign, plain)
     text = _DROPPED.sub(" ", text).strip().rstrip(".,;:")
@@ -89,11 +91,11 @@ class _Parser:
         return relations[0] if len(relations) == 1 else ("list", *relations)
 
     def relation(self) -> Expression:
-        left = self.sum()
-        if self.peek() == "=":
+        sides = [self.sum()]
+        while self.peek() == "=":
             self.take("=")
-            return ("=", left, self.sum())
-        return left
+            sides.append(self.sum())
+        return sides[0] if len(sides) == 1 else ("=", *sides)
 
     def sum(self) -> Expression:
         self.depth += 1
@@ -128,13 +130,19 @@ class _Parser:
         return self.power()
 
     def power(self) -> Expression:
-        tree = self.atom()
+        tree = ("+", self.atom(), self.atom()) if self.mixed() else self.atom()
         while self.peek() in {"%", "!"}:
             tree = ("/", tree, Fraction(100)) if self.take() == "%" else ("!", tree)
         if self.peek() in {"^", "**"}:
             self.take()
             return ("^", tree, self.argument() if self.peek() == "{" else self.signed())
         return tree
+
+    def mixed(self) -> bool:
+        """Whether a number like `3\\frac{1}{2}` comes next, which is a sum; in `2^3\\frac{1}{2}` there is none."""
+        kind, before = self.tokens[self.at - 1] if self.at else ("mark", "")
+        ahead = " ".join(token for _, token in self.tokens[self.at : self.at + 9])
+        return kind == "mark" and before not in {"^", "**"} and bool(_MIXED.match(ahead))
 
     def atom(self) -> Expression:
         token, kind = self.peek(), self.kind()

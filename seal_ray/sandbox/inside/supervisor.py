@@ -74,7 +74,7 @@ def _restrict(limits: dict[str, Any]) -> None:
 class Examination:
     """All cases of a program, one after another.
 
-    A test that fails before it has asked the solution for anything fails for every solution: it is broken.
+    A test that ends without having asked the solution for anything ends so for every solution: it is broken.
     """
 
     def __init__(self, spec: dict[str, Any], host: Host) -> None:
@@ -110,7 +110,7 @@ class Examination:
         self._set_alarms()
         try:
             failed = self._load() or (self._code(case["code"]) if "code" in case else self._values(case))
-            return failed or ["passed", ""]
+            return failed or self._passed()
         except Ended as ended:
             return [ended.kind, ended.message]
         except Unsendable as error:
@@ -135,6 +135,9 @@ class Examination:
         self.alarm, self.busy = time.monotonic() + seconds, time.thread_time() + cpu
         signal.setitimer(signal.ITIMER_REAL, seconds + NAP, 1.0)
         signal.setitimer(signal.ITIMER_PROF, cpu + NAP, 1.0)
+
+    def _passed(self) -> list[str]:
+        return ["passed", ""] if self.asked else ["broken_test", "it passes without asking the solution"]
 
     def _failed(self, kind: str, message: str) -> list[str]:
         return [kind, message] if self.asked else ["broken_test", f"before it asks the solution: {message}"]
