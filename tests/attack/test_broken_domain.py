@@ -13,7 +13,7 @@ from recorded_crew import RecordedCrew, configured
 
 from seal_ray import domains
 from seal_ray.domains.guarded import GuardedDomain
-from seal_ray.errors import DataError
+from seal_ray.errors import DataError, Unlearnable
 from seal_ray.events import Event, Warned
 from seal_ray.loops import rounds, session
 from seal_ray.loops.history import Round, Run
@@ -76,7 +76,7 @@ def going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
             return GuardedDomain(breaking(whole._domain), config.run.domain_errors)
 
         def update(*_: Any, **__: Any) -> Any:
-            raise DataError("no update here")
+            raise Unlearnable("no update here")
 
         monkeypatch.setattr(rounds, "update", update)
         monkeypatch.setattr(session, "configured", broken)
