@@ -44,10 +44,10 @@ def configured(tmp_path: Path, docs: Path, *changes: str) -> Config:
     return probing.configured(str(docs), [f"run.uri={tmp_path / 'run'}", *LIKE_THESE, *SMALL, *changes], kind="adapt")
 
 
-def go(config: Config, crew: KnowingCrew, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Adapted:
+def go(config: Config, crew: KnowingCrew, monkeypatch: pytest.MonkeyPatch, policy: str = "", **more: Any) -> Adapted:
     monkeypatch.setattr(rounds, "update", crew.update)
     with Session(config, hire=lambda *_: crew, **more) as session:  # type: ignore[arg-type,return-value]
-        return run_adapt(session, begun_with(session, ""))
+        return run_adapt(session, begun_with(session, policy))
 
 
 def test_what_was_not_known_is_learned_and_the_rest_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,33 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from knowing_crew import LIKE_THESE, KnowingCrew, folder, world
+from knowing_crew import KnowingCrew, folder, world
+from test_adapt import configured, go
 from typer.testing import CliRunner
 
 from seal_ray.cli import app
 from seal_ray.commands import adapt as command
-from seal_ray.commands import probe as probing
-from seal_ray.config import Config
 from seal_ray.errors import ArgumentError
 from seal_ray.events import Warned
 from seal_ray.loops import adapt, rounds
-from seal_ray.loops.adapt import Adapted, begun_with, run_adapt
+from seal_ray.loops.adapt import begun_with
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
 from seal_ray.sampling.sampler import EditPrompt
-
-SMALL = ("sampling.edits=2", "inner.repeats=1", "probe.held_out=0.25", "grading.reward=likelihood",
-         "storage.stop_within=100")  # fmt: skip
-
-
-def configured(tmp_path: Path, docs: Path, *changes: str) -> Config:
-    return probing.configured(str(docs), [f"run.uri={tmp_path / 'run'}", *LIKE_THESE, *SMALL, *changes], kind="adapt")
-
-
-def go(config: Config, crew: KnowingCrew, monkeypatch: pytest.MonkeyPatch, policy: str = "", **more: Any) -> Adapted:
-    monkeypatch.setattr(rounds, "update", crew.update)
-    with Session(config, hire=lambda *_: crew, **more) as session:  # type: ignore[arg-type,return-value]
-        return run_adapt(session, begun_with(session, policy))
 
 
 def test_passages_that_are_kept_back_are_asked_about_and_never_learned(
