@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from seal_ray.grading.overlap import NAMES, features, own_words, signs_agree, words
+from seal_ray.grading.overlap import NAMES, compared, features, own_words, signs_agree, signs_kept
 from seal_ray.records import Failure
 
 WEIGHTS = Path(__file__).with_name("lexical.json")
@@ -23,7 +23,7 @@ def _load() -> tuple[float, tuple[float, ...]]:
 _BIAS, _WEIGHTS = _load()
 SURE = 0.99
 SHORT = math.log1p(6)  # words
-_SAME, _DENIED, _LENGTH = (NAMES.index(n) for n in ("same", "denied", "answer_words"))
+_SAME, _DENIED, _NUMBERS, _LENGTH = (NAMES.index(n) for n in ("same", "denied", "numbers_hit", "answer_words"))
 
 
 def score(question: str, gold: str | Sequence[str], answer: str) -> float:
@@ -41,8 +41,11 @@ def _score(question: str, gold: str, answer: str) -> float:
     likely = 1 / (1 + math.exp(-(_BIAS + sum([w * x for w, x in zip(_WEIGHTS, row, strict=True)]))))
     if row[_SAME]:
         return max(likely, SURE) if signs_agree(gold, own_words(answer)) else 1 - SURE
-    # verdicts with a bare denial are too few to learn its weight from
-    return min(likely, 1 - SURE) if row[_DENIED] and row[_LENGTH] < SHORT else likely
+    if row[_LENGTH] >= SHORT:
+        return likely
+    # verdicts with a bare denial or a wrong sign are too few to learn their weight from
+    denied = row[_DENIED] or (row[_NUMBERS] and not signs_kept(own_words(answer), gold))
+    return min(likely, 1 - SURE) if denied else likely
 
 
 def correct(question: str, gold: str | Sequence[str], answer: str) -> bool:
@@ -77,8 +80,7 @@ class ExactGrader:
 
 
 def _same(gold: str, answer: str) -> bool:
-    same = (words(gold) or gold.strip().lower()) == (words(answer) or answer.strip().lower())
-    return same and signs_agree(gold, answer)
+    return compared(gold) == compared(answer) and signs_agree(gold, answer)
 
 
 def no_gold(question: str) -> Failure:

@@ -45,16 +45,12 @@ _DENY = frozenset(("not", "no", "never", "neither", "nor", "without"))
 SMALL = frozenset(_SMALL_TEXT.split())
 _NUMBERS_TEXT = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
+    "eighteen nineteen"
 )
-_NUMBER_WORDS = {word: str(n) for n, word in enumerate(_NUMBERS_TEXT.split())} | {
-    "thirty": "30",
-    "forty": "40",
-    "fifty": "50",
-    "sixty": "60",
-    "seventy": "70",
-    "eighty": "80",
-    "ninety": "90",
+_TENS_TEXT = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = {word: 10 * n for n, word in enumerate(_TENS_TEXT.split(), start=2)}
+_CARDINALS = {word: n for n, word in enumerate(_NUMBERS_TEXT.split())} | _TENS
+_NUMBER_WORDS = {word: str(n) for word, n in _CARDINALS.items()} | {
     "hundred": "100",
     "half": "50%",
     "once": "1",
@@ -70,7 +66,10 @@ _NUMBER_WORDS = {word: str(n) for n, word in enumerate(_NUMBERS_TEXT.split())} |
     "ninth": "9",
     "tenth": "10",
 }
-_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+_TIMES = {"hundred": 1e2} | _SCALES
+_ENDS_OF_DAYS = frozenset(("st", "nd", "rd", "th"))
+_JOINED = _ENDS_OF_DAYS.union(_TENS, _TIMES, ("%", "percent", "cent"))  # without these words there is nothing to merge
 _ALIASES = {
     "us": "usa",
     "america": "usa",
@@ -89,9 +88,13 @@ _ALIASES = {
     "dec": "december",
 }
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,:]\d+)*%?|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+|%")
+_KANA_OR_HAN = r"\u3040-\u30ff\u3400-\u9fff"
+_DECADE, _NUMBER = r"\d{3}0['\u2019]?s\b", r"\d+(?:[.,:]\d+)*"
+_WORD = re.compile(rf"[{_KANA_OR_HAN}]|{_DECADE}|{_NUMBER}%?|[^\W\d_{_KANA_OR_HAN}]+|%")
+_CONTRACTED = re.compile(r"(?i)\b(can|won)['\u2019]t\b|(?<=\w)n['\u2019]t\b")
+_SAID_MINUS = re.compile(r"(?i)\b(?:minus|negative)\s++(?=[$£€]?\d)")
 # a dash after a word or a number (`1939-1945`) is no minus
-_BEFORE, _AFTER = r"(?<![\w.)%\]])(?<!\d )[-\u2212\u2013]", r"[$£€]?(\d+(?:[.,:]\d+)*)"
+_BEFORE, _AFTER = r"(?<![\w.)%\]])(?<!\d )[-\u2212\u2013]", rf"[$£€]?({_NUMBER})"
 _MINUS, _DASH = re.compile(_BEFORE + _AFTER), re.compile(rf"{_BEFORE}\s?{_AFTER}")
 _LINES = re.compile(r"\n\s*+")  # a run of empty lines is one match, however long
 _NEXT = re.compile(r"Q\d*+\s*+[:.]|Question\b|Topic\s*+:|Q&A|A:|Answer\s*+:|#|\[")
@@ -106,7 +109,7 @@ def stem(word: str) -> str:
         word = _without_accents(unicodedata.normalize("NFKD", word))
     word = word.lower()
     if word[0].isdigit():
-        word = word.replace(",", "")
+        word = word.translate(_IN_NUMBERS)
         return word.rstrip("0").rstrip(".") if "." in word else word
     word = _NUMBER_WORDS.get(word) or _ALIASES.get(word) or word
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
@@ -117,6 +120,7 @@ def stem(word: str) -> str:
     return word
 
 
+_IN_NUMBERS = str.maketrans("", "", ",'\u2019")  # `1,000`, `1990's`
 _ENDINGS = (
     "ation",
     "ition",
@@ -156,52 +160,126 @@ def _raw(text: str) -> list[str]:
     """The words as they are written. Accents that are characters of their own would cut a word in two."""
     if not text.isascii():
         text = _VOICED.sub(lambda pair: unicodedata.normalize("NFC", pair[0]), _without_accents(text))
-    return _WORD.findall(text)
+    return _WORD.findall(_CONTRACTED.sub(_apart, _signed(text)))
+
+
+def _apart(contracted: re.Match[str]) -> str:
+    """`isn't` as `is not`."""
+    verb = contracted[1] or ""
+    return f"{'will' if verb.lower() == 'won' else verb} not"
+
+
+def _signed(text: str) -> str:
+    """`minus 5` as `-5`."""
+    return _SAID_MINUS.sub("-", text)
 
 
 def signs_agree(gold: str, answer: str) -> bool:
-    """Whether numbers below zero are so in both. A dash with a space after it may be a minus, or begin a list."""
-    surely, maybe = ([{stem(n) for n in find.findall(t)} for t in (gold, answer)] for find in (_MINUS, _DASH))
-    return surely[0] <= maybe[1] and surely[1] <= maybe[0]
+    """Whether numbers below zero are so in both."""
+    return signs_kept(gold, answer) and signs_kept(answer, gold)
 
 
-def _stems(raw: list[str]) -> list[str]:
-    stems = [s for w in _merge(raw) if (s := _kept(w))]
-    return stems if _TENS.isdisjoint(stems) else _join_tens(stems)
+def signs_kept(text: str, other: str) -> bool:
+    """Whether a number below zero is so in the other text too. `- 5` may be that, or an item of a list."""
+    surely = {stem(n) for n in _MINUS.findall(_signed(text))}
+    return not surely or surely <= {stem(n) for n in _DASH.findall(_signed(other))}
 
 
-_TENS = frozenset(("20", "30", "40", "50", "60", "70", "80", "90"))
+def compared(text: str) -> list[str]:
+    """The words of a text; of a text of small words these, and of one without words the text itself."""
+    return _compared(_raw(text), text)
 
 
-def _join_tens(stems: list[str]) -> list[str]:
-    """`twenty one` as 21."""
-    joined: list[str] = []
-    for word in stems:
-        if joined and joined[-1] in _TENS and len(word) == 1 and word in "123456789":
-            joined[-1] = joined[-1][0] + word
-        else:
-            joined.append(word)
-    return joined
+def _compared(raw: list[str], text: str, names: frozenset[str] = frozenset()) -> list[str]:
+    return _stems(raw, names) or [stem(w) for w in raw] or [text.strip().lower()]
+
+
+def _asked_for(stems: list[str], known: frozenset[str]) -> list[str]:
+    """`10%` as `10` where the question says that it asks for percent."""
+    return [w.removesuffix("%") or w for w in stems] if "%" in known else stems
+
+
+def _stems(raw: list[str], names: frozenset[str] = frozenset()) -> list[str]:
+    """The words that are compared: no small ones, unless they are written as these names are."""
+    return [s for w in _merge(raw) if (s := stem(w) if w in names else _kept(w))]
 
 
 def _merge(raw: list[str]) -> list[str]:
-    """`10 million` as one number; a day's `st`, `nd`, `rd`, `th` dropped."""
-    if not any(w[0].isdigit() for w in raw):
+    """`10 million` or `two hundred` as one number, `10 percent` as `10%`; a day's `st`, `nd`, `rd`, `th` dropped."""
+    low = [w.lower() for w in raw]
+    if _JOINED.isdisjoint(low):
         return raw
+    low += ["", ""]  # so that a word after the last can be asked for
     merged: list[str] = []
-    for word in raw:
-        if merged and merged[-1][0].isdigit():
-            low = word.lower()
-            if low in ("st", "nd", "rd", "th"):
-                continue
-            if low in _SCALES:
-                try:
-                    merged[-1] = f"{float(merged[-1].replace(',', '')) * 10 ** _SCALES[low]:.0f}"
-                    continue
-                except ValueError:
-                    pass
+    at = 0
+    while at < len(raw):
+        digits = raw[at][0].isdigit()
+        word, end = _digits(raw[at], low, at) if digits else _spelled(low, at)
+        if end == at:
+            word, end = raw[at], at + 1
+        elif digits and low[end] in _ENDS_OF_DAYS:
+            end += 1
+        elif not word.endswith("%"):
+            percent = 1 if low[end] in ("%", "percent") else 2 * (low[end : end + 2] == ["per", "cent"])
+            word, end = word + "%" * (percent > 0), end + percent
         merged.append(word)
+        at = end
     return merged
+
+
+def _digits(word: str, low: list[str], at: int) -> tuple[str, int]:
+    """A number in digits with its scale, and where it ends."""
+    size, end = _size(low, at + 1, _TIMES)
+    try:
+        value = float(word.replace(",", "")) * size
+    except ValueError:
+        value = math.inf
+    return (f"{value:.0f}", end) if end > at + 1 and math.isfinite(value) else (word, at + 1)
+
+
+def _spelled(low: list[str], at: int) -> tuple[str, int]:
+    """A number in words, and where it ends: at its own beginning if there is none."""
+    total, end, below = 0.0, at, math.inf
+    while below > 1:
+        start = end + (end > at and low[end] == "and")
+        part, after = _below_thousand(low, start)
+        if after == start:
+            break
+        size, after = _size(low, after, _SCALES)
+        # `two hundred, three hundred` are two numbers, and so are `one thousand and two hundred`
+        if not part * size < (below if start == end else min(below, 100)):
+            break
+        total, end, below = total + part * size, after, size
+    return f"{total:.0f}", end
+
+
+def _size(low: list[str], at: int, scales: dict[str, float]) -> tuple[float, int]:
+    size = 1.0
+    while low[at] in scales:
+        size, at = size * scales[low[at]], at + 1
+    return size, at
+
+
+def _below_thousand(low: list[str], at: int) -> tuple[int, int]:
+    part, end = _below_hundred(low, at)
+    if end > at and low[end] == "hundred":
+        part, end = 100 * part, end + 1
+        start = end + (low[end] == "and")
+        more, after = _below_hundred(low, start)
+        if after > start and low[after] != "hundred":
+            return part + more, after
+    return part, end
+
+
+def _below_hundred(low: list[str], at: int) -> tuple[int, int]:
+    """`twenty one` as 21, and `a` as 1 where it counts hundreds or more."""
+    word, after = low[at], low[at + 1]
+    if word in _TENS:
+        unit = _NUMBER_WORDS.get(after, "0")
+        return (_TENS[word], at + 1) if len(unit) > 1 or unit == "0" else (_TENS[word] + int(unit), at + 2)
+    if word == "a" and after in _TIMES and low[at - 1] not in ("half", "of"):
+        return 1, at + 1
+    return (_CARDINALS[word], at + 1) if word in _CARDINALS else (0, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +304,10 @@ class _Gold:
     name: float
     log_new: float
     separators: int
+    small_names: frozenset[str]  # of a gold answer of small words (`A`, `The Who`) those with a capital
 
 
+_OPTION = re.compile(r"\W*+\w++\s*+[).:,]")  # `A) the ferry`
 _WHY = re.compile(r"(?i)\bwhy\b|\bhow (?:do|does|did|is|are|was|were|can)\b")
 
 
@@ -239,9 +319,10 @@ def _asked(question: str) -> _Asked:
 @lru_cache(maxsize=20_000)
 def _gold(question: str, gold: str) -> _Gold:
     raw = _raw(gold)
-    stems = _stems(raw) or [stem(w) for w in raw] or [gold.strip().lower()]
+    known = _asked(question).stems
+    stems = _asked_for(_compared(raw, gold), known)
     whole = frozenset(stems)
-    new = whole - _asked(question).stems or whole
+    new = whole - known or whole
     return _Gold(
         stems=stems,
         set=whole,
@@ -253,6 +334,7 @@ def _gold(question: str, gold: str) -> _Gold:
         name=sum(w[:1].isupper() for w in raw) / max(1, len(raw)),
         log_new=math.log1p(len(new)),
         separators=_separators(gold),
+        small_names=frozenset(() if _stems(raw) else (w for w in raw if w[0].isupper())),
     )
 
 
@@ -278,7 +360,9 @@ def features(question: str, gold: str, answer: str) -> list[float]:
     asked, target = _asked(question), _gold(question, gold)
     known, wanted = asked.stems, target.new
     raw = _raw(answer)
-    stems = _stems(raw) or [stem(w) for w in raw] or [answer.strip().lower()]
+    if target.small_names and not _OPTION.match(answer):
+        raw[:1] = map(str.lower, raw[:1])  # a first word has a capital anyway
+    stems = _asked_for(_compared(raw, answer, target.small_names), known)
     have = set(stems)
     fresh = [w for w in stems if w not in known]
     hit = wanted & have
