@@ -43,7 +43,7 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
     base = models.fetch(run.config.model, run.config.storage, digest=version.base)
     trust = run.config.model.trust_remote_code
     with tempfile.TemporaryDirectory(prefix="seal-ray-") as folder:
-        versions.fetch(version, run.ledger, folder)
+        versions.fetch(version, run.keeper(version).ledger, folder)
         probe = _probe(run, number or run.latest)
         if version.kind == "full":
             if skill.learned:

@@ -100,7 +100,8 @@ def _load_newer(served: Served, server: "Server", scratch: str, say: Say) -> Non
         if not current or not current.path or name_of(current) in server.loaded:
             return
         steps = steps_of(served.run, current)
-        newer = step_adapters(steps, scratch) if steps else {name_of(current): fetched(served.run, current, scratch)}
+        keeper = served.run.keeper(current)
+        newer = step_adapters(steps, scratch) if steps else {name_of(current): fetched(keeper, current, scratch)}
         for name, folder in newer.items():
             if name not in server.loaded:
                 server.load(name, folder)

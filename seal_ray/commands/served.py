@@ -68,7 +68,8 @@ def find(target: str, storage: StorageSection, scratch: str, model: str = "", *,
     version = _version(run, number if mark else "")
     base = models.fetch(run.config.model, storage, digest=version.base)
     steps = steps_of(run, version)
-    adapters = {name_of(version): fetched(run, version, scratch)} if version.path and not steps else {}
+    alone = version.path and not steps
+    adapters = {name_of(version): fetched(run.keeper(version), version, scratch)} if alone else {}
     return Served(base, run.config.model, adapters, _topics(run), None if mark else run, steps, scratch)
 
 

@@ -91,7 +91,7 @@ def begun_with(session: Session, policy: str) -> Version:
             f"--policy {policy}: version {version.number} has weights of its own, and adapt makes adapters of the base",
             hint="`seal-ray export` it and name that folder as model.name",
         )
-    return session.borrow(_the_same(version, begun, policy), source.ledger)
+    return session.borrow(_the_same(version, begun, policy), source.keeper(version).ledger)
 
 
 def _began_with(session: Session) -> Version | None:

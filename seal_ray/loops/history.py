@@ -19,6 +19,7 @@ from seal_ray.storage.objects import StoredObject
 
 BEFORE = "held_out_before.json"  # the learning curve's point of the version that the first round begins with
 AFTER = "held_out.json"  # and of the version that a round ends with
+KEPT_IN = "kept_in"  # in a manifest: the run that has its version's files, where that is another one
 
 
 @contextlib.contextmanager
@@ -103,6 +104,15 @@ class Run:
         source = self.rollback() or (self.ledger.manifest(latest) if latest else self.ledger.round(1).get("tasks.json"))
         return decode(Version, source["version"]) if source else None
 
+    @_as_written
+    def keeper(self, version: Version) -> "Run":
+        """The run that has the version's files: another one where it was borrowed and is current all the same."""
+        for number in self.ledger.rounds():
+            manifest = self.ledger.manifest(number) or {}
+            if KEPT_IN in manifest and manifest["version"]["digest"] == version.digest:
+                return Run(manifest[KEPT_IN], self.storage)
+        return self
+
     def rounds(self) -> list[Round]:
         return [self.round(n) for n in self.ledger.rounds()]
 
@@ -167,18 +177,18 @@ class Run:
         own: set[str] = set()
         for n in self.ledger.rounds():
             part = self.ledger.round(n)
-            for name in ("tasks.json", "update.json"):
-                data = (part.get(name) or {}).get("version")
-                if data:
-                    version = decode(Version, data)
+            update = part.get("update.json")
+            for source in (part.get("tasks.json"), update, self.ledger.manifest(n)):
+                if source and source.get("version"):
+                    version = decode(Version, source["version"])
                     by_digest.setdefault(version.digest, version)
-                    if name == "update.json":
+                    if source is update:
                         own.add(version.digest)
         return sorted(by_digest.values(), key=lambda v: (v.number, v.digest not in own))
 
 
 def find_version(reference: str, storage: StorageSection) -> tuple[Version, Run]:
-    """The version that RUN#N names, and the run that has it."""
+    """The version that RUN#N names, and the run that has its files."""
     uri, _, number = reference.rpartition("#")
     if not (uri and number):
         raise ConfigError(f"{reference}: no version of a run", hint="write it as RUN#N")
@@ -186,7 +196,7 @@ def find_version(reference: str, storage: StorageSection) -> tuple[Version, Run]
     known = [v for v in run.versions() if str(v.number) == number]
     if not known:
         raise ConfigError(f"{uri} has no version {number}", hint="`seal-ray lineage` lists them")
-    return known[0], run
+    return known[0], run.keeper(known[0])
 
 
 def curve(part: RoundLedger) -> list[dict[str, Json]]:

@@ -54,7 +54,7 @@ from seal_ray.events import (
 from seal_ray.fleet.crew import Crew
 from seal_ray.fleet.head_watch import HeadWatch
 from seal_ray.fleet.node_survey import check_nodes
-from seal_ray.loops import resuming
+from seal_ray.loops import history, resuming
 from seal_ray.loops.driver_model import read_model
 from seal_ray.loops.ending import Ending, ending, refuse_ended
 from seal_ray.loops.spending import Spending
@@ -224,7 +224,9 @@ class Session:
 
     def commit(self, part: RoundLedger, version: Version, decision: str) -> None:
         """End the round that was opened last; `version` is the one that it leaves."""
-        manifest = part.commit({"version": encode(version), "decision": decision})
+        lender = self._lenders.get(version.digest)
+        kept = {history.KEPT_IN: lender.uri} if lender else {}
+        manifest = part.commit({"version": encode(version), "decision": decision, **kept})
         taken = round(time.monotonic() - self._opened, 1)
         self.tell(RoundCommitted(manifest, version.number, decision, taken))
 
