@@ -39,6 +39,8 @@ REACH_SECONDS = 5
 # Ray's own 15 leaves a process a thirtieth of a core that anything else wants: a browser beside a small run makes it
 # many times longer. With 5 the driver, Ray and whoever sits at the machine still go first.
 NICENESS = 5
+# A process a core that is started ahead has another environment than any actor, and is of no use to it.
+SYSTEM = {"worker_niceness": NICENESS, "prestart_worker_first_driver": False}
 CHATTER = (b"Set ray log level from environment variable", b"Failed to determine local IP via external connectivity")
 _TYPE = "accelerator_type:"
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's token"
@@ -183,7 +185,7 @@ def _local(common: dict[str, Any]) -> str:
     import ray
 
     try:
-        _init(address="local", include_dashboard=False, _system_config={"worker_niceness": NICENESS}, **common)
+        _init(address="local", include_dashboard=False, _system_config=SYSTEM, **common)
     except SealError:
         raise  # whoever interrupts
     except Exception as error:  # Ray has no type for a start that fails: its parts raise what they raise
