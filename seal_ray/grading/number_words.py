@@ -24,9 +24,23 @@ DIGITS = {word: str(n) for word, n in _CARDINALS.items()} | {
     "eighth": "8",
     "ninth": "9",
     "tenth": "10",
+    "eleventh": "11",
+    "twelfth": "12",
+    "thirteenth": "13",
+    "fourteenth": "14",
+    "fifteenth": "15",
+    "sixteenth": "16",
+    "seventeenth": "17",
+    "eighteenth": "18",
+    "nineteenth": "19",
+    "twentieth": "20",
 }
+_NO_UNITS = ("zero", "second", "once", "twice")  # `thirty second` is a time as often as a rank
+_UNITS = {word: int(n) for word, n in DIGITS.items() if len(n) == 1 and word not in _NO_UNITS}  # of `twenty one`
 _SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _TIMES = {"hundred": 1e2} | _SCALES
+_PARTS = frozenset(("half", "quarter", "third"))  # of a million, which is not one then
+COUNTING = "|".join((*_CARDINALS, *_TIMES))  # a pattern of one word
 _ENDS_OF_DAYS = frozenset(("st", "nd", "rd", "th"))
 _JOINED = _ENDS_OF_DAYS.union(_TENS, _TIMES, ("%", "percent", "cent"))  # without these words there is nothing to merge
 
@@ -44,7 +58,7 @@ def merge(raw: list[str]) -> list[str]:
         word, end = _digits(raw[at], low, at) if digits else _spelled(low, at)
         if end == at:
             word, end = raw[at], at + 1
-        elif digits and low[end] in _ENDS_OF_DAYS:
+        elif digits and low[end] in _ENDS_OF_DAYS and raw[end].islower():  # `St` is a saint
             end += 1
         elif not word.endswith("%"):
             percent = 1 if low[end] in ("%", "percent") else 2 * (low[end : end + 2] == ["per", "cent"])
@@ -102,8 +116,7 @@ def _below_hundred(low: list[str], at: int) -> tuple[int, int]:
     """`twenty one` as 21, and `a` as 1 where it counts hundreds or more."""
     word, after = low[at], low[at + 1]
     if word in _TENS:
-        unit = DIGITS.get(after, "0")
-        return (_TENS[word], at + 1) if len(unit) > 1 or unit == "0" else (_TENS[word] + int(unit), at + 2)
-    if word == "a" and after in _TIMES and low[at - 1] not in ("half", "of"):
+        return (_TENS[word] + _UNITS[after], at + 2) if after in _UNITS else (_TENS[word], at + 1)
+    if word == "a" and after in _TIMES and low[at - 1 - (low[at - 1] == "of")] not in _PARTS:
         return 1, at + 1
     return (_CARDINALS[word], at + 1) if word in _CARDINALS else (0, at)

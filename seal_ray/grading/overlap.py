@@ -54,6 +54,7 @@ _ALIASES = {
     "kilometre": "km",
     "kilometer": "km",
     "percent": "%",
+    "percentage": "%",
     "jan": "january",
     "feb": "february",
     "aug": "august",
@@ -67,9 +68,15 @@ _KANA_OR_HAN = r"\u3040-\u30ff\u3400-\u9fff"
 _DECADE, _NUMBER = r"\d{3}0['\u2019]?s\b", r"\d+(?:[.,:]\d+)*"
 _WORD = re.compile(rf"[{_KANA_OR_HAN}]|{_DECADE}|{_NUMBER}%?|[^\W\d_{_KANA_OR_HAN}]+|%")
 _CONTRACTED = re.compile(r"(?i)\b(can|won)['\u2019]t\b|(?<=\w)n['\u2019]t\b")
-_SAID_MINUS = re.compile(r"(?i)\b(?:minus|negative)\s++(?=[$£€]?\d)")
+_SAID_MINUS = re.compile(
+    rf"(?i)\b(?:minus|negative)\s++(?:(?=[$£€]?\d)|((?:{number_words.COUNTING})(?:[\s-]++(?:{number_words.COUNTING}))*+)\b)"
+)
+_DEGREES = r"(?:\s++degrees?(?:\s++(?:celsius|fahrenheit))?+)?+"
+_BELOW_ZERO = re.compile(rf"(?i)(?<![\w.,-])({_NUMBER}{_DEGREES})\s++below\s++zero\b")
+_NUMERO = re.compile(r"\b[Nn]o\.\s?(?=\d)")  # `No. 1` denies nothing
+_NO_AT_FIRST = re.compile(r"(?i)\W*no\s*[,.;:!–—]")  # nor does `No, it was Ada`
 # a dash after a word or a number (`1939-1945`) is no minus
-_BEFORE, _AFTER = r"(?<![\w.)%\]])(?<!\d )[-\u2212\u2013]", rf"[$£€]?({_NUMBER})"
+_BEFORE, _AFTER = r"(?<![\w.)%\]])(?<![\d%] )[-\u2212\u2013]", rf"[$£€]?({_NUMBER})"
 _MINUS, _DASH = re.compile(_BEFORE + _AFTER), re.compile(rf"{_BEFORE}\s?{_AFTER}")
 _LINES = re.compile(r"\n\s*+")  # a run of empty lines is one match, however long
 _NEXT = re.compile(r"Q\d*+\s*+[:.]|Question\b|Topic\s*+:|Q&A|A:|Answer\s*+:|#|\[")
@@ -85,7 +92,8 @@ def stem(word: str) -> str:
     word = word.lower()
     if word[0].isdigit():
         word = word.translate(_IN_NUMBERS)
-        return word.rstrip("0").rstrip(".") if "." in word else word
+        number = word.removesuffix("%")
+        return number.rstrip("0").rstrip(".") + word[len(number) :] if "." in word else word
     word = number_words.DIGITS.get(word) or _ALIASES.get(word) or word
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-3] + "y" if word.endswith("ies") and len(word) > 4 else word[:-1]
@@ -135,7 +143,7 @@ def _raw(text: str) -> list[str]:
     """The words as they are written. Accents that are characters of their own would cut a word in two."""
     if not text.isascii():
         text = _VOICED.sub(lambda pair: unicodedata.normalize("NFC", pair[0]), _without_accents(text))
-    return _WORD.findall(_CONTRACTED.sub(_apart, _signed(text)))
+    return _WORD.findall(_CONTRACTED.sub(_apart, _NUMERO.sub("number ", _signed(text))))
 
 
 def _apart(contracted: re.Match[str]) -> str:
@@ -145,8 +153,12 @@ def _apart(contracted: re.Match[str]) -> str:
 
 
 def _signed(text: str) -> str:
-    """`minus 5` as `-5`."""
-    return _SAID_MINUS.sub("-", text)
+    """`minus 5`, `minus five` and `5 below zero` as `-5`."""
+    return _BELOW_ZERO.sub(r"-\1", _SAID_MINUS.sub(lambda said: f"-{_in_digits(said[1] or '')}", text))
+
+
+def _in_digits(number: str) -> str:
+    return "".join([stem(w) for w in number_words.merge(_WORD.findall(number))][:1])
 
 
 def signs_agree(gold: str, answer: str) -> bool:
@@ -172,6 +184,13 @@ def _compared(raw: list[str], text: str, names: frozenset[str] = frozenset()) ->
 def _asked_for(stems: list[str], known: frozenset[str]) -> list[str]:
     """`10%` as `10` where the question says that it asks for percent."""
     return [w.removesuffix("%") or w for w in stems] if "%" in known else stems
+
+
+def _years_in(decades: frozenset[str], stems: list[str]) -> list[str]:
+    """A year as its decade, where the gold answer is that."""
+    if not decades:
+        return stems
+    return [f"{w[:3]}0s" if len(w) == 4 and w.isdecimal() and f"{w[:3]}0s" in decades else w for w in stems]
 
 
 def _stems(raw: list[str], names: frozenset[str] = frozenset()) -> list[str]:
@@ -202,8 +221,10 @@ class _Gold:
     log_new: float
     separators: int
     small_names: frozenset[str]  # of a gold answer of small words (`A`, `The Who`) those with a capital
+    decades: frozenset[str]
 
 
+_A_DECADE = re.compile(r"\d{3}0s")
 _OPTION = re.compile(r"\W*+\w++\s*+[).:,]")  # `A) the ferry`
 _WHY = re.compile(r"(?i)\bwhy\b|\bhow (?:do|does|did|is|are|was|were|can)\b")
 
@@ -232,6 +253,7 @@ def _gold(question: str, gold: str) -> _Gold:
         log_new=math.log1p(len(new)),
         separators=_separators(gold),
         small_names=frozenset(() if _stems(raw) else (w for w in raw if w[0].isupper())),
+        decades=frozenset(w for w in stems if _A_DECADE.fullmatch(w)),
     )
 
 
@@ -256,10 +278,10 @@ def features(question: str, gold: str, answer: str) -> list[float]:
     answer = own_words(answer)
     asked, target = _asked(question), _gold(question, gold)
     known, wanted = asked.stems, target.new
-    raw = _raw(answer)
+    raw = plain = _raw(answer)
     if target.small_names and not _OPTION.match(answer):
-        raw[:1] = map(str.lower, raw[:1])  # a first word has a capital anyway
-    stems = _asked_for(_compared(raw, answer, target.small_names), known)
+        raw = [*map(str.lower, raw[:1]), *raw[1:]]  # a first word has a capital anyway
+    stems = _years_in(target.decades, _asked_for(_compared(raw, answer, target.small_names), known))
     have = set(stems)
     fresh = [w for w in stems if w not in known]
     hit = wanted & have
@@ -277,14 +299,14 @@ def features(question: str, gold: str, answer: str) -> list[float]:
         before = next((i for i, w in enumerate(fresh) if w in hit), before)
         if not _DENY.isdisjoint(stems) and _DENY.isdisjoint(target.stems):
             first = next(i for i, w in enumerate(stems) if w in hit)
-            denied = float(first > 0 and stems[first - 1] in _DENY)
+            denied = float(first > (_NO_AT_FIRST.match(answer) is not None) and stems[first - 1] in _DENY)
     numbers_hit = len(target.numbers & have) / len(target.numbers) if target.numbers else 0.0
     echo = len(known & have) / len(known) if known else 0.0
     # of a gold answer of one or two letters they are all that it has, and may stand in any triple
     there = _triples(answer) if len(target.triples) > 1 else _letters(answer)
     letters = sum([t in there for t in target.triples]) / len(target.triples)
     return [
-        float(stems == target.stems),
+        float(stems == target.stems or (raw is not plain and _compared(plain, answer) == target.stems)),
         len(hit) / len(wanted),
         soft,
         soft * soft,
