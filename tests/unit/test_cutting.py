@@ -24,15 +24,15 @@ def test_lines_of_a_long_paragraph_stay_lines(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "between"),
+    "text",
     [
-        ("潮汐钟有十一个表盘。它由奥达利斯建造！" * 20, ""),
-        ("It drove eleven dials.  It ran on the tide.\nAn eel stopped it. " * 20, " "),
-        ("One.\n\n\nTwo.\n \nThree.", "\n\n"),
-        ("x" * 5000, ""),
+        "潮汐钟有十一个表盘。它由奥达利斯建造！" * 20,
+        "It drove eleven dials.  It ran on the tide.\nAn eel stopped it. " * 20,
+        "One.\n\n\nTwo.\n \nThree.",
+        "x" * 5000,
     ],
 )
-def test_a_piece_is_a_slice_of_its_text(text: str, between: str) -> None:
+def test_a_piece_is_a_slice_of_its_text(text: str) -> None:
     made = list(pieces(text, 30))
     assert all(piece in text and piece == piece.strip() for piece in made)
     assert "".join("".join(made).split()) == "".join(text.split())
