@@ -61,7 +61,7 @@ def titled(title: str, headings: tuple[str, ...]) -> str:
     """The document's title and the headings below it, the innermost kept where all are too long."""
     below = [h for h in headings if h.strip().casefold() != title.strip().casefold()]
     for first in range(len(below) + 1):
-        words = ": ".join([title.strip(), " / ".join(below[first:])]) if below[first:] else title.strip()
+        words = ": ".join(filter(None, [title.strip(), " / ".join(below[first:])]))
         if len(words) <= TITLE:
             return words
     return title.strip()[:TITLE]

@@ -54,8 +54,11 @@ def read_sections(name: str, data: bytes) -> Document:
     kept = tuple(replace(s, headings=tuple(h[:LONGEST] for h in s.headings)) for s in sections if s.text.strip())
     if not kept:
         raise Unreadable("empty", "it holds no text")
-    title = _title(title) or _title(PurePosixPath(name).stem.replace("_", " ").replace("-", " "))
-    return Document(name, title, kept)
+    return Document(name, _title(title) or title_of_file(name), kept)
+
+
+def title_of_file(name: str) -> str:
+    return _title(PurePosixPath(name).stem.replace("_", " ").replace("-", " "))
 
 
 def _title(text: str) -> str:
