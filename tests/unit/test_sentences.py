@@ -1,6 +1,8 @@
 """Where sentences end: a line's end ends one, unless the line was only cut to fit a page."""
 
 import pytest
+from test_knowledge import PASSAGE, domain, only_task
+from text_model import byte_tokenizer
 
 from seal_ray.domains.documents.instructions import rule_of, without_instructions
 from seal_ray.domains.sentences import sentences
@@ -88,6 +90,12 @@ def test_an_instruction_that_is_wrapped_is_seen_at_its_line() -> None:
     plain, (span,) = without_instructions("a", text)
     assert (span.line, span.rule) == (2, "override") and rule_of(span.text)
     assert plain == "It had eleven dials.\nIt ran on the tide. Bram\nleft."
+
+
+def test_a_sentence_is_learned_on_one_line() -> None:
+    found, tokenizer = domain({**PASSAGE, "context": PROSE}), byte_tokenizer()
+    learned = [tokenizer.decode(list(e.ids[:-1])) for e in found.sentences(only_task(found), tokenizer)]
+    assert learned == [f"Tavik Island\n{sentence}" for sentence in told(PROSE)] and len(learned) == 3
 
 
 @pytest.mark.parametrize(
