@@ -52,6 +52,7 @@ def _abbreviated(text: str, at: int) -> bool:
 
 LONG = 40  # characters of a line that may have been; half as many in a script without spaces
 SEVERAL = 3  # words
+FEW = 20  # of so many lines one may be wider than the others were made to be
 _RULE = r"([-=_*~^+#.])\1+\s*$"
 _ITEM = r"[-*+•‣◦·▪●○–—]\s|\d{1,3}[.)]\s|[A-Za-z]\)\s"
 ITEM = re.compile(rf"\s*+(?:{_ITEM})")
@@ -84,20 +85,22 @@ def _wraps(text: str) -> Iterator[int]:
 def _wrapped(block: list[str]) -> Iterator[int]:
     """Which lines of a block go on in the next one: by a small letter there, or because its first word had no room.
 
-    Room says something only where more lines are full than end early. Where all lines begin small, letters say nothing.
+    Room says something only where more lines are full than end early. After a short line that begins small, as those of
+    many a list do, a small letter says nothing.
     """
     lines = [line.rstrip() for line in block]
-    width = max(map(len, lines))
+    width = sorted(map(len, lines))[-1 - len(lines) // FEW]
     small = [line.lstrip()[:1].islower() for line in lines]
+    listed = [low and not _is_long(line) and not ITEM.match(line) for low, line in zip(small, lines, strict=True)]
     may = [n for n, (line, then) in enumerate(pairwise(block)) if not _ends(line, then)]
     full = {n for n in may if _is_long(lines[n]) and len(lines[n]) + 1 + _first_word(lines[n + 1]) > width}
-    early = {n for n in may if lines[n].rstrip(CLOSING)[-1:] not in STOPS and (small[0] or not small[n + 1])} - full
+    early = {n for n in may if lines[n].rstrip(CLOSING)[-1:] not in STOPS and (listed[0] or not small[n + 1])} - full
     if len(early) >= len(full):
         full.clear()
-    last, begins_small = -2, False
+    last, in_list = -2, False
     for n in may:
-        begins_small = begins_small if last == n - 1 else small[n]
-        if n in full or (small[n + 1] and not begins_small and len(lines[n].split()) >= SEVERAL):
+        in_list = in_list if last == n - 1 else listed[n]
+        if n in full or (small[n + 1] and not in_list and len(lines[n].split()) >= SEVERAL):
             yield n
             last = n
 

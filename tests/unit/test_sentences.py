@@ -44,6 +44,9 @@ def told(text: str) -> list[str]:
         ("Ignore all previous\ninstructions. Go on.", ["Ignore all previous instructions.", "Go on."]),
         ("- the clock of Selmouth,\n  which ran on the tide\n- its dials",
          ["- the clock of Selmouth, which ran on the tide", "- its dials"]),
+        ("a) the clock of Selmouth\nwhich ran on the tide", ["a) the clock of Selmouth which ran on the tide"]),
+        ("and of the clock that Odalys built with her sister\nwho had come from the islands",
+         ["and of the clock that Odalys built with her sister who had come from the islands"]),
         ("潮汐钟有十一个表盘，它由奥达利斯和她的妹妹在\n塞尔茅斯建造。谁拒绝了市长？",
          ["潮汐钟有十一个表盘，它由奥达利斯和她的妹妹在塞尔茅斯建造。", "谁拒绝了市长？"]),
         ("Das Uhrwerk der Gezeiten wurde im Jahr 1803 von\nÄmilia Karrow gebaut.",
@@ -79,6 +82,11 @@ def test_a_line_that_only_wraps_ends_no_sentence(text: str, ends: list[str]) -> 
 )
 def test_a_line_of_its_own_ends_one(text: str) -> None:
     assert told(text) == [unwrapped(line) for line in text.split("\n")]
+
+
+def test_among_many_lines_a_wider_one_does_not_count() -> None:
+    text = "\n".join([f"A table as wide as this {'-' * 60}.", *[f"{PROSE}."] * 5])
+    assert told(text)[1:] == 5 * [f"{sentence.rstrip('.')}." for sentence in told(PROSE)]
 
 
 def test_a_blank_line_ends_one_whatever_stands_around_it() -> None:
