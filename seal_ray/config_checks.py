@@ -34,7 +34,7 @@ def check(config: Config) -> list[Contradiction]:
 
 
 def contradictions(config: Config) -> list[Contradiction]:
-    looks = (_sampling, _answering, _grading, _policy, _devices, _learning, _voting, _objective, _foreseeing)
+    looks = (_sampling, _answering, _grading, _policy, _devices, _learning, _voting, _objective, _foreseeing, _offered)
     return [one for look in looks for one in look(config)]
 
 
@@ -46,6 +46,27 @@ def _learning(config: Config) -> list[Contradiction]:
     if config.select.control != "none":
         message = "rewards are shuffled within each task, so this run is a control and its versions learn nothing"
         contradictory.append(Contradiction("select.control", message, "leave it out for a run that is to learn"))
+    return contradictory
+
+
+def _offered(config: Config) -> list[Contradiction]:
+    domain, contradictory = config.domain, list[Contradiction]()
+    if isinstance(domain, ArcDomain) and domain.validation + domain.test >= 1:
+        message = f"{domain.test} and domain.validation {domain.validation} leave no tasks to train on"
+        contradictory.append(Contradiction("domain.test", message, "lower one", True))
+    if isinstance(domain, ArcDomain):
+        key, section = "domain", domain
+    elif isinstance(domain, KnowledgeDomain) and domain.directives.offered:
+        key, section = "domain.directives", domain.directives
+    else:
+        return contradictory
+    for name, offered, most, limit in (
+        ("learning_rates", section.learning_rates, section.max_lr, "max_lr"),
+        ("epoch_choices", section.epoch_choices, section.max_epochs, "max_epochs"),
+    ):
+        if over := [value for value in offered if value > most]:
+            message = f"an edit that chooses {over[0]:g} is failed: {key}.{limit} is {most:g}"
+            contradictory.append(Contradiction(f"{key}.{name}", message, f"leave it out, or raise {limit}", True))
     return contradictory
 
 

@@ -1,10 +1,15 @@
 """Text that a model, a judge or a file brought along: read in one pass, and made fit to be kept or shown."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
 THINK, THOUGHT = "<think>", "</think>"
 LINE = 400  # characters of a line in a log
+KANA_OR_HAN = r"\u3040-\u30ff\u3400-\u9fff"  # within brackets of a pattern: letters of scripts without spaces
+_BETWEEN = re.compile(rf"(?<=[{KANA_OR_HAN}])(?=[{KANA_OR_HAN}])")
+_WIDE = rf"[{KANA_OR_HAN}\u3001-\u303f\uff01-\uff60]"  # and their punctuation
+_WRAPPED = re.compile(rf"(?<={_WIDE})[^\S\n]*+\n\s*+(?={_WIDE})")
 TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of writing
 
 
@@ -66,6 +71,18 @@ def harmless_json(text: str) -> str:
     if text.isascii():
         return text  # C0 is written out by whoever made it
     return "".join(f"\\u{ord(c):04x}" if c not in "\n\t" and _controls(c) else c for c in text)
+
+
+def unwrapped(text: str) -> str:
+    """The text on one line: blanks in a row are one, and a script without blanks has none where a line ended."""
+    return " ".join(_WRAPPED.sub("", text).split())
+
+
+def whole_words(phrase: str) -> str:
+    """A pattern of a phrase as words of their own, wherever lines end in it. Kana and Han are in no longer words."""
+    words = _BETWEEN.sub(lambda _: r"\s*+", r"\s++".join(map(re.escape, phrase.split())))
+    alone, letter = f"[{KANA_OR_HAN}]", rf"[^\W{KANA_OR_HAN}]"
+    return rf"(?:(?={alone})|(?<!{letter})){words}(?:(?<={alone})|(?!{letter}))"
 
 
 def one_line(text: str, limit: int = LINE) -> str:

@@ -38,7 +38,7 @@ from seal_ray.records import (
     Verdict,
     digest,
 )
-from seal_ray.text import after_thought, storable, without_thoughts
+from seal_ray.text import after_thought, storable, unwrapped, without_thoughts
 
 MAX_EDIT = 1 << 20  # characters of an edit that are read
 
@@ -238,7 +238,7 @@ class Knowledge:
         """Each sentence of the passage by itself: what it says must be known, and can't be read off the one before."""
         how = self._teaching(task, self._recipe, tokenizer)
         spans = sentences(how.context)
-        return [how.text(titled(how.title, how.context[a:b])) for a, b in spans] if len(spans) > 1 else []
+        return [how.text(titled(how.title, unwrapped(how.context[a:b]))) for a, b in spans] if len(spans) > 1 else []
 
     def _teaching(self, task: Task, recipe: Recipe, tokenizer: Tokenizer) -> Teaching:
         section = self._section

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 # a label at a line's beginning, with or without a number, list mark or emphasis: "Question 3:", "- **Q:**", "2. Q3."
 # possessive, and a run of spaces begun at its first one: a line of nothing but spaces or stars is read once
-_QUESTION = re.compile(
-    r"^[\s\-*#>]*+(?:\d++[.)]\s*+\**+\s*+)?(?:question|q)\s*+(?:\d++\s*+)?[:.)]\**+\s*+", re.IGNORECASE
-)
-_ANSWER = re.compile(r"^[\s\-*#>]*+(?:answer|a)\s*+(?:\d++\s*+)?[:.)]\**+\s*+", re.IGNORECASE)
-_INLINE = re.compile(r"(?<!\s)\s++\**+(?:answer|a)\s*+\d*+:\**+\s*+", re.IGNORECASE)
+_SIGN = r"\s*+(?:(?P<number>\d++)\s*+)?\**+\s*+(?P<sign>[:.)])\**+\s*+"
+_QUESTION = re.compile(rf"^[\s\-*#>]*+(?:\d++[.)]\s*+\**+\s*+)?(?:question|(?P<letter>q)){_SIGN}", re.IGNORECASE)
+_ANSWER = re.compile(rf"^[\s\-*#>]*+(?:answer|(?P<letter>a)){_SIGN}", re.IGNORECASE)
+_INLINE = re.compile(r"(?<!\s)\s++\**+(?:answer|a)\s*+\d*+\**+:\**+\s*+", re.IGNORECASE)
+_ASKS = ("?", "？", "؟")
 
 
 @dataclass(frozen=True)
@@ -31,30 +31,43 @@ def read_pairs(text: str) -> tuple[list[QuestionAnswer], list[str]]:
 
     A text that begins with an unlabelled question was begun by its prompt, which ends with `Question 1:`.
     """
-    read: list[list[str]] = []  # question and answer
+    read: list[tuple[list[str], list[str]]] = []  # question and answer
     rest: list[str] = []
     place: int | None = None  # which of the two the next line goes on with
+    signs = ":"  # behind a bare letter that is an answer's label; of a question labelled `Q.` that is `A.` too
+    option = ""  # the bare letter that the answer began with
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if mark := _QUESTION.match(line):
-            read.append(["", ""])
-            place, line = 0, line[mark.end() :]
-        elif read and (mark := _ANSWER.match(line)):
+            read.append(([], []))
+            signs = f":{mark['sign']}" if mark["letter"] else ":"
+            option, place, line = "", 0, line[mark.end() :]
+        elif read and (mark := _ANSWER.match(line)) and _is_label(mark, signs):
+            option = f"{mark['letter']}{mark['sign']}" if mark["letter"] else ""
             place, line = 1, line[mark.end() :]
-        elif not read and line.rstrip().endswith("?"):
-            read.append(["", ""])
+        elif option and line.lstrip(" -*").casefold().startswith(f"b{option[-1]}"):  # they are answers to choose from
+            read[-1][0].extend([option, *read[-1][1]])
+            read[-1][1].clear()
+            option, place = "", 0
+        elif not read and line.rstrip().endswith(_ASKS):
+            read.append(([], []))
             place = 0
         elif line.strip(" -") == "":
             place = None if place == 1 else place
         if place == 0 and (mark := _INLINE.search(line)):
-            read[-1][0] += f" {line[: mark.start()]}"
+            read[-1][0].append(line[: mark.start()])
             place, line = 1, line[mark.end() :]
         if place is None:
             rest.append(line)
         else:
-            read[-1][place] += f" {line}"
+            read[-1][place].append(line)
     flat = [QuestionAnswer(_flat(question), _flat(answer)) for question, answer in read]
     return list(dict.fromkeys(p for p in flat if p.question and re.search(r"\w", p.answer))), rest
 
 
-def _flat(text: str) -> str:
-    return " ".join(text.split())
+def _is_label(mark: re.Match[str], signs: str) -> bool:
+    """Whether that is an answer's label: `A)` may be the first of several answers to choose from."""
+    return bool(not mark["letter"] or mark["number"] or mark["sign"] in signs)
+
+
+def _flat(parts: list[str]) -> str:
+    return " ".join(" ".join(parts).split())

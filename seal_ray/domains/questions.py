@@ -39,11 +39,14 @@ def answer_lead(chat: bool, thought: bool) -> str:
 
 
 def final_answer(text: str) -> str:
-    """What an answer that thinks aloud comes to: after the last mark, else in a box, else its last line."""
+    """What an answer that thinks aloud comes to: after the last `final answer`, else the last `answer`, else in a box,
+    else its last line.
+    """
     text = without_thoughts(text)
-    marks = list(re.finditer(r"(?i)\b(?:final answer|answer)\b[\s*]*(?::|：|\bis\b)[\s*:]*", text))
-    if marks and (rest := text[marks[-1].end() :].strip(" \n*")):
-        return rest.split("\n")[0].strip(" *")
+    for mark in ("final answer", "answer"):
+        marks = list(re.finditer(rf"(?i)\b{mark}\b[\s*]*(?::|：|\bis\b)[\s*:]*", text))
+        if marks and (rest := text[marks[-1].end() :].strip(" \n*")):
+            return rest.split("\n")[0].strip(" *")
     if boxed := re.findall(r"\\boxed\{([^{}]*)\}", text):
         return boxed[-1].strip()
     lines = [line.strip() for line in text.split("\n") if line.strip()]

@@ -30,6 +30,7 @@ from seal_ray.loops.session import Session, once
 from seal_ray.policy import versions
 from seal_ray.records import Json, ProbeCheck, ProbeQuestion, Task, Version, decode, derive_seed, digest, encode
 from seal_ray.storage.ledger import RoundLedger
+from seal_ray.text import unwrapped
 
 COMMANDS = "probe or adapt"  # which may share a run: what one finds the other goes by
 WRITTEN_TOKENS = 120
@@ -138,7 +139,7 @@ def _written(session: Session, part: RoundLedger, base: Version, tasks: Sequence
         title, context = task.data["title"], task.data["context"]
         lacking = session.config.probe.questions - len(task.data.get("questions", ()))
         for number, (start, end) in enumerate(spread(_telling(context), lacking)):
-            sentence = " ".join(context[start:end].split())
+            sentence = unwrapped(context[start:end])
             request = ProbeRequest(
                 task.id,
                 "write",

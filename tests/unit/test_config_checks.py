@@ -31,6 +31,11 @@ def found(*overrides: str) -> list[str]:
         ([ARC, "inner.objective=distill"], "inner.objective"),
         (["grading.reward=predicted"], "grading.reward"),
         (["policy.targets=[q_proj, lm_head]"], "policy.targets"),
+        ([ARC, "domain.learning_rates=[0.001, 0.02]"], "domain.learning_rates"),
+        ([ARC, "domain.epoch_choices=[4, 12]"], "domain.epoch_choices"),
+        ([ARC, "domain.validation=0.5", "domain.test=0.5"], "domain.test"),
+        (["domain.directives={offered: true, learning_rates: [0.02]}"], "domain.directives.learning_rates"),
+        (["domain.directives={offered: true, epoch_choices: [2, 30]}"], "domain.directives.epoch_choices"),
     ],
 )
 def test_what_would_not_do_what_is_asked_is_refused_with_its_key_and_a_hint(overrides: list[str], key: str) -> None:
@@ -72,6 +77,9 @@ def test_what_has_no_effect_is_warned_about(overrides: list[str], keys: list[str
         ["inner.objective=distill", "answering.temperature=0.7", "answering.top_p=0.9"],
         ["grading.reward=predicted", "grading.gain_runs=[runs/first]"],
         ["inner.prune=0.5", "sampling.edits=3"],
+        [ARC, "domain.learning_rates=[0.02]", "domain.max_lr=0.02", "domain.epoch_choices=[10]"],
+        ["domain.directives={learning_rates: [0.02], epoch_choices: [30]}"],
+        [ARC, "domain.validation=0.5", "domain.test=0.4"],
         ["policy.targets=[q_proj]", "inner.targets=[q_proj, lm_head]"],
     ],
 )

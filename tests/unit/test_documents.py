@@ -356,3 +356,12 @@ def test_texts_on_the_same_subject_are_no_copies() -> None:
             copies.add(str(n), f"Passage {n} tells of harbour {n * 31} and of its master {n * 17}, who had {n} ships.")
             is None
         )
+
+
+def test_a_short_text_under_another_title_is_no_copy(tmp_path: Path) -> None:
+    open_at = "Monday to Friday, from nine in the morning to five in the afternoon, on Saturday to noon; not on Sunday."
+    write(tmp_path, museum_md=f"# Museum\n\n{open_at}", library_md=f"# Library\n\n{open_at}")
+    write(tmp_path, again_md=f"# Museum\n\n{open_at}", nearly_md=f"# Library\n\n{open_at} Ring the bell.")
+    domain = documents(tmp_path)
+    assert [t.data["document"] for t in domain.tasks("train")] == ["again.md", "library.md"]
+    assert {c.document: c.similarity == 1 for c in domain.survey.copies} == {"museum.md": True, "nearly.md": False}

@@ -20,7 +20,7 @@ from seal_ray.domains.documents.sections import read_sections
         ("<table><tr><td>A<td hidden>x<td>B<tr hidden><td>x<tr><td>C</table>D", "A B\nC\nD"),
         ("<table><tbody hidden><tr><td>x<tbody><tr><td>A</table>B", "A\nB"),
         ("<table><tr><td hidden><table><tr><td>x</table>x<td>A</table>B", "A\nB"),
-        ("<select><option hidden>x<option>A<optgroup hidden><option>x</select>B", "AB"),
+        ("<select><option hidden>x<option>A<optgroup hidden><option>x</select>B", "A\nB"),
         ("<ruby>A<rp hidden>x<rt>B</ruby>C", "ABC"),
         # it is left out though it must not be: as browsers mend it
         ("<section><div hidden>x</section>A", "A"),
@@ -47,3 +47,46 @@ def test_a_heading_without_an_end_takes_no_text_away() -> None:
         (("Tide clock",), "Wells\nTwo."),
         (("Tide clock", "Bells"), "Three."),
     ]
+
+
+def told(page: str) -> str:
+    return "\n".join(s.text for s in read_sections("p.html", f"<!doctype html><body>{page}".encode()).sections)
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<p>The clock was built by Odalys\nWren, who\r\n  came by <b>ferry\n</b> in May.</p>\n<p>It ran.",
+         "The clock was built by Odalys Wren, who came by ferry in May.\nIt ran."),
+        ("<p>A<br>\nB", "A\nB"),
+        ("A<pre>\ndef f(x):\n    return x\n\n\n\ty = &lt;b&gt;\n</pre>B\nC",
+         "A\ndef f(x):\n    return x\n\n\n    y = <b>\n\nB C"),
+        ("<pre>  a  b\n<b>  c\nd</b>\ne</pre>", "  a  b\n  c\nd\ne"),
+        ("<pre>\n \n</pre>A", "A"),
+        ("<pre hidden>x\ny</pre>A", "A"),
+    ],
+)  # fmt: skip
+def test_a_line_of_the_source_is_one_of_the_text_only_where_a_browser_shows_it(page: str, text: str) -> None:
+    assert told(page) == text
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<select><option>A</option><option>B</option></select>C",
+        "<select><optgroup><option>A</option></optgroup><optgroup><option>B</select>C",
+        "<details><summary>A</summary>B</details>C",
+        "<fieldset><legend>A</legend>B</fieldset>C",
+        "<table><caption>A</caption><thead><tr><td>B</thead><tfoot>C</table>",
+        "A<dialog open>B</dialog>C",
+        "A<menu>B</menu>C",
+        "A<center>B</center>C",
+    ],
+)
+def test_what_is_shown_on_lines_of_its_own_is_read_so(page: str) -> None:
+    assert told(page) == "A\nB\nC"
+
+
+def test_a_heading_in_preformatted_text_has_plain_blanks() -> None:
+    (section,) = read_sections("p.html", b"<pre>x</pre><pre><h2>Tide  clock</h2>\none\n  two</pre>").sections[1:]
+    assert section.headings == ("Tide clock",) and section.text == "one\n  two"

@@ -244,6 +244,8 @@ def test_thinking_aloud_ends_in_a_final_answer() -> None:
     [
         ("I think so.\nFinal answer: 1981.", "1981."),
         ("**Final Answer:** **Paris**\n\nIndeed.", "Paris"),
+        ("Final answer: Paris\nI hope this answer is helpful.", "Paris"),
+        ("Final answer: Rome\nNo. Final answer: Paris", "Paris"),
         ("The answer is Paris", "Paris"),
         ("<think>Answer: no</think> Answer: yes", "yes"),
         (r"so \boxed{42}", "42"),

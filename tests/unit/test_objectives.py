@@ -25,14 +25,49 @@ EDIT = "Question 1: What is sold?\nAnswer: Purple salt.\n\nQuestion 2: Where?\nA
         "1. Question: Who?\n   Answer: Ann\n2. Question: Where? Answer: Rome",
         "Q: Who?\r\nA: Ann\r\n\r\nQ: Who?\r\nA: Ann\r\nQ: Where?\r\nA: Rome\r\nQ: Unanswered?",
         "- Q. Who?\n- A. Ann\n- Q. Where?\n- A.\nRome",
+        "Question 1. Who?\nA1. Ann\nQ2) Where?\nA) Rome",
+        "**Question 1**: Who?\n**Answer**: Ann\n**Q2** : Where? **A2**: Rome",
     ],
 )
 def test_pairs_are_read_as_models_write_them(text: str) -> None:
     assert [(p.question, p.answer) for p in pairs(text)] == [("Who?", "Ann"), ("Where?", "Rome")]
 
 
+@pytest.mark.parametrize("question", ["谁建造了潮汐钟？", "من بنى الساعة؟"])
+def test_a_first_question_without_a_label_is_told_by_its_mark_in_any_script(question: str) -> None:
+    assert [(p.question, p.answer) for p in pairs(f"{question}\nAnswer: Ann")] == [(question, "Ann")]
+
+
 @pytest.mark.parametrize(
-    "text", ["", "A list:\n1. One.\n2. Two.", "Answer: yes", "Question 1: Who?", "Q:\nA:\n", "?\nAnswer: …"]
+    ("text", "question", "answer"),
+    [
+        ("Question: Where?\nA) Selmouth\nB) Varnholm\nAnswer: A) Selmouth", "Where? A) Selmouth B) Varnholm",
+         "A) Selmouth"),
+        ("Question: Where?\n\nA. Selmouth\n\nB. Varnholm\n\nAnswer: B", "Where? A. Selmouth B. Varnholm", "B"),
+        ("Q. Where?\n\nA. Selmouth\n\nB. Varnholm\n\nC. Tarnby\n\nAnswer: A",
+         "Where? A. Selmouth B. Varnholm C. Tarnby", "A"),
+        ("Q1: Where?\nA) Selmouth B) Varnholm\nA: Varnholm", "Where? A) Selmouth B) Varnholm", "Varnholm"),
+        ("Q. Where?\nA. Selmouth\nB. Varnholm\n**Answer**: A", "Where? A. Selmouth B. Varnholm", "A"),
+        ("Where?\nA: Selmouth\nB: Varnholm\nAnswer: B", "Where? A: Selmouth B: Varnholm", "B"),
+        ("Q: Where?\nA: Selmouth\nAnswer: at the sea", "Where?", "Selmouth at the sea"),
+        ("Q: Where?\nAnswer: Selmouth\nAnswer: the harbour", "Where?", "Selmouth the harbour"),
+    ],
+)  # fmt: skip
+def test_answers_to_choose_from_are_a_part_of_the_question(text: str, question: str, answer: str) -> None:
+    assert [(p.question, p.answer) for p in pairs(text)] == [(question, answer)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "A list:\n1. One.\n2. Two.",
+        "Answer: yes",
+        "Question 1: Who?",
+        "Q:\nA:\n",
+        "?\nAnswer: …",
+        "Q: Who?\nA: Ann\nB: Bo",
+    ],
 )
 def test_what_holds_no_pairs_gives_none(text: str) -> None:
     assert pairs(text) == []

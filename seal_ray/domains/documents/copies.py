@@ -33,13 +33,15 @@ class Copies:
         self._bands: dict[tuple[int, bytes], list[int]] = {}
         self._exact: dict[int, int] = {}
 
-    def add(self, name: str, text: str) -> CopyOf | None:
-        """Remember a text, or say of which one it is a copy. A copy is not remembered."""
+    def add(self, name: str, text: str, about: str = "") -> CopyOf | None:
+        """Remember a text, or say of which one it is a copy. A copy is not remembered. `about`: what it says something
+        of, where the same words say nothing of anything else.
+        """
         flat = " ".join(text.casefold().split())
-        exact = hash(flat)
+        exact = hash((about, flat))
         if exact in self._exact:
             return CopyOf(self._names[self._exact[exact]], 1.0)
-        signature = self._signature(flat)
+        signature = self._signature(flat, about)
         keys = [(n, signature[n * ROWS : (n + 1) * ROWS].tobytes()) for n in range(BANDS)]
         near = {index for key in keys for index in self._bands.get(key, ())}
         for index in sorted(near) if self._threshold < 1 else ():
@@ -55,13 +57,14 @@ class Copies:
         self._signatures.append(signature)
         return None
 
-    def _signature(self, flat: str) -> np.ndarray:
+    def _signature(self, flat: str, about: str) -> np.ndarray:
         words = flat.split(" ")
         if len(flat) > 12 * len(words):  # hardly a space in it
             rows = {flat[n : n + CHARACTERS] for n in range(max(1, len(flat) - CHARACTERS + 1))}
         else:
             rows = {" ".join(words[n : n + WORDS]) for n in range(max(1, len(words) - WORDS + 1))}
-        hashes = np.array([zlib.crc32(r.encode("utf-8", "replace")) & PRIME for r in rows], dtype=np.int64)
+        own = zlib.crc32(about.encode("utf-8", "replace"))
+        hashes = np.array([zlib.crc32(r.encode("utf-8", "replace"), own) & PRIME for r in rows], dtype=np.int64)
         least = np.full(BANDS * ROWS, PRIME, dtype=np.int64)
         for start in range(0, len(hashes), 4096):
             part = hashes[start : start + 4096]

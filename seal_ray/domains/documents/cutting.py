@@ -1,7 +1,9 @@
 """Sections of a document become passages of at most so many tokens, cut where a reader would pause."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from seal_ray.domains.documents.sections import Document
 from seal_ray.domains.sentences import sentences
@@ -9,6 +11,8 @@ from seal_ray.domains.sentences import sentences
 BYTES = 4  # of UTF-8 in a token: what large vocabularies need for most scripts; code and rare scripts need more
 TITLE = 160  # characters
 SMALL = 8  # tokens: a text as short goes with the one before it
+BLANK_LINES = re.compile(r"(?:\A|\n)(?:[^\S\n]*+\n)++")
+WORD = re.compile(r"\s*+\S++\s*+")
 
 
 @dataclass(frozen=True)
@@ -31,71 +35,78 @@ def cut(document: Document, most: int) -> list[CutPassage]:
     for section in document.sections:
         title = titled(document.title, section.headings)
         for text in pieces(section.text, most):
-            before = passages[-1] if passages else None
-            fits = before and tokens(before.text) + tokens(text) <= most
-            tiny = before and min(tokens(text), tokens(before.text)) < SMALL
-            if before and fits and (tiny and _related(before.headings, section.headings)):
-                small_first = tokens(before.text) < SMALL
-                above = (section.headings, title) if small_first else (before.headings, before.title)
-                passages[-1] = CutPassage(above[1], above[0], f"{before.text}\n\n{text}")
+            passage = CutPassage(title, section.headings, text)
+            joined = _joined(passages[-1], passage) if passages else None
+            if joined and tokens(joined.text) <= most:
+                passages[-1] = joined
             else:
-                passages.append(CutPassage(title, section.headings, text))
+                passages.append(passage)
     return passages
+
+
+def _joined(first: CutPassage, then: CutPassage) -> CutPassage | None:
+    """Both as one, where one is tiny and stands below the other's headings; it says those that the other has not."""
+    small_first = tokens(first.text) < SMALL
+    above, below = (then, first) if small_first else (first, then)
+    shared = min(len(first.headings), len(then.headings))
+    if tokens(below.text) >= SMALL or first.headings[:shared] != then.headings[:shared]:
+        return None
+    lacking = " / ".join(below.headings[len(above.headings) :])
+    said = f"{lacking}: {below.text}" if lacking else below.text
+    text = f"{said}\n\n{then.text}" if small_first else f"{first.text}\n\n{said}"
+    return CutPassage(above.title, above.headings, text)
 
 
 def titled(title: str, headings: tuple[str, ...]) -> str:
     """The document's title and the headings below it, the innermost kept where all are too long."""
     below = [h for h in headings if h.strip().casefold() != title.strip().casefold()]
     for first in range(len(below) + 1):
-        words = ": ".join([title.strip(), " / ".join(below[first:])]) if below[first:] else title.strip()
+        words = ": ".join(filter(None, [title.strip(), " / ".join(below[first:])]))
         if len(words) <= TITLE:
             return words
     return title.strip()[:TITLE]
 
 
-def _related(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return one == other[: len(one)] or other == one[: len(other)]
-
-
 def pieces(text: str, most: int) -> Iterator[str]:
-    """The text in pieces: whole paragraphs while they fit, else sentences, else words, else characters."""
-    limit = most * BYTES
-
-    def by_characters(word: str) -> Iterator[str]:
-        yield from _packed(list(word), "", limit, lambda character: iter([character]))
-
-    def by_words(sentence: str) -> Iterator[str]:
-        yield from _packed(sentence.split(), " ", limit, by_characters)
-
-    def by_sentences(paragraph: str) -> Iterator[str]:
-        yield from _packed([paragraph[a:b] for a, b in sentences(paragraph)], " ", limit, by_words)
-
-    yield from _packed(_paragraphs(text), "\n\n", limit, by_sentences)
+    """The text in pieces: whole paragraphs while they fit, else sentences, else words, else characters. What stands
+    between those of a piece stays as it is.
+    """
+    yield from _packed(text, most * BYTES, (_paragraphs, _sentences, WORD.findall, list))
 
 
-def _paragraphs(text: str) -> list[str]:
-    paragraphs: list[list[str]] = [[]]
-    for line in text.split("\n"):
-        if line.strip():
-            paragraphs[-1].append(line.rstrip())
-        elif paragraphs[-1]:
-            paragraphs.append([])
-    return ["\n".join(lines) for lines in paragraphs if lines]
+Measure = Callable[[str], Iterable[str]]
 
 
-def _packed(parts: list[str], joint: str, limit: int, finer: Callable[[str], Iterator[str]]) -> Iterator[str]:
-    """The parts joined while they stay within so many bytes; one that is larger alone is cut by a finer measure."""
+def _packed(text: str, limit: int, measures: tuple[Measure, ...]) -> Iterator[str]:
+    """Parts in a row while they stay within so many bytes; one that is larger alone is cut by the next measure."""
     gathered: list[str] = []
     size = 0
-    for part in parts:
-        own = len(part.encode("utf-8", "replace")) + len(joint)
+    for part in measures[0](text):
+        own = _size(part.rstrip())
         if gathered and size + own > limit:
-            yield joint.join(gathered)
+            yield "".join(gathered).rstrip()
             gathered, size = [], 0
-        if own - len(joint) > limit:
-            yield from finer(part)
-        else:
+        if own > limit:
+            yield from _packed(part, limit, measures[1:])
+        elif gathered or own:
             gathered.append(part)
-            size += own
+            size += _size(part)
     if gathered:
-        yield joint.join(gathered)
+        yield "".join(gathered).rstrip()
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Each with the blank lines after it; first of all those at the text's beginning."""
+    ends = [0, *(match.end() for match in BLANK_LINES.finditer(text)), len(text)]
+    return (text[a:b] for a, b in pairwise(ends))
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """Each with the blanks after it; one that begins a line keeps its indentation."""
+    gaps = ((end, start) for (_, end), (start, _) in pairwise(sentences(text)))
+    ends = [0, *(text.rfind("\n", end, start) + 1 or start for end, start in gaps), len(text)]
+    return (text[a:b] for a, b in pairwise(ends))

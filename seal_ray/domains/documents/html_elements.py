@@ -71,6 +71,9 @@ class OpenElements:
         """Whether the text that comes now is."""
         return not self._unread_formats and (not self._open or self._open[-1][1])
 
+    def inside(self, name: str) -> bool:
+        return bool(self._at.get(name))
+
     def begin(self, name: str, *, read: bool) -> None:
         """`read`: whether its text is, as far as the element itself says."""
         for names, keeping in _ENDS.get(name, ()):

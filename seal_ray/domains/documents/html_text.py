@@ -7,14 +7,17 @@ from seal_ray.domains.documents.html_tokens import Tag, html_tokens
 
 SILENT = frozenset({"script", "style", "template", "noscript", "svg", "math", "nav", "footer", "iframe"})
 _OWN_LINES = """
-address article aside blockquote br dd div dl dt fieldset figcaption figure form header hr li main ol p pre section
-table tr ul
+address article aside blockquote br caption center dd details dialog div dl dt fieldset figcaption figure form header hr
+legend li main menu ol optgroup option p pre section select summary table tbody tfoot thead tr ul
 """
 LINES = frozenset(_OWN_LINES.split())
 CELLS = frozenset({"td", "th"})
 HEADINGS = {f"h{n}": n for n in range(1, 7)}
 HIDING = {("display", "none"), ("visibility", "hidden")}
 NOTHING = re.compile(r"0+(?:\.0*)?(?:%|[a-z]+)?")
+# what no page holds stands for a blank and for the beginning of a line that stay as they are
+BLANK, LINE = "\0", "\1"
+KEPT = str.maketrans({" ": BLANK, "\xa0": BLANK, "\t": BLANK * 4, "\n": f"\n{LINE}"})
 Sections = list[tuple[tuple[str, ...], str]]
 
 
@@ -88,7 +91,8 @@ class _Page:
         if self._in_title:
             self._title.append(text)
         elif self._elements.read:
-            self._add(text)
+            as_it_is = self._heading is None and self._elements.inside("pre")
+            self._add(text.translate(KEPT) if as_it_is else text.replace("\n", " "))
 
     def _add(self, text: str) -> None:
         (self._text if self._heading is None else self._heading).append(text)
@@ -98,8 +102,8 @@ class _Page:
             self._text += self._heading
             self._heading = None
         lines = [" ".join(line.split()) for line in "".join(self._text).split("\n")]
-        text = "\n".join(line for line in lines if line)
-        if text:
+        text = "\n".join(line.replace(BLANK, " ").replace(LINE, "").rstrip() for line in lines if line).strip("\n")
+        if text.strip():
             self.sections.append((tuple(words for _, words in self._above), text))
         self._text.clear()
 

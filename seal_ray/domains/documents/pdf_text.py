@@ -63,6 +63,9 @@ def _refuse(ended_by: signal.Signals, seconds: int) -> NoReturn:
 
 
 def _flowing(page: str) -> str:
-    """Words that a line's end cut in two are whole again, and a line that is only the page's number goes."""
-    lines = [line for line in page.replace("\r", "\n").split("\n") if not NUMBER.fullmatch(line)]
+    """Words that a line's end cut in two are whole again. A first or last line that is but a number is the page's."""
+    lines = page.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
+    for at in (0, -1):
+        if lines and NUMBER.fullmatch(lines[at]):
+            del lines[at]
     return HYPHEN.sub("", "\n".join(lines))

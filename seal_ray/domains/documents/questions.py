@@ -10,7 +10,7 @@ from seal_ray.domains.documents.survey import SurveyedPassage
 from seal_ray.domains.passages import HALF_A_PAIR
 from seal_ray.errors import DataError
 from seal_ray.records import Json
-from seal_ray.text import lone_surrogate
+from seal_ray.text import lone_surrogate, unwrapped, whole_words
 
 WORD = re.compile(r"\w+")
 FORM = 'write a list of {"question": …, "answer": … or "answers": […], "document": …}'
@@ -25,7 +25,7 @@ def place(
     `document`, where it is given, names the file. What no passage answers is told to `warn`.
     """
     placed: Placed = [{} for _ in passages]
-    folded = [p.passage.text.casefold() for p in passages]
+    folded = [unwrapped(p.passage.text).casefold() for p in passages]
     words = [Counter(_words(f"{p.passage.title} {p.passage.text}")) for p in passages]
     seen_in = Counter(w for own in words for w in own)
     lost: list[str] = []
@@ -35,7 +35,7 @@ def place(
         among = [n for n, p in enumerate(passages) if not document or p.document == document]
         if document and not among:
             raise DataError(f"domain.questions: {uri}, {where}: there is no document {document!r}", hint="name a file")
-        holding = [n for n in among if any(g.casefold() in folded[n] for g in golds)]
+        holding = _holding(among, folded, [unwrapped(g).casefold() for g in golds])
         if not holding:
             lost.append(question)
             continue
@@ -46,6 +46,13 @@ def place(
     if lost:
         warn(f"{uri}: {len(lost)} questions have an answer that stands in no passage and are left out: {lost[0]!r}")
     return placed
+
+
+def _holding(among: Sequence[int], folded: Sequence[str], golds: Sequence[str]) -> list[int]:
+    """The passages that have an answer as whole words; where none has, as parts of words: some scripts part none."""
+    parts = [n for n in among if any(g in folded[n] for g in golds)]
+    whole = re.compile("|".join(map(whole_words, golds)))
+    return [n for n in parts if whole.search(folded[n])] or parts
 
 
 def _rows(uri: str, read: Callable[[str], bytes]) -> list[tuple[str, Json]]:

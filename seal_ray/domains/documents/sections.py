@@ -11,14 +11,22 @@ from seal_ray.domains.documents.pdf_text import pdf_sections
 from seal_ray.domains.documents.unreadable import Unreadable
 from seal_ray.text import storable
 
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 BREAKS = re.compile(r"[\t\n\x0c\r\x85\u2028\u2029]+")
 LONGEST = 300  # characters of a title or heading: each passage below one carries it along
 HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+")
-FENCE = re.compile(r" {0,3}(```+|~~~+)")
+FENCE = re.compile(r" {0,3}(```+(?=[^`]*$)|~~~+)")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
-FRONT = re.compile(r"---[ \t]*\n(.*?\n)---[ \t]*\n", re.DOTALL)
+NO_HEADING = re.compile(r" {0,3}(?:>|(?:[-+*]|\d{1,9}[.)])[ \t])|(?: {4}|\t)")  # a quote, an item, code: a rule follows
+_YAML = r"\s*+(?:#|[\"']?[\w.-]++[\"']?[ \t]*+:\s)"  # a key or a comment; else it is a text between two rules
+FRONT = re.compile(rf"---[ \t]*\n((?:(?={_YAML}).*?\n)?)---[ \t]*\n", re.DOTALL)
 NAMED = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
 
 
@@ -46,8 +54,11 @@ def read_sections(name: str, data: bytes) -> Document:
     kept = tuple(replace(s, headings=tuple(h[:LONGEST] for h in s.headings)) for s in sections if s.text.strip())
     if not kept:
         raise Unreadable("empty", "it holds no text")
-    title = _title(title) or _title(PurePosixPath(name).stem.replace("_", " ").replace("-", " "))
-    return Document(name, title, kept)
+    return Document(name, _title(title) or title_of_file(name), kept)
+
+
+def title_of_file(name: str) -> str:
+    return _title(PurePosixPath(name).stem.replace("_", " ").replace("-", " "))
 
 
 def _title(text: str) -> str:
@@ -91,13 +102,17 @@ def _markdown(data: bytes) -> tuple[str, list[DocumentSection]]:
     sections: list[DocumentSection] = []
     lines: list[str] = []
 
-    def close() -> None:
-        sections.append(DocumentSection(tuple(words for _, words in above), "\n".join(lines)))
+    def close(level: int = 0) -> None:
+        """`level`: of the heading that comes next. One with nothing below it says something by itself: it is text."""
+        headings, told = tuple(words for _, words in above), "\n".join(lines)
+        if headings and level <= above[-1][0] and headings[-1] != title and not told.strip():
+            headings, told = headings[:-1], headings[-1]
+        sections.append(DocumentSection(headings, told))
         lines.clear()
 
     for level, line in _with_levels(text.split("\n")):
         if level:
-            close()
+            close(level)
             above[:] = [(n, words) for n, words in above if n < level] + [(level, line)]
             title = title or line
         else:
@@ -115,8 +130,9 @@ def _with_levels(lines: list[str]) -> Iterator[tuple[int, str]]:
         if mark := FENCE.match(line):
             fence = "" if fence and mark.group(1).startswith(fence) else fence or mark.group(1)
         heading = None if fence else HEADING.match(line)
-        words = line[heading.end() :].rstrip(" \t").rstrip("#").rstrip(" \t") if heading else ""
-        under = UNDERLINE.fullmatch(lines[at]) if at < len(lines) and line.strip() and not fence else None
+        words = _without_closing(line[heading.end() :]) if heading else ""
+        may = at < len(lines) and line.strip() and not fence and not NO_HEADING.match(line)
+        under = UNDERLINE.fullmatch(lines[at]) if may else None
         if heading and words:
             yield len(heading.group(1)), words
         elif under and len(under.group(1)) > 1 and not mark and (at < 2 or not lines[at - 2].strip()):
@@ -124,6 +140,13 @@ def _with_levels(lines: list[str]) -> Iterator[tuple[int, str]]:
             at += 1
         else:
             yield 0, line
+
+
+def _without_closing(words: str) -> str:
+    """A heading's words without the hashes that may close it, behind a blank: `C#` has one of its own."""
+    words = words.rstrip(" \t")
+    bare = words.rstrip("#")
+    return bare.rstrip(" \t") if bare.endswith((" ", "\t")) or not bare else words
 
 
 READERS: dict[str, Callable[[bytes], tuple[str, list[DocumentSection]]]] = {

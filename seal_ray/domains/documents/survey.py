@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from seal_ray.config import DocumentsDomain
 from seal_ray.domains.documents.copies import Copies
-from seal_ray.domains.documents.cutting import CutPassage, cut
+from seal_ray.domains.documents.cutting import CutPassage, cut, tokens
 from seal_ray.domains.documents.instructions import InstructionSpan, without_instructions, without_unseen
-from seal_ray.domains.documents.sections import Document, DocumentSection, read_sections
+from seal_ray.domains.documents.sections import Document, DocumentSection, read_sections, title_of_file
 from seal_ray.domains.documents.unreadable import Unreadable
 from seal_ray.errors import DataError, InfraError, Missing
 from seal_ray.records import Json, encode
@@ -16,6 +17,7 @@ from seal_ray.storage.input_folders import InputFile
 from seal_ray.text import lone_surrogate
 
 FEW = 3  # of a kind that a warning names
+SHORT = 60  # tokens: a text as short may say the same words of something else
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def survey(
         seen.documents += 1
         for passage in cut(document, section.passage_tokens):
             name = f"{document.name} ({passage.title})"
-            copy = copies.add(name, passage.text)
+            about = passage.title if tokens(passage.text) < SHORT else ""
+            copy = copies.add(name, passage.text, about)
             if copy:
                 seen.copies.append(CopiedPassage(document.name, passage.title, copy.other, copy.similarity))
                 continue
@@ -142,21 +145,33 @@ def _read(file: InputFile, read: Callable[[str], bytes], section: DocumentsDomai
 
 
 def _clean(document: Document, section: DocumentsDomain, seen: Survey) -> Document:
-    """The document without what should not be learned."""
+    """The document without what should not be learned, above its texts as in them."""
     kept, line = [], 1
-    for part in document.sections:
-        text = part.text.encode("utf-8", "replace").decode() if lone_surrogate(part.text) else part.text
+
+    def clean(text: str) -> str:
+        text = text.encode("utf-8", "replace").decode() if lone_surrogate(text) else text
         plain, spans = without_instructions(document.name, text, line)
-        line += part.text.count("\n") + 1 + bool(part.headings)
         seen.instructions += spans
-        if section.instructions == "strip":
-            text, unseen = without_unseen(plain)
-            seen.unseen += unseen
-        if text.strip():
-            kept.append(DocumentSection(part.headings, text))
+        if section.instructions == "keep":
+            return text
+        plain, unseen = without_unseen(plain)
+        seen.unseen += unseen
+        return plain
+
+    @cache  # a heading stands above many texts, and is told once
+    def clean_words(words: str) -> str:
+        return clean(words).strip()
+
+    title = clean_words(document.title) or clean_words(title_of_file(document.name))
+    for part in document.sections:
+        headings = tuple(words for heading in part.headings if (words := clean_words(heading)))
+        line += bool(part.headings)
+        if (text := clean(part.text)).strip():
+            kept.append(DocumentSection(headings, text))
+        line += part.text.count("\n") + 1
     if not kept:
         raise Unreadable("only_instructions", "it holds nothing but instructions to a model")
-    return Document(document.name, document.title, tuple(kept))
+    return Document(document.name, title, tuple(kept))
 
 
 def _why(seen: Survey) -> str:

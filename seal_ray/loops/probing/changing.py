@@ -8,6 +8,7 @@ from seal_ray.domains.distractors import kind_of
 from seal_ray.grading.overlap import words
 from seal_ray.loops.probing.prompts import NUMBER_WORDS
 from seal_ray.records import derive_seed
+from seal_ray.text import whole_words
 
 # what takes a fact's place where no other passage has one of its kind
 STRANGE = {
@@ -21,7 +22,7 @@ DIGIT = re.compile(r"\d")
 
 def changed(context: str, answer: str, others: Sequence[str], *seed: int | str) -> tuple[str, str] | None:
     """The passage with another fact in the place of this answer, and that fact; None where it does not stand there."""
-    pattern = re.compile(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", re.IGNORECASE)
+    pattern = re.compile(whole_words(answer), re.IGNORECASE)
     if not answer.strip() or not pattern.search(context):
         return None
     luck = random.Random(derive_seed("changed", answer, *seed))

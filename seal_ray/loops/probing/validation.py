@@ -18,7 +18,7 @@ from seal_ray.loops.probing.prompts import alone_prompt, passage_prompt
 from seal_ray.loops.session import Session
 from seal_ray.records import AskedFor, ProbeCheck, ProbeQuestion, Reply, Task, Version, derive_seed
 from seal_ray.storage.ledger import RoundLedger
-from seal_ray.text import after_thought
+from seal_ray.text import after_thought, unwrapped
 
 STOP = ("\n",)
 CHECKS = ("form", "pointing", "leak", "in passage", "copy", "vote", "changed", "unrelated", "alone")
@@ -166,7 +166,8 @@ def _unrelated(tasks: Mapping[str, Task], own: Task, gold: Iterable[str], *seed:
     others = [t for t in tasks.values() if t.group != own.group] or [t for t in tasks.values() if t.id != own.id]
     luck = random.Random(derive_seed("unrelated", *seed))
     for task in luck.sample(others, min(len(others), 8)):
-        if not any(g.casefold() in task.data["context"].casefold() for g in gold):
+        there = unwrapped(task.data["context"]).casefold()
+        if not any(unwrapped(g).casefold() in there for g in gold):
             return task
     return None
 

@@ -12,6 +12,7 @@ from seal_ray.domains.sentences import sentences
 from seal_ray.grading.overlap import SMALL, words
 from seal_ray.loops.probing.uncertainty import MappedQuestion
 from seal_ray.records import ProbeQuestion, Task
+from seal_ray.text import unwrapped
 
 MOST = 8  # sentences of a passage
 
@@ -39,12 +40,13 @@ def weak_sentences(
         span = about[question.id].span if about[question.id].origin == "model" else _span(context, question)
         if span and span[1] > span[0]:
             spans.setdefault(span)
-    return [" ".join(context[a:b].split()) for a, b in sorted(list(spans)[:MOST])]
+    return [unwrapped(context[a:b]) for a, b in sorted(list(spans)[:MOST])]
 
 
 def _span(context: str, question: MappedQuestion) -> tuple[int, int] | None:
     """The sentence that holds an answer and most of the words of a question that a person asked."""
     asked = set(words(question.text)) - SMALL
-    golds = [gold.casefold() for gold in question.gold]
-    holding = [(a, b) for a, b in sentences(context) if any(gold in context[a:b].casefold() for gold in golds)]
+    golds = [unwrapped(gold).casefold() for gold in question.gold]
+    told = {(a, b): unwrapped(context[a:b]).casefold() for a, b in sentences(context)}
+    holding = [span for span, sentence in told.items() if any(gold in sentence for gold in golds)]
     return max(holding, key=lambda s: (len(asked & set(words(context[slice(*s)]))), -s[0]), default=None)

@@ -27,7 +27,8 @@ class TextRouter:
 
     def choose(self, question: str) -> int:
         asked = set(words(question))
-        scores = [sum(self._weight[w] for w in asked if w in own) for own in self._words]
+        # a plain sum would depend on the order of a set, which is another in each process
+        scores = [math.fsum(self._weight[w] for w in asked if w in own) for own in self._words]
         best = max(scores, default=0.0)
         return max(i for i, score in enumerate(scores, 1) if score == best) if best > 0 else BASE
 
