@@ -10,7 +10,7 @@ from typing import Any
 from seal_ray import models
 from seal_ray.commands import learned
 from seal_ray.commands.private_files import write_private
-from seal_ray.commands.served import LEARNED, NOTE
+from seal_ray.commands.served import LEARNED, NOTE, OF_MODEL
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.loops.adapt import Adapted, titles
@@ -41,7 +41,8 @@ def write(done: Adapted, config: Config, to: Path) -> dict[str, Json]:
         made.mkdir()
         if accepted and done.version:
             _export(done, config, made)
-            note = {"model": config.model.model_dump(mode="json"), "topics": titles(done.tests), "run": config.run.uri}
+            model = config.model.model_dump(mode="json", include=OF_MODEL)
+            note = {"model": model, "topics": titles(done.tests), "run": config.run.uri}
             write_private(made / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
         name = to.absolute().name
         write_private(made / PAGE, learned.html(done, config.run.uri, name))

@@ -258,3 +258,12 @@ def test_a_folder_does_not_decide_that_a_models_code_is_run(tmp_path: Path) -> N
         with pytest.raises(ConfigError, match="--trust-remote-code"):
             find(folder, StorageSection(), str(tmp_path), name)
     assert find(folder, StorageSection(), str(tmp_path), trust=True).model.trust_remote_code
+
+
+def test_a_folder_does_not_decide_where_its_model_comes_from_and_is_kept(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "mine", 1)
+    model = {"name": "builtin:tiny", "dtype": "float32", "max_length": 512, "thinking": "no"}
+    of_the_machine = {"mirror": "https://evil.example", "cache": str(tmp_path / "cache"), "cache_gb": 1e-9}
+    (tmp_path / "mine" / NOTE).write_text(json.dumps({"model": model | of_the_machine}))
+    assert find(folder, StorageSection(), str(tmp_path)).model == ModelSection.model_validate(model)
+    assert not (tmp_path / "cache").exists()
