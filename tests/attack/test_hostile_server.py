@@ -158,6 +158,14 @@ def test_the_token_goes_to_this_machine_and_through_no_proxy(monkeypatch: pytest
             server.wait(30, lambda: False)
 
 
+def test_a_question_goes_through_no_proxy(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = json.dumps({"choices": [{"text": "Odo Marsh"}]}).encode()
+    with serving({"/v1/models": GOOD_MODELS, "/v1/completions": answer}) as url, serving({}, 502) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.removesuffix("/v1"))
+        assert ask.ask_server(url, KEY, served, "Who?").answers == {"base": "Odo Marsh", "version-1": "Odo Marsh"}
+
+
 # whoever reaches `serve`
 
 
