@@ -159,7 +159,7 @@ def study(
     from seal_ray.commands import study as table
     from seal_ray.loops import study as studying
 
-    arms = [f"study.arms={json.dumps(arm)}"] if arm else []
+    arms = [config_file.assignment("study.arms", arm)] if arm else []
     loaded = config_file.load(config, [*(set_ or ()), *arms, *progress(quiet, as_json)])
     with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "study") as signals:
         run = studying.study(loaded, stop=lambda: signals.stopped, on_stop=signals.on_stop)
