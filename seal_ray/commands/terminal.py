@@ -87,7 +87,7 @@ def _round_status(round_: Round) -> dict[str, Json]:
         "seconds_per_trial": round(sum(seconds) / len(seconds), 3) if seconds else None,
         "failed": dict(lost),
         "failed_because": sample,
-        "kept": len(round_.choices),
+        "kept": len(round_.kept),
         "version": round_.version.number if round_.version else None,
         "decision": (round_.manifest or {}).get("decision"),
     }
@@ -191,6 +191,7 @@ def _candidate(round_: Round, candidate_id: str) -> dict[str, Json]:
         "candidate": encode(candidate),
         "trial": encode(trial),
         "verdicts": [encode(v) for v in round_.verdicts if v.candidate == candidate_id],
+            "weight": chosen[e.id].weight if e.id in chosen else None,
     }
 
 
@@ -205,8 +206,8 @@ def show_inspection(shown: dict[str, Any]) -> str:
     for e in shown["edits"]:
         reward = e["reward"]["value"] if e["reward"] else None
         worth = f"reward {reward['mean']:+.3f} ±{reward['error']:.3f}" if reward else "no reward"
-        kept = f"  KEPT: {e['chosen']}" if e["chosen"] else ""
-        out.append(f"edit {e['slot']} ({e['style'] or 'no style'}), {worth}{kept}")
+        fate = "" if e["weight"] is None else f"  {'KEPT' if e['weight'] > 0 else 'TAUGHT AWAY FROM'}: {e['chosen']}"
+        out.append(f"edit {e['slot']} ({e['style'] or 'no style'}), {worth}{fate}")
         if e["failure"]:
             out.append(f"  failed: {e['failure']['kind']}: {e['failure']['message']}")
         out += [f"  | {line}" for line in e["text"].splitlines()]

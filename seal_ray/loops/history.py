@@ -69,6 +69,11 @@ class Round:
     def committed(self) -> bool:
         return self.manifest is not None
 
+    @property
+    def kept(self) -> tuple[Choice, ...]:
+        """The edits that are learned from, without those that the policy is taught away from."""
+        return tuple(c for c in self.choices if c.weight > 0)
+
 
 class Run:
     """The rounds under one URI. It may be asked time and again: only what has come since is read."""
