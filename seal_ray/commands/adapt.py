@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from seal_ray.loops.history import Run
 from seal_ray.policy import versions
 from seal_ray.policy.export import export
 from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Json
+from seal_ray.storage.flags import as_typed
 
 PAGE, TEXT, DATA = "learned.html", "learned.md", LEARNED
 OURS = (PAGE, TEXT, DATA, NOTE, ADAPTER, ADAPTER_CONFIG)
@@ -85,11 +87,12 @@ def _probe(done: Adapted, base: str, trust: bool) -> list[list[int]]:
 
 
 def show(done: Adapted, config: Config, to: Path) -> str:
+    run, folder = as_typed(config.run.uri, config.storage), shlex.quote(str(to))
     lines: list[Any] = ["", *learned.summary(done), ""]
     lines.append(f"  read it:   {to / PAGE}")
     if done.version and done.decision == "accept":
-        lines += [f'  ask it:    seal-ray ask {to} "…"', f"  serve it:  seal-ray serve {to}"]
+        lines += [f'  ask it:    seal-ray ask {folder} "…"', f"  serve it:  seal-ray serve {folder}"]
     if done.decision == "hold":
-        lines.append(f"  decide:    seal-ray approve {config.run.uri} (or reject), then the same command again")
-    lines.append(f"  look close: seal-ray report {config.run.uri}")
+        lines.append(f"  decide:    seal-ray approve {run} (or reject), then the same command again")
+    lines.append(f"  look close: seal-ray report {run}")
     return "\n".join(lines)
