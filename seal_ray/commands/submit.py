@@ -43,7 +43,8 @@ SECRETS += [
     ".s3cfg",
     "kubeconfig*",
 ]
-SECRETS += ["credentials", "credentials.*", "*-credentials.json", "service-account*.json", "secrets", "secrets.*"]
+SECRETS += ["credentials", "credentials.*", "*credentials.json", "secrets", "secrets.*"]
+SECRETS += ["service-account*.json", "service_account*.json", "kaggle.json", ".kaggle", ".config", ".vault-token"]
 SECRETS += ["token", "*.token", "auth_token", "terraform.tfstate*", "*.tfvars"]
 PACKAGE = "seal_ray"
 # the driver that the image installs would import its own package, and the workers the one that was sent
