@@ -66,7 +66,7 @@ def overview(run: Run) -> dict[str, Json]:
         "by": f"seal_ray {__version__}",
         "state": _state(ended, holder is not None, bool(events)),
         "reason": (ended.reason or None) if ended else None,
-        "rounds_wanted": (config.get("run") or {}).get("rounds"),
+        "rounds_wanted": run.rounds_wanted(events),
         "committed": run.latest,
         "held": run.held(),
         "rounds": [_figures(run, round_, gone) for round_, gone in zip(rounds, _deleted(run, rounds), strict=True)],

@@ -192,7 +192,8 @@ class Session:
 
     def _announce(self) -> None:
         run = self.config.run
-        self.tell(RunStarted(run.uri, run.seed, run.rounds, self.epoch, self.resumed))
+        rounds = run.rounds if self._command == "run" else 0
+        self.tell(RunStarted(run.uri, run.seed, rounds, self.epoch, self.resumed))
         self.domain.warn = lambda message: self.tell(Warned(message))
         for warning in (*map(str, self._odd), *getattr(self.domain, "warnings", ())):
             self.tell(Warned(warning))
