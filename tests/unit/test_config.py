@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from seal_ray import config_file
 from seal_ray.commands.probe import configured
-from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain
+from seal_ray.config import ArcDomain, Config, DocumentsDomain, KnowledgeDomain, PluginDomain
 from seal_ray.errors import ConfigError
 from seal_ray.loops.resuming import differences
 
@@ -120,4 +120,5 @@ def test_an_assignment_gives_a_key_just_what_it_was_made_of(name: str) -> None:
 
 def test_documents_may_have_any_name() -> None:
     config = configured("my docs-😀", [])
-    assert config.domain.data == "my docs-😀" and config.run.uri.startswith("runs/probe-my docs-😀-")
+    assert isinstance(config.domain, DocumentsDomain) and config.domain.data == "my docs-😀"
+    assert config.run.uri.startswith("runs/probe-my docs-😀-")
