@@ -77,7 +77,7 @@ def configured(rows: Sequence[dict[str, Any]], to: Path, overrides: Sequence[str
     docs.mkdir(parents=True, exist_ok=True)
     for number, row in enumerate(rows):
         (docs / f"{number:03d}.md").write_text(f"# {row['title']}\n\n{row['context']}\n", encoding="utf-8")
-    own = [f"domain.data={json.dumps(str(docs))}", f"run.uri={json.dumps(str(to / 'run'))}"]
+    own = [config_file.assignment("domain.data", str(docs)), config_file.assignment("run.uri", str(to / "run"))]
     return config_file.load(config_file.DOCUMENTS, [*own, *SETTINGS, *overrides])
 
 

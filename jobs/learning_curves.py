@@ -291,8 +291,11 @@ def by_round(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def panel(title: str, runs: Sequence[Mapping[str, Any]], measure: str) -> Panel:
+    def drawn(points: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+        return {n: _at(point, measure) for n, point in enumerate(points)}
+
     arms = [a for a in ARMS if any(r["arm"] == a for r in runs)]
-    return Panel(title, {a: [[_at(p, measure) for p in r["points"]] for r in runs if r["arm"] == a] for a in arms})
+    return Panel(title, {a: [drawn(r["points"]) for r in runs if r["arm"] == a] for a in arms})
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from seal_ray.config import Config, DomainSection, Section
 from seal_ray.errors import ConfigError
+from seal_ray.text import harmless_json
 from seal_ray.yaml_text import Key, YamlProblem, read_yaml
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -56,6 +58,11 @@ def parse(text: str, name: str = "configuration", overrides: Sequence[str] = ())
         _put(tree, key, value)
         lines[key] = f"--set {override.partition('=')[0] if _names_variable(key) else override}"
     return validated(Config, tree, lines, name)
+
+
+def assignment(key: str, value: Any) -> str:
+    """An override that gives the key this value. YAML knows no pairs of escapes, so characters stand as they are."""
+    return f"{key}={harmless_json(json.dumps(value, ensure_ascii=False))}"
 
 
 RETIRED = {"storage": ("retries",)}  # keys that records of older versions have and nothing reads any more

@@ -41,7 +41,7 @@ class RunStarted(Event):
 
     uri: str
     seed: int
-    rounds: int
+    rounds: int  # that the run is to have; 0 where another command than `run` drives it
     epoch: Detail[int]
     resumed: bool
 

@@ -8,9 +8,10 @@ import atexit
 import gc
 import io
 import os
+import select
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -90,15 +91,31 @@ def main() -> None:
     gc.set_threshold(GARBAGE)
     atexit.register(gc.freeze)
     try:
-        called = application(*sys.argv[1:2])
-        sys.exit(called(standalone_mode=False, prog_name="seal-ray"))  # the code of a `typer.Exit`; else None
+        words = sys.argv[1:] or ["--help"]
+        called = application(words[0])
+        sys.exit(called(words, standalone_mode=False, prog_name="seal-ray"))  # the code of a `typer.Exit`; else None
     except SealError as error:
         fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", Interrupted.exit_code)
-    except BrokenPipeError:
-        sys.exit(0)
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # typer leaves with 1, whichever pipe it was
+            _leave_broken_pipe(left.__context__)
+        raise
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the command line
             fail(error.format_message(), 2)  # pyright: ignore
-        fail(f"{type(error).__name__}: {error}; this was not foreseen: --debug shows where it came from", 3)
+        _fail_unforeseen(error)
+
+
+def _leave_broken_pipe(error: BrokenPipeError) -> NoReturn:
+    """Whoever read what is printed may have seen enough, as `head` does; any other pipe is one of our own."""
+    reader = select.poll()
+    reader.register(1, 0)  # an error is told without being asked for
+    if reader.poll(0):
+        sys.exit(0)
+    _fail_unforeseen(error)
+
+
+def _fail_unforeseen(error: Exception) -> NoReturn:
+    fail(f"{type(error).__name__}: {error}; this was not foreseen: --debug shows where it came from", 3)

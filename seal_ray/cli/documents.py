@@ -1,6 +1,7 @@
 """Own documents: what a model does not know of them, an adapter that does, and asking it."""
 
 import json
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -72,7 +73,9 @@ def adapt(
 
     config = probing.configured(source, [*(set_ or ()), *progress(quiet, as_json)], kind="adapt")
     adapting.check_target(to)
-    with StopSignals(config.storage.stop_within, config.run.uri, source, f"adapt --to {to}") as signals:
+    with StopSignals(
+        config.storage.stop_within, config.run.uri, source, f"adapt --to {shlex.quote(str(to))}"
+    ) as signals:
         done = loop.adapt(config, policy=policy, stop=lambda: signals.stopped, on_stop=signals.on_stop)
     said = adapting.write(done, config, to)
     show(said, adapting.show(done, config, to), as_json)

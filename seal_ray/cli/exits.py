@@ -1,5 +1,6 @@
 """How the process ends: with a message that can be read, and a code that a script or a cluster acts on."""
 
+import contextlib
 import os
 import sys
 import traceback
@@ -21,8 +22,9 @@ def exit_code(code: int) -> int:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    if os.environ.get("SEAL_RAY_DEBUG"):
-        sys.stderr.write(printable(redact(traceback.format_exc())))
-    for line in redact(message).splitlines():
-        sys.stderr.write(f"seal-ray: {printable(line)}\n")
+    with contextlib.suppress(OSError, ValueError):  # the code says it as well where nobody can be told
+        if os.environ.get("SEAL_RAY_DEBUG") == "1":
+            sys.stderr.write(printable(redact(traceback.format_exc())))
+        for line in redact(message).splitlines():
+            sys.stderr.write(f"seal-ray: {printable(line)}\n")
     sys.exit(exit_code(code))

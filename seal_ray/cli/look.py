@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seal_ray.cli.arguments import AsJson, EndpointUrl, StorageKeys, Uri
-from seal_ray.cli.opening import open_run
+from seal_ray.cli.opening import given_storage, open_run
 from seal_ray.cli.output import show
 from seal_ray.errors import ConfigError
 
@@ -32,10 +32,10 @@ def status(
     while True:
         with as_written(uri, "its parts"):
             state = terminal.status(run)
-            shown = terminal.show_status(state)
+            shown = terminal.show_status(state, run.storage)
         if watch and not as_json and _on_terminal():
             sys.stdout.write(CLEAR)
-        show(state, shown, as_json)
+        show(state, shown, as_json, one_line=watch)
         if not watch or not state["holder"]:
             return
         time.sleep(every)
@@ -59,10 +59,12 @@ def inspect(
     """One task or one candidate: the edit, its losses, answers, verdicts, reward, and whether it was chosen."""
     from seal_ray.commands import terminal
     from seal_ray.loops.history import as_written
+    from seal_ray.storage.flags import as_typed
 
     if bool(task) == bool(candidate):
+        at = as_typed(uri, given_storage(endpoint, storage))
         raise ConfigError(
-            "inspect wants one of --task and --candidate", hint=f"`seal-ray status {uri} --json` lists tasks"
+            "inspect wants one of --task and --candidate", hint=f"`seal-ray status {at} --json` lists tasks"
         )
     run = open_run(uri, endpoint, storage)
     with as_written(uri, "its parts"):

@@ -4,6 +4,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from seal_ray.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,6 +42,9 @@ def given_storage(endpoint: str, keys: list[str] | None) -> "StorageSection":
     from seal_ray import config_file
     from seal_ray.config import StorageSection
 
+    for key in keys or ():
+        if "=" not in key:
+            raise ConfigError(f"--storage {key}: no value", hint="write it as --storage region=eu-west-1")
     given = config_file.parse("", "--storage", [f"storage.{key}" for key in keys or ()]).storage
     said = given.model_dump(exclude_unset=True) | ({"endpoint": endpoint} if endpoint else {})
     return config_file.validated(StorageSection, said, {}, "--endpoint")

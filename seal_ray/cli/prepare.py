@@ -1,5 +1,6 @@
 """What comes before a run: a configuration is written, checked, planned with, and its cluster looked at."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ def init(
         raise ConfigError(f"{path} is already there", hint="name another file") from None
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None
-    show({"written": str(path)}, f"wrote {path}; next: seal-ray validate {path}", as_json)
+    show({"written": str(path)}, f"wrote {path}; next: seal-ray validate {shlex.quote(str(path))}", as_json)
 
 
 def validate(config: ConfigFile, set_: Set = None, as_json: AsJson = False) -> None:

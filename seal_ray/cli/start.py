@@ -1,6 +1,5 @@
 """What starts something on a cluster: runs, evaluations, studies and streams."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,9 +65,9 @@ def run(
 
 
 def _files(run: "Run") -> str:
-    from seal_ray.storage.recorded import flags
+    from seal_ray.storage.flags import as_typed
 
-    held, at = run.held(), f"{run.uri}{flags(run.storage)}"
+    held, at = run.held(), as_typed(run.uri, run.storage)
     waits = f"round {held} waits for a person's word: seal-ray approve {at}, or reject; then the same command again\n"
     return (waits if held else "") + (
         f"the run is in {run.uri}\n"
@@ -159,7 +158,7 @@ def study(
     from seal_ray.commands import study as table
     from seal_ray.loops import study as studying
 
-    arms = [f"study.arms={json.dumps(arm)}"] if arm else []
+    arms = [config_file.assignment("study.arms", arm)] if arm else []
     loaded = config_file.load(config, [*(set_ or ()), *arms, *progress(quiet, as_json)])
     with StopSignals(loaded.storage.stop_within, loaded.run.uri, config, "study") as signals:
         run = studying.study(loaded, stop=lambda: signals.stopped, on_stop=signals.on_stop)

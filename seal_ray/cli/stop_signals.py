@@ -1,7 +1,7 @@
 """What a person or a place does to stop a run, and how the command line leaves in time."""
 
 import contextlib
-import os
+import shlex
 import signal
 import sys
 import threading
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_ray.errors import Interrupted
+from seal_ray.process_end import end_process
 
 
 class StopSignals:
@@ -19,7 +20,7 @@ class StopSignals:
         self.stopped, self._within, self._uri = False, within, uri
         self._through = threading.Event()
         options = any(word.startswith("--") for word in sys.argv[1:])
-        self._again = f"seal-ray {command} {config}" + (", with the same options" if options else "")
+        self._again = f"seal-ray {command} {shlex.quote(str(config))}" + (", with the same options" if options else "")
         self._wind_up: list[Callable[[], None]] = []
         self._before: dict[int, Any] = {}
 
@@ -50,7 +51,6 @@ class StopSignals:
             for call in self._wind_up:
                 with contextlib.suppress(Exception):  # the store may not answer: that keeps nobody here
                     call()
-            sys.stderr.write(f"\nseal-ray: interrupted; everything found is kept. Go on with: {self._again}\n")
-            sys.stderr.flush()
         finally:
-            os._exit(Interrupted.exit_code)
+            message = f"interrupted; everything found is kept. Go on with: {self._again}"
+            end_process(message, Interrupted.exit_code)

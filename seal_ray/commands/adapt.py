@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from seal_ray import models
 from seal_ray.commands import learned
 from seal_ray.commands.private_files import write_private
-from seal_ray.commands.served import LEARNED, NOTE
+from seal_ray.commands.served import LEARNED, NOTE, OF_MODEL
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.loops.adapt import Adapted, titles
@@ -18,6 +19,7 @@ from seal_ray.loops.history import Run
 from seal_ray.policy import versions
 from seal_ray.policy.export import export
 from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Json
+from seal_ray.storage.flags import as_typed
 
 PAGE, TEXT, DATA = "learned.html", "learned.md", LEARNED
 OURS = (PAGE, TEXT, DATA, NOTE, ADAPTER, ADAPTER_CONFIG)
@@ -41,7 +43,8 @@ def write(done: Adapted, config: Config, to: Path) -> dict[str, Json]:
         made.mkdir()
         if accepted and done.version:
             _export(done, config, made)
-            note = {"model": config.model.model_dump(mode="json"), "topics": titles(done.tests), "run": config.run.uri}
+            model = config.model.model_dump(mode="json", include=OF_MODEL)
+            note = {"model": model, "topics": titles(done.tests), "run": config.run.uri}
             write_private(made / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
         name = to.absolute().name
         write_private(made / PAGE, learned.html(done, config.run.uri, name))
@@ -84,11 +87,12 @@ def _probe(done: Adapted, base: str, trust: bool) -> list[list[int]]:
 
 
 def show(done: Adapted, config: Config, to: Path) -> str:
+    run, folder = as_typed(config.run.uri, config.storage), shlex.quote(str(to))
     lines: list[Any] = ["", *learned.summary(done), ""]
     lines.append(f"  read it:   {to / PAGE}")
     if done.version and done.decision == "accept":
-        lines += [f'  ask it:    seal-ray ask {to} "…"', f"  serve it:  seal-ray serve {to}"]
+        lines += [f'  ask it:    seal-ray ask {folder} "…"', f"  serve it:  seal-ray serve {folder}"]
     if done.decision == "hold":
-        lines.append(f"  decide:    seal-ray approve {config.run.uri} (or reject), then the same command again")
-    lines.append(f"  look close: seal-ray report {config.run.uri}")
+        lines.append(f"  decide:    seal-ray approve {run} (or reject), then the same command again")
+    lines.append(f"  look close: seal-ray report {run}")
     return "\n".join(lines)

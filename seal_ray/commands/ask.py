@@ -143,7 +143,9 @@ def _client(url: str, key: str) -> httpx.Client:
     if base.scheme not in {"http", "https"} or not base.host:
         raise ConfigError("--server: not a URL", hint="write it as `seal-ray serve` shows it: http://HOST:PORT/v1")
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    return httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT)
+    # no proxy of the environment: it would read the token
+    trusted = httpx.create_ssl_context()
+    return httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False, verify=trusted)
 
 
 def _reply(client: httpx.Client, method: str, path: str, body: Json = None) -> Any:

@@ -40,6 +40,7 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> str:
     return picture(panels) if panels else "<p>None of them was tried on held-out tasks (evaluation.every).</p>\n"
 
 
-def _line(curve: Sequence[Mapping[str, Any]], measure: str) -> list[float]:
-    known = [(point["arms"].get("edit") or {}).get(measure) for point in curve]
-    return [estimate["mean"] for estimate in known if estimate]
+def _line(curve: Sequence[Mapping[str, Any]], measure: str) -> dict[int, float]:
+    """By the number of rounds that the version has behind it."""
+    known = {point["after"]: (point["arms"].get("edit") or {}).get(measure) for point in curve}
+    return {after: estimate["mean"] for after, estimate in known.items() if estimate}

@@ -15,6 +15,7 @@ from seal_ray.errors import ConfigError
 from seal_ray.loops.history import as_written
 from seal_ray.loops.parents import FORMERLY, PARENT
 from seal_ray.records import Json, Version, decode, encode
+from seal_ray.storage.flags import as_typed
 from seal_ray.storage.ledger import Ledger
 
 
@@ -26,7 +27,8 @@ def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict
         gate = part.get("gate.json")
         if not gate or gate["decision"] != "hold":
             raise ConfigError(
-                f"no round of {uri} waits for a decision", hint=f"`seal-ray status {uri}` says where it is"
+                f"no round of {uri} waits for a decision",
+                hint=f"`seal-ray status {as_typed(uri, storage)}` says where it is",
             )
         if before := part.get("decision.json"):
             raise ConfigError(

@@ -12,7 +12,7 @@ from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run, find_version
 from seal_ray.policy import skill as skills
 from seal_ray.policy import versions
-from seal_ray.policy.export import Exported, export_full
+from seal_ray.policy.export import Exported, check_target, export_full
 from seal_ray.policy.export import export as write
 from seal_ray.records import Version, decode
 
@@ -32,6 +32,7 @@ def export(run: Run, to: Path, *, kind: str, number: int, skill: SkillRequest = 
         raise ConfigError(f"--as {kind}: no such form", hint="use merged or adapter")
     if not skill.learned and skill != SkillRequest():
         raise ConfigError("--skill-beyond and --skill-weight say how much of --skill is added", hint="give --skill too")
+    check_target(str(to))
     version = _version(run, number)
     if version is None or version.path is None:
         when = f"after round {number}" if number else "now"

@@ -72,7 +72,7 @@ def _round(
             questions.setdefault(key, _Question(q.text, answer, told.title or task.group, mark))
     candidates = [c for c in round_.candidates if c.task in own]
     grader = str((run.record["config"].get("grading") or {}).get("grader", ""))
-    kept = {c.edit for c in round_.choices if c.weight > 0}
+    kept = {c.edit for c in round_.kept}
     by_arm: dict[str, list[Measured]] = defaultdict(list)
     for m in measure(candidates, [t for t in round_.trials if not t.failure], round_.verdicts, grader):
         kinds = {"baseline": "base", "context": "context", "edit": "edit"}

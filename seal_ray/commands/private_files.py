@@ -8,6 +8,8 @@ from seal_ray.errors import ConfigError
 def write_private(to: Path, content: str | bytes) -> None:
     """Write the file; what no encoding can hold becomes question marks."""
     try:
+        if to.exists() and not to.is_file():  # a folder or a device would lose its rights here
+            raise ConfigError(f"{to} can't be written: it is no regular file", hint="name another file with --to")
         to.parent.mkdir(parents=True, exist_ok=True)
         to.touch()
         to.chmod(to.stat().st_mode & ~0o007)

@@ -26,7 +26,7 @@ def configured(source: str, overrides: Sequence[str], *, kind: str = "probe") ->
     if source.endswith(ENDINGS) or source in config_file.BUILTIN:
         return config_file.load(source, overrides)
     name = f"{Path(source.rstrip('/')).name or 'documents'}-{digest(source)[:6]}"
-    own = [f"domain.data={json.dumps(source)}", f"run.uri={json.dumps(f'runs/{kind}-{name}')}"]
+    own = [config_file.assignment("domain.data", source), config_file.assignment("run.uri", f"runs/{kind}-{name}")]
     styled = any(one.startswith("domain.style=") for one in overrides)  # and then not by the built-in template
     return config_file.load(config_file.DOCUMENTS, [*own, *(['domain.template=""'] if styled else []), *overrides])
 

@@ -124,8 +124,8 @@ def _compared(recorded: Round, verdicts: Sequence[Verdict], document: dict[str, 
     before = {(v.candidate, v.question): v.correct for v in recorded.verdicts if v.correct is not None}
     both = [(before[v.candidate, v.question], v.correct) for v in verdicts if (v.candidate, v.question) in before]
     both = [(a, b) for a, b in both if b is not None]
-    kept = {c.edit for c in recorded.choices}
-    would = {c["edit"] for c in document["choices"]}
+    kept = {c.edit for c in recorded.kept}
+    would = {c["edit"] for c in document["choices"] if c["weight"] > 0}
     return {
         "round": recorded.number,
         "open": False,

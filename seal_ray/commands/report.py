@@ -66,7 +66,7 @@ def overview(run: Run) -> dict[str, Json]:
         "by": f"seal_ray {__version__}",
         "state": _state(ended, holder is not None, bool(events)),
         "reason": (ended.reason or None) if ended else None,
-        "rounds_wanted": (config.get("run") or {}).get("rounds"),
+        "rounds_wanted": run.rounds_wanted(events),
         "committed": run.latest,
         "held": run.held(),
         "rounds": [_figures(run, round_, gone) for round_, gone in zip(rounds, _deleted(run, rounds), strict=True)],
@@ -104,7 +104,7 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
     own = {t.id for t in round_.tasks}
     held_out = {task for point in curve(part) for task in point["by_task"]}
     edits = [e for e in round_.edits if e.task in own]
-    taught = {c.edit for c in round_.choices if c.weight > 0}
+    kept = {c.edit for c in round_.kept}
     tried = {t.candidate for t in round_.trials}
     return {
         "round": round_.number,
@@ -120,14 +120,14 @@ def _figures(run: Run, round_: Round, deleted: list[str]) -> dict[str, Json]:
         "trials_failed": sum(t.failure is not None for t in round_.trials),
         "untried": sum(c.id not in tried for c in round_.candidates),
         "verdicts": len(round_.verdicts),
-        "kept": len(round_.choices),
+        "kept": len(kept),
         "abstained": len(selection.get("abstained") or {}),
         "arms": {**worth["arms"], "kept": selection.get("kept")} if worth else None,
         **{
             k: worth.get(k)
             for k in ("reliability", "agreement", "calibration", "diversity", "coverage", "measure", "notes", "votes")
         },
-        "rewards": [[round(r["value"]["mean"], 4), int(r["edit"] in taught)] for r in worth.get("rewards", [])],
+        "rewards": [[round(r["value"]["mean"], 4), int(r["edit"] in kept)] for r in worth.get("rewards", [])],
         "update": _update(round_.update),
         "gate": round_.gate,
         "word": part.get("decision.json"),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LEARNED = "learned.json"  # in a folder of `adapt`: what came of it, also where that is no adapter
 NOTE = "seal-ray.json"  # beside an adapter: the model that it belongs to, and what it is about
+# what a folder says of its model; from where it is fetched and where it is kept is not for a stranger to choose
+OF_MODEL = {"name", "revision", "dtype", "chat", "thinking", "max_length", "trust_remote_code", "quantization"}
 BASE, BEGINNING = "base", "beginning"  # the base model; the adapter that a stream began with, where it did with one
 WORD = re.compile(r"\w+")
 
@@ -139,7 +141,10 @@ def _version(run: Run, number: str) -> Version:
 
 def _folder(target: str, storage: StorageSection, model: str, trust: bool) -> Served:
     note = _note(Path(target) / NOTE)
-    section = config_file.validated(ModelSection, note.get("model", {}), {}, os.path.join(target, NOTE))
+    said = note.get("model", {})
+    if isinstance(said, dict):
+        said = {key: value for key, value in said.items() if key in OF_MODEL or key not in ModelSection.model_fields}
+    section = config_file.validated(ModelSection, said, {}, os.path.join(target, NOTE))
     if model:
         section = section.model_copy(update={"name": model})
     elif "model" not in note:

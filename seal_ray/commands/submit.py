@@ -9,6 +9,7 @@ from seal_ray.config import Config
 from seal_ray.errors import ConfigError, InfraError
 from seal_ray.fleet.cluster import TOKEN, Node
 from seal_ray.fleet.placement import plan_placement
+from seal_ray.storage.flags import as_typed
 from seal_ray.storage.store import is_local
 from seal_ray.text import first_line
 
@@ -42,7 +43,8 @@ SECRETS += [
     ".s3cfg",
     "kubeconfig*",
 ]
-SECRETS += ["credentials", "credentials.*", "*-credentials.json", "service-account*.json", "secrets", "secrets.*"]
+SECRETS += ["credentials", "credentials.*", "*credentials.json", "secrets", "secrets.*"]
+SECRETS += ["service-account*.json", "service_account*.json", "kaggle.json", ".kaggle", ".config", ".vault-token"]
 SECRETS += ["token", "*.token", "auth_token", "terraform.tfstate*", "*.tfvars"]
 PACKAGE = "seal_ray"
 # the driver that the image installs would import its own package, and the workers the one that was sent
@@ -90,7 +92,7 @@ def submit(
     return said | {
         "job": job,
         "follow": f"ray job logs --follow --address {address} {job}",
-        "status": f"seal-ray status {config.run.uri}",
+        "status": f"seal-ray status {as_typed(config.run.uri, config.storage)}",
         "stop": f"ray job stop --address {address} {job}",
     }
 

@@ -40,6 +40,7 @@ class Reader:
         self.rewards = {r["edit"]: decode(Reward, r) for r in (round_.rewards or {}).get("rewards", [])}
         self.scores = {(s["task"], s["kind"]): s for s in (round_.rewards or {}).get("scores", [])}
         self.choices: dict[str, Choice] = {c.edit: c for c in round_.choices}
+        self.kept = {c.edit for c in round_.kept}
         self.against = {c.against: c for c in round_.choices if c.against}
         self.abstained = (part.get("selection.json") or {}).get("abstained") or {}
         self.asked: dict[str, list[str]] = defaultdict(list)  # edit -> why it was repeated further
@@ -93,7 +94,7 @@ class Reader:
             "base_likelihood": _mean(base.get("likelihood")),
             "mean": statistics.fmean(worth) if worth else None,
             "best": max(worth) if worth else None,
-            "kept": sum(e.id in self.choices for e in edits),
+            "kept": sum(e.id in self.kept for e in edits),
             "abstained": self.abstained.get(task_id),
         }
         rows = [

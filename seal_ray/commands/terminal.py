@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
 from seal_ray.event_stream import fields_of
-from seal_ray.events import ActorChanged, Event, PhaseEnded, PhaseStarted, RunEnded, RunStarted, Warned
+from seal_ray.events import ActorChanged, Event, PhaseEnded, PhaseStarted, RunEnded, RunStarted, WaitingFor, Warned
 from seal_ray.loops.history import Round, Run
 from seal_ray.observe.arms import TITLES
+from seal_ray.observe.tally import PROGRESS
 from seal_ray.records import Edit, Json, encode
+from seal_ray.storage.flags import as_typed
 
 # the table of a run
 
@@ -44,9 +48,10 @@ def status(run: Run) -> dict[str, Json]:
     holder = run.ledger.holder()
     current = run.current()
     ended = last_end(events)
+    heard = max((e.time for e in events), default=None)
     return {
         "uri": run.uri,
-        "rounds_wanted": run.config.run.rounds,
+        "rounds_wanted": run.rounds_wanted(events),
         "rounds_committed": run.latest,
         "phase": phase,
         "ended": ended.outcome if ended else None,
@@ -55,7 +60,9 @@ def status(run: Run) -> dict[str, Json]:
         "current": current.number if current else None,
         "rollback": run.rollback(),
         "holder": dataclasses.asdict(holder) if holder else None,
-        "last_event": max((e.time for e in events), default=None),
+        "waiting": _waiting(events) if holder else None,
+        "last_event": heard,
+        "silent": round(max(0.0, time.time() - heard), 1) if holder and heard else None,
         "rounds": rounds,
         "workers": _workers(events),
         "warnings": [e.message for e in events if isinstance(e, Warned)][-10:],
@@ -66,6 +73,12 @@ def last_end(events: Sequence[Event]) -> RunEnded | None:
     """How the last driver ended; None while one has begun and told no end."""
     last = next((e for e in reversed(events) if isinstance(e, (RunEnded, RunStarted))), None)
     return last if isinstance(last, RunEnded) else None
+
+
+def _waiting(events: Sequence[Event]) -> str | None:
+    """What the driver has said it waits for, unless something has come of it since."""
+    last = next((e for e in reversed(events) if isinstance(e, (WaitingFor, *PROGRESS))), None)
+    return f"{last.what}: {last.missing}" if isinstance(last, WaitingFor) else None
 
 
 def _round_status(round_: Round) -> dict[str, Json]:
@@ -87,7 +100,7 @@ def _round_status(round_: Round) -> dict[str, Json]:
         "seconds_per_trial": round(sum(seconds) / len(seconds), 3) if seconds else None,
         "failed": dict(lost),
         "failed_because": sample,
-        "kept": len(round_.choices),
+        "kept": len(round_.kept),
         "version": round_.version.number if round_.version else None,
         "decision": (round_.manifest or {}).get("decision"),
     }
@@ -103,14 +116,19 @@ def _workers(events: Sequence[Event]) -> dict[str, Json]:
     return last
 
 
-def show_status(run: dict[str, Any]) -> str:
-    out = [f"{run['uri']}: {run['rounds_committed']} of {run['rounds_wanted']} rounds committed"]
+def show_status(run: dict[str, Any], storage: StorageSection | None = None) -> str:
+    """`storage`: how the run was reached."""
+    wanted = f" of {run['rounds_wanted']}" if run["rounds_wanted"] else ""
+    out = [f"{run['uri']}: {run['rounds_committed']}{wanted} rounds committed"]
     if run["held"]:
-        out.append(f"round {run['held']} waits for a person's word: `seal-ray approve {run['uri']}`, or `reject`")
+        at = as_typed(run["uri"], storage or StorageSection())
+        out.append(f"round {run['held']} waits for a person's word: `seal-ray approve {at}`, or `reject`")
     if run["ended"]:
         out.append(f"ended: {run['ended']}" + (f" ({run['reason']})" if run["reason"] else ""))
     elif run["holder"]:
-        out.append(f"driven by {run['holder']['owner']}, phase {run['phase']}")
+        silent = "" if run["silent"] is None else f", silent for {run['silent']:.0f} s"
+        out.append(f"driven by {run['holder']['owner']}, phase {run['phase']}{silent}")
+        out += [f"waiting for {run['waiting']}"] if run["waiting"] else []
     else:
         out.append(
             f"nobody drives it; it stopped in phase {run['phase']}; `seal-ray run` with its configuration goes on"
@@ -154,7 +172,8 @@ def inspect(run: Run, *, task: str = "", candidate: str = "", number: int = 0) -
             return {"round": n} | _candidate(round_, matching[0].id)
     what = f"task {task}" if task else f"candidate {candidate}"
     where = f"not in round {number}" if number else "in no round"
-    raise ConfigError(f"{what} is {where} of {run.uri}", hint=f"`seal-ray status {run.uri} --json` lists tasks")
+    at = as_typed(run.uri, run.storage)
+    raise ConfigError(f"{what} is {where} of {run.uri}", hint=f"`seal-ray status {at} --json` lists tasks")
 
 
 def _task(round_: Round, task_id: str) -> dict[str, Json]:
@@ -172,6 +191,7 @@ def _task(round_: Round, task_id: str) -> dict[str, Json]:
             "failure": encode(e.failure),
             "reward": rewards.get(e.id),
             "chosen": chosen[e.id].reason if e.id in chosen else None,
+            "weight": chosen[e.id].weight if e.id in chosen else None,
             "candidates": [_candidate(round_, c) for c in mine],
         }
 
@@ -205,8 +225,8 @@ def show_inspection(shown: dict[str, Any]) -> str:
     for e in shown["edits"]:
         reward = e["reward"]["value"] if e["reward"] else None
         worth = f"reward {reward['mean']:+.3f} ±{reward['error']:.3f}" if reward else "no reward"
-        kept = f"  KEPT: {e['chosen']}" if e["chosen"] else ""
-        out.append(f"edit {e['slot']} ({e['style'] or 'no style'}), {worth}{kept}")
+        fate = "" if e["weight"] is None else f"  {'KEPT' if e['weight'] > 0 else 'TAUGHT AWAY FROM'}: {e['chosen']}"
+        out.append(f"edit {e['slot']} ({e['style'] or 'no style'}), {worth}{fate}")
         if e["failure"]:
             out.append(f"  failed: {e['failure']['kind']}: {e['failure']['message']}")
         out += [f"  | {line}" for line in e["text"].splitlines()]

@@ -29,6 +29,7 @@ from seal_ray.policy import versions
 from seal_ray.policy.gate import GateDecision, decide
 from seal_ray.policy.lessons import Lesson, lesson_text
 from seal_ray.records import Choice, Edit, Example, Json, Task, Version, decode, derive_seed, encode
+from seal_ray.storage.flags import as_typed
 
 PROBE, TRY, LEARN = 1, 2, 3  # rounds
 POLICY = "policy.json"  # in the first of them: the version that the run began with
@@ -83,7 +84,8 @@ def begun_with(session: Session, policy: str) -> Version:
         known = [v for v in source.versions() if begun and v.digest == begun.digest] or [source.current()]
     version = next((v for v in known if v), None)
     if version is None:
-        raise ArgumentError(f"--policy {policy}: no such version", hint=f"`seal-ray lineage {source.uri}` lists them")
+        hint = f"`seal-ray lineage {as_typed(source.uri, source.storage)}` lists them"
+        raise ArgumentError(f"--policy {policy}: no such version", hint=hint)
     if version.base != session.base:
         raise ArgumentError(f"--policy {policy} belongs to another model", hint=f"set model.name as in {source.uri}")
     if version.kind == "full":  # an adapter to it would be exported as one to the base

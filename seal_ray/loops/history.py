@@ -2,14 +2,14 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from seal_ray import config_file
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError, LedgerError
-from seal_ray.events import Event
+from seal_ray.events import Event, RunStarted
 from seal_ray.loops import parents
 from seal_ray.policy import versions
 from seal_ray.records import Candidate, Choice, Edit, Json, Task, Trial, Verdict, Version, decode
@@ -69,6 +69,11 @@ class Round:
     def committed(self) -> bool:
         return self.manifest is not None
 
+    @property
+    def kept(self) -> tuple[Choice, ...]:
+        """The edits that are learned from, without those that the policy is taught away from."""
+        return tuple(c for c in self.choices if c.weight > 0)
+
 
 class Run:
     """The rounds under one URI. It may be asked time and again: only what has come since is read."""
@@ -112,6 +117,14 @@ class Run:
             if KEPT_IN in manifest and manifest["version"]["digest"] == version.digest:
                 return Run(manifest[KEPT_IN], self.storage)
         return self
+
+    @_as_written
+    def rounds_wanted(self, events: Sequence[Event]) -> int | None:
+        """How many rounds it is to have by its last start; None where its rounds are not those of `seal-ray run`."""
+        if self.ledger.note().get("command") != "run":
+            return None
+        recorded = (self.record["config"].get("run") or {}).get("rounds")
+        return next((e.rounds for e in reversed(events) if isinstance(e, RunStarted)), recorded)
 
     def rounds(self) -> list[Round]:
         return [self.round(n) for n in self.ledger.rounds()]

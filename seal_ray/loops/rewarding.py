@@ -14,6 +14,7 @@ from seal_ray.loops.learnable import UNMEASURED
 from seal_ray.loops.session import Session, once
 from seal_ray.loops.voting import count_votes
 from seal_ray.records import Json, decode, encode
+from seal_ray.storage.flags import as_typed
 from seal_ray.storage.ledger import RoundLedger
 
 RATED_AT_ONCE = 64  # edits that are sent to the judge between two looks at the budget
@@ -60,7 +61,8 @@ def covered(session: Session, exploration: Exploration) -> float:
         raise CoverageError(
             f"round {exploration.ledger.number}: only {coverage:.0%} of the candidates have a verdict, "
             f"run.coverage wants {run.coverage:.0%}",
-            hint=f"`seal-ray status {run.uri}` says what failed; the same command tries again",
+            hint=f"`seal-ray status {as_typed(run.uri, session.config.storage)}` says what failed; "
+            "the same command tries again",
         )
     return coverage
 

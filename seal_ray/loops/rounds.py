@@ -181,7 +181,8 @@ def selected(session: Session, part: RoundLedger, rewarded: RoundRewards) -> lis
 
     known = once(part, "selection.json", decided)
     choices, abstained = [decode(Choice, c) for c in known["choices"]], known["abstained"]
-    session.tell(EditsSelected(len(choices), len(abstained), abstained, known["kept"]))
+    kept = sum(c.weight > 0 for c in choices)
+    session.tell(EditsSelected(kept, len(abstained), abstained, known["kept"]))
     return choices
 
 

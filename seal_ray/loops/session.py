@@ -26,7 +26,6 @@ import contextlib
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -59,6 +58,7 @@ from seal_ray.loops.driver_model import read_model
 from seal_ray.loops.ending import Ending, ending, refuse_ended
 from seal_ray.loops.spending import Spending
 from seal_ray.policy import versions
+from seal_ray.process_end import end_process
 from seal_ray.records import Json, Version, encode
 from seal_ray.redaction import logger, redacted
 from seal_ray.sandbox import Program, ProgramLimits, ProgramResult, run_programs
@@ -192,7 +192,8 @@ class Session:
 
     def _announce(self) -> None:
         run = self.config.run
-        self.tell(RunStarted(run.uri, run.seed, run.rounds, self.epoch, self.resumed))
+        rounds = run.rounds if self._command == "run" else 0
+        self.tell(RunStarted(run.uri, run.seed, rounds, self.epoch, self.resumed))
         self.domain.warn = lambda message: self.tell(Warned(message))
         for warning in (*map(str, self._odd), *getattr(self.domain, "warnings", ())):
             self.tell(Warned(warning))
@@ -304,8 +305,13 @@ class Session:
         return round(self.spending.hours() * 3600, 1)
 
     def hand_over(self) -> None:
-        """Close the ledger in what time is left, from another thread, where the loop itself is stuck."""
-        self.ledger.close(within=self.config.storage.stop_within / 2)
+        """Close the ledger in what time is left, from another thread, where the loop itself is stuck. The process ends
+        after it, so the scratch goes as well.
+        """
+        try:
+            self.ledger.close(within=self.config.storage.stop_within / 2)
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _close_ledger(self) -> None:
         self.ledger.close(within=None if not self._stop() else self.config.storage.stop_within / 2)
@@ -325,9 +331,7 @@ class Session:
         )
         self.ledger.events(RunEnded("InfraError", str(error), self.seconds, round=self._label, time=time.time()))
         self.hand_over()
-        sys.stderr.write(f"\nseal-ray: {error}\n")
-        sys.stderr.flush()
-        os._exit(error.exit_code)
+        end_process(str(error), error.exit_code)
 
     def _dismiss(self) -> None:
         if self._head:

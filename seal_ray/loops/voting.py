@@ -10,6 +10,7 @@ from seal_ray.errors import CollapseError, ConfigError
 from seal_ray.grading.votes import Election, Votes, VoteTally, collapsing, elect
 from seal_ray.loops.session import Session
 from seal_ray.records import Answer, Candidate, Failure, Task, Trial, decode
+from seal_ray.storage.flags import as_typed
 from seal_ray.storage.ledger import RoundLedger
 
 ELECTED = "elected"  # the candidate's name under which a winner is shown to the domain
@@ -111,11 +112,12 @@ def watch(session: Session, part: RoundLedger, now: VoteTally | None) -> None:
     section = session.config.grading
     if not now or not first or not collapsing(first, now, section.vote_rise, section.vote_fall):
         return
+    at = as_typed(session.config.run.uri, session.config.storage)
     raise CollapseError(
         f"round {part.number}: the votes collapse: their agreement rose from {first.agreement:.0%} to "
         f"{now.agreement:.0%} and their entropy fell from {first.entropy:.2f} to {now.entropy:.2f} since the first "
         f"round, {now.commonest:.0%} of the winners are one and the same answer; nothing is learned from this round",
-        hint=f"look at `seal-ray report {session.config.run.uri}`, go back with `seal-ray rollback --to N`, and learn "
+        hint=f"look at `seal-ray report {at}`, go back with `seal-ray rollback {at} --to N`, and learn "
         "from problems with answers; or allow more with --set grading.vote_rise=… (and vote_fall), and go on",
     )
 

@@ -2,7 +2,8 @@
 
 An entry is a folder `models/<key>` that appears by a rename. Whoever uses one holds a shared lock on `<key>.lock` for
 as long as its process lives, so that the least recently used entry can be thrown out without asking who reads it. The
-lock goes with its entry, and what a process that was killed left behind goes when the next entry is made.
+lock goes with its entry, and what a process that was killed left behind goes when the next entry is made. What has no
+such lock beside it is somebody else's, and stays.
 """
 
 import contextlib
@@ -120,8 +121,8 @@ class ModelCache:
         """Throw out the least recently used entries that nobody holds, until `coming` bytes more fit."""
         entries = [
             (_last_use(self._lock_path(folder.name)), folder, _size(folder))
-            for folder in self.models.iterdir()
-            if folder.is_dir() and folder.name != spare
+            for key in self._locked() - {spare}
+            if (folder := self.folder(key)).is_dir()
         ]
         total = coming + sum(size for _, _, size in entries)
         for _, folder, size in sorted(entries, key=lambda e: e[:2]):
@@ -140,9 +141,7 @@ class ModelCache:
 
     def _sweep(self) -> None:
         """Remove the locks of entries that are gone, and what was killed while it was made or thrown out."""
-        locked = {path.name.removesuffix(".lock") for path in self.models.glob("*.lock")}
-        halves = {path.name for path in (self.root / "making").iterdir()}
-        for key in sorted(locked | halves):
+        for key in sorted(self._locked()):
             if not self.folder(key).exists():
                 self._remove(key, only_half=True)
 
@@ -162,6 +161,10 @@ class ModelCache:
                 self._lock_path(key).unlink(missing_ok=True)
         return True
 
+    def _locked(self) -> set[str]:
+        """The keys of entries and of halves; a lock of ours is an empty file."""
+        return {path.name.removesuffix(".lock") for path in self.models.glob("*.lock") if _is_empty(path)}
+
     def _lock_path(self, key: str) -> Path:
         return self.models / f"{key}.lock"
 
@@ -180,6 +183,13 @@ def _last_use(lock: Path) -> float:
         return lock.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _is_empty(file: Path) -> bool:
+    try:
+        return file.stat().st_size == 0
+    except FileNotFoundError:
+        return False
 
 
 def _size(folder: Path) -> int:

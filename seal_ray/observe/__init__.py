@@ -1,16 +1,20 @@
 """What people see of a run. All of it is made from the one stream of events."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from seal_ray.config import Config, ObserveSection
-from seal_ray.observe.sinks import Guarded, Observer
+from seal_ray.errors import ConfigError
+from seal_ray.observe.sinks import EventFile, Guarded, Mlflow, Observer, TensorBoard, Wandb, tell_left_out
 from seal_ray.redaction import redacted
 
 
 def build(section: ObserveSection, config: Config, stream: TextIO | None = None) -> list[Guarded]:
-    """The sinks that the configuration asks for. One that breaks later is left out and does not stop the run."""
+    """The sinks that the configuration asks for. One that breaks is left out and does not stop the run, be it later or
+    at the start; what the configuration can mend is said there.
+    """
     from seal_ray.observe import progress
 
     out: TextIO = stream or sys.stderr
@@ -20,20 +24,23 @@ def build(section: ObserveSection, config: Config, stream: TextIO | None = None)
 
         observers.append(("observe.ray_metrics", RayMetrics(config)))
     if section.events:
-        from seal_ray.observe.sinks import EventFile
-
         observers.append(("observe.events", EventFile(Path(section.events))))
-    settings = redacted(config.model_dump(mode="json"))
-    if section.tensorboard:
-        from seal_ray.observe.sinks import TensorBoard
-
-        observers.append(("observe.tensorboard", TensorBoard(section.tensorboard)))
-    if section.mlflow:
-        from seal_ray.observe.sinks import Mlflow
-
-        observers.append(("observe.mlflow", Mlflow(section.mlflow, config.run.uri, settings)))
-    if section.wandb:
-        from seal_ray.observe.sinks import Wandb
-
-        observers.append(("observe.wandb", Wandb(section.wandb, config.run.uri, settings)))
+    for name, begin in _trackers(section, config).items():
+        try:
+            observers.append((name, begin()))
+        except ConfigError:
+            raise
+        except Exception as error:  # a server that is away, a folder that is full: the run is worth more
+            tell_left_out(name, error, out)
     return [Guarded(observer, name, out) for name, observer in observers]
+
+
+def _trackers(section: ObserveSection, config: Config) -> dict[str, Callable[[], Observer]]:
+    """What begins each tracker that is asked for."""
+    settings = redacted(config.model_dump(mode="json"))
+    known: dict[str, tuple[str, Callable[[], Observer]]] = {
+        "observe.tensorboard": (section.tensorboard, lambda: TensorBoard(section.tensorboard)),
+        "observe.mlflow": (section.mlflow, lambda: Mlflow(section.mlflow, config.run.uri, settings)),
+        "observe.wandb": (section.wandb, lambda: Wandb(section.wandb, config.run.uri, settings)),
+    }
+    return {name: begin for name, (wanted, begin) in known.items() if wanted}

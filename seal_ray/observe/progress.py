@@ -35,7 +35,7 @@ from seal_ray.events import (
 from seal_ray.observe.arms import TITLES
 from seal_ray.observe.sinks import Observer
 from seal_ray.observe.tally import PHASES, Count, Tally
-from seal_ray.text import one_line
+from seal_ray.text import harmless_json, one_line
 
 LINE_EVERY = 15.0  # seconds between two lines of counts in a log file
 COUNTED = (EditsSampled, TrialDone, TrialFailed, Graded, UpdateStep)
@@ -71,7 +71,7 @@ class JsonLines:
         self._stream = stream
 
     def __call__(self, event: Event) -> None:
-        self._stream.write(json.dumps(encode_event(event), ensure_ascii=False) + "\n")
+        self._stream.write(harmless_json(json.dumps(encode_event(event), ensure_ascii=False)) + "\n")
         self._stream.flush()
 
     def close(self) -> None: ...
@@ -150,7 +150,7 @@ class Bars:
                     Text(f"{count.done}/{count.total}" if count.total else str(count.done)),
                     Text(_pace(count), style="cyan"),
                 )
-        head = f"round {tally.round} of {tally.rounds}, version {tally.version}"
+        head = f"round {tally.round}{f' of {tally.rounds}' if tally.rounds else ''}, version {tally.version}"
         head += f", {tally.alive} workers" if tally.workers else ""
         parts: list[Any] = [Text(head, style="bold"), bars]
         if tally.waiting:
@@ -171,7 +171,8 @@ def told(event: Event) -> str:
     match event:
         case RunStarted():
             how = "goes on" if event.resumed else "begins"
-            return f"run {event.uri} {how}: {event.rounds} rounds, seed {event.seed}"
+            rounds = f"{event.rounds} rounds, " if event.rounds else ""
+            return f"run {event.uri} {how}: {rounds}seed {event.seed}"
         case RunEnded():
             reason = f" ({event.reason})" if event.reason else ""
             return f"run ended: {event.outcome}{reason} after {_time(event.seconds)}"

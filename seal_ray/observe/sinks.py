@@ -1,5 +1,6 @@
 """Where events go besides the ledger: a file of JSON lines, and trackers of experiments if they are asked for."""
 
+import contextlib
 import json
 import re
 import sys
@@ -48,9 +49,14 @@ class Guarded:
                 act()
         except Exception as error:  # whatever a tracker raises, the run is worth more
             if not self.broken:
-                told = printable(redact(f"{self.name} is left out from here on: {type(error).__name__}: {error}"))
-                self._stream.write(f"seal-ray: {told}\n")
-            self.broken = True
+                self.broken = True
+                tell_left_out(self.name, error, self._stream)
+
+
+def tell_left_out(name: str, error: Exception, stream: TextIO) -> None:
+    told = printable(redact(f"{name} is left out from here on: {type(error).__name__}: {error}"))
+    with contextlib.suppress(OSError, ValueError):  # the stream may be what broke: its reader is gone, or the terminal
+        stream.write(f"seal-ray: {told}\n")
 
 
 class EventFile:
@@ -59,9 +65,15 @@ class EventFile:
     def __init__(self, folder: Path) -> None:
         from seal_ray.observe.trace import Trace
 
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._trace = folder, Trace()
-        self._file = (folder / "events.jsonl").open("a", encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / "events.jsonl").open("a", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"observe.events: {folder} can't be written: {error.strerror}",
+                hint="name another folder, or leave observe.events empty",
+            ) from None
 
     def __call__(self, event: Event) -> None:
         self._file.write(canonical(encode_event(event)) + "\n")

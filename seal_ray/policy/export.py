@@ -5,6 +5,7 @@ then loaded and compared with the version itself by log-probabilities on a probe
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -83,16 +84,37 @@ def export_full(
     return Exported(to, "merged", files_digest(to), layers, tokens, 0.0, effect)
 
 
+def check_target(to: str) -> None:
+    """A folder that can't be made is found before anything is fetched for it."""
+    if os.path.lexists(to):
+        raise DataError(f"{to}: already there", hint="export to another folder")
+    with _writing(to):
+        above = next(folder for folder in Path(to).absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is no folder")
+        if not os.access(above, os.W_OK):
+            raise PermissionError(errno.EACCES, f"{above} takes no new folder")
+
+
+@contextlib.contextmanager
+def _writing(to: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{to} can't be written: {error.strerror}", hint="name another folder with --to") from None
+
+
 @contextlib.contextmanager
 def _whole_or_not_at_all(to: str) -> Iterator[str]:
     """A folder to write in: the new folder `to` where all goes well, gone where something does not."""
-    if os.path.exists(to):
-        raise DataError(f"{to}: already there", hint="export to another folder")
+    check_target(to)
     part = f"{to.rstrip('/')}.{uuid.uuid4().hex}.part"  # whatever is called TARGET.part is somebody else's
-    os.makedirs(part)
     try:
+        with _writing(to):
+            os.makedirs(part)
         yield part
-        os.rename(part, to)
+        with _writing(to):
+            os.rename(part, to)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

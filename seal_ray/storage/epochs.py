@@ -17,6 +17,7 @@ from seal_ray.config import StorageSection
 from seal_ray.errors import AlreadyThere, Fenced, InfraError, Missing, StorageError
 from seal_ray.records import Json
 from seal_ray.storage import codec
+from seal_ray.storage.flags import as_typed
 from seal_ray.storage.process_identity import is_dead, this_process
 from seal_ray.storage.seen import Seen, seen_path
 from seal_ray.storage.store import Store
@@ -83,7 +84,7 @@ class Hold:
         if self._successor:
             raise Fenced(
                 f"{self._store.uri()} is driven by somebody else since epoch {self._successor}; this was {self.epoch}",
-                hint=f"`seal-ray status {self._store.uri()}` shows what the other driver does",
+                hint=f"`seal-ray status {as_typed(self._store.uri(), self._store.settings)}` shows what the other does",
             )
 
     def _newer(self, store: Store) -> int:

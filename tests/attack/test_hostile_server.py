@@ -158,6 +158,14 @@ def test_the_token_goes_to_this_machine_and_through_no_proxy(monkeypatch: pytest
             server.wait(30, lambda: False)
 
 
+def test_a_question_goes_through_no_proxy(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = json.dumps({"choices": [{"text": "Odo Marsh"}]}).encode()
+    with serving({"/v1/models": GOOD_MODELS, "/v1/completions": answer}) as url, serving({}, 502) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.removesuffix("/v1"))
+        assert ask.ask_server(url, KEY, served, "Who?").answers == {"base": "Odo Marsh", "version-1": "Odo Marsh"}
+
+
 # whoever reaches `serve`
 
 
@@ -258,3 +266,12 @@ def test_a_folder_does_not_decide_that_a_models_code_is_run(tmp_path: Path) -> N
         with pytest.raises(ConfigError, match="--trust-remote-code"):
             find(folder, StorageSection(), str(tmp_path), name)
     assert find(folder, StorageSection(), str(tmp_path), trust=True).model.trust_remote_code
+
+
+def test_a_folder_does_not_decide_where_its_model_comes_from_and_is_kept(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "mine", 1)
+    model = {"name": "builtin:tiny", "dtype": "float32", "max_length": 512, "thinking": "no"}
+    of_the_machine = {"mirror": "https://evil.example", "cache": str(tmp_path / "cache"), "cache_gb": 1e-9}
+    (tmp_path / "mine" / NOTE).write_text(json.dumps({"model": model | of_the_machine}))
+    assert find(folder, StorageSection(), str(tmp_path)).model == ModelSection.model_validate(model)
+    assert not (tmp_path / "cache").exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import test_votes as votes
@@ -10,6 +11,8 @@ from command import seal_ray
 from recorded_run import HOSTILE, record
 
 from seal_ray.commands import report
+from seal_ray.loops.history import Run
+from seal_ray.observe.report import compose
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
 
@@ -229,3 +232,17 @@ def test_the_report_of_a_real_run_can_be_read(browser: Browser, tmp_path: Path) 
         at(browser, page, link.removeprefix("#view="))
         assert browser.run("document.querySelectorAll('.edit-card').length") == 2
         assert browser.run("document.querySelectorAll('.verdict').length") >= 4
+
+
+def test_a_loss_below_zero_is_drawn_in_its_picture(browser: Browser, tmp_path: Path) -> None:
+    record(str(tmp_path / "run"))
+    run = Run(str(tmp_path / "run"))
+    told: Any = report.overview(run)
+    told["rounds"][0]["update"]["losses"] = [0.5, -2.0]  # as of edits that are taught away from
+    (tmp_path / "report.html").write_bytes(compose(told, report.pages(run)).html)
+    browser.look(1280, 800)
+    at(browser, (tmp_path / "report.html").as_uri(), "overview")
+    drawn = "document.querySelector('svg[aria-label=\"loss of the update\"]')"
+    points = browser.wait_for(f"{drawn}?.querySelector('polyline')?.getAttribute('points')")
+    height = float(browser.run(f"{drawn}.getAttribute('height')"))
+    assert all(0 <= float(point.split(",")[1]) <= height for point in points.split())

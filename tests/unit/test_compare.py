@@ -1,6 +1,7 @@
 """Runs side by side."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,18 @@ def test_a_page_shows_what_the_table_does_and_whatever_is_in_it_is_text(
 def test_a_run_that_is_not_there_is_named(uris: list[str], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compare", uris[0], str(tmp_path / "none")])
     assert isinstance(done.exception, ConfigError) and "none" in str(done.exception)
+
+
+def test_a_curve_is_drawn_over_the_rounds_that_it_was_looked_at_after(tmp_path: Path) -> None:
+    def run(*rounds: int) -> dict[str, Any]:
+        looks = [
+            {"after": n, "gain": None, "arms": {"edit": {"accuracy": {"mean": n / 10, "error": 0.0}}}} for n in rounds
+        ]
+        return {"uri": "run", "rounds": [], "curve": looks, "stream": None}
+
+    write({"runs": [run(0, 5, 10), run(0, 10)], "differ": {}}, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    lines = [points.split() for points in re.findall(r'<polyline points="([^"]+)"', page)]
+    long, short = (next(line for line in lines if len(line) == n) for n in (3, 2))
+    assert (short[0], short[-1]) == (long[0], long[-1]), "both were looked at after the rounds 0 and 10"
+    assert re.findall(r'text-anchor="middle">(\d+)</text>', page) == ["0", "5", "10"]

@@ -7,7 +7,8 @@ import yaml
 from pydantic import BaseModel
 
 from seal_ray import config_file
-from seal_ray.config import ArcDomain, Config, KnowledgeDomain, PluginDomain
+from seal_ray.commands.probe import configured
+from seal_ray.config import ArcDomain, Config, DocumentsDomain, KnowledgeDomain, PluginDomain
 from seal_ray.errors import ConfigError
 from seal_ray.loops.resuming import differences
 
@@ -107,3 +108,17 @@ def test_a_run_is_refused_when_it_was_configured_otherwise_but_for_what_may_chan
     assert differences(was, now) == []
     now["inner"]["rank"] = 3
     assert differences(was, now) == ["inner.rank was 32 and is 3"]
+
+
+@pytest.mark.parametrize("name", ["docs-😀", "Zürich 東京", 'a "b" \\ c', "a: {b", "line\u2028end", "1", "yes"])
+def test_an_assignment_gives_a_key_just_what_it_was_made_of(name: str) -> None:
+    arms = ["untrained", name]
+    given = [config_file.assignment("model.name", name), config_file.assignment("study.arms", arms)]
+    made = config_file.parse("", overrides=given)
+    assert made.model.name == name and list(made.study.arms) == arms
+
+
+def test_documents_may_have_any_name() -> None:
+    config = configured("my docs-😀", [])
+    assert isinstance(config.domain, DocumentsDomain) and config.domain.data == "my docs-😀"
+    assert config.run.uri.startswith("runs/probe-my docs-😀-")

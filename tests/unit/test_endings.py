@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -282,3 +283,15 @@ def test_an_update_that_can_not_be_made_now_is_made_later_and_one_that_never_can
     go(other, crew, monkeypatch)
     made = Run(other.run.uri).round(1)
     assert made.committed and (made.update or {}) == {"version": None, "reason": "the loss is nan"}
+
+
+def test_a_driver_that_leaves_where_it_is_stuck_leaves_no_scratch_behind(tmp_path: Path) -> None:
+    def close(within: float) -> None:
+        raise InfraError("the store does not answer")
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    stuck: Any = SimpleNamespace(config=Config(), ledger=SimpleNamespace(close=close), scratch=str(scratch))
+    with pytest.raises(InfraError):
+        Session.hand_over(stuck)
+    assert not scratch.exists()

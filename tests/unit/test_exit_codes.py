@@ -1,5 +1,6 @@
 """A finding that is no error is told by the exit code of the installed command, as a script sees it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,40 @@ def test_a_rejected_gate_is_a_result_and_an_error_only_where_it_is_asked_for(
 def test_what_went_well_and_what_was_typed_wrong_have_their_codes() -> None:
     assert [code("--version"), code("--help"), code("status", "--help")] == [0, 0, 0]
     assert [code("fly"), code("status"), code("plan", "--fly")] == [2, 2, 2]
+
+
+def test_whoever_reads_may_leave_early(tmp_path: Path) -> None:
+    record(str(tmp_path / "run"))
+    for words in (["--help"], ["inspect", str(tmp_path / "run"), "--task", "harbour-1-0"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([COMMAND, *words], stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (0, b""), words
+
+
+def test_another_pipe_that_breaks_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def called(*_: object, **__: object) -> None:
+        try:
+            raise BrokenPipeError(32, "Broken pipe")
+        except OSError:
+            sys.exit(1)  # as typer does
+
+    monkeypatch.setattr(cli, "application", lambda *_: called)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 3 and "BrokenPipeError" in capsys.readouterr().err
+
+
+def test_the_command_alone_shows_its_help() -> None:
+    alone, asked = (subprocess.run([COMMAND, *words], capture_output=True, timeout=120) for words in ([], ["--help"]))
+    assert (alone.returncode, alone.stderr, alone.stdout) == (0, b"", asked.stdout)
+
+
+@pytest.mark.parametrize(("debug", "shown"), [("0", False), ("1", True), ("true", True)])
+def test_tracebacks_are_for_those_who_ask_for_them(debug: str, shown: bool) -> None:
+    env = os.environ | {"SEAL_RAY_DEBUG": debug}
+    done = subprocess.run([COMMAND, "validate", "none.yaml"], env=env, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 2 and (b"Traceback" in done.stderr) == shown

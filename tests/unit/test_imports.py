@@ -25,7 +25,7 @@ FLOORS = [
     {"event_stream"},
     {"events", "header_keys"},
     {"records", "errors", "shapes"},
-    {"redaction"},
+    {"redaction", "process_end"},
     {"text", "plain_data", "cache_folder"},
 ]
 HEAVY = {

@@ -88,6 +88,17 @@ def test_what_is_in_use_stays_even_over_the_limit(tmp_path: Path) -> None:
     finish(holder)
 
 
+def test_what_is_not_of_the_cache_stays(tmp_path: Path) -> None:
+    for own in (tmp_path / "models" / "mine", tmp_path / "making" / "half"):
+        own.mkdir(parents=True)
+        (own / "thesis").write_bytes(b"x" * 2000)
+    (tmp_path / "models" / "uv.lock").write_text("version = 1\n")
+    for key in ("a", "b"):
+        finish(start(tmp_path, key, size=600, limit=1000))
+    assert entries(tmp_path) == ["b", "mine"]
+    assert (tmp_path / "making" / "half" / "thesis").exists() and (tmp_path / "models" / "uv.lock").exists()
+
+
 def test_a_model_larger_than_the_whole_cache_is_refused(tmp_path: Path) -> None:
     def make(folder: Path) -> None:
         (folder / "weights").write_bytes(b"x" * 2000)

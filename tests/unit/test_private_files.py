@@ -44,3 +44,14 @@ def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
 def test_no_command_writes_texts_of_a_run_in_another_way() -> None:
     folder, own = ROOT / "seal_ray/commands", re.compile(r"\.write_(text|bytes)\(")
     assert [f.name for f in folder.rglob("*.py") if own.search(f.read_text())] == ["private_files.py"]
+
+
+def test_what_is_no_file_keeps_its_rights(tmp_path: Path) -> None:
+    folder, pipe = tmp_path / "folder", tmp_path / "pipe"
+    folder.mkdir(mode=0o755)
+    os.mkfifo(pipe, 0o666)
+    for to in (folder, pipe):
+        before = to.stat().st_mode
+        with pytest.raises(ConfigError, match=r"no regular file.*--to"):
+            write_private(to, "a page")
+        assert to.stat().st_mode == before

@@ -249,3 +249,20 @@ def test_a_sink_that_breaks_is_left_out_and_said_so_once() -> None:
     show.close()
     assert out.getvalue().count("the display is left out from here on: TypeError") == 1
     assert "not shown" not in out.getvalue()
+
+
+def test_json_mode_writes_out_what_controls_a_terminal() -> None:
+    out = io.StringIO()
+    event = make(Warned, 1, 5.0, message="Zürich \x9b2J\u202eabc")
+    progress.build("json", config(), out)(event)
+    assert "Zürich \\u009b2J\\u202eabc" in out.getvalue() and decode_event(json.loads(out.getvalue())) == event
+
+
+def test_rounds_that_are_not_known_are_not_counted_towards() -> None:
+    event = make(RunStarted, 0, 1.0, uri="runs/x", rounds=0)
+    assert progress.told(event) == "run runs/x begins: seed 0"
+    state = Tally(round=2)
+    state.take(event)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(progress.Bars(state, io.StringIO()).picture())
+    assert "round 2, version 0" in console.file.getvalue()  # type: ignore[attr-defined]

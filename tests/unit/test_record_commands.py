@@ -5,12 +5,18 @@ from pathlib import Path
 
 import pytest
 from ledger_samples import committed, flip, only, segment, trial
+from recorded_run import record
 
 from seal_ray import cli
+from seal_ray.cli.opening import given_storage
+from seal_ray.cli.start import _files
+from seal_ray.commands import terminal
 from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
+from seal_ray.loops.history import Run
+from seal_ray.storage.flags import as_typed, flags
 from seal_ray.storage.ledger import Ledger
-from seal_ray.storage.recorded import flags, recorded_settings
+from seal_ray.storage.recorded import recorded_settings
 from seal_ray.storage.store import Store
 
 
@@ -108,3 +114,29 @@ def test_every_command_on_a_run_takes_its_storage_keys(tmp_path: Path, capsys: p
         assert "--storage" in call(capsys, command, "--help")[1]
     with pytest.raises(ConfigError, match="did you mean region"):
         cli.app(["verify", uri, "--storage", "regoin=x"], standalone_mode=False)
+
+
+def test_what_is_given_now_counts_also_where_it_is_the_default(tmp_path: Path) -> None:
+    uri = a_run(tmp_path, region="eu-west-1", profile="team", timeout=7.0)
+    given = given_storage("", ["profile=''", "timeout=30"])
+    settings = recorded_settings(uri, given)
+    assert (settings.profile, settings.timeout, settings.region) == ("", 30.0, "eu-west-1")
+
+
+def test_a_storage_key_without_a_value_is_told_as_what_it_was_given_as() -> None:
+    with pytest.raises(ConfigError, match=r"--storage profile: no value.*--storage region=") as caught:
+        given_storage("", ["profile"])
+    assert "--set" not in str(caught.value)
+
+
+def test_a_run_is_named_as_a_shell_takes_it(tmp_path: Path) -> None:
+    storage = StorageSection(endpoint="http://localhost:1")
+    assert as_typed("s3://bucket/run", StorageSection()) == "s3://bucket/run"
+    assert as_typed("runs/my docs-d16acc", storage) == "'runs/my docs-d16acc' --endpoint http://localhost:1"
+    record(str(tmp_path / "my run"))
+    run = Run(str(tmp_path / "my run"), storage)
+    assert f"seal-ray report '{run.uri}' --endpoint http://localhost:1\n" in _files(run)
+    held = terminal.status(run) | {"held": 2}
+    assert f"`seal-ray approve '{run.uri}' --endpoint http://localhost:1`" in terminal.show_status(held, storage)
+    with pytest.raises(ConfigError, match=r"status '.*/my run' --endpoint http://localhost:1 --json"):
+        terminal.inspect(run, task="none")

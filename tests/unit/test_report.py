@@ -9,7 +9,7 @@ import tomllib
 from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from made_events import make
@@ -21,9 +21,7 @@ from seal_ray.config import Config
 from seal_ray.domains import Teller
 from seal_ray.domains.knowledge import training_texts
 from seal_ray.errors import ConfigError
-from seal_ray.events import (
-    TrialFailed,
-)
+from seal_ray.events import Phase, TrialFailed
 from seal_ray.loops.history import Run
 from seal_ray.observe.report import LIMITS, Page, compose
 from seal_ray.records import Candidate
@@ -275,3 +273,10 @@ def test_a_loss_that_was_nobodys_fault_is_counted_from_the_events(tmp_path: Path
         "count": 1,
         "like": "it died",
     } in told
+
+
+def test_every_phase_has_its_place_in_the_table_of_times() -> None:
+    (listed,) = re.findall(r"const PHASES = \[(.*?)\]", (PAGE / "costs.js").read_text(encoding="utf-8"))
+    style = (PAGE / "report.css").read_text(encoding="utf-8")
+    assert set(re.findall(r'"(\w+)"', listed)) == set(get_args(Phase))
+    assert all(f".span.{phase}" in style for phase in get_args(Phase))

@@ -1,17 +1,21 @@
 """Trackers of experiments: what is written with them is read back with their own readers."""
 
+import io
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from made_events import make
 
+from seal_ray import observe
+from seal_ray.config import Config
 from seal_ray.errors import ConfigError
-from seal_ray.events import PhaseEnded, RewardsMade, RunEnded, UpdateStep
+from seal_ray.events import PhaseEnded, RewardsMade, RunEnded, UpdateStep, Warned
 from seal_ray.observe.scalars import Scalar, scalars
-from seal_ray.observe.sinks import Mlflow, TensorBoard, Wandb
+from seal_ray.observe.sinks import Guarded, Mlflow, TensorBoard, Wandb
 
 ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": None}
 EVENTS = [
@@ -23,6 +27,11 @@ EVENTS = [
     make(RunEnded, 2, 21.0, outcome="done"),
 ]
 CONFIG = {"inner": {"rank": 32}, "run": {"uri": "runs/x"}}
+
+
+def built(stream: io.StringIO, **section: Any) -> list[Guarded]:
+    config = Config.model_validate({"observe": {"progress": "quiet", "ray_metrics": False} | section})
+    return observe.build(config.observe, config, stream)
 
 
 def test_events_become_numbers_over_rounds_and_update_steps_over_the_whole_run() -> None:
@@ -113,3 +122,39 @@ def test_a_tracker_that_is_not_installed_is_named_with_the_mend(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"{key}: the package {module} .*seal-ray\[sinks\]"):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(5, "Input/output error"), ValueError()])
+def test_a_stream_that_breaks_does_not_stop_the_run(error: Exception) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    show, *_ = built(Broken(), progress="plain")
+    for message in ("told", "told again"):
+        show(make(Warned, 1, 1.0, message=message))
+    show.close()
+    assert show.broken
+
+
+def test_a_tracker_that_fails_at_the_start_is_told_once_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Away:
+        def __init__(self, **_: object) -> None:
+            raise ConnectionError("nobody answers")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(entities=None, MlflowClient=Away))
+    out = io.StringIO()
+    sinks = built(out, mlflow="http://127.0.0.1:9", tensorboard=str(tmp_path / "file"), events=str(tmp_path / "events"))
+    assert [sink.name for sink in sinks] == ["the display", "observe.events"]
+    assert out.getvalue().count("left out") == 2
+    assert "observe.mlflow is left out from here on: ConnectionError: nobody answers\n" in out.getvalue()
+
+
+def test_a_folder_for_events_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(ConfigError, match=r"observe\.events: .*file.* can't be written"):
+            built(io.StringIO(), events=str(folder))

@@ -1,5 +1,7 @@
 """Whoever stops a command gets the process back in the time that is configured, also where it is stuck."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 
 from seal_ray.cli import documents, start
 from seal_ray.errors import Interrupted
+from seal_ray.process_end import SHOW_CURSOR
 
 STUCK = """
 import sys, threading
@@ -96,3 +99,22 @@ def test_every_command_that_computes_leaves_within_the_time_as_configured(
     with pytest.raises(Reached) as reached:
         COMMANDS[command](tmp_path, ["storage.stop_within=33", f"run.uri={tmp_path}/run"])
     assert reached.value.args == (33,)
+
+
+def test_a_terminal_gets_its_cursor_back() -> None:
+    ours, theirs = pty.openpty()
+    stuck = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=theirs, text=True)
+    assert stuck.stdout and stuck.stdout.readline() == "begun\n"
+    stuck.send_signal(signal.SIGTERM)
+    assert stuck.wait(timeout=120) == Interrupted.exit_code
+    assert SHOW_CURSOR.encode() in os.read(ours, 1000)
+    for end in (ours, theirs):
+        os.close(end)
+
+
+def test_a_command_is_told_again_as_a_shell_takes_it() -> None:
+    spaced = STUCK.replace("my.yaml", "my jobs/a.yaml")
+    stuck = subprocess.Popen([sys.executable, "-c", spaced], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert stuck.stdout and stuck.stdout.readline() == "begun\n"
+    stuck.send_signal(signal.SIGTERM)
+    assert "Go on with: seal-ray run 'my jobs/a.yaml'" in stuck.communicate(timeout=120)[1]

@@ -134,6 +134,8 @@ def test_what_is_sent_holds_neither_runs_nor_environments_nor_secrets(tmp_path: 
         ".aws/credentials",
     ]
     left += [".ssh/config", ".kube/config", ".netrc", "gcp/service-account-prod.json", "aws/credentials.csv", "token"]
+    left += ["application_default_credentials.json", "gcp_credentials.json", "service_account-1.json", "kaggle.json"]
+    left += [".vault-token", ".config/gcloud/access_tokens.db", ".kaggle/x"]
     left += ["kubeconfig.yaml", "infra/terraform.tfstate.backup", ".ray/auth_token", "secrets.yaml"]
     folder = tmp_path / "project"
     for name in kept + left:

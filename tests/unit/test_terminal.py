@@ -88,10 +88,8 @@ def test_whatever_is_printed_is_made_harmless_where_it_is_printed() -> None:
         "cli/__init__.py",  # the version
         "cli/exits.py",  # that a restart would end in the same way
         "cli/look.py",  # clears the screen
-        "cli/stop_signals.py",  # the command that goes on
         "domains/math/symbols.py",  # to the process that asked
         "domains/math/symbols.py",
-        "loops/session.py",  # that the head is lost
     ], bare
 
 

@@ -173,8 +173,8 @@ function lossCurve(label, curves) {
     const height = 92, left = 34, right = 8, top = 8, bottom = 20;
     const steps = Math.max(...curves.map((c) => c.points.length * c.width));
     const [low, high] = range(curves.flatMap((c) => c.points), { zero: true, margin: 0.04 });
-    const x = linear(0, Math.max(1, steps - 1), left, width - right), y = linear(Math.max(0, low), high, height - bottom, top);
-    const marks = ticks(Math.max(0, low), high, 2);
+    const x = linear(0, Math.max(1, steps - 1), left, width - right), y = linear(low, high, height - bottom, top);
+    const marks = ticks(low, high, 2);
     return {
       height,
       parts: [

@@ -1,5 +1,5 @@
 // The overview's second half: where time and devices went, and what went wrong.
-const PHASES = ["sampling", "trials", "grading", "update", "gate", "evaluation"];
+const PHASES = ["sampling", "trials", "grading", "update", "gate", "evaluation", "probe"];
 const COSTS = { baseline: "base", context: "context alone", edit: "edits", heat: "heats of edits", gate: "gate", evaluation: "held-out tasks" };
 
 function costs() {
@@ -15,7 +15,7 @@ function costs() {
   return [
     section("Time", `${lasting(time.seconds)} of work in ${plural(time.sittings.length, "sitting")}${cuts.length ? "; dashed lines: where the run stopped and went on" : ""}. Phases overlap where the cluster has room.`,
       rows.length > 0 && lanes("phases over time", rows, time.seconds, cuts),
-      rows.length > 0 && table(["round", ...PHASES], data.rounds.map((r) => [r.round, ...PHASES.map((p) => lasting(took.get(`${r.round}/${p}`)))]), [0, 1, 2, 3, 4, 5, 6]),
+      rows.length > 0 && table(["round", ...PHASES], data.rounds.map((r) => [r.round, ...PHASES.map((p) => lasting(took.get(`${r.round}/${p}`)))]), [0, ...PHASES.map((_, i) => i + 1)]),
       el("ul", { class: "quiet" }, time.sittings.length > 1 && time.sittings.map((s, i) => el("li", {}, `sitting ${i + 1}: ${moment(s.began)}, ${lasting(s.seconds)}, ${s.outcome || "no end was told"}`)))),
     occupancy(time, cuts), spent(time),
   ];
