@@ -86,8 +86,10 @@ def decide(
         against.append(f"drift from the base is {drift:.3f} nats per token, over max_kl {section.max_kl:g}")
     advice = "reject" if against else "accept"
     interval = f"gain {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on {gain.tasks} tasks"
-    reasons = (*against, interval) if against else (interval, "nothing measured speaks against it")
-    return GateDecision("hold" if section.mode == "hold" else advice, advice, figures, reasons)
+    reasons = [*against, interval] if against else [interval, "nothing measured speaks against it"]
+    if drift is None:
+        reasons.append("drift from the base was not measured, so max_kl had no say")
+    return GateDecision("hold" if section.mode == "hold" else advice, advice, figures, tuple(reasons))
 
 
 def _lost(old: Mapping[str, float], new: Mapping[str, float]) -> float | None:
