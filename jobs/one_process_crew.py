@@ -136,7 +136,7 @@ def update(job: UpdateJob, *, sink: Sink, tick: Any = lambda: None) -> UpdateRes
 
     began, section = time.monotonic(), job.section
     size, longest = vocabulary(job.base)
-    fit, left_out = fitting(job.lessons, {"policy.max_length": section.max_length, "the model": longest}, size)
+    fit, left_out = fitting(job.lessons, {"policy.max_length": section.max_length, "the model": longest}, {}, size)
     learned, held = hold_back(fit, section.validation, job.seed)
     engine = SingleEngine(
         models.fetch(job.model, job.storage), job.adapter, section, derive_seed(job.seed, "adapter"), device()

@@ -36,7 +36,7 @@ class Crew:
 
     def __init__(self, config: Config, folder: str, sink: Sink) -> None:
         self._config, self._sink = config, sink
-        engine_rank(config)  # refuses what no engine could serve, before anything is started
+        self._rank = engine_rank(config)  # refuses what no engine could serve, before anything is started
         self.head = cluster.connect(config.placement)  # its address
         plan = plan_placement(
             config.placement,
@@ -57,6 +57,7 @@ class Crew:
 
     def samplers(self, version: Version, adapter_dir: str | None) -> SamplerGroup:
         """The samplers, writing with this version."""
+        self._be_ready_for(version)
         if self._samplers is None:
             self._make_room("sampler")
             actors = RayActors("sampler", self.held, self._make_sampler)
@@ -66,6 +67,7 @@ class Crew:
 
     def pool(self, version: Version, adapter_dir: str | None) -> Pool:
         """The workers, trying with this version."""
+        self._be_ready_for(version)
         if self._pool is None:
             self._make_room("worker")
             actors = RayActors("worker", self.held, self._make_worker)
@@ -129,6 +131,12 @@ class Crew:
             self._reservations.let_go()
         self.placement = self.held.placement = new
 
+    def _be_ready_for(self, version: Version) -> None:
+        """A version of another run may have a higher rank than the engines of this one were started for: they go."""
+        if version.rank > self._rank:
+            self.release("sampler", "worker")
+            self._rank = served_rank(version.rank)
+
     def _make_room(self, role: RoleName) -> None:
         """Whoever is in the way of a role goes, and its least is reserved, with that of those who stand beside it."""
         self.release(*self.placement.before(role), "trainer")
@@ -143,7 +151,7 @@ class Crew:
         config = self._config
         settings = replace(
             self._engine(),
-            lora_rank=engine_rank(config),
+            lora_rank=self._rank,
             tensor_parallel=config.placement.tensor_parallel if self.placement.device == "gpu" else 1,
             across_nodes=self.placement.sampler.across_nodes,
             gpu_memory=config.sampling.gpu_memory,
@@ -167,7 +175,7 @@ class Crew:
         )
         if config.answering.how == "bank":
             return worker_class().options(**options).remote(name, settings)
-        rank = config.inner.rank + engine_rank(config)  # a candidate's adapter stands beside the policy's
+        rank = config.inner.rank + self._rank  # a candidate's adapter stands beside the policy's
         engine = replace(
             self._engine(),
             lora_rank=rank,

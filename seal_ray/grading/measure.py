@@ -53,7 +53,7 @@ def measure(
             candidate.kind,
             candidate.edit,
             candidate.repeat,
-            correct=given.get(trial.candidate, {}),
+            correct=dict(sorted(given.get(trial.candidate, {}).items())),  # sums round by the order
             likely=question_likelihoods(trial),
             apart=question_contrasts(trial, untrained[trial.task]) if trial.task in untrained else {},
             voted=dict(shares.get(trial.candidate, {})),

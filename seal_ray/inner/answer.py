@@ -41,7 +41,7 @@ class Sample:
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    finish: str  # stop, length; nan where the model put out no numbers
+    finish: str  # stop, length; nan where the model put out no numbers; error or abort where an engine gave up
 
 
 class Answerer(Protocol):

@@ -133,6 +133,11 @@ def _warn_of_unread(session: Session) -> None:
     config = session.config
     for name, is_set, instead in (
         ("gate.regression", bool(config.gate.regression), "the gate asks the questions that were held out"),
+        (
+            "gate.max_kl",
+            "max_kl" in config.gate.model_fields_set and not session.domain.tasks("validation"),
+            "drift is measured on passages that domain.validation keeps back, and there are none",
+        ),
         ("gate.mode: off", config.gate.mode == "off" and "mode" in config.gate.model_fields_set, "the gate judges"),
     ):
         if is_set:

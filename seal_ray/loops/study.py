@@ -106,6 +106,7 @@ def _begun_with(session: Session) -> tuple[Task, ...]:
 def run_study(session: Session) -> None:
     section, tasks = session.config.study, _begun_with(session)
     _warn_of_keeping(session)
+    _warn_of_drift(session)
     warn_of_objective(session)
     more = skills(session)
     exam = Exam((*tasks, *more), section.open_book, probes=more)
@@ -120,6 +121,13 @@ def _warn_of_keeping(session: Session) -> None:
     if method in OF_EARLIER_STEPS and not session.ledger.latest():
         message = f"study.keep.method: {method} holds on to the steps of a stream before, and a study has none"
         session.tell(Warned(f"{message}: it changes nothing here; `seal-ray stream` learns one after another"))
+
+
+def _warn_of_drift(session: Session) -> None:
+    config = session.config
+    if config.gate.mode != "off" and not by_update(config) and not session.ledger.latest():
+        message = "gate.max_kl has no say here: drift from the base is not measured of adapters that a bank trains"
+        session.tell(Warned(f"{message}; study.where: update measures it"))
 
 
 def run_arm(session: Session, number: int, name: str, tasks: tuple[Task, ...], exam: Exam) -> None:

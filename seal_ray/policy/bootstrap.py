@@ -15,6 +15,7 @@ from seal_ray.records import Estimate
 
 Scores = Mapping[str, float | Sequence[float]]  # task -> score, or the scores of its edits
 SAMPLES = 10_000
+NOISE = 1e-9  # a difference under this is one of rounding: the mean of three times 0.2 is not 0.2
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def paired(first: Scores, second: Scores, *, seed: int, confidence: float = 0.95
         low=float(low),
         high=float(high),
         confidence=confidence,
-        better=float(((means > 0) + 0.5 * (means == 0)).mean()),
+        better=float(((means > NOISE) + 0.5 * (abs(means) <= NOISE)).mean()),
         tasks=len(common),
         unpaired=len(a.keys() ^ b.keys()),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seal_ray.config import PolicySection
 from seal_ray.errors import InfraError
+from seal_ray.policy.signs_of_life import signs_of_life
 from seal_ray.policy.version_files import PIECE, pieces
 
 if TYPE_CHECKING:
@@ -35,17 +36,18 @@ class Checkpoints:
 
         if not self.every or step % self.every:
             return
-        tag = f"step-{step}"
-        (self.folder / tag).mkdir(parents=True, exist_ok=True)
-        self.engine.write(self.folder, tag)
-        if not self.shared:
-            self._hand_over(tag)
-        self.engine.gather(None)  # all are done
-        if self.engine.rank == 0:
-            ray.get(self.desk.keep.remote("checkpoint", (step, ray.get(self.desk.digest.remote(tag)))))
-            ray.get(self.desk.drop_others.remote(tag))
-        if not self.shared:
-            shutil.rmtree(self.folder / tag, ignore_errors=True)
+        with signs_of_life(self.desk):
+            tag = f"step-{step}"
+            (self.folder / tag).mkdir(parents=True, exist_ok=True)
+            self.engine.write(self.folder, tag)
+            if not self.shared:
+                self._hand_over(tag)
+            self.engine.gather(None)  # all are done
+            if self.engine.rank == 0:
+                ray.get(self.desk.keep.remote("checkpoint", (step, ray.get(self.desk.digest.remote(tag)))))
+                ray.get(self.desk.drop_others.remote(tag))
+            if not self.shared:
+                shutil.rmtree(self.folder / tag, ignore_errors=True)
 
     def resume(self) -> int:
         """The step to go on from: 0, or that of the last checkpoint, which is then loaded."""
@@ -56,11 +58,12 @@ class Checkpoints:
             return 0
         step, digest = kept["checkpoint"]
         tag = f"step-{step}"
-        if not self.shared:
-            self._fetch(tag)
-        if digest_of(self.folder / tag) != digest:
-            raise InfraError(f"{self.folder}: the checkpoint of step {step} has changed since it was written")
-        self.engine.read(self.folder, tag)
+        with signs_of_life(self.desk):
+            if not self.shared:
+                self._fetch(tag)
+            if digest_of(self.folder / tag) != digest:
+                raise InfraError(f"{self.folder}: the checkpoint of step {step} has changed since it was written")
+            self.engine.read(self.folder, tag)
         return step
 
     def _hand_over(self, tag: str) -> None:

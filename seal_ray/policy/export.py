@@ -127,6 +127,8 @@ def merge(base: str, adapter: str, to: str) -> None:
     changes = _changes(base, adapter)
     weights = load_file(os.path.join(adapter, ADAPTER))
     for path in sorted(Path(base).iterdir()):
+        if path.name.startswith("consolidated"):  # Mistral's own copy of the weights, which vLLM would rather take
+            continue
         if path.suffix in BESIDE_WEIGHTS:
             shutil.copyfile(path, os.path.join(to, path.name))
         if path.suffix != ".safetensors":

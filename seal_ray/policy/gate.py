@@ -12,7 +12,7 @@ from typing import Literal
 
 from seal_ray.config import GateSection
 from seal_ray.errors import CoverageError
-from seal_ray.policy.bootstrap import Scores, paired, per_task
+from seal_ray.policy.bootstrap import NOISE, Scores, paired, per_task
 from seal_ray.records import Json
 
 Measure = Literal["accuracy", "likelihood", "knowledge"]
@@ -70,9 +70,9 @@ def decide(
         "drift": drift,
     }
     against: list[str] = []
-    if gain.mean < section.min_gain:
+    if gain.mean < section.min_gain - NOISE:
         against.append(f"the gain over the old version is {gain.mean:+.3f}, under min_gain {section.min_gain:g}")
-    if gain.low < -section.tolerance:
+    if gain.low < -section.tolerance - NOISE:
         against.append(
             f"the loss may be as large as {-gain.low:.3f} (lower end at {section.confidence:.0%}), "
             f"over tolerance {section.tolerance:g}"
@@ -80,14 +80,16 @@ def decide(
     lost = _lost(regression_old, regression_new)
     if lost is not None:
         figures |= {"regression_lost": lost, "regression_questions": len(regression_old)}
-        if lost > section.max_regression:
+        if lost > section.max_regression + NOISE:
             against.append(f"{lost:.1%} of the regression questions are lost, over {section.max_regression:.1%}")
     if drift is not None and drift > section.max_kl:
         against.append(f"drift from the base is {drift:.3f} nats per token, over max_kl {section.max_kl:g}")
     advice = "reject" if against else "accept"
     interval = f"gain {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on {gain.tasks} tasks"
-    reasons = (*against, interval) if against else (interval, "nothing measured speaks against it")
-    return GateDecision("hold" if section.mode == "hold" else advice, advice, figures, reasons)
+    reasons = [*against, interval] if against else [interval, "nothing measured speaks against it"]
+    if drift is None:
+        reasons.append("drift from the base was not measured, so max_kl had no say")
+    return GateDecision("hold" if section.mode == "hold" else advice, advice, figures, tuple(reasons))
 
 
 def _lost(old: Mapping[str, float], new: Mapping[str, float]) -> float | None:

@@ -27,14 +27,21 @@ class LeftOut:
     reason: str
 
 
-def fitting(lessons: Sequence[Lesson], limits: dict[str, int], vocabulary: int) -> tuple[list[Lesson], list[LeftOut]]:
-    """The lessons that a row can hold. `limits` are tokens by the name of what sets them."""
-    name, limit = min(limits.items(), key=lambda item: item[1])
+def fitting(
+    lessons: Sequence[Lesson], of_text: dict[str, int], of_row: dict[str, int], vocabulary: int
+) -> tuple[list[Lesson], list[LeftOut]]:
+    """The lessons that a row can hold. The limits are tokens by the name of what sets them: a row holds both texts of a
+    pair, and each has positions of its own.
+    """
     kept, left = [], []
     for lesson in lessons:
         highest = max(max(t.prompt_ids + t.ids) for t in lesson.texts)
-        if lesson.tokens > limit:
-            left.append(LeftOut(lesson.edit, lesson.task, f"{lesson.tokens} tokens, and {name} is {limit}"))
+        longest = max(t.tokens for t in lesson.texts)
+        broken = [(limit, name, longest) for name, limit in of_text.items() if longest > limit]
+        broken += [(limit, name, lesson.tokens) for name, limit in of_row.items() if lesson.tokens > limit]
+        if broken:
+            limit, name, tokens = min(broken)
+            left.append(LeftOut(lesson.edit, lesson.task, f"{tokens} tokens, and {name} is {limit}"))
         elif highest >= vocabulary:
             left.append(LeftOut(lesson.edit, lesson.task, f"token {highest} is not in the vocabulary of {vocabulary}"))
         else:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from seal_ray.config import SelectSection
 from seal_ray.errors import ConfigError, DataError
+from seal_ray.policy.bootstrap import NOISE
 from seal_ray.records import Choice, Estimate, Reward, derive_seed
+
+DIGITS = 9  # of a reward, in which a tie is told: beyond them it is rounding (`NOISE`)
 
 
 def choose(rewards: Sequence[Reward], section: SelectSection) -> list[Choice]:
@@ -161,22 +164,22 @@ def _by_task(rewards: Sequence[Reward]) -> list[tuple[str, list[Reward]]]:
 
 def _rank(reward: Reward) -> tuple[float, float, int, str]:
     likelihood = reward.likelihood.mean if reward.likelihood else -math.inf
-    return -reward.value.mean, -likelihood, derive_seed("tie", reward.edit), reward.edit
+    return -round(reward.value.mean, DIGITS), -round(likelihood, DIGITS), derive_seed("tie", reward.edit), reward.edit
 
 
 def _passes(reward: Reward, section: SelectSection) -> bool:
     if section.rule == "threshold":
-        return reward.value.mean - section.margin * reward.value.error > section.threshold
+        return reward.value.mean - section.margin * reward.value.error > section.threshold + NOISE
     return _passes_baseline(reward, section)
 
 
 def _passes_baseline(reward: Reward, section: SelectSection) -> bool:
-    return reward.value.mean > section.margin * reward.value.error
+    return reward.value.mean > section.margin * reward.value.error + NOISE
 
 
 def _apart(best: Reward, worst: Reward, section: SelectSection) -> bool:
     error = math.hypot(best.value.error, worst.value.error)
-    return best.value.mean - worst.value.mean > section.margin * error
+    return best.value.mean - worst.value.mean > section.margin * error + NOISE
 
 
 def _gain(reward: Reward) -> str:

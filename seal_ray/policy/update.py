@@ -83,12 +83,9 @@ class _Lessons:
 
 def _lessons(job: UpdateJob, size: int, longest: int, sink: Sink) -> _Lessons:
     """`size` is that of the vocabulary, `longest` the most tokens that the model takes."""
-    limits = {
-        "policy.max_length": job.section.max_length,
-        "policy.micro_batch_tokens": job.section.micro_batch_tokens,
-        "the model's own limit": longest,
-    }
-    fit, left_out = fitting(job.lessons, limits, size)
+    of_text = {"policy.max_length": job.section.max_length, "the model's own limit": longest}
+    of_row = {"policy.micro_batch_tokens": job.section.micro_batch_tokens}
+    fit, left_out = fitting(job.lessons, of_text, of_row, size)
     for left in left_out:
         sink(Warned(f"edit {left.edit} of task {left.task} is left out: {left.reason}"))
     if not fit:

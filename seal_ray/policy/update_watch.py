@@ -37,6 +37,7 @@ class Watch:
             if not outcome.again or attempt > retries:
                 raise outcome.error
             self.sink(Warned(f"attempt {attempt}: {outcome.error.message}; the update starts again"))
+            self._give_back_room()
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(
@@ -81,16 +82,20 @@ class Watch:
     def end(self) -> None:
         """Take everything down, give back what it held, and wait until no worker of this node is left."""
         import ray
-        from ray.util.placement_group import remove_placement_group
 
         ray.kill(self.desk)
-        for name in {p.placement_group for p in self._processes} - {""}:
-            # Ray gives it back only when the whole job ends, unless the controller lived to do so
-            remove_placement_group(ray_private.placement_group(name))
+        self._give_back_room()
         here = ray.get_runtime_context().get_node_id()
         until = time.monotonic() + END_SECONDS
         while any(p.node == here and _runs(p.pid) for p in self._processes) and time.monotonic() < until:
             time.sleep(0.05)
+
+    def _give_back_room(self) -> None:
+        """What workers were placed in. Ray takes it back when the whole job ends, unless the controller lives to."""
+        from ray.util.placement_group import remove_placement_group
+
+        for name in {p.placement_group for p in self._processes} - {""}:
+            remove_placement_group(ray_private.placement_group(name))
 
 
 def _runs(pid: int) -> bool:

@@ -2,9 +2,8 @@
 
 import contextlib
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from seal_ray.events import UpdateValidated
 from seal_ray.models.shared import FETCH_SECONDS, Shared, materialise
 from seal_ray.policy.job import StepLog, UpdateJob
 from seal_ray.policy.lessons import Lesson
+from seal_ray.policy.signs_of_life import signs_of_life
 from seal_ray.policy.update_actor import TrainerProcess
 from seal_ray.policy.version_files import pieces
 from seal_ray.records import derive_seed
@@ -22,7 +22,7 @@ from seal_ray.records import derive_seed
 if TYPE_CHECKING:
     from seal_ray.policy.training import Scan, TrainingEngine
 
-BEAT, NAP = 5.0, 0.5  # seconds between signs of life meanwhile, and between looks at who has the files
+NAP = 0.5  # seconds between looks at who has the files
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,6 @@ def _begin(config: dict[str, Any], rank: int) -> Payload:
     return payload
 
 
-@contextlib.contextmanager
-def _preparing(desk: Any) -> Iterator[None]:
-    """Signs of life while the model comes and is loaded, which may take longer than any step; not without end."""
-    ready, until = threading.Event(), time.monotonic() + FETCH_SECONDS
-
-    def beat() -> None:
-        while time.monotonic() < until and not ready.wait(BEAT):
-            desk.alive.remote()
-
-    threading.Thread(target=beat, name="signs-of-life", daemon=True).start()
-    try:
-        yield
-    finally:
-        ready.set()
-
-
 def _await_others(desk: Any, rank: int, world: int) -> None:
     """Come back when every worker has its files: the first collective would give up on one that still fetches."""
     import ray
@@ -117,7 +101,7 @@ def _work(
     job, section = payload.job, payload.job.section
     own = not job.digest and os.path.isdir(job.base)
     trust = job.model.trust_remote_code
-    with _preparing(desk):
+    with signs_of_life(desk):
         base = job.base if own else models.fetch(job.model, job.storage, digest=job.digest)
         start = materialise(payload.start, job.model) if payload.start else None
         _await_others(desk, rank, world)
@@ -144,11 +128,13 @@ def _work(
     checkpoints = Checkpoints(engine, payload.checkpoints, section, desk)
     training.run(tell, alive, validated, checkpoints.after, first=checkpoints.resume())
     after = training.scan(payload.train, alive)
+    with signs_of_life(desk) if section.mode == "full" else contextlib.nullcontext():  # loads the base once more
+        drift = training.drift(probe or payload.train, alive)
     outcome = {
         "kind": "full" if section.mode == "full" else "adapter",
         "rank": engine.adapter_rank,
         "kl": _moved(before, after),
-        "drift": training.drift(probe or payload.train, alive),
+        "drift": drift,
         "entropy": after.entropy,
         "entropy_before": before.entropy,
         "likelihood": after.likelihood(),

@@ -7,6 +7,7 @@ memory and sets seeds for the whole process.
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -74,7 +75,7 @@ class GeneratedText:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]  # of each id, under the distribution that it was sampled from
     text: str  # without special tokens and without what stopped it
-    finish: str  # stop, length
+    finish: str  # stop, length; nan where the model put out no numbers; error or abort where vLLM gave up
 
 
 @dataclass
@@ -224,10 +225,23 @@ class Engine:
     def _run(self, prompts: Sequence[Sequence[int]], params: list[Any], loras: list[Any]) -> list[Any]:
         if self._llm is None:
             raise InfraError("this engine is closed", hint="start another")
-        with self._eager():
-            return self._llm.generate(
-                [{"prompt_token_ids": list(ids)} for ids in prompts], params, lora_request=loras, use_tqdm=False
-            )
+        self._check_whole()
+        tokens = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        try:
+            with self._eager():
+                outputs = self._llm.generate(tokens, params, lora_request=loras, use_tqdm=False)
+        except Exception as error:
+            self._check_whole(error)
+            raise
+        if len(outputs) != len(prompts):
+            raise InfraError(f"vLLM gave {len(outputs)} answers to {len(prompts)} prompts", hint="start another engine")
+        return outputs
+
+    def _check_whole(self, error: Exception | None = None) -> None:
+        """Refuse to go on where a step failed: vLLM would answer what is left of its batch along with the next one."""
+        if self._llm.llm_engine.has_unfinished_requests():
+            why = f": {type(error).__name__}: {first_line(error, 300)}" if error else ""
+            raise InfraError(f"a batch of this engine broke off{why}", hint="start another engine") from error
 
     def _eager(self) -> AbstractContextManager[Any]:
         """On CPU, leave out torch.compile: it would take some 10 s to compile the ranks of log-probabilities."""
@@ -371,4 +385,5 @@ ENVIRONMENT = {
 def _sample(output: Any) -> GeneratedText:
     ids = tuple(output.token_ids)
     logprobs = tuple(float(at[token].logprob) for token, at in zip(ids, output.logprobs, strict=True))
-    return GeneratedText(ids, logprobs, output.text, str(output.finish_reason))
+    finish = str(output.finish_reason) if all(map(math.isfinite, logprobs)) else "nan"
+    return GeneratedText(ids, logprobs, output.text, finish)

@@ -112,12 +112,16 @@ class Sampler:
         ]
         try:
             return list(engine.generate(requests, self._adapter))
+        except InfraError:  # the engine itself: another one writes the chunk
+            raise
         except Exception as error:  # one bad request takes its batch down: find it, and keep the others
             log.warning("a chunk of %d edits failed (%s); each is tried alone", len(requests), error)
         samples: list[GeneratedText | Failure] = []
         for request in requests:
             try:
                 samples += engine.generate([request], self._adapter)
+            except InfraError:
+                raise
             except Exception as error:
                 samples.append(Failure("sampling", f"{type(error).__name__}: {error}"[:500], "infra"))
         self._prove(engine)
@@ -151,6 +155,15 @@ def _too_long(prompt: EditPrompt, engine: Engine) -> Failure:
     return Failure("too_long", f"a prompt of {length} tokens leaves no room within {limit}", "data")
 
 
+def _checked(sample: GeneratedText) -> GeneratedText | Failure:
+    """The text, or why it is none."""
+    if sample.finish == "nan":
+        return Failure("nan_logprob", "the log-probability of a sampled token is no number")
+    if sample.finish in ("error", "abort"):
+        return Failure("sampling", f"vLLM ended the text with {sample.finish!r}", "infra")
+    return sample
+
+
 def _edit(version: Version, prompt: EditPrompt, sample: GeneratedText | Failure) -> Edit:
     edit = Edit(
         id=edit_id(version.digest, prompt),
@@ -165,6 +178,8 @@ def _edit(version: Version, prompt: EditPrompt, sample: GeneratedText | Failure)
         finish="",
         style=prompt.style,
     )
+    if isinstance(sample, GeneratedText):
+        sample = _checked(sample)
     if isinstance(sample, Failure):
         return replace(edit, failure=sample)
     return replace(edit, ids=sample.ids, logprobs=sample.logprobs, text=sample.text, finish=sample.finish)

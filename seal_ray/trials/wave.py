@@ -15,7 +15,7 @@ from seal_ray.inner.frozen import Frozen
 from seal_ray.inner.loop import fit
 from seal_ray.inner.memory import TOKENS_LIMIT
 from seal_ray.inner.recipe import check_recipe
-from seal_ray.records import Answer, Ask, Attempt, Cost, Failure, Likelihood, StudyAttempt, StudyTrial, Trial
+from seal_ray.records import Answer, Ask, Attempt, Blame, Cost, Failure, Likelihood, StudyAttempt, StudyTrial, Trial
 
 
 def try_wave(
@@ -77,9 +77,9 @@ class Outcome:
     distractors: list[Likelihood] = field(default_factory=list)
     asked: int = 0  # tokens that went through the model for its questions
 
-    def fail(self, kind: str, message: str) -> None:
+    def fail(self, kind: str, message: str, blame: Blame = "data") -> None:
         if self.failure is None:
-            self.failure = Failure(kind, message)
+            self.failure = Failure(kind, message, blame)
 
 
 class WaveRun:
@@ -210,6 +210,10 @@ class WaveRun:
                     if any(s.finish == "nan" for s in samples):
                         outcomes[i].fail(
                             "nan_answer", f"question {ask.question!r}: the model put out values that are no numbers"
+                        )
+                    if broken := [s.finish for s in samples if s.finish in ("error", "abort")]:
+                        outcomes[i].fail(
+                            "answer", f"question {ask.question!r}: vLLM ended it with {broken[0]!r}", "infra"
                         )
                     drawn[i][n] = [self._as_answer(ask, s, k) for k, s in enumerate(samples)]
         for one, own in zip(outcomes, drawn, strict=True):

@@ -105,6 +105,17 @@ def test_a_version_in_bfloat16_is_merged_within_its_precision(adapter: str, tmp_
     assert all(t.dtype == torch.bfloat16 for t in merged.values())
 
 
+def test_a_copy_of_the_bases_weights_in_mistrals_form_does_not_come_along(adapter: str, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(base_folder(), base)
+    shutil.copyfile(base / "model.safetensors", base / "consolidated.safetensors")
+    (base / "consolidated.safetensors.index.json").write_text("{}")
+    found = export(str(base), adapter, str(tmp_path / "out"))
+    files = {path.name for path in Path(found.folder).iterdir()}
+    assert "model.safetensors" in files and not {name for name in files if name.startswith("consolidated")}
+    assert found.modules == 14 and found.difference < 1e-4 < 0.05 < found.effect
+
+
 def test_a_fresh_adapter_on_a_frozen_one_is_written_as_one_that_does_the_same(adapter: str, tmp_path: Path) -> None:
     both = write_adapter(tmp_path / "both", fresh_on=adapter, seed=2)
     one = models.load(base_folder(), dtype="float32", adapter=str(tmp_path / "both"))

@@ -73,11 +73,14 @@ def test_settings_that_mean_nothing_here_are_said_to_mean_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[Any] = []
-    unread = ("gate.mode=off", "gate.regression=questions.json", "inner.objective=distill")
+    unread = ("gate.mode=off", "gate.regression=questions.json", "gate.max_kl=0.5", "inner.objective=distill")
     config = configured(tmp_path, folder(tmp_path, world(8)), *unread)
-    go(config, KnowingCrew({}), monkeypatch, listeners=[heard.append])
+    done = go(config, KnowingCrew({}), monkeypatch, listeners=[heard.append])
     told = " ".join(e.message for e in heard if isinstance(e, Warned))
-    assert all(name in told for name in ("gate.mode: off", "gate.regression", "inner.objective: distill"))
+    assert all(
+        name in told for name in ("gate.mode: off", "gate.regression", "gate.max_kl", "inner.objective: distill")
+    )
+    assert any("max_kl had no say" in reason for reason in done.reasons)
 
 
 def test_a_policy_that_was_named_by_mistake_does_not_end_the_run_for_good(

@@ -206,6 +206,24 @@ def test_engines_take_the_shares_of_a_gpu_that_are_configured(monkeypatch: pytes
         assert given["gpu_memory_utilization"] == pytest.approx(share) and given["max_model_len"] == 512
 
 
+def test_engines_serve_the_rank_of_a_version_of_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = Machines(monkeypatch, (8, 2), sections={"policy": {"rank": 8}, "inner": {"rank": 4}})
+
+    def started_for(version: Version) -> list[int]:
+        """The ranks of the engines that are started for a version; none where those that are there serve it."""
+        machines.started.clear()
+        for group in (machines.crew.samplers(version, None), machines.crew.pool(version, None)):
+            group.poll(0.2)
+        if not machines.started:
+            return []
+        (_, sampler, _), (_, worker) = machines.started["sampler"], machines.started["worker"]
+        return [sampler.lora_rank, worker.engine.lora_rank]
+
+    own, higher, lower = (replace(BASE, number=n, digest=f"v{n}", kind="adapter", rank=n) for n in (8, 24, 2))
+    assert started_for(BASE) == [8, 12] and started_for(own) == []
+    assert started_for(higher) == [32, 36] and started_for(lower) == []
+
+
 @pytest.mark.parametrize(("gpus", "segments"), [(1, "True"), (2, "False")])
 def test_an_engine_over_several_gpus_has_no_segments_that_grow(
     monkeypatch: pytest.MonkeyPatch, gpus: int, segments: str

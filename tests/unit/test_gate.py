@@ -74,6 +74,13 @@ def test_drift_rejects_a_version_that_writes_better() -> None:
     assert found.decision == "reject" and "max_kl" in found.reasons[0]
 
 
+def test_drift_that_nobody_measured_is_said_to_have_had_no_say() -> None:
+    old, new = gains(0.1, 20, 1), gains(0.3, 20, 2)
+    assert "drift from the base was not measured" in judged(old, new).reasons[-1]
+    assert "drift from the base was not measured" in judged(new, old).reasons[-1], "whatever else is said"
+    assert not any("drift" in reason for reason in judged(old, new, drift=0.9).reasons)
+
+
 def test_hold_leaves_the_decision_to_a_person_and_says_what_the_rule_would() -> None:
     section = GateSection(mode="hold")
     assert (judged(gains(0.1, 9, 1), gains(0.4, 9, 2), section).decision) == "hold"

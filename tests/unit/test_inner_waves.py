@@ -303,6 +303,19 @@ def test_an_answer_without_numbers_is_a_failure_and_no_answer(tiny):
         encode(bad)
 
 
+@pytest.mark.parametrize("finish", ["error", "abort"])
+def test_an_answer_that_an_engine_gave_up_is_asked_for_elsewhere_and_is_no_wrong_one(tiny, finish):
+    model, tokenizer = tiny
+
+    class GivingUp(BankAnswerer):
+        def answer(self, bank: Any, prompts: Any, sampling: Any) -> Any:
+            return [[[Sample((), (), finish if i == 0 else "stop")] for _ in own] for i, own in enumerate(prompts)]
+
+    bad, good = try_wave(model, tokenizer, [attempt(tokenizer, 0), attempt(tokenizer, 1)], answerer=GivingUp())
+    assert bad.failure and bad.failure.blame == "infra" and finish in bad.failure.message and bad.answers == ()
+    assert good.failure is None and good.answers
+
+
 def test_cost_is_shared_out_by_use(tiny):
     model, tokenizer = tiny
     small, none, large = try_wave(

@@ -1,5 +1,7 @@
 """Lessons in rows and rows for workers: nothing lost, nothing too long, the same steps for any number of workers."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,11 +40,23 @@ def test_an_epoch_takes_every_lesson_once_in_an_order_of_its_own() -> None:
 
 
 def test_what_does_not_fit_is_left_out_with_the_limit_that_it_broke() -> None:
-    kept, left = fitting([lesson("ok"), lesson("long", 11), lesson("odd", top=50)], {"a": 20, "b": 10}, 30)
+    kept, left = fitting([lesson("ok"), lesson("long", 11), lesson("odd", top=50)], {"a": 20, "b": 10}, {"c": 15}, 30)
     assert [x.edit for x in kept] == ["ok"]
     assert [(x.edit, x.reason) for x in left] == [
         ("long", "11 tokens, and b is 10"),
         ("odd", "token 50 is not in the vocabulary of 30"),
+    ]
+
+
+def test_the_texts_of_a_pair_are_each_as_long_as_they_are_and_together_as_long_as_a_row() -> None:
+    def pair(name: str, first: int, second: int) -> Lesson:
+        return replace(lesson(name, first), against=lesson("", second).text, algorithm="pairs")
+
+    kept, left = fitting([pair("ok", 9, 8), pair("long", 3, 11), pair("wide", 10, 9)], {"text": 10}, {"row": 18}, 30)
+    assert [x.edit for x in kept] == ["ok"]
+    assert [(x.edit, x.reason) for x in left] == [
+        ("long", "11 tokens, and text is 10"),
+        ("wide", "19 tokens, and row is 18"),
     ]
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,6 +65,26 @@ def test_a_study_learns_what_the_base_a_version_and_a_teacher_write(tmp_path: Pa
     source = Run(str(tmp_path / "other")).versions()[1]
     assert {e.version for e in by_version.edits} == {source.digest}
     assert next(v for v in run.versions() if v.number == 3).parent == source.digest, "it goes on from that version"
+
+
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [
+        (["gate.mode=auto"], True),
+        ([], False),
+        (["gate.mode=auto", "study.where=update", "study.sequences=1"], False),
+        (["gate.mode=auto", "policy.mode=full"], False),
+    ],
+)
+def test_a_gate_that_measures_no_drift_is_said_before_a_study_begins(
+    settings: list[str], warns: bool, tmp_path: Path
+) -> None:
+    heard: list[Any] = []
+    session: Any = SimpleNamespace(
+        config=configured(tmp_path / "run", *settings), ledger=SimpleNamespace(latest=lambda: 0), tell=heard.append
+    )
+    study._warn_of_drift(session)
+    assert [e.message.startswith("gate.max_kl has no say") for e in heard] == [True] * warns
 
 
 def test_an_arm_of_many_prompts_and_samples_stands_beside_one_of_a_few_edits(

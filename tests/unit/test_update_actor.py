@@ -15,7 +15,7 @@ from torch.distributed import DistBackendError
 
 from seal_ray.errors import DataError, InfraError, PlacementError
 from seal_ray.events import UpdateValidated
-from seal_ray.policy import update_worker
+from seal_ray.policy import signs_of_life, update_worker
 from seal_ray.policy.update_actor import Desk, Limits, TrainerCount, judge
 
 CREW, LIMITS = TrainerCount(2, True, 4, {}), Limits(60, 60, 60)
@@ -79,9 +79,9 @@ class At:
 
 
 def test_a_worker_that_still_fetches_says_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(update_worker, "BEAT", 0.001)
+    monkeypatch.setattr(signs_of_life, "BEAT", 0.001)
     at = At(Desk(str(tmp_path)))
-    with update_worker._preparing(at):
+    with signs_of_life.signs_of_life(at):
         assert at.said.wait(60)
         (beating,) = (t for t in threading.enumerate() if t.name == "signs-of-life")
     beating.join(60)

@@ -145,7 +145,7 @@ def _learnable(reader: LessonReader, texts: Texts, task: Task) -> tuple[list[Les
     own, why = _of_task(reader, texts, task)
     size, longest = vocabulary(reader.folder)
     limits = {"policy.max_length": reader.config.policy.max_length, "the model's own limit": longest}
-    fit, left = fitting(own, limits, size)
+    fit, left = fitting(own, limits, {}, size)
     reasons = [*why, *(one.reason for one in left)]
     if not fit:
         raise DataError(
