@@ -171,14 +171,13 @@ class Frozen:
         own, parts = block.forward, self._blocks[block]
 
         def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            current = self._pass
-            if parts is None or current is None or current.dropout is not None or self.by_layer:
-                run = partial(own, *args, **kwargs)
-            else:
+            current, run = self._pass, own
+            if not (parts is None or current is None or current.dropout is not None or self.by_layer):
                 run = partial(parts.forward, kwargs["position_embeddings"], self._anchor, current)
+                args, kwargs = (), {}
             if self.checkpointing and torch.is_grad_enabled():
-                return checkpoint(run, hidden, use_reentrant=False)
-            return run(hidden)
+                return checkpoint(run, hidden, *args, use_reentrant=False, **kwargs)
+            return run(hidden, *args, **kwargs)
 
         return forward
 

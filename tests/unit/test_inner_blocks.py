@@ -73,3 +73,15 @@ def test_memory_that_runs_out_is_not_taken_for_a_block_of_its_own_kind():
     model.model.layers[0].mlp.forward = full
     with pytest.raises(torch.OutOfMemoryError):
         in_parts(model)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_block_of_its_own_kind_is_given_its_arguments_in_the_order_in_which_they_came(checkpointing):
+    class Own(torch.nn.Module):
+        def forward(self, hidden: Tensor, shift: Tensor, *, scale: float) -> Tensor:
+            return scale * hidden - shift
+
+    block, frozen = Own(), Frozen(LlamaForCausalLM(LlamaConfig(**SIZES)), checkpointing=checkpointing)
+    frozen._blocks = {block: None}
+    hidden, shift = torch.randn(1, 3, 4, requires_grad=True), torch.ones(1, 3, 4)
+    assert torch.equal(frozen._block_forward(block)(hidden, shift, scale=2.0), 2 * hidden - shift)
