@@ -22,6 +22,7 @@ from seal_ray.inner.attention import NAME, AttentionCall, Forks, KeyValueCache, 
 from seal_ray.inner.capacity import out_of_memory
 from seal_ray.inner.decoder_block import DecoderBlock, decoder_block
 from seal_ray.inner.dropout import Dropout
+from seal_ray.inner.isolation import check_isolation
 from seal_ray.inner.kernels.canary import use_kernels
 from seal_ray.inner.layout import BLOCK_COST, Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, AddedAdapters, Beneath
@@ -31,7 +32,13 @@ from seal_ray.inner.products import AdaptedRows, Adapters, BlockRows
 SLOW_BLOCK_COST = 8
 TRIAL_ROWS = 3  # by which a block is compared with what stands in for it
 # settings by which some models change their logits after the head, which the bank does not do
-LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+LOGIT_SETTINGS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,9 @@ class Frozen:
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         if not isinstance(base, PreTrainedModel):
             raise ValueError(f"{type(base).__name__} is no Hugging Face causal language model")
+        config = base.config.get_text_config()  # the decoder's own, where the model also sees or hears
         for name in LOGIT_SETTINGS:
-            if getattr(base.config, name, None) not in (None, 1.0):
+            if any(getattr(c, name, None) not in (None, 1.0) for c in (base.config, config)):
                 raise ValueError(f"the model's configuration sets {name}, which a bank does not know how to apply")
         self.base: PreTrainedModel = base
         self.decoder: Any = base.get_decoder()
@@ -87,7 +95,6 @@ class Frozen:
         self.dtype: torch.dtype = embedding.weight.dtype
         self.device: torch.device = embedding.weight.device
         self.kernels = use_kernels(self.device, self.dtype)
-        config = base.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         self.vocabulary = int(config.vocab_size)
         # where a row takes long, a block's few small products are worth fewer rows
@@ -96,6 +103,7 @@ class Frozen:
         self.checkpointing = checkpointing
         self.by_layer = False  # every linear layer is called by itself, for whoever listens to it
         self._blocks: dict[nn.Module, DecoderBlock | None] = {}
+        self._isolated = False  # whether texts of a packed row were seen to be
         self._pass: Pass | None = None
         self._anchor = torch.zeros((), requires_grad=True)
 
@@ -137,6 +145,9 @@ class Frozen:
                 block.forward = self._block_forward(block)
             for norm, eps in norms.items():
                 norm.forward = partial(_normalised, norm, eps)
+            if not self._isolated:
+                check_isolation(self)
+                self._isolated, self._pass = True, None
             yield
         finally:
             self._pass = None
