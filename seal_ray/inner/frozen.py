@@ -270,12 +270,16 @@ def _normalised(norm: Any, eps: float, x: Tensor) -> Tensor:
     return FrozenNorm.apply(x, norm.weight, eps)  # type: ignore[return-value]
 
 
-def linear_layers(base: nn.Module) -> dict[str, Any]:
-    """The linear layers by their names in the base model, whether or not PEFT has wrapped them."""
+def linear_layers(base: PreTrainedModel) -> dict[str, Any]:
+    """The linear layers of decoder and head by their names in the base model, whether or not PEFT has wrapped them.
+
+    What else a model has (a vision tower) reads no text: PEFT's all-linear puts adapters there too, and they stay zero.
+    """
     layers: dict[str, Any] = {}
+    read = {*base.get_decoder().modules(), base.get_output_embeddings()}
     wrapped: tuple[str, ...] = ()
     for name, module in base.named_modules():
-        if wrapped and name.startswith(wrapped):
+        if module not in read or (wrapped and name.startswith(wrapped)):
             continue
         if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), nn.Linear):
             layers[name] = module

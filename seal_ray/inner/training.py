@@ -126,7 +126,8 @@ class SlotTraining:
     def _take_memory(self) -> None:
         stack, frozen, shape = self.bank.stack, self.bank.frozen, (self.slots, self.bank.stack.size)
         self.master = torch.zeros(*shape, device=frozen.device)
-        self.grads = torch.empty(shape, device=frozen.device, dtype=self.gradient_type)
+        # zeros, for layers that no forward comes by: some models' last blocks have keys and values of earlier ones
+        self.grads = torch.zeros(shape, device=frozen.device, dtype=self.gradient_type)
         copy = torch.empty(shape, device=frozen.device, dtype=frozen.dtype) if self.ragged else None
         by_kernel = self.ragged and frozen.kernels
         self.adam = Adam(self.master, stack, copy, moments=self.moments, by_kernel=by_kernel)
