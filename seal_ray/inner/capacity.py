@@ -30,6 +30,7 @@ def fitting_slots(
     recipes: Sequence[Recipe],
     *,
     dtype_bytes: int,
+    gradient_bytes: int,
     tokens_limit: int,
 ) -> int:
     """How many of these candidates are trained at once: as many as fill a forward and fit into what is free now."""
@@ -46,6 +47,7 @@ def fitting_slots(
         step_tokens=statistics.mean(step_tokens),
         tokens_limit=tokens_limit,
         moments=recipes[0].moments,  # all have the same
+        gradient_bytes=gradient_bytes,
     )
     share = CPU_SHARE if device.type == "cpu" else GPU_SHARE
     return slots_for(free_memory(device), shape, setup, longest=longest, candidates=len(train_sets), share=share)

@@ -253,6 +253,10 @@ class Frozen:
         )
         return out.last_hidden_state.squeeze(0)
 
+    def release(self) -> None:
+        """Lets go of the last forward and of the adapters that it had. Not before its backward."""
+        self._pass = None
+
     def packed(self, layout: Layout, adapters: Mapping[str, Adapters], cache: KeyValueCache | None = None) -> Tensor:
         ids, positions, segments = layout.token_ids(), layout.positions(), layout.segments()
         return self.hidden(ids, positions, layout.blocks, adapters, cache, segments)
