@@ -181,3 +181,30 @@ def test_a_worker_counts_gradients_in_the_type_that_they_have(monkeypatch):
             frozen.device, QWEN_7B, texts, [Recipe()], dtype_bytes=2, gradient_bytes=size, tokens_limit=64
         )
     assert sizes == [1600, 1800]
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({}, None),
+        ({"memory.max": "max\n", "memory.current": "700\n"}, None),
+        ({"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "file 250\ninactive_file 200\n"}, 500),
+        ({"memory.max": "1000\n", "memory.current": "700\n"}, 300),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000\n",
+                "memory/memory.usage_in_bytes": "700\n",
+                "memory/memory.stat": "inactive_file 20\ntotal_inactive_file 200\n",
+            },
+            500,
+        ),
+    ],
+)
+def test_a_containers_limit_leaves_what_nobody_uses_and_files_that_nobody_reads(monkeypatch, tmp_path, files, left):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(capacity, "CGROUP", tmp_path)
+    monkeypatch.setattr(capacity, "kept_unused", lambda: 0)
+    free = capacity.free_memory(torch.device("cpu"))
+    assert free == left if left else free > 10**6, "the machine's own"
