@@ -103,7 +103,7 @@ class Frozen:
         self.checkpointing = checkpointing
         self.by_layer = False  # every linear layer is called by itself, for whoever listens to it
         self._blocks: dict[nn.Module, DecoderBlock | None] = {}
-        self._isolated = False  # whether texts of a packed row were seen to be
+        self._isolated = False  # whether texts of a packed row are known to be
         self._pass: Pass | None = None
         self._anchor = torch.zeros((), requires_grad=True)
 
@@ -145,6 +145,8 @@ class Frozen:
                 block.forward = self._block_forward(block)
             for norm, eps in norms.items():
                 norm.forward = partial(_normalised, norm, eps)
+            # blocks that are computed in parts mix rows in the bank's attention alone, and need no trial
+            self._isolated = self._isolated or (bool(blocks) and all(self._blocks.values()))
             if not self._isolated:
                 check_isolation(self)
                 self._isolated, self._pass = True, None

@@ -91,7 +91,6 @@ def main(kind: str, layers: int) -> dict[str, Any]:
     training.ragged_suits = lambda *_: kind == "ragged"
     frozen_file.use_kernels = lambda *_: True
     frozen_file.Frozen._tried = untried  # type: ignore[method-assign]
-    frozen_file.check_isolation = lambda *_: None
     rng = random.Random(0)
     lengths = [rng.randint(20, 60) for _ in range(SLOTS - 4)] + [120, 180, 200, 260]
     recipe = Recipe(rank=32, alpha=64)

@@ -99,18 +99,21 @@ def test_a_model_is_tried_once_and_no_random_number_is_drawn(monkeypatch: pytest
     rows: list[int] = []
     real = Frozen.hidden
     monkeypatch.setattr(Frozen, "hidden", lambda *a, **k: rows.append(len(a[1])) or real(*a, **k))
-    frozen, before = Frozen(made("Llama", {})), torch.get_rng_state()
+    frozen, usual = Frozen(made("Qwen3", TAKEN["Qwen3"])), Frozen(made("Llama", {}))
+    before = torch.get_rng_state()
     for _ in range(3):
         with frozen.attached([]):
             pass
     assert rows == [8, 8] and torch.equal(torch.get_rng_state(), before)
+    with usual.attached([]):
+        assert rows == [8, 8], "what is computed in parts mixes rows in the bank's attention alone"
 
 
 def test_memory_that_runs_out_says_nothing_about_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    frozen = Frozen(made("Llama", {}))
+    frozen = Frozen(made("Qwen3", TAKEN["Qwen3"]))
     monkeypatch.setattr(frozen.decoder, "forward", full)
     with pytest.raises(torch.OutOfMemoryError), frozen.attached([]):
         pass
