@@ -139,13 +139,14 @@ class Worker:
             self._lease = None
 
     def _answerer(self, lease: WaveLease) -> EngineAnswerer | None:
-        """The engine if this lease's answers may be long, else None: the bank answers itself."""
+        """The engine if any of this lease's answers may be long, else None: the bank answers itself."""
         answering, engine = self._settings.answering, self._settings.engine
         longest = max((ask.max_tokens for attempt in lease.attempts for ask in attempt.asks), default=0)
         if engine is None or not engine_answers(answering.how, answering.engine_from, longest):
             return None
         if self._engine is None:
-            self._engine = EngineAnswerer(self._folder, engine, self._policy)
+            how, engine_from = answering.how, answering.engine_from
+            self._engine = EngineAnswerer(self._folder, engine, self._policy, how=how, engine_from=engine_from)
             self._engine.start()
         return self._engine
 

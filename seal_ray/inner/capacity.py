@@ -2,7 +2,7 @@
 
 import ctypes
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,12 @@ from seal_ray.shapes import Shape
 
 CPU_SHARE = 0.5  # of free main memory: a node's other processes want some too
 GPU_SHARE = 0.85  # of a device's free memory: the rest goes to fragments
+CGROUP = Path("/sys/fs/cgroup")
+# of control groups in their second form and in their first: limit, what is used, and how much of that is unread files
+CONTAINER_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 FULL = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
@@ -30,6 +36,7 @@ def fitting_slots(
     recipes: Sequence[Recipe],
     *,
     dtype_bytes: int,
+    gradient_bytes: int,
     tokens_limit: int,
 ) -> int:
     """How many of these candidates are trained at once: as many as fill a forward and fit into what is free now."""
@@ -46,6 +53,7 @@ def fitting_slots(
         step_tokens=statistics.mean(step_tokens),
         tokens_limit=tokens_limit,
         moments=recipes[0].moments,  # all have the same
+        gradient_bytes=gradient_bytes,
     )
     share = CPU_SHARE if device.type == "cpu" else GPU_SHARE
     return slots_for(free_memory(device), shape, setup, longest=longest, candidates=len(train_sets), share=share)
@@ -61,10 +69,16 @@ def free_memory(device: torch.device) -> int:
         return int(min(free, allowed)) + unused
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free + kept_unused()
+    return min([free, *_left_in_container(CGROUP)]) + kept_unused()
+
+
+def _left_in_container(cgroup: Path) -> Iterator[int]:
+    """What a container's limit leaves, where there is one: files that nobody reads any more make room when asked to."""
+    for limit, used, statistics_file, unread in CONTAINER_FILES:
+        if (cgroup / limit).exists() and (cgroup / limit).read_text().strip() != "max":
+            told = (cgroup / statistics_file).read_text().splitlines() if (cgroup / statistics_file).exists() else []
+            files = sum(int(line.split()[1]) for line in told if line.split()[0] == unread)
+            yield int((cgroup / limit).read_text()) - int((cgroup / used).read_text()) + files
 
 
 class _Heap(ctypes.Structure):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.nn import functional as F
 
 from seal_ray.inner.export import PREFIX, Factors
 from seal_ray.records import ADAPTER, ADAPTER_CONFIG
@@ -63,12 +64,17 @@ class Former:
 
 
 def nearest(a: Tensor, b: Tensor, rank: int) -> Factors:
-    """The factors of this rank whose product is the nearest one, without ever forming it whole."""
+    """The factors of this rank whose product is the nearest one, without ever forming it whole.
+
+    A narrow layer's product has fewer ranks than that: the rest are zeros.
+    """
     q_out, r_out = torch.linalg.qr(b)
     q_in, r_in = torch.linalg.qr(a.mT)
     u, s, v = torch.linalg.svd(r_out @ r_in.mT)
-    root = s[:rank].sqrt()
-    return root[:, None] * (v[:rank] @ q_in.mT), (q_out @ u[:, :rank]) * root
+    kept = min(rank, len(s))
+    root = s[:kept].sqrt()
+    near_a, near_b = root[:, None] * (v[:kept] @ q_in.mT), (q_out @ u[:, :kept]) * root
+    return F.pad(near_a, (0, 0, 0, rank - kept)), F.pad(near_b, (0, rank - kept))
 
 
 def files_of(

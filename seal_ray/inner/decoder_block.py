@@ -48,9 +48,11 @@ class DecoderBlock:
         cos, sin = (t.view(len(x), -1) for t in positions)
         with_own = [f.with_adapters(bank_pass.adapters, bank_pass.adapted)
                     for f in (self.heads, self.out, self.gated, self.down)]  # fmt: skip
-        x, q, k, v = _Heads.apply(x, anchor, self, with_own[0], cos, sin)  # type: ignore[misc]
+        # without adapters here or below, nothing asks for a gradient and no backward comes by
+        first, then = (anchor if any(own.members for own in part) else None for part in (with_own[:1], with_own[1:]))
+        x, q, k, v = _Heads.apply(x, first, self, with_own[0], cos, sin)  # type: ignore[misc]
         seen = attend(self.attention, (q, k, v), bank_pass)
-        y: Any = _Rest.apply(x, seen.reshape(len(x), -1), anchor, self, *with_own[1:])
+        y: Any = _Rest.apply(x, seen.reshape(len(x), -1), then, self, *with_own[1:])
         return y.view(hidden.shape)
 
 
@@ -59,7 +61,7 @@ class _Heads(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, anchor: Tensor, block: DecoderBlock, fan: AdaptedFan, cos: Tensor, sin: Tensor
+        ctx: Any, x: Tensor, anchor: Tensor | None, block: DecoderBlock, fan: AdaptedFan, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ys, more, h = fan.forward(rms_norm(x, block.norm.weight, block.norm.eps))
         q, k, v = (y.view(len(x), -1, block.head_width) for y in ys)
@@ -89,7 +91,7 @@ class _Rest(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, seen: Tensor, anchor: Tensor, block: DecoderBlock, *fans: AdaptedFan
+        ctx: Any, x: Tensor, seen: Tensor, anchor: Tensor | None, block: DecoderBlock, *fans: AdaptedFan
     ) -> Tensor:
         out, gated, down = fans
         norm = block.mlp_norm

@@ -22,6 +22,7 @@ from seal_ray.inner.attention import NAME, AttentionCall, Forks, KeyValueCache, 
 from seal_ray.inner.capacity import out_of_memory
 from seal_ray.inner.decoder_block import DecoderBlock, decoder_block
 from seal_ray.inner.dropout import Dropout
+from seal_ray.inner.isolation import check_isolation
 from seal_ray.inner.kernels.canary import use_kernels
 from seal_ray.inner.layout import BLOCK_COST, Block, Layout
 from seal_ray.inner.linear import AdaptedLinear, AddedAdapters, Beneath
@@ -31,7 +32,13 @@ from seal_ray.inner.products import AdaptedRows, Adapters, BlockRows
 SLOW_BLOCK_COST = 8
 TRIAL_ROWS = 3  # by which a block is compared with what stands in for it
 # settings by which some models change their logits after the head, which the bank does not do
-LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+LOGIT_SETTINGS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,9 @@ class Frozen:
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         if not isinstance(base, PreTrainedModel):
             raise ValueError(f"{type(base).__name__} is no Hugging Face causal language model")
+        config = base.config.get_text_config()  # the decoder's own, where the model also sees or hears
         for name in LOGIT_SETTINGS:
-            if getattr(base.config, name, None) not in (None, 1.0):
+            if any(getattr(c, name, None) not in (None, 1.0) for c in (base.config, config)):
                 raise ValueError(f"the model's configuration sets {name}, which a bank does not know how to apply")
         self.base: PreTrainedModel = base
         self.decoder: Any = base.get_decoder()
@@ -87,7 +95,6 @@ class Frozen:
         self.dtype: torch.dtype = embedding.weight.dtype
         self.device: torch.device = embedding.weight.device
         self.kernels = use_kernels(self.device, self.dtype)
-        config = base.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         self.vocabulary = int(config.vocab_size)
         # where a row takes long, a block's few small products are worth fewer rows
@@ -96,6 +103,7 @@ class Frozen:
         self.checkpointing = checkpointing
         self.by_layer = False  # every linear layer is called by itself, for whoever listens to it
         self._blocks: dict[nn.Module, DecoderBlock | None] = {}
+        self._isolated = False  # whether texts of a packed row are known to be
         self._pass: Pass | None = None
         self._anchor = torch.zeros((), requires_grad=True)
 
@@ -137,6 +145,11 @@ class Frozen:
                 block.forward = self._block_forward(block)
             for norm, eps in norms.items():
                 norm.forward = partial(_normalised, norm, eps)
+            # blocks that are computed in parts mix rows in the bank's attention alone, and need no trial
+            self._isolated = self._isolated or (bool(blocks) and all(self._blocks.values()))
+            if not self._isolated:
+                check_isolation(self)
+                self._isolated, self._pass = True, None
             yield
         finally:
             self._pass = None
@@ -171,14 +184,13 @@ class Frozen:
         own, parts = block.forward, self._blocks[block]
 
         def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            current = self._pass
-            if parts is None or current is None or current.dropout is not None or self.by_layer:
-                run = partial(own, *args, **kwargs)
-            else:
+            current, run = self._pass, own
+            if not (parts is None or current is None or current.dropout is not None or self.by_layer):
                 run = partial(parts.forward, kwargs["position_embeddings"], self._anchor, current)
+                args, kwargs = (), {}
             if self.checkpointing and torch.is_grad_enabled():
-                return checkpoint(run, hidden, use_reentrant=False)
-            return run(hidden)
+                return checkpoint(run, hidden, *args, use_reentrant=False, **kwargs)
+            return run(hidden, *args, **kwargs)
 
         return forward
 
@@ -243,6 +255,10 @@ class Frozen:
         )
         return out.last_hidden_state.squeeze(0)
 
+    def release(self) -> None:
+        """Lets go of the last forward and of the adapters that it had. Not before its backward."""
+        self._pass = None
+
     def packed(self, layout: Layout, adapters: Mapping[str, Adapters], cache: KeyValueCache | None = None) -> Tensor:
         ids, positions, segments = layout.token_ids(), layout.positions(), layout.segments()
         return self.hidden(ids, positions, layout.blocks, adapters, cache, segments)
@@ -260,12 +276,16 @@ def _normalised(norm: Any, eps: float, x: Tensor) -> Tensor:
     return FrozenNorm.apply(x, norm.weight, eps)  # type: ignore[return-value]
 
 
-def linear_layers(base: nn.Module) -> dict[str, Any]:
-    """The linear layers by their names in the base model, whether or not PEFT has wrapped them."""
+def linear_layers(base: PreTrainedModel) -> dict[str, Any]:
+    """The linear layers of decoder and head by their names in the base model, whether or not PEFT has wrapped them.
+
+    What else a model has (a vision tower) reads no text: PEFT's all-linear puts adapters there too, and they stay zero.
+    """
     layers: dict[str, Any] = {}
+    read = {*base.get_decoder().modules(), base.get_output_embeddings()}
     wrapped: tuple[str, ...] = ()
     for name, module in base.named_modules():
-        if wrapped and name.startswith(wrapped):
+        if module not in read or (wrapped and name.startswith(wrapped)):
             continue
         if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), nn.Linear):
             layers[name] = module

@@ -26,7 +26,7 @@ class LayerStatistics:
     @property
     def inputs(self) -> Tensor:
         """`[token, in]`"""
-        return torch.cat(self.rows)
+        return torch.cat(self.rows).float()
 
     @property
     def inputs_squared(self) -> Tensor:
@@ -63,11 +63,11 @@ def observe(
 def _listening(frozen: Frozen, seen: Mapping[str, LayerStatistics], with_gradients: bool) -> Iterator[None]:
     def listen(name: str) -> Any:
         def hook(_layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            x = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).float()
+            x = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
             if not with_gradients:
-                seen[name].rows.append(x)
+                seen[name].rows.append(x)  # as it is there: layers that read the same rows hold them once
                 return
-            seen[name].squared_in.append(x.square().sum(0))
+            seen[name].squared_in.append(x.float().square().sum(0))
             output.register_hook(
                 lambda g: seen[name].squared_out.append(g.reshape(-1, g.shape[-1]).float().square().sum(0))
             )

@@ -16,7 +16,7 @@ from seal_ray.inner.recipe import check_examples, check_recipe, padded, windows,
 from seal_ray.inner.stack import Stack
 from seal_ray.inner.staging import staged
 from seal_ray.inner.teacher import Reading, expectations, uncovered
-from seal_ray.inner.training import Course, SlotTraining
+from seal_ray.inner.training import Course, SlotTraining, gradient_type
 from seal_ray.inner.training_text import TrainingText
 from seal_ray.records import Example, Failure, Recipe, StudyCourse
 from seal_ray.shapes import shape_of
@@ -78,7 +78,7 @@ def fit(
             courses = _courses(bank, sets, going_on)
             for kind in sorted({course.recipe.moments for course in courses}):
                 own = [course for course in courses if course.recipe.moments == kind]
-                fitting = slots or _fitting(frozen, {c.number: sets[c.number] for c in own}, tokens_limit)
+                fitting = slots or _fitting(bank, {c.number: sets[c.number] for c in own}, gradient_type(bank, own))
                 SlotTraining(bank, own, fitting, dropped).run()
             for course in courses:
                 if course.keeper and course.number in bank.weights:
@@ -143,8 +143,8 @@ def _remember(bank: Bank, course: Course, keeper: Keeper) -> None:
     frozen, stack, number = bank.frozen, bank.stack, course.number
     row = bank.masters.pop(number).to(frozen.device)
     own = own_matrices(stack, row, bank.wanted[number], course.recipe.rank)
-    index, scale = staged(frozen.device, [[0]], [[bank.scale(number)]])
-    adapters = stack.trained(row[None], index, scale, frozen.dtype, torch.empty_like(row[None]))
+    (scale,) = staged(frozen.device, [], [[bank.scale(number)]])
+    adapters = stack.trained(row[None], [0], scale, frozen.dtype, torch.empty_like(row[None]))
     layers = bank.wanted[number]
     try:
         keeper.remember(own, lambda gradients: observe(frozen, adapters, layers, course.texts, gradients))
@@ -156,7 +156,8 @@ def _remember(bank: Bank, course: Course, keeper: Keeper) -> None:
     bank.files[number] = files_of(pairs, course.recipe.rank, bank.scale(number), frozen.layers, keeper.memory)
 
 
-def _fitting(frozen: Frozen, sets: Mapping[int, tuple[Recipe, list[Example]]], tokens_limit: int) -> int:
+def _fitting(bank: Bank, sets: Mapping[int, tuple[Recipe, list[Example]]], gradient_type: torch.dtype) -> int:
+    frozen = bank.frozen
     try:
         shape = shape_of(frozen.base.config.get_text_config().to_dict())
     except ValueError:
@@ -167,5 +168,6 @@ def _fitting(frozen: Frozen, sets: Mapping[int, tuple[Recipe, list[Example]]], t
         [examples for _, examples in sets.values()],
         [recipe for recipe, _ in sets.values()],
         dtype_bytes=frozen.dtype.itemsize,
-        tokens_limit=tokens_limit,
+        gradient_bytes=gradient_type.itemsize,
+        tokens_limit=bank.tokens_limit,
     )

@@ -2,7 +2,7 @@
 
 training = slots x adapter + finished x weights + rows x (activations of a row) + what comes and goes, beside the base
 adapter  = 16 bytes a parameter on a GPU: float32 weights and two moments (12), gradient and a copy in 16 bits (4);
-           12 with moments in 16 bits, and 10 with moments in 8
+           12 with moments in 16 bits, and 10 with moments in 8; 2 more where gradients are in float32
 weights  = 2 bytes a parameter, in main memory: an adapter that has been trained and waits for its questions
 """
 
@@ -30,15 +30,17 @@ class BankSetup:
     step_tokens: float = 46  # of one candidate's step, on average: those of a text where a step takes one
     tokens_limit: int = TOKENS_LIMIT
     moments: MomentKind = "float32"
+    gradient_bytes: int = 0  # of one parameter; 0: as a device has them that groups products, or a CPU
 
 
 def adapter_bytes(parameters: int, setup: BankSetup) -> int:
     """One adapter in training: weights in float32, its moments, its gradient and what it is computed with.
 
-    Gradients are in the model's type where products are grouped (GPUs from Hopper on), else in float32. Plans are made
-    for the former: older GPUs and studies take 2 bytes more of the share that is left free.
+    Gradients are in the model's type where products are grouped (GPUs from Hopper on, ranks that are multiples of 8),
+    else in float32, and for methods that look at them. A worker counts what it has; plans made without a device are
+    made for the former.
     """
-    gradient = 4 if setup.device == "cpu" else setup.dtype_bytes
+    gradient = setup.gradient_bytes or (4 if setup.device == "cpu" else setup.dtype_bytes)
     return parameters * (4 + MOMENT_BYTES[setup.moments] + gradient + setup.dtype_bytes)
 
 

@@ -1,5 +1,6 @@
 """RMS normalisation with a frozen weight, where it stands outside of a decoder block of the usual build."""
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ def rms_norms(decoder: nn.Module) -> dict[Any, float]:
     for module in decoder.modules():
         eps = getattr(module, "variance_epsilon", None)
         weight = getattr(module, "weight", None)
-        if isinstance(eps, float) and isinstance(weight, Tensor) and weight.dim() == 1 and not list(module.children()):
+        if not isinstance(eps, float) or not isinstance(weight, Tensor) or weight.dim() != 1 or list(module.children()):
+            continue
+        if len(signature(module.forward).parameters) == 1:  # others are handed a gate as well
             with torch.no_grad():
                 x = torch.linspace(-2, 3, 3 * len(weight), device=weight.device, dtype=weight.dtype).view(3, -1)
                 if torch.allclose(module(x), rms_norm(x, weight, eps), rtol=2e-2, atol=1e-5):

@@ -56,15 +56,17 @@ class Stack:
         return rows[:, at : at + self.rank * width].view(-1, width, self.rank)
 
     def trained(
-        self, rows: Tensor, index: Tensor, scale: Tensor, dtype: torch.dtype, grads: Tensor
+        self, rows: Tensor, slots: Sequence[int], scale: Tensor, dtype: torch.dtype, grads: Tensor
     ) -> dict[str, Adapters]:
-        """The rows of `index` by layer in that order; `grads` are in that order.
+        """The rows of `slots` by layer in that order; `grads` are in that order.
 
         One copy for all layers, in the type that is computed in and with B scaled: what follows are views of it.
         """
-        chosen = rows.index_select(0, index)
-        chosen[:, self.split :].mul_(scale[:, None])
-        return self.views(chosen.to(dtype), grads)
+        copies = torch.empty(len(slots), self.size, dtype=dtype, device=rows.device)
+        for copy, slot, by in zip(copies, slots, scale, strict=True):  # each to its place, never all in float32
+            copy[: self.split].copy_(rows[slot, : self.split])
+            torch.mul(rows[slot, self.split :], by, out=copy[self.split :])
+        return self.views(copies, grads)
 
     def views(self, rows: Tensor, grads: Tensor) -> dict[str, Adapters]:
         """Rows as they are computed with and their gradients, by layer."""

@@ -107,11 +107,7 @@ class SlotTraining:
         self.told: list[StepResult] = []
         self.limit = bank.tokens_limit
         self.iterations = self.occupied = 0
-        stack, frozen = bank.stack, bank.frozen
-        widths = [width for pair in stack.widths.values() for width in pair]
-        self.ragged = ragged_suits(frozen.device, frozen.dtype, stack.rank, widths)
-        # a method that looks at gradients is handed all of their digits
-        self.gradient_type = torch.float32 if not self.ragged or any(c.keeper for c in courses) else frozen.dtype
+        self.ragged, self.gradient_type = is_ragged(bank), gradient_type(bank, courses)
         self.moments = courses[0].recipe.moments  # all have the same
         self.slots = min(slots, len(courses))
         while True:
@@ -126,7 +122,8 @@ class SlotTraining:
     def _take_memory(self) -> None:
         stack, frozen, shape = self.bank.stack, self.bank.frozen, (self.slots, self.bank.stack.size)
         self.master = torch.zeros(*shape, device=frozen.device)
-        self.grads = torch.empty(shape, device=frozen.device, dtype=self.gradient_type)
+        # zeros, for layers that no forward comes by: some models' last blocks have keys and values of earlier ones
+        self.grads = torch.zeros(shape, device=frozen.device, dtype=self.gradient_type)
         copy = torch.empty(shape, device=frozen.device, dtype=frozen.dtype) if self.ragged else None
         by_kernel = self.ragged and frozen.kernels
         self.adam = Adam(self.master, stack, copy, moments=self.moments, by_kernel=by_kernel)
@@ -215,8 +212,8 @@ class SlotTraining:
             standing = list(of_step)
             slots = [standing[i] for i in order([[Text(n, t.ids) for n, t in enumerate(of_step[s])] for s in standing])]
             places, texts = list(range(len(slots))), [of_step[s] for s in slots]
-            index, scale = self._scaled(slots)
-            adapters = stack.trained(self.master, index, scale, frozen.dtype, self.grads)
+            _, scale = self._scaled(slots)
+            adapters = stack.trained(self.master, slots, scale, frozen.dtype, self.grads)
         losses = self._within_memory(adapters, texts)
         batch = [self.running[s] for s in slots]
         kept = [(r.course, r.course.keeper, s, p) for r, s, p in zip(batch, slots, places, strict=True)
@@ -300,6 +297,17 @@ class SlotTraining:
         self.told = []
 
 
+def is_ragged(bank: Bank) -> bool:
+    """Whether this bank's rows are computed without padding."""
+    widths = [width for pair in bank.stack.widths.values() for width in pair]
+    return ragged_suits(bank.frozen.device, bank.frozen.dtype, bank.stack.rank, widths)
+
+
+def gradient_type(bank: Bank, courses: Sequence[Course]) -> torch.dtype:
+    """The type of adapters' gradients. A method that looks at them is handed all of their digits."""
+    return torch.float32 if not is_ragged(bank) or any(c.keeper for c in courses) else bank.frozen.dtype
+
+
 def gradients(
     frozen: Frozen, adapters: Mapping[str, Adapters], batch: list[list[TrainingText]], limit: int, ragged: Tensor | None
 ) -> Tensor:
@@ -334,6 +342,7 @@ def gradients(
             token_losses, gradient = loss_and_gradient(frozen.head, hidden.detach()[at], wanted, teacher, weight)
             hidden.backward(torch.zeros_like(hidden).index_copy_(0, at, gradient))
         losses.index_add_(0, owner, token_losses * weight)
+    frozen.release()  # or its copy of the adapters would be there when the next step makes one
     return losses
 
 

@@ -18,14 +18,15 @@ if TYPE_CHECKING:  # they load torch, which a driver that only names this class 
     from seal_ray.inner.answer import Ids, Sample, Sampling
     from seal_ray.inner.bank import Bank
 
+How = Literal["auto", "bank", "engine"]
 PROBE = 32  # tokens of a prompt on which bank and engine are compared
 # largest mean difference of a token's log-probability: what the arithmetic alone may cause, far below what a round of
 # training changes
 TOLERANCE = {"float32": 0.005, "bfloat16": 0.1}
 
 
-def engine_answers(how: Literal["auto", "bank", "engine"], engine_from: int, longest: int) -> bool:
-    """Whether the engine is to answer: as configured, or by how long an answer may be."""
+def engine_answers(how: How, engine_from: int, longest: int) -> bool:
+    """Whether the engine is to give an answer of at most `longest` tokens: as configured, or by this length."""
     return how == "engine" or (how == "auto" and longest >= engine_from)
 
 
@@ -33,10 +34,22 @@ class EngineAnswerer:
     """An engine beside a bank.
 
     `policy` is the folder of the policy's adapter, with which a candidate answers that has no adapter of its own.
+    `how` and `engine_from` say which questions are the bank's own to answer: each by its own limit, so that nobody's
+    answer depends on what else is asked in a lease.
     """
 
-    def __init__(self, model_dir: str, settings: EngineSettings, policy: str | None = None) -> None:
+    def __init__(
+        self,
+        model_dir: str,
+        settings: EngineSettings,
+        policy: str | None = None,
+        *,
+        how: How = "engine",
+        engine_from: int = 0,
+    ) -> None:
         self._model_dir, self._settings, self._policy = model_dir, settings, policy
+        self._how: How = how
+        self._engine_from = engine_from
         self._engine: Engine | None = None
         self._bank: Bank | None = None
         self._folders: dict[int, str] = {}
@@ -49,6 +62,8 @@ class EngineAnswerer:
         self, bank: "Bank", prompts: "Sequence[Sequence[Ids]]", sampling: "Sampling"
     ) -> "list[list[list[Sample]]]":
         """For each adapter, prompt and sample an answer; no prompts for an adapter give an empty list."""
+        if not engine_answers(self._how, self._engine_from, sampling.max_tokens):
+            return bank.answer(prompts, sampling)
         engine = self._running()
         if self._bank is not bank:
             self._let_go()

@@ -8,7 +8,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.llama import modeling_llama
 
+from seal_ray.inner import fit
 from seal_ray.inner.frozen import Frozen, decoder_layers
+from seal_ray.inner.reference import fit_one
+from seal_ray.records import Example, Recipe
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64,
@@ -73,3 +76,32 @@ def test_memory_that_runs_out_is_not_taken_for_a_block_of_its_own_kind():
     model.model.layers[0].mlp.forward = full
     with pytest.raises(torch.OutOfMemoryError):
         in_parts(model)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_block_of_its_own_kind_is_given_its_arguments_in_the_order_in_which_they_came(checkpointing):
+    class Own(torch.nn.Module):
+        def forward(self, hidden: Tensor, shift: Tensor, *, scale: float) -> Tensor:
+            return scale * hidden - shift
+
+    block, frozen = Own(), Frozen(LlamaForCausalLM(LlamaConfig(**SIZES)), checkpointing=checkpointing)
+    frozen._blocks = {block: None}
+    hidden, shift = torch.randn(1, 3, 4, requires_grad=True), torch.ones(1, 3, 4)
+    assert torch.equal(frozen._block_forward(block)(hidden, shift, scale=2.0), 2 * hidden - shift)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("targets", [("all-linear",), ("down_proj",)])
+def test_no_backward_goes_below_the_lowest_adapter(targets, checkpointing):
+    torch.manual_seed(0)
+    model: Any = LlamaForCausalLM(LlamaConfig(**{**SIZES, "num_hidden_layers": 3})).eval()
+    asking: list[list[bool]] = [[], [], []]
+    for block, own in zip(model.model.layers, asking, strict=True):
+        block.register_forward_hook(lambda _, __, out, own=own: own.append(out.requires_grad))
+    text = Example(tuple(range(5, 14)), (True,) * 9)
+    recipe = Recipe(rank=2, epochs=2, lr=1e-2, targets=targets, last_layers=2)
+    bank = fit(model, [[text]], [recipe], [1], checkpointing=checkpointing)
+    assert [any(own) for own in asking] == [False, True, True]
+    reference = fit_one(model, [text], recipe, 1)
+    assert bank.losses[0] == pytest.approx(reference.losses, abs=1e-4)
+    reference.close()

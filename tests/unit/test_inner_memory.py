@@ -1,6 +1,9 @@
 """The memory formula is held to what a fit really takes, and says how large a wave may be."""
 
 import gc
+import weakref
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from seal_ray.inner import fit
+from seal_ray.inner import capacity, fit
 from seal_ray.inner.memory import (
     BLOCK_PADDING,
     TOKENS_LIMIT,
@@ -17,6 +20,8 @@ from seal_ray.inner.memory import (
     slots_for,
     training_bytes,
 )
+from seal_ray.inner.stack import Stack
+from seal_ray.inner.training import Course, gradient_type
 from seal_ray.records import Example, MomentKind, Recipe
 from seal_ray.shapes import KNOWN_SHAPES, shape_of
 
@@ -81,6 +86,7 @@ def test_parameters_are_those_of_the_published_models():
     each: dict[MomentKind, int] = {"float32": 16, "bfloat16": 12, "int8": 10}
     for moments, size in each.items():
         assert adapter_bytes(80_740_352, BankSetup(moments=moments)) == size * 80_740_352
+    assert adapter_bytes(100, BankSetup(gradient_bytes=4)) == 1800, "rows in blocks: gradients in float32"
     assert QWEN_7B.adapter_parameters(32, ("q_proj", "v_proj")) == 28 * 32 * (3584 + 3584 + 3584 + 512)
 
 
@@ -120,3 +126,85 @@ def test_moments_in_fewer_bits_let_more_adapters_of_a_7b_into_80_gb():
 def test_a_configuration_without_sizes_is_refused():
     with pytest.raises(ValueError, match="no intermediate_size"):
         shape_of({"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 9})
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_steps_copy_of_the_adapters_is_gone_when_the_next_one_makes_its_own(monkeypatch, checkpointing):
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
+    )
+    model: Any = LlamaForCausalLM(config).to(torch.bfloat16)
+    copies: list[Any] = []
+    real = Stack.views
+
+    def views(self: Stack, rows: torch.Tensor, grads: torch.Tensor) -> Any:
+        assert not [size for copy, size in copies if copy() is not None], "an earlier step's is still held"
+        copies.append((weakref.ref(rows), rows.nbytes))
+        return real(self, rows, grads)
+
+    monkeypatch.setattr(Stack, "views", views)
+    text = Example(tuple(range(3, 12)), (True,) * 9)
+    fit(model, [[text]] * 2, [Recipe(rank=4, epochs=4)] * 2, [1, 2], slots=2, checkpointing=checkpointing)
+    assert len(copies) == 4
+
+
+def test_a_copy_of_the_adapters_takes_its_own_room_and_a_rows_while_it_is_made():
+    stack = Stack.of({"up": torch.nn.Linear(96, 70, device="meta")}, ["up"], 8)
+    slots, scale = [7, 0, 3, 5, 1, 6, 2, 4], torch.linspace(0.5, 2, 8)
+    rows, grads = torch.randn(8, stack.size), torch.zeros(8, stack.size)
+    made: list[Any] = []
+    peak = peak_bytes(lambda: made.append(stack.trained(rows, slots, scale, torch.bfloat16, grads)))
+    copied = made[0]["up"]
+    assert torch.equal(copied.a, stack.a(rows[slots], "up").bfloat16())
+    assert torch.equal(copied.b, (stack.b(rows[slots], "up") * scale[:, None, None]).bfloat16())
+    assert peak <= (2 * 8 + 4) * stack.size + 1000
+
+
+def test_a_worker_counts_gradients_in_the_type_that_they_have(monkeypatch):
+    """Of rows in blocks, or that a method looks at, in float32; where products are grouped in the base's."""
+    stack = Stack.of({"up": torch.nn.Linear(96, 72, device="meta")}, ["up"], 8)
+    frozen = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
+    bank: Any = SimpleNamespace(frozen=frozen, stack=stack)
+    plain = Course(0, Recipe(), [], [])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert gradient_type(bank, [plain]) == torch.bfloat16
+    keeper: Any = object()
+    assert gradient_type(bank, [replace(plain, keeper=keeper)]) == torch.float32
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    assert gradient_type(bank, [plain]) == torch.float32
+    sizes: list[int] = []
+    monkeypatch.setattr(capacity, "slots_for", lambda free, shape, setup, **_: sizes.append(adapter_bytes(100, setup)))
+    monkeypatch.setattr(capacity, "free_memory", lambda _: 10**9)
+    texts = [[Example((3, 4, 5), (True,) * 3)]]
+    for size in (2, 4):
+        capacity.fitting_slots(
+            frozen.device, QWEN_7B, texts, [Recipe()], dtype_bytes=2, gradient_bytes=size, tokens_limit=64
+        )
+    assert sizes == [1600, 1800]
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({}, None),
+        ({"memory.max": "max\n", "memory.current": "700\n"}, None),
+        ({"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "file 250\ninactive_file 200\n"}, 500),
+        ({"memory.max": "1000\n", "memory.current": "700\n"}, 300),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000\n",
+                "memory/memory.usage_in_bytes": "700\n",
+                "memory/memory.stat": "inactive_file 20\ntotal_inactive_file 200\n",
+            },
+            500,
+        ),
+    ],
+)
+def test_a_containers_limit_leaves_what_nobody_uses_and_files_that_nobody_reads(monkeypatch, tmp_path, files, left):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(capacity, "CGROUP", tmp_path)
+    monkeypatch.setattr(capacity, "kept_unused", lambda: 0)
+    free = capacity.free_memory(torch.device("cpu"))
+    assert free == left if left else free > 10**6, "the machine's own"

@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,12 +12,14 @@ from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import DataError
 from seal_ray.fleet.worker import Worker, WorkerSettings
+from seal_ray.inner import Sample, Sampling
 from seal_ray.records import Version
 from seal_ray.sampling.engine import EngineSettings
 from seal_ray.trials import engine_answerer
 
-LEASE: Any = SimpleNamespace(attempts=[SimpleNamespace(asks=[SimpleNamespace(max_tokens=8)])])
-UNTRAINED: Any = SimpleNamespace(weights={})  # a bank whose only candidate has no adapter of its own
+
+def lease(*max_tokens: int) -> Any:
+    return SimpleNamespace(attempts=[SimpleNamespace(asks=[SimpleNamespace(max_tokens=n)]) for n in max_tokens])
 
 
 @dataclass
@@ -35,8 +37,24 @@ class Played:
     def forget(self, adapter: str) -> None:
         self.forgot.append(adapter)
 
+    def generate(self, requests: list[Any], adapters: list[Any]) -> list[Any]:
+        return [SimpleNamespace(ids=(request.max_tokens,), logprobs=(0.0,), finish="engine") for request in requests]
+
     def close(self) -> None:
         self.closed = True
+
+
+class Untrained:
+    """A bank whose only candidate has no adapter of its own."""
+
+    weights: ClassVar[dict[int, Any]] = {}
+    seeds = (1,)
+
+    def answer(self, prompts: Any, sampling: Sampling) -> Any:
+        return [[[Sample((sampling.max_tokens,), (0.0,), "bank")] for _ in own] for own in prompts]
+
+
+UNTRAINED: Any = Untrained()
 
 
 @pytest.fixture
@@ -73,7 +91,7 @@ def version(number: int, kind: Any) -> Version:
 
 def policy_of(worker: Worker) -> str | None:
     """The adapter that a candidate without one of its own is answered with."""
-    answerer = worker._answerer(LEASE)
+    answerer = worker._answerer(lease(8))
     assert answerer is not None
     return answerer._adapter(UNTRAINED, 0, [1])
 
@@ -107,3 +125,16 @@ def test_after_a_version_that_does_not_load_the_next_one_answers_with_its_own_ad
         worker.load_version(version(2, "adapter"), "/strange")
     worker.load_version(version(3, "adapter"), "/three")
     assert policy_of(worker) == "/three" and len(engines) == 1
+
+
+def test_who_answers_a_question_does_not_depend_on_what_else_is_asked(engines: list[Played]) -> None:
+    """By length, each question by its own; and an engine is started where any question needs it."""
+    sections = ModelSection(), StorageSection(), InnerSection(), AnsweringSection(how="auto", engine_from=512)
+    worker = Worker("worker-1", WorkerSettings(*sections, engine=EngineSettings()))
+    worker.load_version(version(1, "base"))
+    assert worker._answerer(lease(8, 511)) is None and not engines
+    answerer = worker._answerer(lease(8, 512))
+    assert answerer is not None and len(engines) == 1
+    for longest, who in ((8, "bank"), (511, "bank"), (512, "engine"), (8, "bank")):
+        (((sample,),),) = answerer.answer(UNTRAINED, [[(1,)]], Sampling(longest))
+        assert (sample.ids, sample.finish) == ((longest,), who)
