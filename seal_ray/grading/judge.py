@@ -11,7 +11,7 @@ from seal_ray.grading.cache import VerdictCache
 from seal_ray.grading.endpoint import Endpoint, Garbage, JudgeReply, Usage
 from seal_ray.grading.lexical import LexicalGrader, no_gold
 from seal_ray.records import Failure, Json, digest
-from seal_ray.text import without_thoughts
+from seal_ray.text import THOUGHT, without_thoughts
 
 Item = tuple[str, Sequence[str], str]  # question, accepted answers, answer
 ItemGrade = tuple[bool, float] | Failure
@@ -37,6 +37,13 @@ FORM = {
         },
     },
 }
+WORD = r"(yes|no|true|false)\b"
+LABEL = r"""["']?\b(?:correct|answer)["'*]*\s*:[\s"'*]*"""
+FIRST = re.compile(rf"\W*(?:json\b\W*)?(?:{LABEL})?{WORD}", re.I)
+# each word that is a verdict: what is said first or after a label, and what stands alone in a sentence
+VERDICTS = re.compile(
+    rf"""(?:\A\W*|{LABEL}){WORD}|(?:[.,;/\n]|\b(?:or|and)\b)[ \t]*{WORD}(?=[ \t]*(?:["'.,;/\n]|\Z))""", re.I
+)
 
 
 class JudgeGrader:
@@ -140,13 +147,25 @@ def _body(item: Item) -> Json:
 
 def understand(reply: JudgeReply) -> tuple[bool, float]:
     """Yes or no, and how sure: the share of yes among the two where the server says, else 1 or 0."""
-    text = without_thoughts(reply.text).strip()
-    match = re.fullmatch(r'\W*(?:["\']?correct["\']?\s*:\s*)?["\']?(yes|no|true|false)\b.*', text, re.I | re.DOTALL)
-    if not match:
-        raise Garbage(f"neither yes nor no: {text[:100]!r}")
-    correct = match[1].lower() in {"yes", "true"}
-    score = _yes_share(reply.logprobs)
+    text = without_thoughts(reply.text, unfinished=True).rpartition(THOUGHT)[2]  # some templates begin the thought
+    match = FIRST.match(_in_object(text) or text)
+    words = [match[1], *(first or alone for first, alone in VERDICTS.findall(text))] if match else []
+    said = {word.lower() in {"yes", "true"} for word in words}
+    if len(said) != 1:
+        raise Garbage(f"neither yes nor no, or both: {reply.text.strip()[:100]!r}")
+    (correct,) = said
+    score = _yes_share(reply.logprobs) if text == reply.text else None  # a thought may say both
     return correct, score if score is not None and (score >= 0.5) == correct else float(correct)
+
+
+def _in_object(text: str) -> str:
+    """What the JSON object says that the text ends with; empty where it ends with none."""
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        said = "" if re.search(r"\w", text[end + 1 :]) else json.loads(text[start : end + 1])["correct"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return str(said) if isinstance(said, str | bool) else ""
 
 
 def _yes_share(logprobs: Json) -> float | None:
