@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from seal_ray.errors import StorageError
 from seal_ray.grading.cache import VerdictCache
@@ -54,6 +55,8 @@ class JudgeGrader:
     def __init__(self, endpoint: Endpoint, cache: VerdictCache | None = None) -> None:
         self.endpoint, self._cache = endpoint, cache
         self._readers = ThreadPoolExecutor(min(32, endpoint.parallel), thread_name_prefix="cache")
+        self._lock = threading.Lock()
+        self._asked: dict[str, Future[dict[str, ItemGrade]]] = {}  # what some thread is finding out, by key
 
     @property
     def usage(self) -> Usage:
@@ -66,31 +69,53 @@ class JudgeGrader:
     def grade(self, items: Sequence[Item]) -> list[ItemGrade]:
         keys = [self._key(item) for item in items]
         firsts = {key: item for key, item in zip(keys, items, strict=True) if item[1]}
-        known = self._recall(list(firsts))
-        wanted = [key for key in firsts if key not in known]
-        fresh = self.endpoint.ask([_body(firsts[key]) for key in wanted], understand)
-        for key, grade in zip(wanted, fresh, strict=True):
-            known[key] = grade
-        self._keep({k: g for k, g in zip(wanted, fresh, strict=True) if not isinstance(g, Failure)})
+        known = self._known_once(firsts)
         return [known[key] if item[1] else no_gold(item[0]) for key, item in zip(keys, items, strict=True)]
+
+    def _known_once(self, items: Mapping[str, Item]) -> dict[str, ItemGrade]:
+        """The verdicts by key. Those that another thread is finding out are waited for: nobody buys them twice."""
+        mine: Future[dict[str, ItemGrade]] = Future()
+        with self._lock:
+            others = {key: self._asked[key] for key in items if key in self._asked}
+            own = {key: item for key, item in items.items() if key not in others}
+            self._asked |= dict.fromkeys(own, mine)
+        try:
+            mine.set_result(self._found_out(own))
+        except BaseException as error:
+            mine.set_exception(error)
+        with self._lock:  # later ones find what was bought in the cache, and ask again for what failed
+            for key in own:
+                del self._asked[key]
+        return mine.result() | {key: future.result()[key] for key, future in others.items()}
+
+    def _found_out(self, items: Mapping[str, Item]) -> dict[str, ItemGrade]:
+        known, damaged = self._recall(list(items))
+        wanted = [key for key in items if key not in known]
+        fresh = dict(zip(wanted, self.endpoint.ask([_body(items[key]) for key in wanted], understand), strict=True))
+        self._keep({k: g for k, g in fresh.items() if not isinstance(g, Failure)}, damaged)
+        return known | fresh
 
     def _key(self, item: Item) -> str:
         question, golds, answer = item
         return digest([self.endpoint.model, ASKED, question, list(golds), answer[:LONGEST]])
 
-    def _recall(self, keys: Sequence[str]) -> dict[str, ItemGrade]:
+    def _recall(self, keys: Sequence[str]) -> tuple[dict[str, ItemGrade], set[str]]:
+        """What the cache knows of them, and those of which it holds something damaged."""
         cache = self._cache
-        if cache is None:
-            return {}
         grades: dict[str, ItemGrade] = {}
+        damaged: set[str] = set()
+        if cache is None:
+            return grades, damaged
         for key, data in zip(keys, self._readers.map(lambda k: _read(cache, k), keys), strict=True):
             grade = _decode(data)
             if grade:
                 grades[key] = grade
+            elif data is not None:
+                damaged.add(key)
         self.endpoint.count_cached(len(grades))
-        return grades
+        return grades, damaged
 
-    def _keep(self, grades: dict[str, tuple[bool, float]]) -> None:
+    def _keep(self, grades: dict[str, tuple[bool, float]], damaged: set[str]) -> None:
         cache = self._cache
         if cache is None:
             return
@@ -98,7 +123,7 @@ class JudgeGrader:
         def put(item: tuple[str, tuple[bool, float]]) -> None:
             key, (correct, score) = item
             value = {"correct": correct, "score": score, "model": self.endpoint.model}
-            cache.put(key, json.dumps(value).encode())
+            (cache.replace if key in damaged else cache.put)(key, json.dumps(value).encode())
 
         list(self._readers.map(put, grades.items()))
 
