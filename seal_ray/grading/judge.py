@@ -175,7 +175,7 @@ def understand(reply: JudgeReply) -> tuple[bool, float]:
     text = without_thoughts(reply.text, unfinished=True).rpartition(THOUGHT)[2]  # some templates begin the thought
     match = FIRST.match(_in_object(text) or text)
     words = [match[1], *(first or alone for first, alone in VERDICTS.findall(text))] if match else []
-    said = {word.lower() in {"yes", "true"} for word in words}
+    said = {word.casefold() in {"yes", "true"} for word in words}
     if len(said) != 1:
         raise Garbage(f"neither yes nor no, or both: {reply.text.strip()[:100]!r}")
     (correct,) = said

@@ -25,6 +25,7 @@ SAID = {
     "Yes, and no contradiction is left.": True,
     'yes, "no" is what was accepted': True,
     "no": False,
+    "Ye\u017f": True,
 }
 TWO_THINGS_OR_NOTHING = (
     "yes/no",
