@@ -8,6 +8,8 @@ from html import escape
 COLOURS = ("#1f6fb2", "#8a8f98", "#2a8f5a", "#b8722c", "#7d4fb0", "#b03a4e")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 280, 48, 12, 34, 62
 Place = Callable[[float], float]
+Point = tuple[float, float]  # after so many rounds, the value
+Curve = Sequence[float | Point]  # a value alone is after as many rounds as stand before it
 STYLE = "text{font:12px sans-serif;fill:#444}.t{font-weight:600;fill:#222}.g{stroke:#ddd}"
 
 
@@ -16,7 +18,7 @@ class Panel:
     """Curves over rounds, several for each name."""
 
     title: str
-    curves: Mapping[str, Sequence[Sequence[float]]]
+    curves: Mapping[str, Sequence[Curve]]
     shares: bool = True  # values from 0 to 1, shown in per cent and from 0 on
 
 
@@ -32,45 +34,51 @@ def picture(panels: Sequence[Panel]) -> str:
 
 
 def _panel(panel: Panel, at: int) -> str:
-    curves = [c for own in panel.curves.values() for c in own if c]
-    values = [v for c in curves for v in c]
-    rounds = max(map(len, curves), default=1)
+    curves = {name: [_points(c) for c in own if c] for name, own in panel.curves.items()}
+    points = [point for own in curves.values() for c in own for point in c]
+    rounds, values = sorted({n for n, _ in points}) or [0.0], [v for _, v in points]
     low, high = (0.0 if panel.shares else min(values, default=0.0)), max(values, default=1.0)
     high = high + 0.1 * (high - low or 1)
 
     def x(n: float) -> float:
-        return at + LEFT + n * (WIDTH - LEFT - RIGHT) / max(1, rounds - 1)
+        return at + LEFT + n * (WIDTH - LEFT - RIGHT) / max(1, rounds[-1])
 
     def y(v: float) -> float:
         return HEIGHT - BOTTOM - (v - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = [f'<text class="t" x="{at + LEFT}" y="20">{escape(panel.title)}</text>']
     for v in _ticks(low, high):
-        parts.append(f'<line class="g" x1="{x(0):.1f}" x2="{x(rounds - 1):.1f}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>')
+        parts.append(f'<line class="g" x1="{x(0):.1f}" x2="{x(rounds[-1]):.1f}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>')
         label = f"{100 * v:.0f}%" if panel.shares else f"{v:.2f}"
         parts.append(f'<text x="{x(0) - 6:.1f}" y="{y(v) + 4:.1f}" text-anchor="end">{label}</text>')
     base = HEIGHT - BOTTOM + 18
-    parts += [f'<text x="{x(n):.1f}" y="{base}" text-anchor="middle">{n}</text>' for n in range(rounds)]
-    parts.append(f'<text x="{x((rounds - 1) / 2):.1f}" y="{base + 16}" text-anchor="middle">rounds</text>')
-    for n, (name, own) in enumerate(panel.curves.items()):
+    parts += [f'<text x="{x(n):.1f}" y="{base}" text-anchor="middle">{n:g}</text>' for n in rounds]
+    parts.append(f'<text x="{x(rounds[-1] / 2):.1f}" y="{base + 16}" text-anchor="middle">rounds</text>')
+    for n, (name, own) in enumerate(curves.items()):
         colour, key = COLOURS[n % len(COLOURS)], at + LEFT + n * 64
-        parts += [_line(curve, x, y, colour, thick, strong) for curve, thick, strong in _lines(own, rounds)]
+        parts += [_line(curve, x, y, colour, thick, strong) for curve, thick, strong in _lines(own, rounds[-1])]
         parts.append(f'<rect x="{key}" y="{HEIGHT - 18}" width="10" height="10" fill="{colour}"/>')
         parts.append(f'<text x="{key + 14}" y="{HEIGHT - 9}">{escape(name)}</text>')
     return "\n".join(parts)
 
 
-def _lines(own: Sequence[Sequence[float]], rounds: int) -> list[tuple[Sequence[float], float, float]]:
-    """What is drawn for one name, with its width and opacity."""
-    whole = [c for c in own if len(c) == rounds]
-    lines: list[tuple[Sequence[float], float, float]] = [(c, 1.0, 0.4) for c in own if c]
+def _points(curve: Curve) -> list[Point]:
+    return [point if isinstance(point, tuple) else (n, point) for n, point in enumerate(curve)]
+
+
+def _lines(own: Sequence[Sequence[Point]], last: float) -> list[tuple[Sequence[Point], float, float]]:
+    """What is drawn for one name, with its width and opacity. The mean is of the curves that go to the end, after the
+    rounds that all of them have."""
+    lines: list[tuple[Sequence[Point], float, float]] = [(c, 1.0, 0.4) for c in own]
+    whole = [dict(c) for c in own if c[-1][0] == last]
     if whole:
-        lines.append(([sum(v) / len(v) for v in zip(*whole, strict=True)], 3.0, 1.0))
+        shared = sorted(set.intersection(*map(set, whole)))
+        lines.append(([(n, sum(c[n] for c in whole) / len(whole)) for n in shared], 3.0, 1.0))
     return lines
 
 
-def _line(curve: Sequence[float], x: Place, y: Place, colour: str, thick: float, strong: float) -> str:
-    points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in enumerate(curve))
+def _line(curve: Sequence[Point], x: Place, y: Place, colour: str, thick: float, strong: float) -> str:
+    points = " ".join(f"{x(n):.1f},{y(v):.1f}" for n, v in curve)
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{thick:g}" opacity="{strong:g}"/>'
 
 
