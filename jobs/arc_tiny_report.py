@@ -95,10 +95,13 @@ class Bench:
         if trial.failure:
             return self._fail(trial.failure)
         verdicts = self.domain.verdicts(task, trial.candidate, trial.answers)
+        scores = [v.score for v in verdicts if v.score is not None]
+        if not scores:
+            return self._fail(next(v.failure for v in verdicts if v.failure))
         cells = [c for c in self.domain.cell_accuracy(task, trial.answers) if c is not None]
         tokens = sum(x.tokens for x in trial.likelihoods)
         return Result(
-            sum(v.score or 0.0 for v in verdicts) / len(verdicts),
+            sum(scores) / len(scores),
             sum(x.logprob for x in trial.likelihoods) / tokens,
             sum(cells) / len(cells),
         )

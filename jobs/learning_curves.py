@@ -14,7 +14,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,40 +234,55 @@ def interval(rises: Sequence[Mapping[str, float]], seed: int = 1) -> tuple[float
 
 
 def table(runs: Sequence[Mapping[str, Any]], measure: str = "accuracy") -> list[str]:
-    """A line for each arm in Markdown: before, after each round, and the rise with its interval."""
-    rounds = max((len(r["points"]) for r in runs), default=0)
-    if rounds < 2:
+    """A line for each arm in Markdown: before, after the rounds of each look, and the rise with its interval."""
+    afters = looks(runs)
+    if len(afters) < 2:
         return ["no run has looked at held-out tasks twice"]
     lines = [
-        f"| arm | seeds | {' | '.join(['before', *(f'after {n}' for n in range(1, rounds))])} | rise | interval |",
-        "| --- | ---: |" + " ---: |" * (rounds + 2),
+        f"| arm | seeds | {' | '.join(f'after {n}' if n else 'before' for n in afters)} | rise | interval |",
+        "| --- | ---: |" + " ---: |" * (len(afters) + 2),
     ]
     for arm in ARMS:
-        own = [r for r in runs if r["arm"] == arm and len(r["points"]) == rounds]
+        curves = [points for r in runs if r["arm"] == arm and (points := _seen(r, afters))]
+        own = [(points, risen) for points in curves if (risen := rise(points, measure))]
         if not own:
             continue
-        cells = [_mean([_at(r["points"][n], measure) for r in own]) for n in range(rounds)]
-        mean, low, high = interval([rise(r["points"], measure) for r in own])
+        cells = [_mean([_at(points[n], measure, risen) for points, risen in own]) for n in range(len(afters))]
+        mean, low, high = interval([risen for _, risen in own])
         between = f"{low:+.3f} to {high:+.3f}"
         line = f"| {arm} | {len(own)} | {' | '.join(cells)} | {mean:+.3f} | {between} |"
         lines.append(line.replace("-0.000", "+0.000"))
     if both := over_control(runs, measure):
         mean, low, high = interval(both)
         between = f"{low:+.3f} to {high:+.3f}"
-        lines.append(f"| learning over shuffled | {len(both)} |{'  |' * rounds} {mean:+.3f} | {between} |")
+        lines.append(f"| learning over shuffled | {len(both)} |{'  |' * len(afters)} {mean:+.3f} | {between} |")
     return lines
 
 
 def over_control(runs: Sequence[Mapping[str, Any]], measure: str) -> list[dict[str, float]]:
     """For each seed of which both runs are whole: by task, how much more the mean edit rises than in the control."""
-    whole = max((len(r["points"]) for r in runs), default=0)
-    rises = {(r["arm"], r["seed"]): rise(r["points"], measure) for r in runs if len(r["points"]) == whole > 1}
+    afters = looks(runs)
+    seen = {(r["arm"], r["seed"]): points for r in runs if len(points := _seen(r, afters)) > 1}
+    rises = {run: rise(points, measure) for run, points in seen.items()}
     both = [(own, rises.get(("shuffled", seed))) for (arm, seed), own in rises.items() if arm == "learning"]
     return [{t: own[t] - control[t] for t in own if t in control} for own, control in both if control]
 
 
-def _at(point: Mapping[str, Any], measure: str) -> float:
-    values = [own[measure] for own in point["by_task"].values() if measure in own]
+def looks(runs: Sequence[Mapping[str, Any]]) -> list[int]:
+    """After how many rounds every run was looked at that goes as far as the last one."""
+    afters = [{p["after"] for p in r["points"]} for r in runs]
+    last = max((n for own in afters for n in own), default=0)
+    return sorted(set.intersection(*whole)) if (whole := [own for own in afters if last in own]) else []
+
+
+def _seen(run: Mapping[str, Any], afters: Sequence[int]) -> list[Mapping[str, Any]]:
+    """The run's points after so many rounds; none where it lacks one, since it was stopped."""
+    points = [p for p in run["points"] if p["after"] in afters]
+    return points if len(points) == len(afters) else []
+
+
+def _at(point: Mapping[str, Any], measure: str, tasks: Collection[str]) -> float:
+    values = [own[measure] for task, own in point["by_task"].items() if task in tasks and measure in own]
     return statistics.fmean(values) if values else float("nan")
 
 
@@ -291,11 +306,12 @@ def by_round(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def panel(title: str, runs: Sequence[Mapping[str, Any]], measure: str) -> Panel:
-    def drawn(points: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-        return {n: _at(point, measure) for n, point in enumerate(points)}
-
     arms = [a for a in ARMS if any(r["arm"] == a for r in runs)]
-    return Panel(title, {a: [drawn(r["points"]) for r in runs if r["arm"] == a] for a in arms})
+
+    def curve(run: Mapping[str, Any]) -> dict[int, float]:
+        return {p["after"]: _at(p, measure, p["by_task"]) for p in run["points"]}
+
+    return Panel(title, {a: [curve(r) for r in runs if r["arm"] == a] for a in arms})
 
 
 def main() -> None:

@@ -57,7 +57,9 @@ class TrialBench:
         if wanted.kind != "baseline":
             examples, recipe = self.domain.training(task, wanted.content, self.tokenizer)
             recipe = _shortened(recipe, wanted.share)
-        number = derive_seed("bench", task.id, wanted.seed)
+        # a heat has a luck of its own, as in a round: the one that is measured afterwards must not decide who goes on
+        luck = () if wanted.share == 1 else ("heat",)
+        number = derive_seed("bench", task.id, wanted.seed, *luck)
         candidate = Candidate(wanted.name, task.id, wanted.kind, wanted.name, 0, wanted.seed, number, recipe)
         return Attempt(candidate, tuple(examples), self._asks(task))
 

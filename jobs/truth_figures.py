@@ -109,6 +109,11 @@ def mean_over(own: Mapping[str, Mapping[int, float]], seeds: Sequence[int]) -> d
     return {e: statistics.fmean(v[s] for s in seeds if s in v) for e, v in own.items() if any(s in v for s in seeds)}
 
 
+def shared(own: Mapping[str, Mapping[int, float]]) -> list[int]:
+    """The seeds that every edit has: where the trials were stopped or one failed, only some edits have a seed."""
+    return sorted(set.intersection(*map(set, own.values()))) if own else []
+
+
 @dataclass(frozen=True)
 class ChoiceQuality:
     """How choosing by a measure did on one task, as means over the blocks of seeds that it was chosen by."""
@@ -124,7 +129,7 @@ def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, Choice
     """By task. Blocks of so many seeds choose, all other seeds say how good the choice was."""
     found: dict[str, ChoiceQuality] = {}
     for task, own in measure.items():
-        every = sorted({s for e in own.values() for s in e})
+        every = shared(own)
         rows = []
         for start in range(0, len(every) - len(every) % repeats, repeats):
             block = every[start : start + repeats]
@@ -196,8 +201,8 @@ def saved(trials: Sequence[Tried], measure: str, pick: Pick) -> Saving:
     spent, whole = 0, 0
     truth, all_tried = {}, {}
     for task, own in full.items():
-        seeds = sorted({s for e in heat.get(task, {}).values() for s in e})
-        every = {s for e in own.values() for s in e}
+        every = set(shared(own))
+        seeds = [s for s in shared(heat.get(task, {})) if s in every]
         rows = []
         for seed in seeds:
             said = {e: v[seed] for e, v in own.items() if seed in v}
@@ -283,7 +288,7 @@ def report(trials: Sequence[Tried]) -> list[str]:
         over_today = over_tasks([chosen[t].truth - today[t].truth for t in tasks])
         ranks = [r for t in tasks if (r := chosen[t].rank) is not None]
         lines.append(
-            f"| {name} | {' | '.join(reliability)} | {statistics.fmean(ranks):.2f} | "
+            f"| {name} | {' | '.join(reliability)} | {f'{statistics.fmean(ranks):.2f}' if ranks else '-'} | "
             f"{statistics.fmean(chosen[t].truth for t in tasks):.3f} | "
             f"{_between(over_mean)} | {_between(over_today)} | "
             f"{100 * statistics.fmean(chosen[t].lost for t in tasks):.1f} points |"

@@ -4,26 +4,23 @@ Slices by how rare an answer is in the run's passages, by how likely the model t
 asked for and with which word, by title or document, and by a field of the data where `domain.slice_by` names one.
 """
 
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from seal_ray.domains import Teller
 from seal_ray.domains.distractors import kind_of
 from seal_ray.grading.measure import Measured, measure
 from seal_ray.loops.history import Round, Run
 from seal_ray.loops.probing.slices import rarity, thirds
+from seal_ray.policy.bootstrap import clustered
 from seal_ray.records import Json, derive_seed
 
 ARMS = ("base", "context", "edit", "kept")  # of a run; those of an evaluation have names of their own
 MOST_GROUPS = 12  # titles that have a line of their own
 MOST_QUESTIONS = 20_000  # later ones are left out, and said so
-FEW, SAMPLES, CONFIDENCE = 300, 2000, 0.9  # up to so many questions the bootstrap says how sure a mean is
 ASKED_WITH = ("who", "what", "when", "where", "which", "why", "how")
 Key = tuple[int, str, str]  # of a question: round, task and its own id; an evaluation's arms share round 0
 
@@ -32,6 +29,7 @@ Key = tuple[int, str, str]  # of a question: round, task and its own id; an eval
 class _Question:
     """One question, and how each arm did on it."""
 
+    task: str
     text: str
     answer: str  # empty where it is no text
     group: str
@@ -69,7 +67,7 @@ def _round(
             answer = q.gold[0] if q.gold and isinstance(q.gold[0], str) else ""
             mark = str(marks[n]) if n < len(marks) else ""
             key = (0 if arm else round_.number, task.id, q.id)
-            questions.setdefault(key, _Question(q.text, answer, told.title or task.group, mark))
+            questions.setdefault(key, _Question(task.id, q.text, answer, told.title or task.group, mark))
     candidates = [c for c in round_.candidates if c.task in own]
     grader = str((run.record["config"].get("grading") or {}).get("grader", ""))
     kept = {c.edit for c in round_.kept}
@@ -136,8 +134,10 @@ def _asked_with(text: str) -> str:
 
 
 def _slice(by: str, name: str, questions: Sequence[_Question], arms: Sequence[str]) -> dict[str, Json]:
-    values, first = {arm: [q.right[arm] for q in questions if arm in q.right] for arm in arms}, arms[0]
-    pairs = {a: [q.right[a] - q.right[first] for q in questions if {a, first} <= q.right.keys()] for a in arms}
+    values, first = {arm: [(q.task, q.right[arm]) for q in questions if arm in q.right] for arm in arms}, arms[0]
+    pairs = {
+        a: [(q.task, q.right[a] - q.right[first]) for q in questions if {a, first} <= q.right.keys()] for a in arms
+    }
     return {
         "by": by,
         "name": name,
@@ -147,19 +147,11 @@ def _slice(by: str, name: str, questions: Sequence[_Question], arms: Sequence[st
     }
 
 
-def _interval(values: Sequence[float], *seed: str) -> list[float] | None:
-    """The mean with its interval over questions; for many of them by the normal approximation, which is the same."""
+def _interval(values: Sequence[tuple[str, float]], *seed: str) -> list[float | None] | None:
+    """The mean over questions with its interval over tasks, which a single task does not have."""
     if not values:
         return None
-    array = np.array(values)
-    mean = float(array.mean())
-    if len(array) < 2:
-        low = high = mean
-    elif len(array) <= FEW:
-        drawn = np.random.default_rng(derive_seed(*seed)).integers(0, len(array), (SAMPLES, len(array)))
-        edge = (1 - CONFIDENCE) / 2
-        low, high = (float(x) for x in np.quantile(array[drawn].mean(axis=1), [edge, 1 - edge]))
-    else:
-        reach = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(array.std(ddof=1)) / math.sqrt(len(array))
-        low, high = mean - reach, mean + reach
-    return [round(mean, 4), round(low, 4), round(high, 4), len(array)]
+    tasks, rights = zip(*values, strict=True)
+    interval = clustered(rights, tasks, seed=derive_seed(*seed))
+    low, high = (round(end, 4) for end in interval) if interval else (None, None)
+    return [round(statistics.fmean(rights), 4), low, high, len(rights)]

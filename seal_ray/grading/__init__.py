@@ -26,7 +26,7 @@ def build(section: GradingSection, uri: str = "", storage: StorageSection | None
 
     root = section.judge_cache or (f"{uri.rstrip('/')}/judge" if uri else "")
     store = Store(root, storage) if root else None
-    judge = JudgeGrader(judge_endpoint(section), StoredCache(store.read, store.create) if store else None)
+    judge = JudgeGrader(judge_endpoint(section), StoredCache(store.read, store.create, store.write) if store else None)
     return judge if section.grader == "judge" else CascadeGrader(judge, section.cascade_low, section.cascade_high)
 
 

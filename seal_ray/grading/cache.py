@@ -11,12 +11,19 @@ class VerdictCache(Protocol):
 
     def put(self, key: str, data: bytes) -> None: ...
 
+    def replace(self, key: str, data: bytes) -> None: ...
+
 
 class StoredCache:
-    """One small object for each verdict under a root; the root is whatever `read` and `create` lead to."""
+    """One small object for each verdict under a root; the root is whatever the store's three methods lead to."""
 
-    def __init__(self, read: Callable[[str], bytes], create: Callable[[str, bytes], None]) -> None:
-        self._read, self._create = read, create
+    def __init__(
+        self,
+        read: Callable[[str], bytes],
+        create: Callable[[str, bytes], None],
+        write: Callable[[str, bytes], None],
+    ) -> None:
+        self._read, self._create, self._write = read, create, write
 
     def get(self, key: str) -> bytes | None:
         try:
@@ -29,6 +36,10 @@ class StoredCache:
             self._create(_path(key), data)
         except (AlreadyThere, FileExistsError):
             return  # another process bought the same verdict; the first one stays
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Put a verdict in the place of a damaged one, which would be bought again for ever."""
+        self._write(_path(key), data)
 
 
 def _path(key: str) -> str:

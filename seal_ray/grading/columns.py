@@ -23,11 +23,10 @@ class Column:
 
 
 def columns_by_measure(
-    measured: Sequence[Measured], section: GradingSection, *, voted: bool
+    measured: Sequence[Measured], section: GradingSection, scale: float, *, voted: bool
 ) -> dict[str, dict[str, Column]]:
-    """By measure and task. The contrast is left out where the domain takes no wrong answers."""
-    blended = _of_contrast if section.blend_of == "contrast" else _of_likelihood
-    scale = _scale(measured, blended)
+    """By measure and task. The contrast is left out where the domain takes no wrong answers. `scale`: see `unit`."""
+    blended = _blended(section)
     values: dict[str, Value] = {
         "accuracy": lambda m: m.accuracy,
         "likelihood": _of_likelihood,
@@ -81,10 +80,14 @@ def _blend(accuracy: float | None, other: float | None, share: float, scale: flo
     return (1 - share) * accuracy + share * scale * other
 
 
-def _scale(measured: Sequence[Measured], other: Value) -> float:
-    """What puts a measure on accuracy's scale: the ratio of their spreads over a task's trials."""
+def _blended(section: GradingSection) -> Value:
+    return _of_contrast if section.blend_of == "contrast" else _of_likelihood
+
+
+def unit(measured: Sequence[Measured], section: GradingSection) -> float:
+    """What puts the other part of a blend on accuracy's scale: the ratio of their spreads over a task's trials."""
     spreads = []
-    for of in (lambda m: m.accuracy, other):
+    for of in (lambda m: m.accuracy, _blended(section)):
         squares, freedom = 0.0, 0
         for column in _columns(measured, of).values():
             values = [y for row in column.table.values() for y in row.values()]

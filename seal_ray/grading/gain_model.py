@@ -109,7 +109,7 @@ def unpromising(
         return {}
     predicted = predict(model, edits)
     ranked = sorted(predicted, key=lambda e: (-predicted[e], e))
-    left = max(2, math.ceil((1 - drop) * len(ranked)))
+    left = max(2, math.ceil((1 - drop) * len(ranked) - 1e-9))  # (1 - 0.7) * 10 comes out a little above 3
     luck = random.Random(seed)
     reason = "predicted gain {:+.3g} ± {:.2g}, place {} of {}"
     return {

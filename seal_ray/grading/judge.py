@@ -3,15 +3,16 @@
 import json
 import math
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from seal_ray.errors import StorageError
 from seal_ray.grading.cache import VerdictCache
 from seal_ray.grading.endpoint import Endpoint, Garbage, JudgeReply, Usage
 from seal_ray.grading.lexical import LexicalGrader, no_gold
 from seal_ray.records import Failure, Json, digest
-from seal_ray.text import without_thoughts
+from seal_ray.text import THOUGHT, without_thoughts
 
 Item = tuple[str, Sequence[str], str]  # question, accepted answers, answer
 ItemGrade = tuple[bool, float] | Failure
@@ -37,6 +38,13 @@ FORM = {
         },
     },
 }
+WORD = r"(yes|no|true|false)\b"
+LABEL = r"""["']?\b(?:correct|answer)["'*]*\s*:[\s"'*]*"""
+FIRST = re.compile(rf"\W*(?:json\b\W*)?(?:{LABEL})?{WORD}", re.I)
+# each word that is a verdict: what is said first or after a label, and what stands alone in a sentence
+VERDICTS = re.compile(
+    rf"""(?:\A\W*|{LABEL}){WORD}|(?:[.,;/\n]|\b(?:or|and)\b)[ \t]*{WORD}(?=[ \t]*(?:["'.,;/\n]|\Z))""", re.I
+)
 
 
 class JudgeGrader:
@@ -47,6 +55,8 @@ class JudgeGrader:
     def __init__(self, endpoint: Endpoint, cache: VerdictCache | None = None) -> None:
         self.endpoint, self._cache = endpoint, cache
         self._readers = ThreadPoolExecutor(min(32, endpoint.parallel), thread_name_prefix="cache")
+        self._lock = threading.Lock()
+        self._asked: dict[str, Future[dict[str, ItemGrade]]] = {}  # what some thread is finding out, by key
 
     @property
     def usage(self) -> Usage:
@@ -59,31 +69,53 @@ class JudgeGrader:
     def grade(self, items: Sequence[Item]) -> list[ItemGrade]:
         keys = [self._key(item) for item in items]
         firsts = {key: item for key, item in zip(keys, items, strict=True) if item[1]}
-        known = self._recall(list(firsts))
-        wanted = [key for key in firsts if key not in known]
-        fresh = self.endpoint.ask([_body(firsts[key]) for key in wanted], understand)
-        for key, grade in zip(wanted, fresh, strict=True):
-            known[key] = grade
-        self._keep({k: g for k, g in zip(wanted, fresh, strict=True) if not isinstance(g, Failure)})
+        known = self._known_once(firsts)
         return [known[key] if item[1] else no_gold(item[0]) for key, item in zip(keys, items, strict=True)]
+
+    def _known_once(self, items: Mapping[str, Item]) -> dict[str, ItemGrade]:
+        """The verdicts by key. Those that another thread is finding out are waited for: nobody buys them twice."""
+        mine: Future[dict[str, ItemGrade]] = Future()
+        with self._lock:
+            others = {key: self._asked[key] for key in items if key in self._asked}
+            own = {key: item for key, item in items.items() if key not in others}
+            self._asked |= dict.fromkeys(own, mine)
+        try:
+            mine.set_result(self._found_out(own))
+        except BaseException as error:
+            mine.set_exception(error)
+        with self._lock:  # later ones find what was bought in the cache, and ask again for what failed
+            for key in own:
+                del self._asked[key]
+        return mine.result() | {key: future.result()[key] for key, future in others.items()}
+
+    def _found_out(self, items: Mapping[str, Item]) -> dict[str, ItemGrade]:
+        known, damaged = self._recall(list(items))
+        wanted = [key for key in items if key not in known]
+        fresh = dict(zip(wanted, self.endpoint.ask([_body(items[key]) for key in wanted], understand), strict=True))
+        self._keep({k: g for k, g in fresh.items() if not isinstance(g, Failure)}, damaged)
+        return known | fresh
 
     def _key(self, item: Item) -> str:
         question, golds, answer = item
         return digest([self.endpoint.model, ASKED, question, list(golds), answer[:LONGEST]])
 
-    def _recall(self, keys: Sequence[str]) -> dict[str, ItemGrade]:
+    def _recall(self, keys: Sequence[str]) -> tuple[dict[str, ItemGrade], set[str]]:
+        """What the cache knows of them, and those of which it holds something damaged."""
         cache = self._cache
-        if cache is None:
-            return {}
         grades: dict[str, ItemGrade] = {}
+        damaged: set[str] = set()
+        if cache is None:
+            return grades, damaged
         for key, data in zip(keys, self._readers.map(lambda k: _read(cache, k), keys), strict=True):
             grade = _decode(data)
             if grade:
                 grades[key] = grade
+            elif data is not None:
+                damaged.add(key)
         self.endpoint.count_cached(len(grades))
-        return grades
+        return grades, damaged
 
-    def _keep(self, grades: dict[str, tuple[bool, float]]) -> None:
+    def _keep(self, grades: dict[str, tuple[bool, float]], damaged: set[str]) -> None:
         cache = self._cache
         if cache is None:
             return
@@ -91,7 +123,7 @@ class JudgeGrader:
         def put(item: tuple[str, tuple[bool, float]]) -> None:
             key, (correct, score) = item
             value = {"correct": correct, "score": score, "model": self.endpoint.model}
-            cache.put(key, json.dumps(value).encode())
+            (cache.replace if key in damaged else cache.put)(key, json.dumps(value).encode())
 
         list(self._readers.map(put, grades.items()))
 
@@ -140,13 +172,25 @@ def _body(item: Item) -> Json:
 
 def understand(reply: JudgeReply) -> tuple[bool, float]:
     """Yes or no, and how sure: the share of yes among the two where the server says, else 1 or 0."""
-    text = without_thoughts(reply.text).strip()
-    match = re.fullmatch(r'\W*(?:["\']?correct["\']?\s*:\s*)?["\']?(yes|no|true|false)\b.*', text, re.I | re.DOTALL)
-    if not match:
-        raise Garbage(f"neither yes nor no: {text[:100]!r}")
-    correct = match[1].lower() in {"yes", "true"}
-    score = _yes_share(reply.logprobs)
+    text = without_thoughts(reply.text, unfinished=True).rpartition(THOUGHT)[2]  # some templates begin the thought
+    match = FIRST.match(_in_object(text) or text)
+    words = [match[1], *(first or alone for first, alone in VERDICTS.findall(text))] if match else []
+    said = {word.casefold() in {"yes", "true"} for word in words}
+    if len(said) != 1:
+        raise Garbage(f"neither yes nor no, or both: {reply.text.strip()[:100]!r}")
+    (correct,) = said
+    score = _yes_share(reply.logprobs) if text == reply.text else None  # a thought may say both
     return correct, score if score is not None and (score >= 0.5) == correct else float(correct)
+
+
+def _in_object(text: str) -> str:
+    """What the JSON object says that the text ends with; empty where it ends with none."""
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        said = "" if re.search(r"\w", text[end + 1 :]) else json.loads(text[start : end + 1])["correct"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return str(said) if isinstance(said, str | bool) else ""
 
 
 def _yes_share(logprobs: Json) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seal_ray.config import GradingSection
-from seal_ray.grading.columns import Column, columns_by_measure, plain
+from seal_ray.grading.columns import Column, columns_by_measure, plain, unit
 from seal_ray.grading.diversity import diversity
 from seal_ray.grading.gain_model import Calibration
 from seal_ray.grading.measure import RUBRIC, Measured, measure
@@ -37,6 +37,7 @@ class RoundRewards:
     agreement: float | None = None  # correlation of reward and accuracy between the edits of a task, pooled
     votes: VoteTally | None = None  # with reward: vote
     elections: tuple[Election, ...] = ()
+    scale: float | None = None  # of a blend: how much accuracy a unit of its other part counts as
 
 
 def rewards(
@@ -47,17 +48,20 @@ def rewards(
     *,
     section: GradingSection,
     votes: Votes | None = None,
+    scale: float | None = None,
 ) -> RoundRewards:
     """What each edit is worth. An edit without a trial that worked, or without its task's baseline, has no reward.
 
     `votes`: what is right, with reward: vote. A task in which they elected nothing has no reward.
+    `scale`: of a blend, where it is to be compared with an earlier one; else these trials' own.
     """
     if section.reward == "vote":
         votes = votes or Votes()
     measured = measure(candidates, trials, verdicts, section.grader, votes)
     counted = tally(votes.elections) if votes else None
     notes = _without_a_winner(counted)
-    columns = columns_by_measure(measured, section, voted=votes is not None)
+    scale = unit(measured, section) if scale is None else scale
+    columns = columns_by_measure(measured, section, scale, voted=votes is not None)
     pooled = {name: components([c.table for c in column.values()]) for name, column in columns.items()}
     wanted = _available(section.reward, columns, notes)
     if section.reward == "rubric":
@@ -78,6 +82,7 @@ def rewards(
         agreement=agreement,
         votes=counted,
         elections=votes.elections if votes else (),
+        scale=scale if wanted == "blend" else None,
     )
 
 

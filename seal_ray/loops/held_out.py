@@ -1,6 +1,6 @@
 """The learning curve: how a version's edits do on tasks that no round learns from.
 
-The same tasks, seeds and recipe every time, so that two looks differ by the version alone.
+The same tasks, seeds and recipe every time, and gains in one unit, so that two looks differ by the version alone.
 """
 
 import random
@@ -40,7 +40,7 @@ def look(session: Session, part: RoundLedger, version: Version, name: str) -> No
             plan = Plan(tasks, version, section.edits, section.repeats, context_arm=False, salt=SALT)
             exploration = explore(session, part, plan)
             covered(session, exploration)
-        return _figures(version, exploration, reward(session, exploration))
+        return _figures(version, exploration, reward(session, exploration, scale=_scale(session, part.number)))
 
     known = once(part, name, scored)
     session.tell(HeldOutScored(version.number, known["arms"], known["gain"], known["tried"], known["written"]))
@@ -52,6 +52,13 @@ def _earlier(session: Session, number: int, version: Version) -> dict[str, Json]
             if point["digest"] == version.digest:
                 return {k: v for k, v in point.items() if k != "after"}
     return None
+
+
+def _scale(session: Session, number: int) -> float | None:
+    """That of the run's first look: edits that merely become alike gain no more by it. None: this is the first look,
+    or the first one was before looks kept theirs, and each has its own."""
+    points = (point for n in range(1, number + 1) for point in curve(session.ledger.round(n)))
+    return next((point.get("scale") for point in points if point["gain"]), None)
 
 
 def _draw(session: Session, section: EvaluationSection) -> tuple[Task, ...]:
@@ -80,6 +87,7 @@ def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards)
         "written": len(edits),
         "tried": len(rewarded.rewards),
         "measure": rewarded.measure,
+        "scale": rewarded.scale,
         "arms": {arm: encode(rewarded.arms[arm]) for arm in ("base", "edit")},
         "gain": encode(Estimate(*mean_and_error(gains), len(gains))) if gains else None,
         "diversity": rewarded.diversity,

@@ -31,8 +31,10 @@ def settle(session: Session, part: RoundLedger, exploration: Exploration, *, vot
     return decode(RoundRewards, {k: v for k, v in known.items() if k != "coverage"})
 
 
-def reward(session: Session, exploration: Exploration, *, votes: bool = False) -> RoundRewards:
-    """Rewards from what is known by now. `votes`: see `settle`."""
+def reward(
+    session: Session, exploration: Exploration, *, votes: bool = False, scale: float | None = None
+) -> RoundRewards:
+    """Rewards from what is known by now. `votes`: see `settle`. `scale`: see `rewards`."""
     section = session.config.grading
     votes = votes and section.reward == "vote"
     if section.reward == "vote" and not votes:
@@ -51,6 +53,7 @@ def reward(session: Session, exploration: Exploration, *, votes: bool = False) -
         [v for _, verdicts in sorted(exploration.verdicts.items()) for v in verdicts],
         section=section,
         votes=count_votes(session.domain, exploration.plan.tasks, candidates, trials) if votes else None,
+        scale=scale,
     )
 
 

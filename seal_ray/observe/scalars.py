@@ -17,6 +17,8 @@ from seal_ray.events import (
 )
 from seal_ray.records import Json
 
+ROUND = 1000  # on the axis of update steps; rounds have different numbers of them
+
 
 @dataclass(frozen=True)
 class Scalar:
@@ -26,12 +28,13 @@ class Scalar:
 
 
 def scalars(event: Event) -> list[Scalar]:
-    """The numbers of an event. Update steps are counted on over the rounds, from what the event itself says, so that
-    a resumed run continues the same curve."""
+    """The numbers of an event. An update's steps are spread over their round, in thousandths of one, by what the event
+    itself says: they never overlap with another round's, and a resumed run continues the same curve."""
     step = event.round
     match event:
         case UpdateStep():
-            step = max(0, event.round - 1) * event.steps + event.step
+            within = -(-ROUND * event.step // max(1, event.steps))  # rounded up: the last step ends the round
+            step = max(0, event.round - 1) * ROUND + min(ROUND, within)
             told: dict[str, Json] = {
                 "update/loss": event.loss,
                 "update/lr": event.lr,

@@ -5,8 +5,9 @@ task, so that how hard a task is cancels out. A task that only one of them has s
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from seal_ray.records import Estimate
 Scores = Mapping[str, float | Sequence[float]]  # task -> score, or the scores of its edits
 SAMPLES = 10_000
 NOISE = 1e-9  # a difference under this is one of rounding: the mean of three times 0.2 is not 0.2
+MANY = 300  # clusters, of which the normal approximation says the same as the bootstrap
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,26 @@ def paired(first: Scores, second: Scores, *, seed: int, confidence: float = 0.95
         tasks=len(common),
         unpaired=len(a.keys() ^ b.keys()),
     )
+
+
+def clustered(
+    values: Sequence[float], clusters: Sequence[Hashable], *, seed: int, confidence: float = 0.9, samples: int = 2000
+) -> tuple[float, float] | None:
+    """The interval of the mean of values that are not independent, such as answers to questions about one task: what is
+    drawn are clusters, each with all that is in it. None of a single one."""
+    index = {cluster: n for n, cluster in enumerate(dict.fromkeys(clusters))}
+    if len(index) < 2:
+        return None
+    of = [index[cluster] for cluster in clusters]
+    sums, counts, tail = np.bincount(of, weights=values), np.bincount(of), (1 - confidence) / 2
+    if len(index) > MANY:
+        mean = sums.sum() / len(of)
+        error = float(np.std(sums - mean * counts, ddof=1)) * math.sqrt(len(index)) / len(of)
+        reach = NormalDist().inv_cdf(1 - tail) * error
+        return float(mean) - reach, float(mean) + reach
+    drawn = np.random.default_rng(seed).integers(0, len(index), (samples, len(index)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def table(arms: Mapping[str, Scores], *, against: str, seed: int) -> dict[str, dict[str, object]]:

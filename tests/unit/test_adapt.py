@@ -394,3 +394,5 @@ def test_slices_compare_like_with_like(tmp_path: Path, monkeypatch: pytest.Monke
     assert {s.name for s in found if s.by == "document"} == {"000.md", "004.md", "008.md"}
     rarities = {"in one passage", "in two or three", "in more than three"}
     assert {s.name for s in found if s.by == "rarity of the answer"} <= rarities
+    assert {s.low for s in found if s.by == "document"} == {None}, "one passage tells nothing of others"
+    assert all(s.low is not None for s in found if s.by == "all")

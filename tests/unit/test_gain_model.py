@@ -73,6 +73,7 @@ def test_the_least_promising_go_some_are_spared_by_chance_and_two_are_always_lef
     assert set(out) == {f"e{n}" for n in range(5)}
     assert out["e0"].startswith("predicted gain ") and out["e0"].endswith("place 10 of 10")
     assert len(unpromising(model, edits, 1.0, 0.0, 1)) == 8
+    assert len(unpromising(model, edits, 0.7, 0.0, 1)) == 7, "(1 - 0.7) * 10 is a little more than 3"
     spared = [5 - len(unpromising(model, edits, 0.5, 0.4, seed)) for seed in range(200)]
     assert 1.5 < sum(spared) / 200 < 2.5
     assert unpromising(model, edits, 0.5, 0.4, 7) == unpromising(model, edits, 0.5, 0.4, 7)

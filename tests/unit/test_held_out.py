@@ -1,5 +1,6 @@
 """Held-out tasks and controls: what a run measures beside its rounds, and what it learns from when it must not."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,21 @@ from made_crew import MadeCrew
 from made_runs import configured, go, towns
 from typer.testing import CliRunner
 
+from seal_ray import models
 from seal_ray.cli import app
 from seal_ray.commands import report
 from seal_ray.commands.compare import compare, show
-from seal_ray.config import Config
+from seal_ray.config import Config, ModelSection
 from seal_ray.config_checks import check, contradictions
 from seal_ray.errors import ConfigError
 from seal_ray.event_stream import decode_event, encode_event
 from seal_ray.events import HeldOutScored, Warned
+from seal_ray.loops import held_out
 from seal_ray.loops.history import Run
 from seal_ray.observe.progress import told
 from seal_ray.observe.scalars import scalars
 from seal_ray.policy import control
-from seal_ray.records import Estimate, Reward, derive_seed
+from seal_ray.records import Attempt, Estimate, Reward, Trial, derive_seed
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,9 @@ def test_every_version_is_tried_on_the_same_tasks_that_no_round_has_seen(
     run, _, heard = whole
     curve = run.curve()
     assert [(p["after"], p["version"]) for p in curve] == [(0, 0), (1, 1), (2, 2), (3, 3)]
-    held_out = {task for p in curve for task in p["by_task"]}
-    assert len(held_out) == 3 and all(set(p["by_task"]) == held_out for p in curve)
-    assert not held_out & {t.id for r in run.rounds() for t in r.tasks}
+    tried = {task for p in curve for task in p["by_task"]}
+    assert len(tried) == 3 and all(set(p["by_task"]) == tried for p in curve)
+    assert not tried & {t.id for r in run.rounds() for t in r.tasks}
     told_of = [e for e in heard if isinstance(e, HeldOutScored)]
     assert [e.version for e in told_of] == [0, 1, 2, 3] and all(e.written == 6 for e in told_of)
 
@@ -91,6 +94,59 @@ def test_every_second_round_and_the_last_are_looked_at(
     never, crew, _ = go(configured(data, tmp_path / "never", **{"evaluation.every": 0}), monkeypatch)
     assert never.curve() == []
     assert not {a.candidate.task for a in crew.tried} & set(run.curve()[0]["by_task"])
+
+
+class Alike(MadeCrew):
+    """Every second edit helps to answer; what edits do to likelihoods becomes alike from version to version."""
+
+    tokenizer = models.tokenizer(models.fetch(ModelSection(name="builtin:tiny")))
+
+    def trial(self, attempt: Attempt) -> Trial:
+        made, candidate = super().trial(attempt), attempt.candidate
+        luck = derive_seed("alike", candidate.id) / 2**31
+        gain = 1 + (luck - 0.5) * 0.1 ** len(self.jobs) if candidate.kind == "edit" else 0.0
+        golds = {a.question: self.tokenizer.decode(a.gold_ids[0], skip_special_tokens=True) for a in attempt.asks}
+        right = candidate.kind == "edit" and luck < 0.5
+        return dataclasses.replace(
+            made,
+            answers=tuple(dataclasses.replace(a, text=golds[a.question] if right else "?") for a in made.answers),
+            likelihoods=tuple(dataclasses.replace(x, logprob=x.tokens * (gain - 5)) for x in made.likelihoods),
+        )
+
+
+def units(run: Run) -> list[float]:
+    """By look, how much accuracy a unit of likelihood counts as in the gain."""
+    share, found = run.config.grading.blend, []
+    for point in run.curve():
+        by_arm = point["arms"]
+        right, likely = (by_arm["edit"][m]["mean"] - by_arm["base"][m]["mean"] for m in ("accuracy", "likelihood"))
+        found.append((point["gain"]["mean"] - (1 - share) * right) / (share * likely))
+    return found
+
+
+def test_every_look_measures_gain_in_the_unit_of_the_first(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    run, _, _ = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=Alike)
+    first, *later = units(run)
+    assert len(later) == 3 and later == pytest.approx([first] * 3), "edits that are merely alike gain no more"
+    assert [p["scale"] for p in run.curve()] == pytest.approx([first] * 4)
+    rounds_ = [r.rewards or {} for r in run.rounds()]
+    assert len({r["scale"] for r in rounds_}) == 3, "rewards are compared within their round, in its own unit"
+
+
+def test_a_run_whose_first_look_kept_no_unit_goes_on_as_it_began(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    with monkeypatch.context() as patch:  # as older ones did
+        figures = held_out._figures
+        patch.setattr(held_out, "_figures", lambda *a: {k: v for k, v in figures(*a).items() if k != "scale"})
+        go(configured(data, tmp_path / "run", **{**changes, "run.rounds": 1}), patch, crew=Alike)
+    run, _, _ = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=Alike)
+    assert ["scale" in p for p in run.curve()] == [False, False, True, True]
+    assert len({round(unit, 6) for unit in units(run)}) == 4, "each look has a unit of its own"
 
 
 def test_a_domain_that_keeps_no_held_out_tasks_is_refused(

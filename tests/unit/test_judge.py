@@ -34,7 +34,7 @@ def endpoint(url: str, **options: Any) -> Endpoint:
 
 def kept_in(folder: Path) -> StoredCache:
     store = Store(str(folder))
-    return StoredCache(store.read, store.create)
+    return StoredCache(store.read, store.create, store.write)
 
 
 def expected(count: int) -> list[tuple[bool, float]]:
@@ -281,7 +281,7 @@ def test_a_cache_in_object_storage_may_be_shared_and_may_be_out_of_reach() -> No
 
     with serving(lambda body, _: truth(body)) as server:
         for _ in range(2):
-            judge = JudgeGrader(endpoint(server.url), StoredCache(read, create))
+            judge = JudgeGrader(endpoint(server.url), StoredCache(read, create, create))
             assert judge.grade(items(3)) == expected(3)
         assert len(kept) == 3
 

@@ -71,8 +71,8 @@ def test_a_run_in_one_process_is_a_whole_run_and_comes_out_the_same_again(
         done("third", **{"sampling.top_p": 0.9})
 
 
-def point(values: dict[str, float]) -> dict[str, Any]:
-    return {"by_task": {t: {"accuracy": v, "gain": v} for t, v in values.items()}}
+def point(values: dict[str, float], after: int = 0) -> dict[str, Any]:
+    return {"after": after, "by_task": {t: {"accuracy": v, "gain": v} for t, v in values.items()}}
 
 
 def test_a_rise_is_paired_by_task_and_its_interval_knows_seeds_and_tasks(curves: ModuleType) -> None:
@@ -89,7 +89,7 @@ def test_the_table_and_the_picture_hold_each_arm(curves: ModuleType) -> None:
         return {
             "arm": arm,
             "seed": 1,
-            "points": [point({"a": 0.1, "b": 0.2}), point({"a": last, "b": last})],
+            "points": [point({"a": 0.1, "b": 0.2}), point({"a": last, "b": last}, after=1)],
             "rounds": [],
         }
 
@@ -106,3 +106,53 @@ def test_the_table_and_the_picture_hold_each_arm(curves: ModuleType) -> None:
     texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "a < b" in texts and "learning" in texts and "shuffled" in texts
     assert len(list(root.iter("{http://www.w3.org/2000/svg}polyline"))) == 4
+
+
+def seen(seed: int, looks: dict[int, dict[str, float]], arm: str = "learning") -> dict[str, Any]:
+    points = [point(values, after) for after, values in looks.items()]
+    return {"arm": arm, "seed": seed, "points": points, "rounds": []}
+
+
+def test_columns_and_axis_count_rounds_and_a_seed_that_was_looked_at_more_often_is_one_of_them(
+    curves: ModuleType,
+) -> None:
+    runs = [
+        seen(1, {0: {"a": 0.1}, 1: {"a": 0.9}, 5: {"a": 0.5}}),
+        seen(2, {0: {"a": 0.2}, 5: {"a": 0.4}}),
+        seen(3, {0: {"a": 0.9}, 1: {"a": 0.9}}),  # stopped
+        seen(2, {0: {"a": 0.2}, 5: {"a": 0.3}}, "shuffled"),
+    ]
+    lines = curves.table(runs)
+    assert lines[0] == "| arm | seeds | before | after 5 | rise | interval |"
+    assert lines[2].startswith("| learning | 2 | 0.150 | 0.450 | +0.300 |")
+    assert lines[4].startswith("| learning over shuffled | 1 |  |  | +0.100 |")
+    assert curves.table([seen(1, {0: {"a": 0.1}}), seen(2, {5: {"a": 0.1}})])[0].startswith("no run has looked")
+    later = [seen(n, {2: {"a": 0.1}, 4: {"a": 0.2}}) for n in (1, 2)]
+    assert curves.table(later)[0] == "| arm | seeds | after 2 | after 4 | rise | interval |"
+
+
+def test_cells_are_of_the_tasks_that_the_rise_is_of(curves: ModuleType) -> None:
+    lost = seen(1, {0: {"a": 0.1, "b": 0.3, "lost": 0.9}, 2: {"a": 0.5, "b": 0.9}})
+    assert "| 0.200 | 0.700 | +0.500 |" in curves.table([lost])[2]
+    assert len(curves.table([lost, seen(1, {0: {"c": 0.1}, 2: {"d": 0.5}}, "shuffled")])) == 3, "nothing to compare"
+
+
+def test_a_curve_is_drawn_over_the_rounds_that_it_was_looked_at_after(curves: ModuleType) -> None:
+    runs = [
+        seen(1, {0: {"a": 0.0}, 1: {"a": 0.8}, 5: {"a": 1.0}}),
+        seen(2, {0: {"a": 0.0}, 5: {"a": 0.5}}),
+        seen(3, {0: {"a": 0.0}, 1: {"a": 0.2}}),
+    ]
+    root = ElementTree.fromstring(curves.picture([curves.panel("p", runs, "accuracy")]))
+    svg = "{http://www.w3.org/2000/svg}"
+    labels = {t.text: float(t.get("x", "")) for t in root.iter(f"{svg}text") if t.get("text-anchor") == "middle"}
+    assert labels.keys() == {"0", "1", "5", "rounds"}
+    assert labels["1"] - labels["0"] == pytest.approx((labels["5"] - labels["0"]) / 5)
+    drawn = [[float(p.split(",")[0]) for p in one.get("points", "").split()] for one in root.iter(f"{svg}polyline")]
+    assert drawn[0] == [labels["0"], labels["1"], labels["5"]] and drawn[2] == [labels["0"], labels["1"]]
+    assert drawn[3] == [labels["0"], labels["5"]], "the mean is of the rounds after which every whole run was looked at"
+
+
+def test_values_without_rounds_stand_side_by_side(curves: ModuleType) -> None:
+    plain, counted = ({"1": [[0.1, 0.5, 0.4]]}, {"1": [[(0, 0.1), (1, 0.5), (2, 0.4)]]})
+    assert curves.picture([curves.Panel("p", plain)]) == curves.picture([curves.Panel("p", counted)])

@@ -26,6 +26,7 @@ EVENTS = [
     make(UpdateStep, 2, 20.0, step=1, steps=2, loss=0.5),
     make(RunEnded, 2, 21.0, outcome="done"),
 ]
+UPDATES = [(500, 2.0), (1000, 1.0), (1500, 0.5)]  # thousandths of a round, and the loss there
 CONFIG = {"inner": {"rank": 32}, "run": {"uri": "runs/x"}}
 
 
@@ -34,13 +35,24 @@ def built(stream: io.StringIO, **section: Any) -> list[Guarded]:
     return observe.build(config.observe, config, stream)
 
 
+def test_update_steps_of_rounds_with_different_numbers_of_them_never_overlap() -> None:
+    def axis(number: int, steps: int) -> list[int]:
+        events = [make(UpdateStep, number, step=n, steps=steps) for n in range(1, steps + 1)]
+        return [next(s.step for s in scalars(e) if s.name == "update/loss") for e in events]
+
+    whole = [x for number, steps in enumerate((10, 4, 700, 3), 1) for x in axis(number, steps)]
+    assert whole == sorted(set(whole)), "whoever goes on in a later round knows nothing of the earlier ones"
+    assert axis(2, 4) == [1250, 1500, 1750, 2000]
+    assert axis(0, 2) == [500, 1000], "an update outside of rounds"
+
+
 def test_events_become_numbers_over_rounds_and_update_steps_over_the_whole_run() -> None:
     found = [s for e in EVENTS for s in scalars(e)]
     assert Scalar("arms/base/accuracy", 0.25, 1) in found
     assert Scalar("arms/base/accuracy_error", 0.02, 1) in found
     assert Scalar("reliability/accuracy", 0.4, 1) in found
     assert Scalar("seconds/update", 7.5, 1) in found
-    assert [(s.step, s.value) for s in found if s.name == "update/loss"] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    assert [(s.step, s.value) for s in found if s.name == "update/loss"] == UPDATES
 
 
 def test_tensorboard_files_are_read_back(tmp_path: Path) -> None:
@@ -52,7 +64,7 @@ def test_tensorboard_files_are_read_back(tmp_path: Path) -> None:
     sink.close()
     read = EventAccumulator(str(tmp_path))
     read.Reload()
-    assert [(s.step, s.value) for s in read.Scalars("update/loss")] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    assert [(s.step, s.value) for s in read.Scalars("update/loss")] == UPDATES
     (accuracy,) = read.Scalars("arms/base/accuracy")
     assert (accuracy.step, accuracy.value, accuracy.wall_time) == (1, 0.25, 10.0)
 
@@ -75,7 +87,7 @@ def test_mlflow_is_read_back_and_a_resumed_run_goes_on_in_the_same_place(
     assert run.data.params["inner.rank"] == "32"
     assert run.data.metrics["seconds/update"] == 7.5
     history = client.get_metric_history(run.info.run_id, "update/loss")
-    assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    assert [(m.step, m.value) for m in history] == UPDATES
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What many seeds say about rewards, on trials that are made up so that the answer is known."""
 
+import dataclasses
 import importlib
 import random
 from types import ModuleType
@@ -59,6 +60,26 @@ def test_the_truth_is_never_of_the_seeds_that_chose(figures: ModuleType) -> None
     assert figures.choices(lucky, lucky, 1)["t"].lost == 1.0, "what was promised and did not come back"
     assert figures.spearman([1, 2, 3], [10, 20, 15]) == pytest.approx(0.5)
     assert figures.spearman([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_a_seed_that_was_stopped_in_or_failed_for_an_edit_counts_for_no_edit(figures: ModuleType) -> None:
+    whole = {"a": {0: 0.0, 1: 0.25, 2: 0.5}, "b": {0: 1.0, 1: 0.75, 2: 0.0}}
+    lacking = {"a": {**whole["a"], 3: 1.0}, "b": whole["b"]}
+    for repeats in (1, 2):
+        found = [figures.choices({"t": own}, {"t": own}, repeats) for own in (whole, lacking)]
+        assert found[0] == found[1] and "t" in found[0]
+    failed = {"a": {0: 0.0, 2: 0.5}, "b": whole["b"]}
+    assert figures.choices({"t": failed}, {"t": failed}, 1)["t"].truth == 0.0, "b by seed 0, a by seed 2"
+
+
+def test_what_is_there_of_an_experiment_that_was_stopped_is_reported(figures: ModuleType) -> None:
+    made = trials(figures, seeds=2)
+    for left in range(1, len(made), 7):
+        lines = figures.report(made[:left])
+        assert lines[0] == "nothing has been tried yet" or " edits, " in lines[0]
+    alike = [dataclasses.replace(t, accuracy=0.5) for t in trials(figures)]
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in figures.report(alike) if line[:2] == "| "}
+    assert rows["contrast"][4] == "-", "of edits that are all worth the same there is no rank"
 
 
 def test_heats_and_the_model_of_gain_choose_as_well_for_fewer_steps(figures: ModuleType) -> None:

@@ -69,10 +69,13 @@ class Verdicts:
 
     def rated(self, verdicts: Sequence[Verdict], seconds: float) -> None:
         """Take verdicts on edits themselves."""
+        by_edit: dict[str, list[Verdict]] = {}
         for verdict in verdicts:
-            self.by_candidate.setdefault(verdict.candidate, []).append(verdict)
-            if not _lost(verdict):
-                self._ledger.append("verdicts", verdict)
+            by_edit.setdefault(verdict.candidate, []).append(verdict)
+        for edit, own in by_edit.items():
+            self.by_candidate.setdefault(edit, []).extend(own)
+            if not any(map(_lost, own)):  # some of an edit's axes would look like all of them to whoever goes on
+                self._ledger.append_together("verdicts", own)
         failed = sum(v.failure is not None for v in verdicts)
         self._told(RUBRIC, len(verdicts), failed, seconds, self._rating)
 

@@ -9,11 +9,8 @@ import numpy as np
 
 from seal_ray.grading.overlap import words
 from seal_ray.loops.probing.uncertainty import MappedQuestion, UncertaintyMap
+from seal_ray.policy.bootstrap import clustered
 from seal_ray.records import derive_seed
-
-SAMPLES = 2000
-CONFIDENCE = 0.9
-LEAST = 2  # questions that a slice needs for an interval
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Slice:
     before: float  # share of the answers that are right
     after: float
     gain: float
-    low: float | None  # of the gain, by the paired bootstrap over questions; None: too few
+    low: float | None  # of the gain, by the paired bootstrap over passages; None: there is one
     high: float | None
     likelihood_before: float | None
     likelihood_after: float | None
@@ -61,13 +58,10 @@ def slices(before: UncertaintyMap, after: UncertaintyMap, passages: Mapping[str,
 
 def _slice(by: str, name: str, pairs: Sequence[tuple[MappedQuestion, MappedQuestion]], seed: int) -> Slice:
     before, after = (np.array([pair[n].right for pair in pairs]) for n in (0, 1))
-    low = high = None
-    if len(pairs) >= LEAST:
-        luck = np.random.default_rng(derive_seed(seed, "slice", by, name))
-        drawn = luck.integers(0, len(pairs), (SAMPLES, len(pairs)))
-        means = (after - before)[drawn].mean(axis=1)
-        edge = (1 - CONFIDENCE) / 2
-        low, high = (round(float(x), 4) for x in np.quantile(means, [edge, 1 - edge]))
+    interval = clustered(
+        (after - before).tolist(), [q.task for q, _ in pairs], seed=derive_seed(seed, "slice", by, name)
+    )
+    low, high = (round(end, 4) for end in interval) if interval else (None, None)
     likelihoods = [[pair[n].likelihood for pair in pairs if pair[n].likelihood is not None] for n in (0, 1)]
     means_of = [round(float(np.mean([x for x in own if x is not None])), 4) if own else None for own in likelihoods]
     return Slice(

@@ -18,8 +18,8 @@ function slicesDrawn(label, arms, slices) {
           return [text(0, y + row / 2 + 4, s.name.length > room ? `${s.name.slice(0, room - 1)}…` : s.name, { class: "tick" }),
             arms.filter((a) => s.arms[a]).map((a) => {
               const [mean, low, high, n] = s.arms[a], at = y + 9 + 9 * arms.indexOf(a), kind = armClass(arms, a);
-              return shape("g", {}, tip(`${s.name}, ${a}: ${percent(mean)} (${percent(low)} to ${percent(high)}), ${plural(n, "question")}`),
-                line(x(low), at, x(high), at, { class: `whisker ${kind}` }), MARKS[kind](x(mean), at));
+              return shape("g", {}, tip(`${s.name}, ${a}: ${percent(mean)}${known(low) ? ` (${percent(low)} to ${percent(high)})` : ""}, ${plural(n, "question")}`),
+                known(low) && line(x(low), at, x(high), at, { class: `whisker ${kind}` }), MARKS[kind](x(mean), at));
             })];
         }),
       ],
@@ -33,10 +33,11 @@ function longTail() {
   const kinds = [...new Set(tail.slices.map((s) => s.by))];
   const named = (arm) => (ARMS.find(([a]) => a === arm) || [arm, arm])[1];
   const others = tail.arms.filter((a) => a !== tail.against);
-  const range_ = (v) => (v ? `${percent(v[0], 0)} (${percent(v[1], 0)} to ${percent(v[2], 0)})` : "–");
-  const gained = (v) => (v ? `${signed(100 * v[0], 0)} (${signed(100 * v[1], 0)} to ${signed(100 * v[2], 0)})` : "–");
+  const between = (v, form) => (v ? form(v[0]) + (known(v[1]) ? ` (${form(v[1])} to ${form(v[2])})` : "") : "–"); // of one task there is no interval
+  const range_ = (v) => between(v, (share) => percent(share, 0));
+  const gained = (v) => between(v, (share) => signed(100 * share, 0));
   return section("By kind of question",
-    `Share of the questions of all rounds that are answered right, closed book, with the 90 % interval over questions. Rarity: in how many passages of the run the answer stands. Base likelihood: thirds by what the model thought of the answer before training.${tail.cut ? " Only the first rounds are counted." : ""}`,
+    `Share of the questions of all rounds that are answered right, closed book, with the 90 % interval over tasks. Rarity: in how many passages of the run the answer stands. Base likelihood: thirds by what the model thought of the answer before training.${tail.cut ? " Only the first rounds are counted." : ""}`,
     legend(tail.arms.map((a) => [armClass(tail.arms, a), named(a)])),
     el("div", { class: "two" }, kinds.filter((by) => by !== "all").map((by) =>
       card(by, slicesDrawn(`accuracy by ${by}`, tail.arms, tail.slices.filter((s) => s.by === by))))),
