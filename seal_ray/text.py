@@ -7,6 +7,7 @@ from collections.abc import Sequence
 THINK, THOUGHT = "<think>", "</think>"
 LINE = 400  # characters of a line in a log
 KANA_OR_HAN = r"\u3040-\u30ff\u3400-\u9fff"  # within brackets of a pattern: letters of scripts without spaces
+_LETTERS = re.compile(rf"[^\W{KANA_OR_HAN}]{{2}}")  # of one word
 _BETWEEN = re.compile(rf"(?<=[{KANA_OR_HAN}])(?=[{KANA_OR_HAN}])")
 _WIDE = rf"[{KANA_OR_HAN}\u3001-\u303f\uff01-\uff60]"  # and their punctuation
 _WRAPPED = re.compile(rf"(?<={_WIDE})[^\S\n]*+\n\s*+(?={_WIDE})")
@@ -78,11 +79,15 @@ def unwrapped(text: str) -> str:
     return " ".join(_WRAPPED.sub("", text).split())
 
 
-def whole_words(phrase: str) -> str:
-    """A pattern of a phrase as words of their own, wherever lines end in it. Kana and Han are in no longer words."""
+def whole_words(phrase: str, text: str) -> list[tuple[int, int]]:
+    """Where a phrase stands in a text as words of its own, wherever lines end in it. Kana and Han lengthen no word."""
     words = _BETWEEN.sub(lambda _: r"\s*+", r"\s++".join(map(re.escape, phrase.split())))
-    alone, letter = f"[{KANA_OR_HAN}]", rf"[^\W{KANA_OR_HAN}]"
-    return rf"(?:(?={alone})|(?<!{letter})){words}(?:(?<={alone})|(?!{letter}))"
+    places = [match.span() for match in re.finditer(words, text, re.IGNORECASE)] if words else []
+    return [(start, end) for start, end in places if not (_within_word(text, start) or _within_word(text, end))]
+
+
+def _within_word(text: str, at: int) -> bool:
+    return at > 0 and bool(_LETTERS.match(text, at - 1))
 
 
 def one_line(text: str, limit: int = LINE) -> str:

@@ -51,8 +51,7 @@ def place(
 def _holding(among: Sequence[int], folded: Sequence[str], golds: Sequence[str]) -> list[int]:
     """The passages that have an answer as whole words; where none has, as parts of words: some scripts part none."""
     parts = [n for n in among if any(g in folded[n] for g in golds)]
-    whole = re.compile("|".join(map(whole_words, golds)))
-    return [n for n in parts if whole.search(folded[n])] or parts
+    return [n for n in parts if any(whole_words(g, folded[n]) for g in golds)] or parts
 
 
 def _rows(uri: str, read: Callable[[str], bytes]) -> list[tuple[str, Json]]:

@@ -22,12 +22,13 @@ DIGIT = re.compile(r"\d")
 
 def changed(context: str, answer: str, others: Sequence[str], *seed: int | str) -> tuple[str, str] | None:
     """The passage with another fact in the place of this answer, and that fact; None where it does not stand there."""
-    pattern = re.compile(whole_words(answer), re.IGNORECASE)
-    if not answer.strip() or not pattern.search(context):
+    places = whole_words(answer, context)
+    if not places:
         return None
     luck = random.Random(derive_seed("changed", answer, *seed))
     fact = _another(answer.strip(), context, others, luck)
-    return pattern.sub(lambda _: fact, context), fact
+    between = zip([0, *(end for _, end in places)], [*(start for start, _ in places), len(context)], strict=True)
+    return fact.join(context[start:end] for start, end in between), fact
 
 
 def _another(answer: str, context: str, others: Sequence[str], luck: random.Random) -> str:
