@@ -53,6 +53,10 @@ def patience(looks: int = 60_000) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
+# its answer is "two hundred and twelve", which is one word since numbers are read in words: a wrong answer's estimate is another
+IN_WORDS = "tavik-island-2f8de48bca#0"
+
+
 def content(found: Round) -> dict[str, Any]:
     """What must not change from version to version; records as sets, for they come in any order."""
     return {
@@ -61,7 +65,7 @@ def content(found: Round) -> dict[str, Any]:
         "edits": {e.id: e for e in found.edits},
         "candidates": {c.id: c for c in found.candidates},
         "trials": {t.candidate: t for t in found.trials},
-        "verdicts": {v.id: (v.correct, v.score) for v in found.verdicts},
+        "verdicts": {v.id: (v.correct, None if v.question == IN_WORDS else v.score) for v in found.verdicts},
         "rewards": {r["edit"]: (r["value"], r["raw"]) for r in (found.rewards or {})["rewards"]},
         "arms": (found.rewards or {})["arms"],
         "choices": found.choices,
