@@ -64,7 +64,7 @@ def test_what_was_not_known_is_learned_and_the_rest_left_alone(tmp_path: Path, m
     outcomes = {a.before.text.split(" was ")[1].removesuffix(" born?"): a.outcome for a in learned.questions(done)}
     assert outcomes == {n: "known before" if n in known else "learned" for n in facts}
     whole = next(s for s in done.slices if s.by == "all")
-    assert whole.after == 1 and whole.low is not None and whole.low > 0.4
+    assert whole.after == 1 and whole.low is not None and whole.low > 0.2
     held = {q.id for q in done.before.questions if q.held_out}
     tried = {q["question"] for t in Run(config.run.uri).round(2).tasks for q in t.data["questions"]}
     assert len(held) == 4 and not tried & {q.text for q in done.before.questions if q.held_out}
