@@ -133,7 +133,8 @@ def test_a_steps_copy_of_the_adapters_is_gone_when_the_next_one_makes_its_own(mo
     config = LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
     )
-    model: Any = LlamaForCausalLM(config).to(torch.bfloat16)
+    model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16)
     copies: list[Any] = []
     real = Stack.views
 

@@ -15,8 +15,8 @@ WIDTH, GATED = 32, 48
 def test_inputs_are_kept_once_for_the_layers_that_share_them_and_as_the_model_has_them() -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": WIDTH, "intermediate_size": GATED, "num_hidden_layers": 1, "num_attention_heads": 4}
-    model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)).to(torch.bfloat16)  # type: ignore[arg-type]
-    frozen = Frozen(model)
+    model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes))  # type: ignore[arg-type]
+    frozen = Frozen(model.to(torch.bfloat16))
     layers = [name for name in frozen.layers if name != frozen.head_name]
     given: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
     for name in layers:
