@@ -53,7 +53,7 @@ def patience(looks: int = 60_000) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
-# its answer is "two hundred and twelve", which is one word since numbers are read in words: a wrong answer's estimate is another
+# its answer is "two hundred and twelve": one word, since numbers are read in words, and a wrong answer looks otherwise
 IN_WORDS = "tavik-island-2f8de48bca#0"
 
 
