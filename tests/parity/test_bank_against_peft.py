@@ -1,6 +1,7 @@
 """A bank's adapters equal the same candidates trained one at a time with PEFT, whatever stands beside them."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -107,13 +108,14 @@ def test_a_changed_text_moves_nobody_elses_loss():
 def test_adapters_over_a_frozen_policy_equal_their_oracles(kind, dora):
     config = LoraConfig(r=5, lora_alpha=10, target_modules=["q_proj", "down_proj"], lora_dropout=0.3, use_dora=dora)
     model = get_peft_model(tiny(kind), config)
-    beneath = [plain_weights(layer) for layer in linear_layers(model.get_base_model()).values()]
+    base: Any = model.get_base_model()
+    beneath = [plain_weights(layer) for layer in linear_layers(base).values()]
     assert sum(b is None for b in beneath) == 4 * dora and any(b and b.policy for b in beneath) != dora
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(0, 0.05)
     policy = {n: p.detach().clone() for n, p in model.named_parameters() if "lora_" in n}
-    without = fit(model.get_base_model(), [texts(5, [20])], [PLAIN], [3])
+    without = fit(base, [texts(5, [20])], [PLAIN], [3])
     sets, recipes, seeds = varied(6)
     bank = fit(model, sets, recipes, seeds)
     agree(model, sets, recipes, seeds, bank)
