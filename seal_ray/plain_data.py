@@ -26,8 +26,13 @@ def encode(value: Any, depth: int = 0) -> Json:
 
     So is what is nested so deeply that it could be written here and not be read where more calls are open.
     """
+    kind = type(value)
+    if kind is str or kind is int or value is None or kind is bool:  # what most values are
+        return value
     if depth > DEEPEST:
         raise ValueError(f"nested more than {DEEPEST} levels deep")
+    if kind is dict:
+        return {k if type(k) is str else str(k): encode(v, depth + 1) for k, v in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

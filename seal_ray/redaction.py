@@ -105,7 +105,7 @@ def _is_secret(variable: str) -> bool:
 
 def _secrets() -> list[str]:
     """The values of environment variables that hold secrets, the longest first."""
-    values = {v.strip() for k, v in os.environ.items() if _is_secret(k)}
+    values = {os.environ.get(k, "").strip() for k in os.environ if _is_secret(k)}
     return sorted((form for v in values if len(v) >= SHORTEST for form in _forms(v)), key=len, reverse=True)
 
 

@@ -111,6 +111,9 @@ class Worker:
             quantization=model.quantization,
             trust_remote_code=model.trust_remote_code,
         )
+        from seal_ray.inner.frozen import check_model
+
+        check_model(self._model)  # before edits are sampled that it could not be tried with
 
     def try_wave(self, lease: WaveLease) -> list[Trial]:
         """A trial for each attempt of the lease."""

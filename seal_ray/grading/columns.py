@@ -84,8 +84,10 @@ def _blended(section: GradingSection) -> Value:
     return _of_contrast if section.blend_of == "contrast" else _of_likelihood
 
 
-def unit(measured: Sequence[Measured], section: GradingSection) -> float:
-    """What puts the other part of a blend on accuracy's scale: the ratio of their spreads over a task's trials."""
+def unit(measured: Sequence[Measured], section: GradingSection) -> float | None:
+    """What puts the other part of a blend on accuracy's scale: the ratio of their spreads over a task's trials. None
+    where one of them has no spread.
+    """
     spreads = []
     for of in (lambda m: m.accuracy, _blended(section)):
         squares, freedom = 0.0, 0
@@ -96,7 +98,7 @@ def unit(measured: Sequence[Measured], section: GradingSection) -> float:
                 squares += sum((y - middle) ** 2 for y in values)
                 freedom += len(values) - 1
         spreads.append(math.sqrt(squares / freedom) if freedom else 0.0)
-    return spreads[0] / spreads[1] if spreads[0] > 0 and spreads[1] > 0 else 1.0
+    return spreads[0] / spreads[1] if spreads[0] > 0 and spreads[1] > 0 else None
 
 
 def plain(column: Column | None, edit: str, pooled: Variance | None) -> Estimate | None:

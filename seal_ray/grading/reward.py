@@ -37,7 +37,7 @@ class RoundRewards:
     agreement: float | None = None  # correlation of reward and accuracy between the edits of a task, pooled
     votes: VoteTally | None = None  # with reward: vote
     elections: tuple[Election, ...] = ()
-    scale: float | None = None  # of a blend: how much accuracy a unit of its other part counts as
+    scale: float | None = None  # of a blend: how much accuracy a unit of its other part counts as; None: nothing tells
 
 
 def rewards(
@@ -60,8 +60,8 @@ def rewards(
     measured = measure(candidates, trials, verdicts, section.grader, votes)
     counted = tally(votes.elections) if votes else None
     notes = _without_a_winner(counted)
-    scale = unit(measured, section) if scale is None else scale
-    columns = columns_by_measure(measured, section, scale, voted=votes is not None)
+    scale = scale or unit(measured, section)
+    columns = columns_by_measure(measured, section, scale or 1.0, voted=votes is not None)
     pooled = {name: components([c.table for c in column.values()]) for name, column in columns.items()}
     wanted = _available(section.reward, columns, notes)
     if section.reward == "rubric":

@@ -5,7 +5,7 @@ rounding; beside them, what the method that keeps it remembers from step to step
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class Former:
                 continue
             a, b = tensors[key].float(), tensors[key.replace(".lora_A.", ".lora_B.")].float()
             layer = layers.get(name)
+            if layer is None and not b.any():  # PEFT's all-linear has one on each layer of a vision tower too
+                continue
             if layer is None or a.shape != (rank, layer.in_features) or b.shape != (layer.out_features, rank):
                 raise ValueError(f"the adapter to train on from has {key} {tuple(a.shape)}, and no layer takes it")
             pairs[name] = (a, b)
@@ -78,11 +80,9 @@ def nearest(a: Tensor, b: Tensor, rank: int) -> Factors:
 
 
 def files_of(
-    own: Mapping[str, Factors], rank: int, scale: float, layers: Mapping[str, Any], memory: Mapping[str, Tensor]
+    own: Mapping[str, Factors], rank: int, scale: float, targets: Sequence[str], memory: Mapping[str, Tensor]
 ) -> dict[str, bytes]:
     """The adapter as files: the same bytes for the same weights."""
-    ends = sorted({name.rsplit(".", 1)[-1] for name in own})
-    whole = {name for name in layers if name.rsplit(".", 1)[-1] in ends} == own.keys()
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -91,7 +91,7 @@ def files_of(
         "lora_alpha": scale * rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": ends if whole else sorted(own),
+        "target_modules": [*targets],
         "inference_mode": True,
     }
     tensors = {}

@@ -26,12 +26,6 @@ def write_adapter(frozen: Frozen, own: Mapping[str, Factors], rank: int, alpha: 
     if policy:
         pairs, rank = _joined(frozen, policy, own, scale)
         alpha = rank
-    targets = sorted({name.rsplit(".", 1)[-1] for name in pairs})
-    reached = {n for n in frozen.layers if n.rsplit(".", 1)[-1] in targets}
-    for name in sorted(reached - pairs.keys()):
-        layer = frozen.layers[name]
-        like = next(iter(pairs.values()))[0]
-        pairs[name] = (like.new_zeros(rank, layer.in_features), like.new_zeros(layer.out_features, rank))
     tensors = {}
     for name, (a, b) in pairs.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = a.detach().to("cpu", frozen.dtype).contiguous()
@@ -40,7 +34,7 @@ def write_adapter(frozen: Frozen, own: Mapping[str, Factors], rank: int, alpha: 
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]
-        target_modules=targets,
+        target_modules=frozen.target_modules(pairs),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",

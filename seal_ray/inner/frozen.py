@@ -4,7 +4,7 @@ While a `Frozen` is attached, the model's linear layers and its attention are th
 it was. A PeftModel's active adapter (the policy) stays in the forward, frozen.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -89,7 +89,10 @@ class Frozen:
         self.head: Any = base.get_output_embeddings()
         if self.head is None:
             raise ValueError(f"{type(base).__name__} has no output head; load a causal language model")
-        self.layers = linear_layers(base)
+        linear, read = linear_layers(base), {*self.decoder.modules(), self.head}
+        # what else a model has (a vision tower) reads no text; adapters that PEFT's all-linear puts there stay zero
+        self.layers = {name: layer for name, layer in linear.items() if layer in read}
+        self._beside = {_last_part(name) for name in linear.keys() - self.layers.keys()}
         self.head_name = next((n for n, m in self.layers.items() if m is self.head), None)
         embedding: Any = base.get_input_embeddings()
         self.dtype: torch.dtype = embedding.weight.dtype
@@ -106,6 +109,12 @@ class Frozen:
         self._isolated = False  # whether texts of a packed row are known to be
         self._pass: Pass | None = None
         self._anchor = torch.zeros((), requires_grad=True)
+
+    def target_modules(self, names: Collection[str]) -> list[str]:
+        """How PEFT is told of adapters on these layers: by their names' last parts, where these reach no others."""
+        ends = {_last_part(name) for name in names}
+        reached = {name for name in self.layers if _last_part(name) in ends}
+        return sorted(ends if reached == {*names} and ends.isdisjoint(self._beside) else names)
 
     @property
     def pad_id(self) -> int:
@@ -276,16 +285,18 @@ def _normalised(norm: Any, eps: float, x: Tensor) -> Tensor:
     return FrozenNorm.apply(x, norm.weight, eps)  # type: ignore[return-value]
 
 
-def linear_layers(base: PreTrainedModel) -> dict[str, Any]:
-    """The linear layers of decoder and head by their names in the base model, whether or not PEFT has wrapped them.
+def check_model(model: nn.Module) -> None:
+    """Raises ValueError for a model that a bank can't take."""
+    with Frozen(model).attached([]):
+        pass
 
-    What else a model has (a vision tower) reads no text: PEFT's all-linear puts adapters there too, and they stay zero.
-    """
+
+def linear_layers(base: nn.Module) -> dict[str, Any]:
+    """The linear layers by their names in the base model, whether or not PEFT has wrapped them."""
     layers: dict[str, Any] = {}
-    read = {*base.get_decoder().modules(), base.get_output_embeddings()}
     wrapped: tuple[str, ...] = ()
     for name, module in base.named_modules():
-        if module not in read or (wrapped and name.startswith(wrapped)):
+        if wrapped and name.startswith(wrapped):
             continue
         if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), nn.Linear):
             layers[name] = module
@@ -293,6 +304,10 @@ def linear_layers(base: PreTrainedModel) -> dict[str, Any]:
         elif isinstance(module, nn.Linear):
             layers[name] = module
     return layers
+
+
+def _last_part(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def plain_weights(layer: Any) -> Beneath | None:

@@ -44,7 +44,8 @@ def observe(
     texts: Sequence[TrainingText],
     with_gradients: bool,
 ) -> Mapping[str, LayerStatistics]:
-    """Takes each text through the model by itself, so that no padding is among what is seen. Only while attached.
+    """Of each layer that a text came by. Takes each text through the model by itself, so that no padding is among what
+    is seen. Only while attached.
 
     With gradients the inputs are summed up as squares, without they are kept row by row.
     """
@@ -56,7 +57,7 @@ def observe(
                     hidden = frozen.packed(layout, adapters)
                 if with_gradients:
                     _backward(frozen, hidden, text)
-    return seen
+    return {name: own for name, own in seen.items() if own.rows or own.squared_out}
 
 
 @contextmanager

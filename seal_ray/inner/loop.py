@@ -153,7 +153,8 @@ def _remember(bank: Bank, course: Course, keeper: Keeper) -> None:
         bank.weights.pop(number)
         return
     pairs = {name: (own.a[name], own.b[name]) for name in layers}
-    bank.files[number] = files_of(pairs, course.recipe.rank, bank.scale(number), frozen.layers, keeper.memory)
+    targets = frozen.target_modules(layers)
+    bank.files[number] = files_of(pairs, course.recipe.rank, bank.scale(number), targets, keeper.memory)
 
 
 def _fitting(bank: Bank, sets: Mapping[int, tuple[Recipe, list[Example]]], gradient_type: torch.dtype) -> int:

@@ -55,10 +55,11 @@ def _earlier(session: Session, number: int, version: Version) -> dict[str, Json]
 
 
 def _scale(session: Session, number: int) -> float | None:
-    """That of the run's first look: edits that merely become alike gain no more by it. None: this is the first look,
-    or the first one was before looks kept theirs, and each has its own."""
-    points = (point for n in range(1, number + 1) for point in curve(session.ledger.round(n)))
-    return next((point.get("scale") for point in points if point["gain"]), None)
+    """That of the run's first look that had one: edits that merely become alike gain no more by it. None: this is the
+    first such look, or the first one was before looks kept theirs, and each has its own."""
+    points = [p for n in range(1, number + 1) for p in curve(session.ledger.round(n)) if p["gain"]]
+    kept = all("scale" in p for p in points)
+    return next((p["scale"] for p in points if p["scale"]), None) if kept else None
 
 
 def _draw(session: Session, section: EvaluationSection) -> tuple[Task, ...]:

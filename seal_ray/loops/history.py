@@ -13,7 +13,7 @@ from seal_ray.events import Event, RunStarted
 from seal_ray.loops import parents
 from seal_ray.policy import versions
 from seal_ray.records import Candidate, Choice, Edit, Json, Task, Trial, Verdict, Version, decode
-from seal_ray.redaction import redacted
+from seal_ray.redaction import redact, redacted
 from seal_ray.storage.ledger import Ledger, RoundLedger
 from seal_ray.storage.objects import StoredObject
 
@@ -115,7 +115,13 @@ class Run:
         for number in self.ledger.rounds():
             manifest = self.ledger.manifest(number) or {}
             if KEPT_IN in manifest and manifest["version"]["digest"] == version.digest:
-                return Run(manifest[KEPT_IN], self.storage)
+                lender = str(manifest[KEPT_IN])
+                if not Ledger(lender, self.storage, read_only=True).exists():
+                    raise ConfigError(
+                        f"version {version.number} of {self.uri} is kept in {redact(lender)}, and no run is there",
+                        hint="bring that run back to where it was",
+                    )
+                return Run(lender, self.storage)
         return self
 
     @_as_written

@@ -66,6 +66,7 @@ from seal_ray.sandbox.choice import WantedIsolation
 from seal_ray.software import lacking, software
 from seal_ray.storage.epochs import Alive
 from seal_ray.storage.ledger import Ledger, RoundLedger
+from seal_ray.storage.uris import from_anywhere
 
 log = logger(__name__)
 
@@ -226,7 +227,7 @@ class Session:
     def commit(self, part: RoundLedger, version: Version, decision: str) -> None:
         """End the round that was opened last; `version` is the one that it leaves."""
         lender = self._lenders.get(version.digest)
-        kept = {history.KEPT_IN: lender.uri} if lender else {}
+        kept = {history.KEPT_IN: from_anywhere(lender.store.root)} if lender and version.path else {}
         manifest = part.commit({"version": encode(version), "decision": decision, **kept})
         taken = round(time.monotonic() - self._opened, 1)
         self.tell(RoundCommitted(manifest, version.number, decision, taken))
@@ -330,8 +331,10 @@ class Session:
             hint="start it again; the same command goes on",
         )
         self.ledger.events(RunEnded("InfraError", str(error), self.seconds, round=self._label, time=time.time()))
-        self.hand_over()
-        end_process(str(error), error.exit_code)
+        try:
+            self.hand_over()
+        finally:
+            end_process(str(error), error.exit_code)
 
     def _dismiss(self) -> None:
         if self._head:

@@ -43,9 +43,10 @@ class LocalFiles:
     def entries(self, prefix: str) -> Iterator[StoredObject]:
         folder = prefix.rpartition("/")[0]
         for base, files in self._walk(self._path(folder) if folder else self.root):
+            below = os.path.relpath(base, self.root).replace(os.sep, "/")
             for name in files:
                 path = os.path.join(base, name)
-                key = os.path.relpath(path, self.root).replace(os.sep, "/")
+                key = name if below == "." else f"{below}/{name}"
                 if name.startswith(TEMPORARY) or not key.startswith(prefix):
                     continue
                 with contextlib.suppress(FileNotFoundError):  # went away while we looked

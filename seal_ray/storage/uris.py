@@ -1,5 +1,6 @@
 """Where a run may be: URIs and the paths below them, checked before anything is written."""
 
+import os
 import re
 
 from seal_ray.errors import ConfigError, StorageError
@@ -71,3 +72,8 @@ def check_path(path: str, *, may_be_empty: bool = False) -> None:
 def is_local(uri: str) -> bool:
     """Whether other machines see something else there, or nothing."""
     return "://" not in uri or uri.partition("://")[0] in ("file", "local")
+
+
+def from_anywhere(uri: str) -> str:
+    """The same place, whichever folder a later command is given in."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))

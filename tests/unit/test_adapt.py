@@ -3,33 +3,27 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from knowing_crew import LIKE_THESE, TOWNS, KnowingCrew, folder, sentence, world
-from two_versions import two_versions
 
-from seal_ray import models
 from seal_ray.commands import adapt as command
 from seal_ray.commands import learned
 from seal_ray.commands import probe as probing
-from seal_ray.commands.decisions import decide, rollback
-from seal_ray.commands.export import export
+from seal_ray.commands.decisions import decide
 from seal_ray.commands.served import find
 from seal_ray.config import Config, StorageSection
 from seal_ray.errors import ConfigError, DataError, Interrupted
 from seal_ray.events import RoundCommitted
 from seal_ray.loops import rounds
 from seal_ray.loops.adapt import Adapted, begun_with, judged, run_adapt
-from seal_ray.loops.history import Run, find_version
+from seal_ray.loops.history import Run
 from seal_ray.loops.probing.slices import slices
 from seal_ray.loops.probing.support import unsupported
 from seal_ray.loops.probing.uncertainty import UncertaintyMap, mapped
 from seal_ray.loops.session import Session
-from seal_ray.records import ADAPTER, encode
 from seal_ray.sampling.sampler import EditPrompt
-from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.verification import verify
 
 SMALL = (
@@ -108,60 +102,6 @@ def test_a_held_version_waits_for_a_person_and_the_same_command_goes_on_with_the
     done = go(config, crew, monkeypatch)
     assert done.decision == "accept" and len(crew.jobs) == 1, "the version was made twice"
     assert command.write(done, config, out)["exported"] and not Run(config.run.uri).held()
-
-
-def test_a_run_that_is_named_as_the_policy_stands_for_its_current_version(tmp_path: Path) -> None:
-    uri, storage = str(tmp_path / "run"), StorageSection()
-    two_versions(uri, tmp_path)
-    rollback(uri, storage, to=1, why="the second one forgets")
-    base = models.digest_of(models.fetch(Run(uri).config.model))
-    session: Any = SimpleNamespace(config=Config(storage=storage), base=base, borrow=lambda version, _: version)
-    session.ledger = Ledger(str(tmp_path / "new"), storage)
-    assert [begun_with(session, policy).number for policy in (uri, f"{uri}#2", f"{uri}#1")] == [1, 2, 1]
-    with pytest.raises(ConfigError, match="no such version"):
-        begun_with(session, f"{uri}#7")
-
-
-@pytest.mark.parametrize("committed", [True, False])  # an older run says it only where its first round is committed
-def test_a_run_that_is_gone_on_with_keeps_the_policy_that_it_began_with(tmp_path: Path, committed: bool) -> None:
-    uri, storage = str(tmp_path / "run"), StorageSection()
-    two_versions(uri, tmp_path)
-    base = models.digest_of(models.fetch(Run(uri).config.model))
-    ledger = Ledger(str(tmp_path / "mine"), storage)
-    session: Any = SimpleNamespace(config=Config(storage=storage), base=base, borrow=lambda version, _: version)
-    session.ledger = ledger
-    ledger.create(session.config.model_dump(mode="json"), {}, 1)
-    ledger.acquire("test")
-    begun = begun_with(session, uri)
-    if committed:
-        ledger.round(1).commit({"version": encode(begun)})
-    else:
-        ledger.round(1).put("policy.json", {"version": encode(begun)})
-    rollback(uri, storage, to=1, why="the second one forgets")
-    assert [begun_with(session, policy).number for policy in (uri, f"{uri}#2")] == [2, 2]
-    for other in ("", f"{uri}#1"):
-        with pytest.raises(ConfigError, match="the run began with version 2"):
-            begun_with(session, other)
-    ledger.close()
-
-
-def test_a_borrowed_version_that_stays_current_is_found_in_the_run_that_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lender, storage, facts = str(tmp_path / "lender"), StorageSection(), world(8)
-    two_versions(lender, tmp_path)
-    config = configured(tmp_path, folder(tmp_path, facts))
-    assert go(config, KnowingCrew(facts), monkeypatch, policy=f"{lender}#2").decision == "nothing to learn"
-    for run in (config.run.uri, f"{config.run.uri}#2"):
-        (found,) = find(run, storage, str(tmp_path / "asked")).adapters.values()
-        assert (Path(found) / ADAPTER).read_bytes() == (tmp_path / "made-2" / ADAPTER).read_bytes()
-    version, keeper = find_version(f"{config.run.uri}#2", storage)
-    assert (version.number, keeper.uri) == (2, Run(lender).uri)
-    again = configured(tmp_path, tmp_path / "docs", f"run.uri={tmp_path / 'again'}")
-    assert go(again, KnowingCrew(facts), monkeypatch, policy=config.run.uri).decision == "nothing to learn"
-    assert Run(again.run.uri).keeper(version).uri == Run(lender).uri
-    export(Run(again.run.uri), tmp_path / "out", kind="adapter", number=0)
-    assert (tmp_path / "out" / ADAPTER).is_file()
 
 
 def test_how_questions_are_answered_is_learned_from_those_that_are_not_held_out(

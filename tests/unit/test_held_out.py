@@ -136,6 +136,25 @@ def test_every_look_measures_gain_in_the_unit_of_the_first(
     assert len({r["scale"] for r in rounds_}) == 3, "rewards are compared within their round, in its own unit"
 
 
+class LateRight(Alike):
+    """Of the first version's edits none helps: nothing tells what a likelihood is worth."""
+
+    def trial(self, attempt: Attempt) -> Trial:
+        made = super().trial(attempt)
+        if self.jobs:
+            return made
+        return dataclasses.replace(made, answers=tuple(dataclasses.replace(a, text="?") for a in made.answers))
+
+
+def test_where_the_first_look_tells_no_unit_that_of_the_next_one_is_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    run, _, _ = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=LateRight)
+    first, *later = [p["scale"] for p in run.curve()]
+    assert first is None and later[0] and later == [later[0]] * 3
+
+
 def test_a_run_whose_first_look_kept_no_unit_goes_on_as_it_began(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

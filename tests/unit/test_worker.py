@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from adapters import write_adapter
+from test_inner_isolation import REFUSED, made
 
 from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
@@ -62,6 +63,14 @@ def test_an_adapter_that_does_not_fit_leaves_nothing_half_changed(tmp_path: Path
     assert worker._model is None and worker._version == ""
     good = write_adapter(tmp_path / "good", 1)
     assert worker.load_version(SECOND, good) == "v1"
+
+
+def test_a_model_that_a_bank_can_not_take_is_refused_as_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = ModelSection(name="builtin:tiny", dtype="float32")
+    worker = Worker("worker-1", WorkerSettings(section, StorageSection(), InnerSection(), AnsweringSection()))
+    monkeypatch.setattr(models, "load", lambda *_, **__: made("Lfm2", REFUSED["Lfm2"]))
+    with pytest.raises(DataError, match=r"Lfm2.*set model\.name"):
+        worker.load_version(BASE)
 
 
 @pytest.mark.parametrize(("wave", "wave_tokens"), [(3, 64), (0, 256)])

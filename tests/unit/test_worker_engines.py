@@ -12,7 +12,7 @@ from seal_ray import models
 from seal_ray.config import AnsweringSection, InnerSection, ModelSection, StorageSection
 from seal_ray.errors import DataError
 from seal_ray.fleet.worker import Worker, WorkerSettings
-from seal_ray.inner import Sample, Sampling
+from seal_ray.inner import Sample, Sampling, frozen
 from seal_ray.records import Version
 from seal_ray.sampling.engine import EngineSettings
 from seal_ray.trials import engine_answerer
@@ -75,6 +75,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Played]]:
     monkeypatch.setattr(models, "load", lambda folder, **_: folder)
     monkeypatch.setattr(models, "change_adapter", change)
     monkeypatch.setattr(models, "tokenizer", lambda *_, **__: None)
+    monkeypatch.setattr(frozen, "check_model", lambda _: None)
     yield made
     gc.unfreeze()
 
