@@ -151,8 +151,3 @@ def test_a_curve_is_drawn_over_the_rounds_that_it_was_looked_at_after(curves: Mo
     drawn = [[float(p.split(",")[0]) for p in one.get("points", "").split()] for one in root.iter(f"{svg}polyline")]
     assert drawn[0] == [labels["0"], labels["1"], labels["5"]] and drawn[2] == [labels["0"], labels["1"]]
     assert drawn[3] == [labels["0"], labels["5"]], "the mean is of the rounds after which every whole run was looked at"
-
-
-def test_values_without_rounds_stand_side_by_side(curves: ModuleType) -> None:
-    plain, counted = ({"1": [[0.1, 0.5, 0.4]]}, {"1": [[(0, 0.1), (1, 0.5), (2, 0.4)]]})
-    assert curves.picture([curves.Panel("p", plain)]) == curves.picture([curves.Panel("p", counted)])
