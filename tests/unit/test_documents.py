@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,20 @@ def test_a_pdf_gives_its_text_and_says_where_it_has_none() -> None:
         read_sections("a.pdf", _pdf(""))
     with pytest.raises(Unreadable, match="can't be read"):
         read_sections("a.pdf", b"%PDF-1.4 and then nothing")
+
+
+def test_pages_without_text_are_counted_and_told(tmp_path: Path) -> None:
+    pypdf = pytest.importorskip("pypdf", reason="pypdf comes with the extra `documents`")
+    writer = pypdf.PdfWriter()
+    for text in ("The clock had eleven dials.", "", "It ran on the tide.", ""):
+        writer.append(io.BytesIO(_pdf(text)))
+    writer.write(tmp_path / "scanned.pdf")
+    write(tmp_path, **{"whole.pdf": _pdf("The marsh was mapped on oiled silk.")})
+    domain = documents(tmp_path)
+    (passage, _) = domain.tasks("train")
+    assert "eleven dials" in passage.data["context"] and "on the tide" in passage.data["context"]
+    (said,) = domain.warnings
+    assert said == ("2 pages hold no text; if they are pictures of it, recognise it first (OCR): scanned.pdf, 2 pages")
 
 
 def test_a_reader_that_is_killed_is_no_slow_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

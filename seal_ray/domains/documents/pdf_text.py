@@ -20,8 +20,8 @@ HYPHEN = re.compile(r"(?<=[a-z])-\n(?=[a-z])")
 NUMBER = re.compile(r"\s*\d{1,4}\s*")
 
 
-def pdf_sections(data: bytes) -> tuple[str, list[str]]:
-    """The title that the document gives itself, and the text of all its pages as one."""
+def pdf_text(data: bytes) -> tuple[str, str, int]:
+    """The title that the document gives itself, the text of all its pages as one, and how many have none."""
     if importlib.util.find_spec("pypdf") is None:
         raise ConfigError(
             "domain.data: reading PDF needs the package pypdf", hint="install it: pip install 'seal-ray[documents]'"
@@ -30,7 +30,7 @@ def pdf_sections(data: bytes) -> tuple[str, list[str]]:
     flowing = [text for page in pages if (text := _flowing(page)).strip()]
     if not flowing:
         raise Unreadable("no_text", "the PDF holds pictures of text and no text; recognise it first (OCR)")
-    return title, ["\n".join(flowing)]
+    return title, "\n".join(flowing), len(pages) - len(flowing)
 
 
 def _read(data: bytes) -> tuple[str, list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from seal_ray.domains.documents.html_text import html_sections
-from seal_ray.domains.documents.pdf_text import pdf_sections
+from seal_ray.domains.documents.pdf_text import pdf_text
 from seal_ray.domains.documents.unreadable import Unreadable
 from seal_ray.text import storable
 
@@ -43,6 +43,10 @@ class Document:
     name: str
     title: str
     sections: tuple[DocumentSection, ...]
+    unread_pages: int = 0  # of a PDF: those without any text, which may be pictures of it
+
+
+Contents = tuple[str, list[DocumentSection], int]  # title, sections, pages that are not read
 
 
 def read_sections(name: str, data: bytes) -> Document:
@@ -50,11 +54,11 @@ def read_sections(name: str, data: bytes) -> Document:
     kind = PurePosixPath(name).suffix.lower()
     if kind not in READERS:
         raise Unreadable("unknown", f"{kind or 'a file without an ending'} is no kind of document that can be read")
-    title, sections = READERS[kind](data)
+    title, sections, unread = READERS[kind](data)
     kept = tuple(replace(s, headings=tuple(h[:LONGEST] for h in s.headings)) for s in sections if s.text.strip())
     if not kept:
         raise Unreadable("empty", "it holds no text")
-    return Document(name, _title(title) or title_of_file(name), kept)
+    return Document(name, _title(title) or title_of_file(name), kept, unread)
 
 
 def title_of_file(name: str) -> str:
@@ -78,21 +82,21 @@ def text_of(data: bytes) -> str:
     return CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _plain(data: bytes) -> tuple[str, list[DocumentSection]]:
-    return "", [DocumentSection((), text_of(data))]
+def _plain(data: bytes) -> Contents:
+    return "", [DocumentSection((), text_of(data))], 0
 
 
-def _html(data: bytes) -> tuple[str, list[DocumentSection]]:
+def _html(data: bytes) -> Contents:
     title, sections = html_sections(text_of(data))
-    return title, [DocumentSection(headings, text) for headings, text in sections]
+    return title, [DocumentSection(headings, text) for headings, text in sections], 0
 
 
-def _pdf(data: bytes) -> tuple[str, list[DocumentSection]]:
-    title, pages = pdf_sections(data)
-    return title, [DocumentSection((), CONTROL.sub(" ", page)) for page in pages]
+def _pdf(data: bytes) -> Contents:
+    title, text, unread = pdf_text(data)
+    return title, [DocumentSection((), CONTROL.sub(" ", text))], unread
 
 
-def _markdown(data: bytes) -> tuple[str, list[DocumentSection]]:
+def _markdown(data: bytes) -> Contents:
     """Cut at headings, of either form; what looks like one inside of a block of code is none."""
     text, title = text_of(data), ""
     if front := FRONT.match(text):
@@ -118,7 +122,7 @@ def _markdown(data: bytes) -> tuple[str, list[DocumentSection]]:
         else:
             lines.append(line)
     close()
-    return title, sections
+    return title, sections, 0
 
 
 def _with_levels(lines: list[str]) -> Iterator[tuple[int, str]]:
@@ -149,7 +153,7 @@ def _without_closing(words: str) -> str:
     return bare.rstrip(" \t") if bare.endswith((" ", "\t")) or not bare else words
 
 
-READERS: dict[str, Callable[[bytes], tuple[str, list[DocumentSection]]]] = {
+READERS: dict[str, Callable[[bytes], Contents]] = {
     ".md": _markdown,
     ".markdown": _markdown,
     ".txt": _plain,

@@ -39,6 +39,14 @@ class CopiedPassage:
     similarity: float
 
 
+@dataclass(frozen=True)
+class UnreadPages:
+    """Pages of a PDF that hold no text."""
+
+    document: str
+    pages: int
+
+
 @dataclass
 class Survey:
     """What a source holds."""
@@ -47,6 +55,7 @@ class Survey:
     passages: int = 0
     unseen: int = 0  # characters that nobody sees
     passed_over: list[PassedOver] = field(default_factory=list)
+    unread_pages: list[UnreadPages] = field(default_factory=list)
     copies: list[CopiedPassage] = field(default_factory=list)
     instructions: list[InstructionSpan] = field(default_factory=list)
 
@@ -60,6 +69,12 @@ class Survey:
             of_kind = [p for p in self.passed_over if p.kind == kind]
             named = _named(f"{p.document}: {p.reason}" for p in of_kind)
             lines.append(f"{_count(count, 'file is', 'files are')} passed over: {named}")
+        if self.unread_pages:
+            lines.append(
+                f"{_count(sum(u.pages for u in self.unread_pages), 'page holds', 'pages hold')} no text; if they are "
+                "pictures of it, recognise it first (OCR): "
+                + _named(f"{u.document}, {_count(u.pages, 'page', 'pages')}" for u in self.unread_pages)
+            )
         if self.copies:
             exact = sum(c.similarity == 1 for c in self.copies)
             lines.append(
@@ -121,7 +136,10 @@ def _documents(
                 hint="give a smaller folder or a pattern, or raise domain.max_files",
             )
         try:
-            yield _clean(_read(file, read, section), section, seen)
+            document = _read(file, read, section)
+            if document.unread_pages:
+                seen.unread_pages.append(UnreadPages(file.name, document.unread_pages))
+            yield _clean(document, section, seen)
         except Unreadable as why:
             seen.passed_over.append(PassedOver(file.name, why.kind, why.message))
 
