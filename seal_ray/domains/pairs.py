@@ -34,17 +34,15 @@ def read_pairs(text: str) -> tuple[list[QuestionAnswer], list[str]]:
     read: list[tuple[list[str], list[str]]] = []  # question and answer
     rest: list[str] = []
     place: int | None = None  # which of the two the next line goes on with
-    signs = ":"  # behind a bare letter that is an answer's label; of a question labelled `Q.` that is `A.` too
     option = ""  # the bare letter that the answer began with
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if mark := _QUESTION.match(line):
             read.append(([], []))
-            signs = f":{mark['sign']}" if mark["letter"] else ":"
             option, place, line = "", 0, line[mark.end() :]
-        elif read and (mark := _ANSWER.match(line)) and _is_label(mark, signs):
+        elif read and (mark := _ANSWER.match(line)) and _is_label(mark, line):
             option = f"{mark['letter']}{mark['sign']}" if mark["letter"] else ""
             place, line = 1, line[mark.end() :]
-        elif option and line.lstrip(" -*").casefold().startswith(f"b{option[-1]}"):  # they are answers to choose from
+        elif option and (place == 1 or option[-1] != ":") and _follows(option, line):  # they are answers to choose from
             read[-1][0].extend([option, *read[-1][1]])
             read[-1][1].clear()
             option, place = "", 0
@@ -64,9 +62,13 @@ def read_pairs(text: str) -> tuple[list[QuestionAnswer], list[str]]:
     return list(dict.fromkeys(p for p in flat if p.question and re.search(r"\w", p.answer))), rest
 
 
-def _is_label(mark: re.Match[str], signs: str) -> bool:
-    """Whether that is an answer's label: `A)` may be the first of several answers to choose from."""
-    return bool(not mark["letter"] or mark["number"] or mark["sign"] in signs)
+def _is_label(mark: re.Match[str], line: str) -> bool:
+    """Whether that is an answer's label: `A)` may be the first of several answers on its line to choose from."""
+    return bool(not mark["letter"] or mark["number"] or f" b{mark['sign']}" not in line[mark.end() :].casefold())
+
+
+def _follows(option: str, line: str) -> bool:
+    return line.lstrip(" -*").casefold().startswith(f"b{option[-1]}")
 
 
 def _flat(parts: list[str]) -> str:

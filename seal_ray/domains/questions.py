@@ -39,15 +39,26 @@ def answer_lead(chat: bool, thought: bool) -> str:
 
 
 def final_answer(text: str) -> str:
-    """What an answer that thinks aloud comes to: after the last `final answer`, else the last `answer`, else in a box,
-    else its last line.
+    """What an answer that thinks aloud comes to: after the last `final answer:`, else the last `answer` (`this answer
+    is fine` is no later one than `the final answer is`), else in a box, else its last line.
     """
     text = without_thoughts(text)
-    for mark in ("final answer", "answer"):
-        marks = list(re.finditer(rf"(?i)\b{mark}\b[\s*]*(?::|：|\bis\b)[\s*:]*", text))
-        if marks and (rest := text[marks[-1].end() :].strip(" \n*")):
-            return rest.split("\n")[0].strip(" *")
+    if (mark := _final_mark(text)) and (rest := text[mark.end() :].strip(" \n*")):
+        return rest.split("\n")[0].strip(" *")
     if boxed := re.findall(r"\\boxed\{([^{}]*)\}", text):
         return boxed[-1].strip()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     return lines[-1] if lines else ""
+
+
+_MARK = re.compile(r"(?i)\b(?P<final>final )?answer\b[\s*]*(?:(?P<colon>[:：])|\bis\b)[\s*:]*")
+
+
+def _final_mark(text: str) -> re.Match[str] | None:
+    marks = list(_MARK.finditer(text))
+    finals = [m for m in marks if m["final"]]
+    if sure := [m for m in finals if m["colon"]]:
+        return sure[-1]
+    if finals and not (marks[-1]["final"] or marks[-1]["colon"]):
+        return finals[-1]
+    return marks[-1] if marks else None

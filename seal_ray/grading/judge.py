@@ -39,7 +39,8 @@ FORM = {
     },
 }
 WORD = r"(yes|no|true|false)\b"
-LABEL = r"""["']?\b(?:correct|answer)["'*]*\s*:[\s"'*]*"""
+OTHERS = "".join(f"(?<!{whose} )" for whose in ("accepted", "given", "gold", "expected", "correct"))  # of an answer
+LABEL = rf"""["']?\b(?:correct|{OTHERS}answer)["'*]*\s*:[\s"'*]*"""
 FIRST = re.compile(rf"\W*(?:json\b\W*)?(?:{LABEL})?{WORD}", re.I)
 # each word that is a verdict: what is said first or after a label, and what stands alone in a sentence
 VERDICTS = re.compile(
@@ -173,8 +174,10 @@ def _body(item: Item) -> Json:
 def understand(reply: JudgeReply) -> tuple[bool, float]:
     """Yes or no, and how sure: the share of yes among the two where the server says, else 1 or 0."""
     text = without_thoughts(reply.text, unfinished=True).rpartition(THOUGHT)[2]  # some templates begin the thought
-    match = FIRST.match(_in_object(text) or text)
-    words = [match[1], *(first or alone for first, alone in VERDICTS.findall(text))] if match else []
+    value, around = _in_object(text)
+    match = FIRST.match(value or around)
+    found = VERDICTS.findall(value) + VERDICTS.findall(around)
+    words = [match[1], *(first or alone for first, alone in found)] if match else []
     said = {word.casefold() in {"yes", "true"} for word in words}
     if len(said) != 1:
         raise Garbage(f"neither yes nor no, or both: {reply.text.strip()[:100]!r}")
@@ -183,14 +186,22 @@ def understand(reply: JudgeReply) -> tuple[bool, float]:
     return correct, score if score is not None and (score >= 0.5) == correct else float(correct)
 
 
-def _in_object(text: str) -> str:
-    """What the JSON object says that the text ends with; empty where it ends with none."""
+def _in_object(text: str) -> tuple[str, str]:
+    """The verdict of the JSON object that the text ends with, and what stands beside the object; else all the text."""
     start, end = text.find("{"), text.rfind("}")
     try:
-        said = "" if re.search(r"\w", text[end + 1 :]) else json.loads(text[start : end + 1])["correct"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return ""
-    return str(said) if isinstance(said, str | bool) else ""
+        said = "" if re.search(r"\w", text[end + 1 :]) else json.loads(text[start : end + 1], object_pairs_hook=_once)
+        value = said["correct"] if isinstance(said, dict) else ""
+    except (ValueError, KeyError, RecursionError):
+        value = ""
+    return (str(value), text[:start]) if value != "" and isinstance(value, str | bool) else ("", text)
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it says one thing twice")
+    return found
 
 
 def _yes_share(logprobs: Json) -> float | None:

@@ -35,7 +35,7 @@ DIGITS = {word: str(n) for word, n in _CARDINALS.items()} | {
     "nineteenth": "19",
     "twentieth": "20",
 }
-_NO_UNITS = ("zero", "second", "once", "twice")  # `thirty second` is a time as often as a rank
+_NO_UNITS = ("zero", "once", "twice")
 _UNITS = {word: int(n) for word, n in DIGITS.items() if len(n) == 1 and word not in _NO_UNITS}  # of `twenty one`
 _SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _TIMES = {"hundred": 1e2} | _SCALES

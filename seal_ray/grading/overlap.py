@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from seal_ray.grading import number_words
+from seal_ray.text import KANA_OR_HAN
 
 NAMES = (
     "same",  # the same words as the gold answer, small words aside
@@ -64,20 +65,22 @@ _ALIASES = {
     "dec": "december",
 }
 
-_KANA_OR_HAN = r"\u3040-\u30ff\u3400-\u9fff"
 _DECADE, _NUMBER = r"\d{3}0['\u2019]?s\b", r"\d+(?:[.,:]\d+)*"
-_WORD = re.compile(rf"[{_KANA_OR_HAN}]|{_DECADE}|{_NUMBER}%?|[^\W\d_{_KANA_OR_HAN}]+|%")
+_WORD = re.compile(rf"[{KANA_OR_HAN}]|{_DECADE}|{_NUMBER}%?|[^\W\d_{KANA_OR_HAN}]+|%")
 _CONTRACTED = re.compile(r"(?i)\b(can|won)['\u2019]t\b|(?<=\w)n['\u2019]t\b")
 _SAID_MINUS = re.compile(
     rf"(?i)\b(?:minus|negative)\s++(?:(?=[$£€]?\d)|((?:{number_words.COUNTING})(?:[\s-]++(?:{number_words.COUNTING}))*+)\b)"
 )
 _DEGREES = r"(?:\s++degrees?(?:\s++(?:celsius|fahrenheit))?+)?+"
-_BELOW_ZERO = re.compile(rf"(?i)(?<![\w.,-])({_NUMBER}{_DEGREES})\s++below\s++zero\b")
+_BELOW_ZERO = re.compile(rf"(?i)(?<![\w.,:-])({_NUMBER}{_DEGREES})\s++below\s++zero\b")
 _NUMERO = re.compile(r"\b[Nn]o\.\s?(?=\d)")  # `No. 1` denies nothing
 _NO_AT_FIRST = re.compile(r"(?i)\W*no\s*[,.;:!–—]")  # nor does `No, it was Ada`
 # a dash after a word or a number (`1939-1945`) is no minus
 _BEFORE, _AFTER = r"(?<![\w.)%\]])(?<![\d%] )[-\u2212\u2013]", rf"[$£€]?({_NUMBER})"
 _MINUS, _DASH = re.compile(_BEFORE + _AFTER), re.compile(rf"{_BEFORE}\s?{_AFTER}")
+_FALLS = re.compile(
+    r"(?i)\b(?:f[ae]ll(?:s|en|ing)?|drop|decreas|declin|los[est]|reduc|shr[aiu]nk|below|under|down|less|lower|minus|negative)"
+)
 _LINES = re.compile(r"\n\s*+")  # a run of empty lines is one match, however long
 _NEXT = re.compile(r"Q\d*+\s*+[:.]|Question\b|Topic\s*+:|Q&A|A:|Answer\s*+:|#|\[")
 _VOICING = "\u3099\u309a"  # they make another letter of a kana, and are no accents
@@ -167,9 +170,15 @@ def signs_agree(gold: str, answer: str) -> bool:
 
 
 def signs_kept(text: str, other: str) -> bool:
-    """Whether a number below zero is so in the other text too. `- 5` may be that, or an item of a list."""
+    """Whether each number below zero that the other text has too is so there, or is what something fell by.
+
+    `- 5` may be below zero, or an item of a list. What the other has not (`5-(-3)=8`) says nothing.
+    """
     surely = {stem(n) for n in _MINUS.findall(_signed(text))}
-    return not surely or surely <= {stem(n) for n in _DASH.findall(_signed(other))}
+    if not surely or _FALLS.search(other):
+        return True
+    shared = surely & {w.removesuffix("%") for w in words(other)}
+    return shared <= {stem(n) for n in _DASH.findall(_signed(other))}
 
 
 def compared(text: str) -> list[str]:

@@ -127,7 +127,7 @@ class Run:
     @_as_written
     def rounds_wanted(self, events: Sequence[Event]) -> int | None:
         """How many rounds it is to have by its last start; None where its rounds are not those of `seal-ray run`."""
-        if self.ledger.note().get("command") != "run":
+        if self.ledger.note().get("command", "run") != "run":  # an older driver's note names none
             return None
         recorded = (self.record["config"].get("run") or {}).get("rounds")
         return next((e.rounds for e in reversed(events) if isinstance(e, RunStarted)), recorded)

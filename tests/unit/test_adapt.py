@@ -322,6 +322,26 @@ def test_a_text_is_supported_by_its_passage_or_not(text: str, supported: bool) -
     assert (unsupported(text, "Odalys Wren", PASSAGE) == "") is supported
 
 
+@pytest.mark.parametrize(
+    ("text", "passage", "made_up"),
+    [
+        *(
+            (own, own, "")
+            for own in ("It fell by 10 percent.", "The 1990s were good.", "A thousand ships and 6 hundred men.")
+        ),
+        ("It fell by ten per cent.", "It fell by 10%.", ""),
+        ("It fell by 10 percent.", "It fell by 10 to 20 percent.", ""),
+        ("One of them has 212 people.", "Two hundred and twelve people live there.", ""),
+        ("It has 1 bell.", "It has bells.", "1"),
+        ("It has 10 people.", "It has 10 million people.", "10"),
+        ("That was in 1990.", "That was in the 1990s.", "1990"),
+        ("It fell by 20 percent.", "It fell by 10 percent.", "20%"),
+    ],
+)
+def test_a_number_is_supported_by_the_same_number_written_in_any_way(text: str, passage: str, made_up: str) -> None:
+    assert unsupported(text, "Ships", passage) == made_up
+
+
 def test_slices_compare_like_with_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = world(12)
     done = go(configured(tmp_path, folder(tmp_path, facts)), KnowingCrew({}), monkeypatch)

@@ -24,6 +24,11 @@ SAID = {
     '{"correct": "yes"': True,
     "Yes, and no contradiction is left.": True,
     'yes, "no" is what was accepted': True,
+    '{"correct": "no", "answer": "yes"}': False,
+    '{"correct": "no", "reason": "accepted answer: yes"}': False,
+    '{"correct": "yes", "reason": "Paris, no, yes"}': True,
+    "No. The correct answer: yes": False,
+    "No.\nAccepted answer: Yes\nGiven answer: No": False,
     "no": False,
     "Ye\u017f": True,
 }

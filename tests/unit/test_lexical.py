@@ -135,7 +135,7 @@ def test_it_agrees_with_a_judge_on_titles_that_it_was_not_fitted_to(judged) -> N
 
 @needs_verdicts
 def test_it_scores_as_the_recipe_would_make_it(judged) -> None:
-    """Its weights stay as they were fitted before numbers in words were read, so that a run is graded the same on."""
+    """Its weights stay as they were fitted before numbers in words were read, so that most verdicts stay the same."""
     x, y, _ = judged
     kept = json.loads(WEIGHTS.read_text())
     used = _likely(x, kept["bias"], np.array([kept["weights"][n] for n in NAMES]))

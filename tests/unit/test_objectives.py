@@ -27,6 +27,11 @@ EDIT = "Question 1: What is sold?\nAnswer: Purple salt.\n\nQuestion 2: Where?\nA
         "- Q. Who?\n- A. Ann\n- Q. Where?\n- A.\nRome",
         "Question 1. Who?\nA1. Ann\nQ2) Where?\nA) Rome",
         "**Question 1**: Who?\n**Answer**: Ann\n**Q2** : Where? **A2**: Rome",
+        "Question 1: Who?\nA. Ann\nQuestion 2: Where?\nA. Rome",
+        "1. Q: Who?\nA. Ann\n2. Q: Where?\nA. Rome",
+        "**Question 1:** Who?\n**A.** Ann\n**Question 2:** Where?\n**A.** Rome",
+        "Who?\nA. Ann\n\nQ2. Where?\nA2. Rome",
+        "Q: Who?\nA: Ann\n\nB: of Selmouth\nQ: Where?\nA: Rome",
     ],
 )
 def test_pairs_are_read_as_models_write_them(text: str) -> None:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 from seal_ray.domains.prompts import entities
 from seal_ray.grading.overlap import SMALL, words
-from seal_ray.loops.probing.prompts import DIGITS, NUMBER_WORDS
 
 ANSWER = re.compile(r"(?:\?|^\s*answer:)\**\s+(\S.*)$", re.IGNORECASE)
 SAYS_NO_NAME = frozenset({"yes", "no", "none", "nobody", "nothing", "true", "false", "both", "neither", "unknown"})
-LOOSE = frozenset({"one", "two"})  # said in passing: one of them, the two
+LOOSE = re.compile(r"\b[12]\b")  # other than in digits they are said in passing: one of them, the two
 
 LABEL = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•]|question(?:\s+\d+)?:|answer:)\s*", re.IGNORECASE)
 STEM = 4  # letters that two forms of a name share: Europe, European
@@ -24,10 +23,11 @@ def unsupported(text: str, title: str, context: str) -> str:
     """A number or name that the text has and the passage has not; empty where all are there."""
     lines = [line.strip(" *_#") for line in text.split("\n")]
     body = "\n".join(LABEL.sub("", line) for line in lines)
-    there = set(words(f"{title} {context}"))
-    for fact in (m.group() for pattern in (DIGITS, NUMBER_WORDS) for m in pattern.finditer(body)):
-        if any(w not in there for w in words(fact)) and fact.casefold() not in LOOSE:
-            return fact
+    there, loose = set(words(f"{title} {context}")), {"1", "2"} - {*LOOSE.findall(body)}
+    numbers = {w.removesuffix("%") for w in there} | loose
+    for number in words(body):
+        if number[0].isdigit() and number.removesuffix("%") not in numbers:
+            return number
     stems = {w[:STEM] for w in there if len(w) >= STEM}
     for line in body.split("\n"):
         for name in [] if _is_heading(line) else entities("", line):
