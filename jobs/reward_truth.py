@@ -14,7 +14,7 @@ heats and the model of gain save is worked out from the same trials.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,12 @@ def of_file(published: Path, beside: Path, passages: int, changes: list[str]) ->
     return Source(config, tasks, edits_from_file(domain, config.storage, f"{data}#all", tasks, version))
 
 
-def wanted(source: Source, tasks: int, edits: int, seeds: int, heats: int) -> Iterator[Wanted]:
+def wanted(source: Source, tasks: int, edits: int, seeds: Sequence[int], heats: int) -> Iterator[Wanted]:
     """Seed by seed, so that whatever is there when time is up is a whole experiment of fewer seeds."""
     chosen = _chosen(source, tasks, edits)
     for task, _ in chosen:
         yield Wanted(f"{task.id}|baseline|0", task, "baseline")
-    for seed in range(seeds):
+    for seed in seeds:
         for task, own in chosen:
             for edit in own:
                 yield Wanted(f"{task.id}|{edit.id}|{seed}", task, "edit", edit.content, seed)
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=12)
     parser.add_argument("--edits", type=int, default=6, help="of a task, at most")
     parser.add_argument("--seeds", type=int, default=23, help="3 to choose by, 20 for the truth")
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with: several of these may share a file")
     parser.add_argument("--heats", type=int, default=3, help="seeds that are tried for a quarter of the epochs as well")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so many; the same command goes on")
     parser.add_argument("--show", action="store_true", help="try nothing more")
@@ -149,7 +150,8 @@ def main() -> None:
     if not given.show:
         began, bench = time.monotonic(), TrialBench(source.config)
         known = {one["name"] for text in _lines(given.to) if (one := json.loads(text))}
-        waiting = [w for w in wanted(source, given.tasks, given.edits, given.seeds, given.heats) if w.name not in known]
+        seeds = range(given.first, given.seeds)
+        waiting = [w for w in wanted(source, given.tasks, given.edits, seeds, given.heats) if w.name not in known]
         given.to.parent.mkdir(parents=True, exist_ok=True)
         while waiting and (not given.minutes or time.monotonic() - began < 60 * given.minutes):
             wave, waiting = waiting[:WAVE], waiting[WAVE:]

@@ -10,7 +10,8 @@ from one_process_crew import device
 from seal_ray import grading, models
 from seal_ray.config import Config
 from seal_ray.domains import load_domain
-from seal_ray.records import Ask, Attempt, Candidate, CandidateKind, Json, Recipe, Task, Trial, derive_seed
+from seal_ray.loops.asking import asks_of
+from seal_ray.records import Attempt, Candidate, CandidateKind, Json, Recipe, Task, Trial, derive_seed
 from seal_ray.trials.wave import try_wave
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +62,8 @@ class TrialBench:
         luck = () if wanted.share == 1 else ("heat",)
         number = derive_seed("bench", task.id, wanted.seed, *luck)
         candidate = Candidate(wanted.name, task.id, wanted.kind, wanted.name, 0, wanted.seed, number, recipe)
-        return Attempt(candidate, tuple(examples), self._asks(task))
+        asks = asks_of(task, self.domain, self.tokenizer, self.config.answering)
+        return Attempt(candidate, tuple(examples), asks)
 
     def try_all(self, wanted: Sequence[Wanted]) -> list[Trial]:
         attempts = [self.attempt(w) for w in wanted]
@@ -77,18 +79,6 @@ class TrialBench:
         verdicts = self.domain.verdicts(task, trial.candidate, trial.answers, self.grader)
         credits_ = [v.credit for v in verdicts if v.credit is not None]
         return sum(credits_) / len(credits_) if credits_ else None
-
-    def _asks(self, task: Task) -> tuple[Ask, ...]:
-        asks = []
-        for q in self.domain.questions(task):
-            end = (self.tokenizer.eos_token_id,) if q.end_answer else ()
-            gold, wrong = (
-                tuple((*models.text_ids(self.tokenizer, q.lead + text), *end) for text in texts)
-                for texts in (q.gold, task.distractors.get(q.id, ()))
-            )
-            limit = min(q.max_tokens, self.config.answering.max_tokens)
-            asks.append(Ask(q.id, tuple(models.render(self.tokenizer, q.prompt)), gold, limit, q.stop, wrong))
-        return tuple(asks)
 
 
 def _shortened(recipe: Recipe, share: float) -> Recipe:

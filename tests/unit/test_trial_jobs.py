@@ -4,14 +4,15 @@ from importlib import import_module as job
 from types import SimpleNamespace
 from typing import Any
 
+from seal_ray.config import Config
 from seal_ray.records import Failure, Likelihood, Recipe, Task, Trial, Verdict
 
 
 def test_a_heat_is_trained_with_a_seed_of_its_own_as_a_rounds_heats_are() -> None:
     made = job("trial_bench")
     bench: Any = object.__new__(made.TrialBench)
-    bench.domain = SimpleNamespace(training=lambda *_: ((), Recipe(epochs=8)))
-    bench.tokenizer, bench._asks = None, lambda task: ()
+    bench.domain = SimpleNamespace(training=lambda *_: ((), Recipe(epochs=8)), questions=lambda _: ())
+    bench.tokenizer, bench.config = None, Config()
     task = Task("t", {})
 
     def seed(edit: str, number: int, share: float) -> int:
