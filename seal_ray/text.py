@@ -7,7 +7,7 @@ from collections.abc import Sequence
 THINK, THOUGHT = "<think>", "</think>"
 LINE = 400  # characters of a line in a log
 KANA_OR_HAN = r"\u3040-\u30ff\u3400-\u9fff"  # within brackets of a pattern: letters of scripts without spaces
-_LETTERS = re.compile(rf"[^\W{KANA_OR_HAN}]{{2}}")  # of one word
+_LETTER, _OWN_WORD = re.compile(rf"[^\W{KANA_OR_HAN}]"), re.compile(rf"[{KANA_OR_HAN}]")
 _BETWEEN = re.compile(rf"(?<=[{KANA_OR_HAN}])(?=[{KANA_OR_HAN}])")
 _WIDE = rf"[{KANA_OR_HAN}\u3001-\u303f\uff01-\uff60]"  # and their punctuation
 _WRAPPED = re.compile(rf"(?<={_WIDE})[^\S\n]*+\n\s*+(?={_WIDE})")
@@ -83,11 +83,14 @@ def whole_words(phrase: str, text: str) -> list[tuple[int, int]]:
     """Where a phrase stands in a text as words of its own, wherever lines end in it. Kana and Han lengthen no word."""
     words = _BETWEEN.sub(lambda _: r"\s*+", r"\s++".join(map(re.escape, phrase.split())))
     places = [match.span() for match in re.finditer(words, text, re.IGNORECASE)] if words else []
-    return [(start, end) for start, end in places if not (_within_word(text, start) or _within_word(text, end))]
+    return [(a, b) for a, b in places if not (_lengthened(text, a - 1, a) or _lengthened(text, b, b - 1))]
 
 
-def _within_word(text: str, at: int) -> bool:
-    return at > 0 and bool(_LETTERS.match(text, at - 1))
+def _lengthened(text: str, outside: int, inside: int) -> bool:
+    """Whether the letter beside a phrase's end makes another word of it."""
+    if not 0 <= outside < len(text):
+        return False
+    return bool(_LETTER.match(text, outside)) and not _OWN_WORD.match(text, inside)
 
 
 def one_line(text: str, limit: int = LINE) -> str:

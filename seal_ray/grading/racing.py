@@ -66,7 +66,7 @@ def out_of_the_race(standings: Sequence[Standing], edits: Sequence[str], share: 
     of them. Two are always left, so that there is something to compare; an edit of which a heat tells nothing stays.
     """
     race = sorted((s for s in standings if s.edit in set(edits)), key=lambda s: (-s.mean, s.edit))
-    most = max(2, math.ceil(share * len(edits)))
+    most = max(2, math.ceil(round(share * len(edits), 9)))  # 0.07 of 100 is 7
     out: dict[str, str] = {}
     for place, runner in enumerate(race[2:], 3):
         behind, error = race[0].mean - runner.mean, math.hypot(race[0].error, runner.error)

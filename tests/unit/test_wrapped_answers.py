@@ -13,6 +13,7 @@ from seal_ray.loops.probing.uncertainty import MappedQuestion
 from seal_ray.loops.probing.validation import _unrelated
 from seal_ray.loops.probing.weak import weak_sentences
 from seal_ray.records import ProbeQuestion, Task
+from seal_ray.text import whole_words
 
 
 def placed(answer: str, *texts: str) -> list[int]:
@@ -63,6 +64,22 @@ def test_a_weak_sentence_and_an_unrelated_passage_are_told_across_lines() -> Non
     ]
     tasks = {name: _task(name, text if name == "b" else "Nobody.") for name in "abc"}
     assert all(_unrelated(tasks, tasks["a"], ["odalys wren"], n) == tasks["c"] for n in range(8))
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "found"),
+    [
+        ("C++", "It was written in C++.", True),
+        ("C++", "C++x", False),
+        ("-5", "10-5", False),
+        ("-5", "It was -5 there", True),
+        ("Ada", "Adam", False),
+        ("水", "水曜", True),
+        ("Ada", "水Ada水", True),
+    ],
+)
+def test_a_phrase_is_found_where_no_letter_beside_it_makes_another_word(phrase: str, text: str, found: bool) -> None:
+    assert bool(whole_words(phrase, text)) is found
 
 
 def _task(name: str, context: str) -> Any:
