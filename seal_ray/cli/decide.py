@@ -32,7 +32,7 @@ def _decide(uri: str, storage: "StorageSection", accept: bool, why: str, as_json
     from seal_ray.commands import decisions
 
     said = decisions.decide(uri, storage, accept=accept, why=why)
-    show(said, f"round {said['round']}: {said['decision']}; `seal-ray run` goes on with it", as_json)
+    show(said, f"round {said['round']}: {said['decision']}; the command that began the run goes on with it", as_json)
 
 
 def rollback(
@@ -49,7 +49,9 @@ def rollback(
     from seal_ray.commands import decisions
 
     said = decisions.rollback(uri, run_storage(uri, endpoint, storage), to=to, why=why)
-    show(said, f"version {said['version']['number']} is current; `seal-ray run` goes on with it", as_json)
+    show(
+        said, f"version {said['version']['number']} is current; the command that began the run goes on with it", as_json
+    )
 
 
 def regrade(

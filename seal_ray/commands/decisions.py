@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
+from seal_ray.loops import parents
 from seal_ray.loops.history import as_written
 from seal_ray.loops.parents import FORMERLY, PARENT
 from seal_ray.records import Json, Version, decode, encode
@@ -33,7 +34,7 @@ def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict
         if before := part.get("decision.json"):
             raise ConfigError(
                 f"round {number} of {uri} is decided already: {before['decision']}, by {before['by']}",
-                hint="`seal-ray run` goes on with it; `seal-ray rollback` leaves a version that was accepted",
+                hint="the command that began the run goes on with it; `seal-ray rollback` leaves an accepted version",
             )
         said = _signed(why) | {"decision": "accept" if accept else "reject", "round": number}
         part.put("decision.json", said)
@@ -41,12 +42,18 @@ def decide(uri: str, storage: StorageSection, *, accept: bool, why: str) -> dict
 
 
 def rollback(uri: str, storage: StorageSection, *, to: int, why: str) -> dict[str, Json]:
-    """Make the version that was current after round `to` current again; 0 is the base model."""
+    """Make the version that was current after round `to` current again; 0 is the base model. The latest round's takes
+    an earlier word back.
+    """
     with _driven(uri, storage) as ledger:
         latest = ledger.latest()
-        if not 0 <= to < latest:
-            raise ConfigError(f"--to {to}: the run at {uri} has the rounds 1 to {latest}", hint="name an earlier one")
         part = ledger.round(latest + 1)
+        if not 0 <= to <= latest:
+            raise ConfigError(
+                f"--to {to}: the run at {uri} has the rounds 1 to {latest}", hint="name one of them, or 0"
+            )
+        if to == latest and not parents.said(part):
+            raise ConfigError(f"--to {to}: that version of {uri} is current already", hint="name an earlier round")
         if part.get("tasks.json"):
             raise ConfigError(
                 f"round {latest + 1} has already begun with another version",

@@ -41,6 +41,8 @@ def make(config: Config) -> dict[str, Json]:
     }
     if config.inner.objective.startswith("distill"):
         planned["rests_on"].append("what a teacher reads, and what adapters write while they are trained, is left out")
+    if config.inner.heat or config.inner.prune:
+        planned["rests_on"].append("every edit is tried in full: what inner.heat and inner.prune save is not taken off")
     beside = [name for name, on in (("gate", config.gate.mode != "off"), ("evaluation", config.evaluation.every)) if on]
     if beside:
         planned["rests_on"].append(f"what is tried besides ({' and '.join(beside)}) is left out")
@@ -76,7 +78,7 @@ def _counts(config: Config, domain: Domain, train: list[Task], tasks: int) -> di
         "of_which": {"edits": trained, "context_alone": alone, "baseline": tasks},
         "sampled_tokens_at_most": edits * config.sampling.max_tokens,
         "steps_per_candidate": steps,
-        "trained_tokens": int(trained * per_edit + alone * section.epochs * context),
+        "trained_tokens": int(trained * per_edit + alone * section.epochs * min(context, section.max_length)),
         "answers": asked,
         "answered_tokens_at_most": asked * config.answering.max_tokens,
     }

@@ -25,10 +25,16 @@ def configured(source: str, overrides: Sequence[str], *, kind: str = "probe") ->
     """The configuration in a file, or the package's own with these documents."""
     if source.endswith(ENDINGS) or source in config_file.BUILTIN:
         return config_file.load(source, overrides)
-    name = f"{Path(source.rstrip('/')).name or 'documents'}-{digest(source)[:6]}"
-    own = [config_file.assignment("domain.data", source), config_file.assignment("run.uri", f"runs/{kind}-{name}")]
+    own = [config_file.assignment("domain.data", source), config_file.assignment("run.uri", _uri(source, kind))]
     styled = any(one.startswith("domain.style=") for one in overrides)  # and then not by the built-in template
     return config_file.load(config_file.DOCUMENTS, [*own, *(['domain.template=""'] if styled else []), *overrides])
+
+
+def _uri(source: str, kind: str) -> str:
+    """The run about these documents, whether or not a slash was typed behind their folder."""
+    plain = source.rstrip("/")
+    named = [f"runs/{kind}-{Path(plain).name or 'documents'}-{digest(s)[:6]}" for s in (plain or source, source)]
+    return next((uri for uri in named if Path(uri).is_dir()), named[0])
 
 
 def check_target(to: Path | None) -> None:

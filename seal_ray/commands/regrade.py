@@ -62,7 +62,7 @@ def regrade(run: Run, overrides: Sequence[str] = ()) -> dict[str, Json]:
     return {
         "uri": run.uri,
         "grader": grader.name,
-        "folder": f"{run.uri.rstrip('/')}/{folder}",
+        "folder": f"{run.uri.rstrip('/')}/{folder}" if any(not r["open"] for r in rounds) else None,
         "dollars": getattr(grader, "dollars", 0.0),
         "rounds": rounds,
     }
@@ -77,9 +77,10 @@ def _chat(config: Config) -> bool:
 
 
 def _fill(run: Run, recorded: Round, verdicts: Sequence[Verdict]) -> dict[str, Json]:
-    """Verdicts that an open round misses go into it; what could not be had stays missing."""
+    """Verdicts that an open round misses go into it; of a candidate all or none: what is lost is asked for again."""
     known = {v.id for v in recorded.verdicts}
-    new = [v for v in verdicts if v.id not in known and not (v.failure and v.failure.blame == "infra")]
+    lost = {v.candidate for v in verdicts if v.failure and v.failure.blame == "infra"}
+    new = [v for v in verdicts if v.id not in known and v.candidate not in lost]
     if new:
         ledger = Ledger(run.uri, run.storage)
         try:
@@ -109,8 +110,9 @@ def _graded(
     recorded: Round, trials: Sequence[Trial], verdicts: Sequence[Verdict], config: Config, votes: Votes | None
 ) -> dict[str, Any]:
     tasks = {t.id for t in recorded.tasks}
-    candidates = [c for c in recorded.candidates if c.task in tasks]
-    worth: RoundRewards = rewards(recorded.edits, candidates, trials, verdicts, section=config.grading, votes=votes)
+    candidates = [c for c in recorded.candidates if c.task in tasks and c.kind != "heat"]
+    edits = [e for e in recorded.edits if e.task in tasks]
+    worth: RoundRewards = rewards(edits, candidates, trials, verdicts, section=config.grading, votes=votes)
     return {
         "grading": config.grading.model_dump(mode="json"),
         "verdicts": [encode(v) for v in verdicts],
@@ -153,7 +155,8 @@ def show(done: dict[str, Any]) -> str:
         with as_written(done["uri"], "its rewards"):
             out += _arms(r)
         out.append(f"  would keep {r['would_keep']} edits, {r['kept_by_both']} of the {r['kept']} that were kept")
-    out.append(f"the run's own rewards stay as they are; these are in {done['folder']}")
+    if done["folder"]:
+        out.append(f"the run's own rewards stay as they are; these are in {done['folder']}")
     return "\n".join(out)
 
 

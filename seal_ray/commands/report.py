@@ -59,7 +59,7 @@ def overview(run: Run) -> dict[str, Json]:
     config: dict[str, Any] = run.record["config"]
     holder = run.ledger.holder()
     ended = last_end(events)
-    rounds = run.rounds()
+    rounds = run.begun()
     return {
         "uri": run.uri,
         "made": time.time(),

@@ -104,6 +104,11 @@ def _folder_to_send(config: Config, path: Path, working_dir: str) -> Path:
             f"run.uri: {config.run.uri} is a folder of one machine, and a cluster has several",
             hint="use s3://… or another store, or set storage.shared: true for a folder that every node sees",
         )
+    if is_local(config.run.uri) and not Path(config.run.uri.rpartition("://")[2]).is_absolute():
+        raise ConfigError(
+            f"run.uri: {config.run.uri} would stand in the copy of this folder that the job gets, and go with it",
+            hint="give the whole path of a folder that every node sees, or a store",
+        )
     folder = Path(working_dir).resolve()
     if not path.resolve().is_relative_to(folder):
         raise ConfigError(f"{path} is not under {working_dir}, the folder that is sent", hint="see --working-dir")

@@ -17,6 +17,8 @@ from seal_ray.observe.tally import PROGRESS
 from seal_ray.records import Edit, Json, encode
 from seal_ray.storage.flags import as_typed
 
+ONE_COMMAND = {"run", "study", "stream", "evaluate"}  # that runs are begun by
+
 # the table of a run
 
 
@@ -43,7 +45,7 @@ def show_table(rows: Sequence[dict[str, Any]]) -> str:
 def status(run: Run) -> dict[str, Json]:
     """Where the run is, from its ledger alone; works from any machine while the run is on."""
     events = run.events()
-    rounds = [_round_status(r) for r in run.rounds()]
+    rounds = [_round_status(r) for r in run.begun()]
     phase = next((e.phase for e in reversed(events) if isinstance(e, (PhaseStarted, PhaseEnded))), None)
     holder = run.ledger.holder()
     current = run.current()
@@ -51,6 +53,7 @@ def status(run: Run) -> dict[str, Json]:
     heard = max((e.time for e in events), default=None)
     return {
         "uri": run.uri,
+        "command": run.ledger.note().get("command") or None,
         "rounds_wanted": run.rounds_wanted(events),
         "rounds_committed": run.latest,
         "phase": phase,
@@ -130,9 +133,9 @@ def show_status(run: dict[str, Any], storage: StorageSection | None = None) -> s
         out.append(f"driven by {run['holder']['owner']}, phase {run['phase']}{silent}")
         out += [f"waiting for {run['waiting']}"] if run["waiting"] else []
     else:
-        out.append(
-            f"nobody drives it; it stopped in phase {run['phase']}; `seal-ray run` with its configuration goes on"
-        )
+        began = run["command"] if run["command"] in ONE_COMMAND else ""
+        again = f"`seal-ray {began}` with its configuration" if began else "the command that began it"
+        out.append(f"nobody drives it; it stopped in phase {run['phase']}; {again} goes on")
     if back := run["rollback"]:
         why = f": {back['why']}" if back["why"] else ""
         out.append(f"version {run['current']} is current, {back['by']} went back to it{why}")

@@ -135,6 +135,14 @@ class Run:
     def rounds(self) -> list[Round]:
         return [self.round(n) for n in self.ledger.rounds()]
 
+    def begun(self) -> list[Round]:
+        """The same without one of which there is nothing yet but who names its parent."""
+        return [
+            r
+            for r in self.rounds()
+            if r.committed or r.tasks or r.edits or not parents.said(self.ledger.round(r.number))
+        ]
+
     @_as_written
     def round(self, number: int) -> Round:
         if number in self._committed:

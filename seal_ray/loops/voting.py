@@ -117,8 +117,8 @@ def watch(session: Session, part: RoundLedger, now: VoteTally | None) -> None:
         f"round {part.number}: the votes collapse: their agreement rose from {first.agreement:.0%} to "
         f"{now.agreement:.0%} and their entropy fell from {first.entropy:.2f} to {now.entropy:.2f} since the first "
         f"round, {now.commonest:.0%} of the winners are one and the same answer; nothing is learned from this round",
-        hint=f"look at `seal-ray report {at}`, go back with `seal-ray rollback {at} --to N`, and learn "
-        "from problems with answers; or allow more with --set grading.vote_rise=… (and vote_fall), and go on",
+        hint=f"look at `seal-ray report {at}`, and begin another run with problems that have answers (what was learned "
+        "before is there: `seal-ray export`); or allow more with --set grading.vote_rise=… (and vote_fall), and go on",
     )
 
 

@@ -73,6 +73,9 @@ def _lines(own: Sequence[Mapping[int, float]], last: int) -> list[tuple[Mapping[
 
 def _line(curve: Mapping[int, float], x: Place, y: Place, colour: str, thick: float, strong: float) -> str:
     points = " ".join(f"{x(n):.1f},{y(v):.1f}" for n, v in curve.items())
+    if len(curve) == 1:  # of which a line shows nothing
+        ((n, v),) = curve.items()
+        return f'<circle cx="{x(n):.1f}" cy="{y(v):.1f}" r="{2 + thick:g}" fill="{colour}" opacity="{strong:g}"/>'
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{thick:g}" opacity="{strong:g}"/>'
 
 

@@ -49,7 +49,7 @@ def compose(overview: Mapping[str, Json], pages: Iterable[Page], most: int = MOS
     longest, bodies = 0, list[str]()
     for longest in LIMITS:
         bodies = [embedded(cut(page.body, longest)) for page in kept]
-        if sum(map(len, bodies)) <= most:
+        if sum(map(_size, bodies)) <= most:
             break
     data = dict(overview) | {
         "arms": list(TITLES.items()),
@@ -75,12 +75,16 @@ def _that_fit(pages: Iterable[Page], most: int) -> tuple[list[Page], int]:
     """The first pages, as many as fit with their texts at the shortest, and how many are left out."""
     kept, left_out = list[Page](), 0
     for page in pages:
-        most -= len(embedded(cut(page.body, LIMITS[-1])))
+        most -= _size(embedded(cut(page.body, LIMITS[-1])))
         if most < 0:
             left_out += 1
         else:
             kept.append(page)
     return kept, left_out
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def embedded(value: Any) -> str:

@@ -17,6 +17,7 @@ from seal_ray.observe.metrics import exit_code
 from seal_ray.observe.scalars import scalars
 from seal_ray.records import Json, canonical, digest, encode
 from seal_ray.redaction import redact
+from seal_ray.storage.uris import from_anywhere
 from seal_ray.text import printable
 
 
@@ -111,6 +112,11 @@ class TensorBoard:
         self._writer.close()
 
 
+def _name(uri: str) -> str:
+    """What a tracker knows the run by: another project has a runs/default as well."""
+    return digest(from_anywhere(uri.rstrip("/")))
+
+
 class Mlflow:
     """The run's numbers in MLflow: one MLflow run for each run URI, found again on resume."""
 
@@ -120,7 +126,7 @@ class Mlflow:
         self._client = mlflow.MlflowClient(tracking_uri=tracking)
         there = self._client.get_experiment_by_name("seal-ray")
         experiment = there.experiment_id if there else self._client.create_experiment("seal-ray")
-        name = digest(uri)[:32]
+        name = _name(uri)[:32]
         known = self._client.search_runs([experiment], f"tags.seal_ray_run = '{name}'", max_results=1)
         if known:
             self._run = known[0].info.run_id
@@ -151,7 +157,7 @@ class Wandb:
     def __init__(self, project: str, uri: str, config: Mapping[str, Json]) -> None:
         wandb = _need("wandb", "observe.wandb")
         self._run = wandb.init(
-            project=project, name=uri, id=digest(uri)[:16], resume="allow", config=dict(_settings(config))
+            project=project, name=uri, id=_name(uri)[:16], resume="allow", config=dict(_settings(config))
         )
         # rounds and update steps are two axes; a tracker's own step must only grow
         self._run.define_metric("round")

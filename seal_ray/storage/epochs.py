@@ -157,8 +157,8 @@ class Alive:
     now: float
 
 
-def alive(store: Store, epoch: int) -> Alive | None:
-    """Who holds this epoch, if anybody does."""
+def alive(store: Store, epoch: int, now: float | None = None) -> Alive | None:
+    """Who holds this epoch, if anybody does; by the store's clock, unless another is given."""
     try:
         said = holder(store, epoch)
     except codec.Damaged:
@@ -171,7 +171,7 @@ def alive(store: Store, epoch: int) -> Alive | None:
         beat = store.info(epoch_path(epoch)).modified
     # S3 stamps objects in whole seconds
     until = beat + said["lease"] + (1 if store.remote else 0)
-    now = store.now()
+    now = store.now() if now is None else now
     return Alive(said["owner"], epoch, until, now) if now < until else None
 
 

@@ -116,7 +116,9 @@ class Ledger:
         except StorageError:
             if self.store.remote:
                 raise
-            return None  # a local clock is asked by writing, and this place is read-only
+            return epochs.alive(
+                self.store, top, time.time()
+            )  # a disk's clock is asked by writing: this one is read-only
 
     def check(self) -> None:
         """Raise `Fenced` if somebody else has taken over. Cheap: the heartbeat asks, this looks at the answer."""

@@ -151,3 +151,9 @@ def test_a_curve_is_drawn_over_the_rounds_that_it_was_looked_at_after(curves: Mo
     drawn = [[float(p.split(",")[0]) for p in one.get("points", "").split()] for one in root.iter(f"{svg}polyline")]
     assert drawn[0] == [labels["0"], labels["1"], labels["5"]] and drawn[2] == [labels["0"], labels["1"]]
     assert drawn[3] == [labels["0"], labels["5"]], "the mean is of the rounds after which every whole run was looked at"
+
+
+def test_a_single_look_is_drawn_as_a_point(curves: ModuleType) -> None:
+    root = ElementTree.fromstring(curves.picture([curves.panel("p", [seen(1, {0: {"a": 0.4}})], "accuracy")]))
+    svg = "{http://www.w3.org/2000/svg}"
+    assert list(root.iter(f"{svg}circle")) and not list(root.iter(f"{svg}polyline"))

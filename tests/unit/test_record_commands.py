@@ -10,10 +10,11 @@ from recorded_run import record
 from seal_ray import cli
 from seal_ray.cli.opening import given_storage
 from seal_ray.cli.start import _files
-from seal_ray.commands import terminal
+from seal_ray.commands import probe, regrade, terminal
 from seal_ray.config import StorageSection
 from seal_ray.errors import ConfigError
 from seal_ray.loops.history import Run
+from seal_ray.records import Failure, Verdict, digest
 from seal_ray.storage.flags import as_typed, flags
 from seal_ray.storage.ledger import Ledger
 from seal_ray.storage.recorded import recorded_settings
@@ -140,3 +141,37 @@ def test_a_run_is_named_as_a_shell_takes_it(tmp_path: Path) -> None:
     assert f"`seal-ray approve '{run.uri}' --endpoint http://localhost:1`" in terminal.show_status(held, storage)
     with pytest.raises(ConfigError, match=r"status '.*/my run' --endpoint http://localhost:1 --json"):
         terminal.inspect(run, task="none")
+
+
+def test_an_open_round_gets_all_of_a_candidates_verdicts_or_none(tmp_path: Path) -> None:
+    record(str(tmp_path), commit=False)
+    run = Run(str(tmp_path))
+    (round_,) = run.rounds()
+    trial = next(t for t in round_.trials if not t.failure and len(t.answers) > 1)
+    down = Failure("judge", "no reply", "infra")
+    asked = [a.question for a in trial.answers]
+    found = [
+        Verdict(trial.candidate, q, "judge", *((None, None, down) if n else (True, 1.0))) for n, q in enumerate(asked)
+    ]
+    assert regrade._fill(run, round_, found)["new"] == 0
+    found = [Verdict(trial.candidate, q, "judge", True, 1.0) for q in asked]
+    assert regrade._fill(run, round_, found)["new"] == len(asked)
+
+
+def test_a_regrade_that_wrote_no_folder_names_none() -> None:
+    told = {"uri": "runs/x", "grader": "lexical", "dollars": 0.0, "folder": None}
+    rounds = [{"round": 1, "open": True, "verdicts": 4, "new": 4, "failed": 0}]
+    assert "these are in" not in regrade.show({**told, "rounds": rounds})
+
+
+@pytest.mark.parametrize("kind", ["probe", "adapt"])
+def test_documents_are_one_run_with_a_slash_behind_them_or_without(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain, slash = (probe.configured(source, [], kind=kind).run.uri for source in ("docs", "docs/"))
+    assert plain == slash
+    older = f"runs/{kind}-docs-{digest('docs/')[:6]}"
+    (tmp_path / older).mkdir(parents=True)
+    assert probe.configured("docs/", [], kind=kind).run.uri == older, "one that was begun goes on"
+    assert probe.configured("docs", [], kind=kind).run.uri == plain

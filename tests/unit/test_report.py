@@ -280,3 +280,8 @@ def test_every_phase_has_its_place_in_the_table_of_times() -> None:
     style = (PAGE / "report.css").read_text(encoding="utf-8")
     assert set(re.findall(r'"(\w+)"', listed)) == set(get_args(Phase))
     assert all(f".span.{phase}" in style for phase in get_args(Phase))
+
+
+def test_what_fits_is_counted_in_bytes() -> None:
+    plain, wide = (compose({}, [page(n, c * 5000) for n in range(40)], most=30_000) for c in ("x", "水"))
+    assert wide.tasks < plain.tasks and len(wide.html) < len(plain.html) + 30_000

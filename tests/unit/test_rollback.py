@@ -64,11 +64,23 @@ def test_status_and_lineage_say_which_version_is_current_and_who_went_back(run: 
     assert [line.rstrip() for line in told] == [line.rstrip() for line in lines]
 
 
-def test_one_may_think_again_before_the_next_round_begins(run: str) -> None:
+def test_one_may_think_again_before_the_next_round_begins(run: str, tmp_path: Path) -> None:
     for to in (1, 0, 1):
         decisions.rollback(run, StorageSection(), to=to, why=f"to {to}")
         current = Run(run).current()
         assert current is not None and current.number == to
+    told = terminal.status(Run(run))
+    assert [r["round"] for r in told["rounds"]] == [1, 2], "of the round after there is but a word"
+    decisions.rollback(run, StorageSection(), to=2, why="it was better after all")
+    current = Run(run).current()
+    assert current is not None and current.number == 2 and exported(run, tmp_path / "out") == made(run, 2)
+
+
+def test_the_version_that_is_current_is_not_gone_back_to(run: str) -> None:
+    with pytest.raises(ConfigError, match=r"that version of .* is current already"):
+        decisions.rollback(run, StorageSection(), to=2, why="")
+    with pytest.raises(ConfigError, match="has the rounds 1 to 2"):
+        decisions.rollback(run, StorageSection(), to=3, why="")
 
 
 def test_the_round_after_is_written_by_the_version_that_was_gone_back_to(

@@ -14,8 +14,10 @@ from seal_ray import observe
 from seal_ray.config import Config
 from seal_ray.errors import ConfigError
 from seal_ray.events import PhaseEnded, RewardsMade, RunEnded, UpdateStep, Warned
+from seal_ray.observe import sinks
 from seal_ray.observe.scalars import Scalar, scalars
 from seal_ray.observe.sinks import Guarded, Mlflow, TensorBoard, Wandb
+from seal_ray.records import digest
 
 ARM = {"accuracy": {"mean": 0.25, "error": 0.02, "n": 3}, "likelihood": None}
 EVENTS = [
@@ -170,3 +172,13 @@ def test_a_folder_for_events_that_can_not_be_written_is_named(tmp_path: Path) ->
     for folder in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(ConfigError, match=r"observe\.events: .*file.* can't be written"):
             built(io.StringIO(), events=str(folder))
+
+
+def test_a_tracker_knows_a_run_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = []
+    for project in ("one", "other"):
+        (tmp_path / project).mkdir()
+        monkeypatch.chdir(tmp_path / project)
+        named.append(sinks._name("runs/default"))
+    assert named[0] != named[1] == sinks._name(f"{tmp_path}/other/runs/default/")
+    assert sinks._name("s3://bucket/run") == digest("s3://bucket/run"), "as before"

@@ -18,6 +18,7 @@ from seal_ray.events import LeaseChanged, RunStarted, WaitingFor
 from seal_ray.loops.history import Run
 from seal_ray.loops.session import Session
 from seal_ray.storage.ledger import Ledger
+from seal_ray.storage.local_files import LocalFiles
 
 
 def begun(tmp_path: Path, command: str, rounds: int) -> tuple[Run, list[Any]]:
@@ -77,3 +78,29 @@ def test_a_status_that_is_watched_by_a_program_is_one_line_a_look(
     monkeypatch.setattr("seal_ray.cli.look.time.sleep", lambda _: ledger.close())
     out = CliRunner().invoke(cli.app, ["status", str(tmp_path), "--watch", "--json"]).output
     assert [bool(json.loads(line)["holder"]) for line in out.splitlines()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [("run", "`seal-ray run`"), ("stream", "`seal-ray stream`"), ("probe or adapt", "the command that began it")],
+)
+def test_who_goes_on_with_a_run_is_the_command_that_began_it(command: str, again: str, tmp_path: Path) -> None:
+    run, _ = begun(tmp_path, command, 3)
+    told = terminal.status(run) | {"ended": None}
+    assert f"nobody drives it; it stopped in phase None; {again}" in terminal.show_status(told)
+
+
+def test_whoever_may_only_read_sees_who_drives_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(str(tmp_path))
+    ledger = Ledger(str(tmp_path))
+    ledger.acquire("somebody")
+
+    def refused(_: LocalFiles) -> float:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "now", refused)
+        holder = Run(str(tmp_path)).ledger.holder()
+    ledger.close()
+    assert holder and holder.owner == "somebody"
+    assert Run(str(tmp_path)).ledger.holder() is None

@@ -178,6 +178,9 @@ def test_a_folder_of_one_machine_is_refused_unless_it_is_shared(tmp_path: Path, 
     for uri in ("runs/here", "file:///runs/here"):
         with pytest.raises(ConfigError, match=r"storage\.shared"):
             hand_over(tmp_path, address, [f"run.uri={uri}"])
+    for uri in ("runs/here", "./here", "~/here"):
+        with pytest.raises(ConfigError, match=r"would stand in the copy of this folder.*whole path"):
+            hand_over(tmp_path, address, [f"run.uri={uri}", "storage.shared=true"])
     assert jobs == []
     hand_over(tmp_path, address, ["run.uri=/runs/here", "storage.shared=true"])
     assert len(jobs) == 1
