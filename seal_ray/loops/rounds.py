@@ -80,7 +80,8 @@ def run_round(session: Session, number: int) -> bool:
     decision = pass_gate(session, part, version, new)
     if decision == "hold":
         return False
-    current = new if new and decision == "accept" else version
+    accepted = new if decision == "accept" else None
+    current = accepted or parents.current_before(session.ledger, number, session.base)
     held_out.look(session, part, current, AFTER)
     session.commit(part, current, decision)
     return True
