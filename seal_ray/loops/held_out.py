@@ -25,6 +25,12 @@ from seal_ray.storage.ledger import RoundLedger
 SALT = 0  # no round has this number: its edits and seeds are nobody else's
 
 
+def check(session: Session) -> None:
+    """Refuse a curve that has nothing to look at before a run begins: its settings stay what they were then."""
+    if session.config.evaluation.every:
+        _in_order(session)
+
+
 def look(session: Session, part: RoundLedger, version: Version, name: str) -> None:
     """Score the version on the held-out tasks, where that is due."""
     section = session.config.evaluation
@@ -62,15 +68,22 @@ def _scale(session: Session, number: int) -> float | None:
     return next((p["scale"] for p in points if p["scale"]), None) if kept else None
 
 
-def _draw(session: Session, section: EvaluationSection) -> tuple[Task, ...]:
+def _in_order(session: Session) -> list[Task]:
+    """The held-out tasks, in the order in which they are drawn."""
     order = sorted(session.domain.tasks("test"), key=lambda t: t.id)
-    random.Random(derive_seed(session.config.run.seed, "held-out")).shuffle(order)
-    asked = learnable.asked(order)
     if len(order) < 2:
         raise ConfigError(
-            f"evaluation.every: {section.every} needs held-out tasks, and the split test has {len(order)}",
+            f"evaluation.every: {session.config.evaluation.every} needs held-out tasks, "
+            f"and the split test has {len(order)}",
             hint="raise domain.test, or set evaluation.every: 0",
         )
+    random.Random(derive_seed(session.config.run.seed, "held-out")).shuffle(order)
+    return order
+
+
+def _draw(session: Session, section: EvaluationSection) -> tuple[Task, ...]:
+    order = _in_order(session)
+    asked = learnable.asked(order)
     if len(asked) < 2:
         session.tell(Warned(f"{len(asked)} of {len(order)} held-out tasks have questions: the curve says nothing"))
         asked = order

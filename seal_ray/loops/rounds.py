@@ -48,6 +48,7 @@ def run(
 def check(session: Session) -> None:
     """Refuse before a run begins what it could not come to its end without."""
     gate_trials.check(session)
+    held_out.check(session)
     foreseeing.check(session)
     learnable.check(session.domain.tasks("train"), session.config.grading)
 

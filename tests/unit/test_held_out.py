@@ -18,8 +18,9 @@ from seal_ray.config_checks import check, contradictions
 from seal_ray.errors import ConfigError
 from seal_ray.event_stream import decode_event, encode_event
 from seal_ray.events import HeldOutScored, Warned
-from seal_ray.loops import held_out
+from seal_ray.loops import held_out, rounds
 from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session
 from seal_ray.observe.progress import told
 from seal_ray.observe.scalars import scalars
 from seal_ray.policy import control
@@ -175,6 +176,13 @@ def test_a_domain_that_keeps_no_held_out_tasks_is_refused(
         check(configured(data, tmp_path / "run", **{"domain.test": 0}))
     with pytest.raises(ConfigError, match=r"evaluation\.every: 1 needs held-out tasks, and the split test has [01]"):
         go(configured(data, tmp_path / "run", **{"domain.test": 0.01}), monkeypatch)
+
+
+def test_too_few_held_out_tasks_are_found_before_a_run_is_created(data: Path, tmp_path: Path) -> None:
+    config = configured(data, tmp_path / "run", **{"domain.test": 0.01})
+    with pytest.raises(ConfigError, match=r"evaluation\.every: 1 needs held-out tasks, and the split test has [01]"):
+        Session(config, check=rounds.check)
+    assert not (tmp_path / "run").exists(), "domain.test may be raised at the same URI"
 
 
 def test_the_curve_is_told_drawn_and_compared(whole: tuple[Run, MadeCrew, list[Any]], tmp_path: Path) -> None:
