@@ -46,7 +46,10 @@ def look(session: Session, part: RoundLedger, version: Version, name: str) -> No
             plan = Plan(tasks, version, section.edits, section.repeats, context_arm=False, salt=SALT)
             exploration = explore(session, part, plan)
             covered(session, exploration)
-        return _figures(version, exploration, reward(session, exploration, scale=_scale(session, part.number)))
+        rewarded = reward(session, exploration, scale=_scale(session, part.number))
+        # no other look's gain could be compared with a blend that has no unit
+        has_unit = rewarded.measure != "blend" or bool(rewarded.scale) or not session.config.grading.blend
+        return _figures(version, exploration, rewarded, has_unit)
 
     known = once(part, name, scored)
     session.tell(HeldOutScored(version.number, known["arms"], known["gain"], known["tried"], known["written"]))
@@ -104,10 +107,11 @@ def _draw(session: Session, number: int) -> tuple[Task, ...]:
     return tuple(asked[: session.config.evaluation.tasks])
 
 
-def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards) -> dict[str, Any]:
+def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards, gained: bool) -> dict[str, Any]:
+    """`gained`: whether gains are told, which need a unit."""
     edits = [e for own in exploration.edits.values() for e in own]
-    by_task = _by_task(rewarded)
-    gains = [own["gain"] for own in by_task.values()]
+    by_task = _by_task(rewarded, gained)
+    gains = [own["gain"] for own in by_task.values() if gained]
     return {
         "version": version.number,
         "digest": version.digest,
@@ -124,14 +128,15 @@ def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards)
     }
 
 
-def _by_task(rewarded: RoundRewards) -> dict[str, dict[str, float]]:
+def _by_task(rewarded: RoundRewards, gained: bool) -> dict[str, dict[str, float]]:
     """The mean edit of each task: what pairs two versions, task by task."""
     groups: dict[str, list[Any]] = {}
     for one in rewarded.rewards:
         groups.setdefault(one.task, []).append(one)
     means = {}
     for task, own in sorted(groups.items()):
-        means[task] = {"gain": statistics.fmean(r.raw.mean for r in own), "edits": len(own)}
+        means[task] = {"gain": statistics.fmean(r.raw.mean for r in own)} if gained else {}
+        means[task]["edits"] = len(own)
         for measure in ("accuracy", "likelihood"):
             known = [getattr(r, measure).mean for r in own if getattr(r, measure)]
             if known:

@@ -152,13 +152,35 @@ class LateRight(Alike):
         return dataclasses.replace(made, answers=tuple(dataclasses.replace(a, text="?") for a in made.answers))
 
 
-def test_where_the_first_look_tells_no_unit_that_of_the_next_one_is_kept(
+def test_a_look_that_tells_no_unit_has_no_gain_and_that_of_the_next_one_is_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    run, _, heard = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=LateRight)
+    first, *later = run.curve()
+    scales = [p["scale"] for p in later]
+    assert first["scale"] is None and scales[0] and scales == [scales[0]] * 3
+    assert first["gain"] is None and {m for own in first["by_task"].values() for m in own} == {
+        "edits", "accuracy", "likelihood",
+    }  # fmt: skip
+    assert all(p["gain"] and all("gain" in own for own in p["by_task"].values()) for p in later)
+    event = next(e for e in heard if isinstance(e, HeldOutScored))
+    assert decode_event(encode_event(event)) == event and "version 0: accuracy 0.0%" in told(event)
+    assert {s.name for s in scalars(event)} & {"held_out/gain", "held_out/arms/edit/accuracy"} == {
+        "held_out/arms/edit/accuracy"
+    }
+    lines = show(compare([run, run])).splitlines()
+    assert lines[lines.index("held-out tasks: gain of the mean edit") + 2].split()[-7] == "-"
+    page = report.overview(run)
+    assert page["curve"][0]["gain"] is None  # type: ignore[index]
+
+
+def test_where_only_accuracy_counts_a_look_needs_no_unit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"grading.reward": "blend", "grading.blend": 0, "evaluation.edits": 4, "run.rounds": 1}
     run, _, _ = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=LateRight)
-    first, *later = [p["scale"] for p in run.curve()]
-    assert first is None and later[0] and later == [later[0]] * 3
+    assert run.curve()[0]["gain"]["mean"] == 0.0
 
 
 def test_a_run_whose_first_look_kept_no_unit_goes_on_as_it_began(
