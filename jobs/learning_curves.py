@@ -265,7 +265,8 @@ def over_control(runs: Sequence[Mapping[str, Any]], measure: str) -> list[dict[s
     seen = {(r["arm"], r["seed"]): points for r in runs if len(points := _seen(r, afters)) > 1}
     rises = {run: rise(points, measure) for run, points in seen.items()}
     both = [(own, rises.get(("shuffled", seed))) for (arm, seed), own in rises.items() if arm == "learning"]
-    return [{t: own[t] - control[t] for t in own if t in control} for own, control in both if control]
+    over = [{t: own[t] - control[t] for t in own if t in control} for own, control in both if control]
+    return [own for own in over if own]
 
 
 def looks(runs: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -309,7 +310,8 @@ def panel(title: str, runs: Sequence[Mapping[str, Any]], measure: str) -> Panel:
     arms = [a for a in ARMS if any(r["arm"] == a for r in runs)]
 
     def curve(run: Mapping[str, Any]) -> dict[int, float]:
-        return {p["after"]: _at(p, measure, p["by_task"]) for p in run["points"]}
+        values = {p["after"]: _at(p, measure, p["by_task"]) for p in run["points"]}
+        return {after: value for after, value in values.items() if not math.isnan(value)}
 
     return Panel(title, {a: [curve(r) for r in runs if r["arm"] == a] for a in arms})
 

@@ -182,6 +182,24 @@ def _voting(config: Config) -> list[Contradiction]:
         message = "without answers in the data nothing has a likelihood"
         hint = "use vote or accuracy with domain.gold: majority"
         contradictory.append(Contradiction("grading.reward", message, hint, True))
+    if without_gold:
+        contradictory += _measured_by_itself(config)
+    return contradictory
+
+
+def _measured_by_itself(config: Config) -> list[Contradiction]:
+    """What compares versions, where a version's own majority is all that could be right."""
+    asked, contradictory = (
+        (("gate.mode", config.gate.mode, "off"), ("evaluation.every", config.evaluation.every, 0)),
+        [],
+    )
+    for key, value, without in asked:
+        if value != without:
+            message = (
+                f"{value} compares versions, and by domain.gold: majority the one that always says the same is best"
+            )
+            hint = f"set it to {without}, or domain.gold: data where the data has answers (vote does not look at them)"
+            contradictory.append(Contradiction(key, message, hint, True))
     return contradictory
 
 

@@ -236,7 +236,7 @@ class HeldOutScored(Event):
 
     version: int
     arms: Mapping[str, Json]  # base, edit -> measure -> estimate
-    gain: Mapping[str, Json] | None  # the mean edit's over its baseline, as an estimate
+    gain: Mapping[str, Json] | None  # the mean edit's over its baseline, as an estimate; None: none, or without a unit
     tried: int  # edits that have a reward
     written: int
 

@@ -372,9 +372,10 @@ class Exploration:
         """Share of the candidates with a verdict among those that could have one; of the edits, where none is tried."""
         if not self.plan.trials:
             edits = [e for own in self.edits.values() for e in own if not e.failure]
-            # a model of gain has an opinion of each
-            rated = len(edits) if self.plan.model else self._grading.whole(e.id for e in edits)
-            return rated / max(1, len(edits) + len(self.lost) * self.plan.edits)
+            predicted = self._config.grading.reward == "predicted"  # a model of gain has an opinion of each
+            rated = len(edits) if predicted else self._grading.whole(e.id for e in edits)
+            could_be = len(edits) + len(self.lost) * self.plan.edits
+            return rated / could_be if could_be else 1.0
         could = self._could(self.trials)
         not_made = len(self.lost) * self.plan.edits + sum(self._undecided.values())
         missing = len(self.candidates) - len(self.trials) + not_made * self.plan.repeats

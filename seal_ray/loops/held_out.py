@@ -7,7 +7,6 @@ import random
 import statistics
 from typing import Any
 
-from seal_ray.config import EvaluationSection
 from seal_ray.errors import ConfigError
 from seal_ray.events import HeldOutScored, Warned
 from seal_ray.grading.reward import RoundRewards
@@ -23,6 +22,13 @@ from seal_ray.records import Estimate, Json, Task, Version, derive_seed, encode
 from seal_ray.storage.ledger import RoundLedger
 
 SALT = 0  # no round has this number: its edits and seeds are nobody else's
+LEAST = 2  # held-out tasks
+
+
+def check(session: Session) -> None:
+    """Refuse a curve that has nothing to look at before a run begins: its settings stay what they were then."""
+    if session.config.evaluation.every:
+        _in_order(session)
 
 
 def look(session: Session, part: RoundLedger, version: Version, name: str) -> None:
@@ -35,12 +41,15 @@ def look(session: Session, part: RoundLedger, version: Version, name: str) -> No
         earlier = _earlier(session, part.number, version)
         if earlier:  # the version has not changed, and the same seeds would give the same again
             return earlier
-        tasks = _draw(session, section)
+        tasks = _draw(session, part.number)
         with session.phase("evaluation", len(tasks) * (1 + section.edits * section.repeats)):
             plan = Plan(tasks, version, section.edits, section.repeats, context_arm=False, salt=SALT)
             exploration = explore(session, part, plan)
             covered(session, exploration)
-        return _figures(version, exploration, reward(session, exploration, scale=_scale(session, part.number)))
+        rewarded = reward(session, exploration, scale=_scale(session, part.number))
+        # no other look's gain could be compared with a blend that has no unit
+        has_unit = rewarded.measure != "blend" or bool(rewarded.scale) or not session.config.grading.blend
+        return _figures(version, exploration, rewarded, has_unit)
 
     known = once(part, name, scored)
     session.tell(HeldOutScored(version.number, known["arms"], known["gain"], known["tried"], known["written"]))
@@ -54,37 +63,60 @@ def _earlier(session: Session, number: int, version: Version) -> dict[str, Json]
     return None
 
 
+def _until(session: Session, number: int) -> list[dict[str, Json]]:
+    return [point for n in range(1, number + 1) for point in curve(session.ledger.round(n))]
+
+
 def _scale(session: Session, number: int) -> float | None:
     """That of the run's first look that had one: edits that merely become alike gain no more by it. None: this is the
     first such look, or the first one was before looks kept theirs, and each has its own."""
-    points = [p for n in range(1, number + 1) for p in curve(session.ledger.round(n)) if p["gain"]]
+    points = [p for p in _until(session, number) if p["gain"]]
     kept = all("scale" in p for p in points)
     return next((p["scale"] for p in points if p["scale"]), None) if kept else None
 
 
-def _draw(session: Session, section: EvaluationSection) -> tuple[Task, ...]:
+def _in_order(session: Session) -> list[Task]:
+    """The held-out tasks, in the order in which they are drawn."""
     order = sorted(session.domain.tasks("test"), key=lambda t: t.id)
-    random.Random(derive_seed(session.config.run.seed, "held-out")).shuffle(order)
-    asked = learnable.asked(order)
-    if len(order) < 2:
+    if len(order) < LEAST:
         raise ConfigError(
-            f"evaluation.every: {section.every} needs held-out tasks, and the split test has {len(order)}",
+            f"evaluation.every: {session.config.evaluation.every} needs held-out tasks, "
+            f"and the split test has {len(order)}",
             hint="raise domain.test, or set evaluation.every: 0",
         )
-    if len(asked) < 2:
+    random.Random(derive_seed(session.config.run.seed, "held-out")).shuffle(order)
+    return order
+
+
+def _draw(session: Session, number: int) -> tuple[Task, ...]:
+    """Those of the first look that are still there; they are drawn where there was none, or hardly any is left."""
+    order = _in_order(session)
+    asked = learnable.asked(order)
+    if len(asked) < LEAST:
         session.tell(Warned(f"{len(asked)} of {len(order)} held-out tasks have questions: the curve says nothing"))
         asked = order
-    return tuple(asked[: section.tasks])
+    points, there = _until(session, number), {t.id: t for t in asked}
+    looks = [p["drawn"] for p in points] if all("drawn" in p for p in points) else []  # older ones kept none
+    for drawn in looks:
+        if len(left := [there[t] for t in drawn if t in there]) >= LEAST:
+            if gone := len(drawn) - len(left):
+                session.tell(Warned(f"{gone} of {len(drawn)} held-out tasks are gone: the curve goes on without them"))
+            return tuple(left)
+    if looks:
+        session.tell(Warned("the held-out tasks are gone and others are drawn: the curve begins anew"))
+    return tuple(asked[: session.config.evaluation.tasks])
 
 
-def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards) -> dict[str, Any]:
+def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards, gained: bool) -> dict[str, Any]:
+    """`gained`: whether gains are told, which need a unit."""
     edits = [e for own in exploration.edits.values() for e in own]
-    by_task = _by_task(rewarded)
-    gains = [own["gain"] for own in by_task.values()]
+    by_task = _by_task(rewarded, gained)
+    gains = [own["gain"] for own in by_task.values() if gained]
     return {
         "version": version.number,
         "digest": version.digest,
         "tasks": len(exploration.plan.tasks),
+        "drawn": [t.id for t in exploration.plan.tasks],
         "written": len(edits),
         "tried": len(rewarded.rewards),
         "measure": rewarded.measure,
@@ -96,14 +128,15 @@ def _figures(version: Version, exploration: Exploration, rewarded: RoundRewards)
     }
 
 
-def _by_task(rewarded: RoundRewards) -> dict[str, dict[str, float]]:
+def _by_task(rewarded: RoundRewards, gained: bool) -> dict[str, dict[str, float]]:
     """The mean edit of each task: what pairs two versions, task by task."""
     groups: dict[str, list[Any]] = {}
     for one in rewarded.rewards:
         groups.setdefault(one.task, []).append(one)
     means = {}
     for task, own in sorted(groups.items()):
-        means[task] = {"gain": statistics.fmean(r.raw.mean for r in own), "edits": len(own)}
+        means[task] = {"gain": statistics.fmean(r.raw.mean for r in own)} if gained else {}
+        means[task]["edits"] = len(own)
         for measure in ("accuracy", "likelihood"):
             known = [getattr(r, measure).mean for r in own if getattr(r, measure)]
             if known:

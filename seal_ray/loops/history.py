@@ -99,12 +99,12 @@ class Run:
 
     @_as_written
     def rollback(self) -> dict[str, Json] | None:
-        """Who named another version since the last committed round, and why; None if nobody did."""
-        return parents.said(self.ledger.round(self.latest + 1))
+        """Who went back to a version since the last committed round, and why; None if nobody did."""
+        return parents.went_back(self.ledger.round(self.latest + 1))
 
     @_as_written
     def current(self) -> Version | None:
-        """The version that the next round begins with; None before there is any."""
+        """What was accepted last or gone back to; None before there is any. A round may begin with another one."""
         latest = self.latest
         source = self.rollback() or (self.ledger.manifest(latest) if latest else self.ledger.round(1).get("tasks.json"))
         return decode(Version, source["version"]) if source else None

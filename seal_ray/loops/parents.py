@@ -13,11 +13,24 @@ from seal_ray.records import Json, Version, decode, encode
 from seal_ray.storage.ledger import Ledger, RoundLedger
 
 PARENT, FORMERLY = "parent.json", "rollback.json"
+BY_SETTING = "run.parent: "  # how it begins who has said it where no person has
 
 
 def said(part: RoundLedger) -> Json | None:
     """Who has said which version this round begins with; None where it is simply the latest."""
     return part.get(PARENT) or part.get(FORMERLY)
+
+
+def went_back(part: RoundLedger) -> Json | None:
+    """Which version a person made current before this round; None where nobody did, whatever `run.parent` named."""
+    known = said(part)
+    return known if known and not str(known.get("by")).startswith(BY_SETTING) else None
+
+
+def current_before(ledger: Ledger, number: int, base: str) -> Version:
+    """What is current until round `number` accepts a version; it may have begun with another one."""
+    source = went_back(ledger.round(number)) or (ledger.manifest(number - 1) if number > 1 else None)
+    return decode(Version, source["version"]) if source else versions.first(base)
 
 
 def parent_of(ledger: Ledger, number: int, base: str, config: Config) -> Version:
@@ -27,10 +40,7 @@ def parent_of(ledger: Ledger, number: int, base: str, config: Config) -> Version
     if known is None and run.parent != "latest" and number > 1:
         known = _chosen(archive_of(ledger, base), run.parent, run.seed + number)
         part.put(PARENT, known)
-    if known:
-        return decode(Version, known["version"])
-    manifest = ledger.manifest(number - 1) if number > 1 else None
-    return decode(Version, manifest["version"]) if manifest else versions.first(base)
+    return decode(Version, known["version"]) if known else current_before(ledger, number, base)
 
 
 def refuse_other_base(version: Version, base: str, config: Config) -> None:
@@ -51,7 +61,7 @@ def _chosen(known: list[Archived], how: str, seed: int) -> Json:
         one, chances = archive.drawn(known, seed)
         why = f"drawn with a chance of {chances[one.version.digest]:.0%} of {len(known)} versions"
         why += "" if one.accepted else ", though it was rejected"
-    return {"by": f"run.parent: {how}", "why": why, "version": encode(one.version)}
+    return {"by": f"{BY_SETTING}{how}", "why": why, "version": encode(one.version)}
 
 
 def archive_of(ledger: Ledger, base: str) -> list[Archived]:

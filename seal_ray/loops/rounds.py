@@ -48,6 +48,7 @@ def run(
 def check(session: Session) -> None:
     """Refuse before a run begins what it could not come to its end without."""
     gate_trials.check(session)
+    held_out.check(session)
     foreseeing.check(session)
     learnable.check(session.domain.tasks("train"), session.config.grading)
 
@@ -80,7 +81,8 @@ def run_round(session: Session, number: int) -> bool:
     decision = pass_gate(session, part, version, new)
     if decision == "hold":
         return False
-    current = new if new and decision == "accept" else version
+    accepted = new if decision == "accept" else None
+    current = accepted or parents.current_before(session.ledger, number, session.base)
     held_out.look(session, part, current, AFTER)
     session.commit(part, current, decision)
     return True

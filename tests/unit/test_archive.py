@@ -4,11 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from made_runs import configured as town_run
+from made_runs import go, towns
 
 from seal_ray import config_file
-from seal_ray.commands import report
+from seal_ray.commands import decisions, report, terminal
 from seal_ray.config import Config, StorageSection
-from seal_ray.loops import parents
+from seal_ray.loops import parents, rounds
 from seal_ray.loops.history import Run
 from seal_ray.policy import versions
 from seal_ray.policy.archive import Archived, best, drawn
@@ -129,8 +131,6 @@ def test_an_archive_in_which_everything_was_rejected_still_has_the_base_and_the_
 
 
 def test_what_was_drawn_is_kept_and_a_person_may_still_name_another(tmp_path: Path) -> None:
-    from seal_ray.commands import decisions
-
     uri = str(tmp_path / "run")
     ledger = ledger_of(uri, ["accept", "accept"], "best")
     assert parents.parent_of(ledger, 3, BASE, configured(uri, "best")).number == 2
@@ -149,3 +149,56 @@ def test_what_an_older_version_called_rollback_is_read(tmp_path: Path) -> None:
     assert parents.parent_of(ledger, 3, BASE, configured(uri, "latest")).number == 1
     ledger.close()
     assert (Run(uri).rollback() or {})["by"] == "a person"
+
+
+def rejected_parent(path: Path, patch: pytest.MonkeyPatch, second: str) -> Run:
+    """Round 1 is accepted and round 2 rejected; round 3 begins with the rejected version and ends as `second` says."""
+    said = iter(["accept", "reject", second])
+    patch.setattr(rounds, "pass_gate", lambda *a: next(said))
+    settings = {"run.parent": "archive", "evaluation.every": 0, "inner.repeats": 1}
+    data, uri = towns(path / "towns.json"), path / "run"
+    two, _, _ = go(town_run(data, uri, **settings, **{"run.rounds": 2}), patch)
+    current, rejected = two.current(), two.round(2).update
+    assert current and current.number == 1 and rejected
+    ledger = Ledger(str(uri))
+    ledger.acquire("test")
+    drawn_one = {"by": "run.parent: archive", "why": "drawn", "version": rejected["version"]}
+    ledger.round(3).put("parent.json", drawn_one)
+    ledger.close()
+    found = terminal.status(Run(str(uri)))
+    assert (found["current"], found["rollback"]) == (1, None), "a round that has begun with it makes nothing current"
+    run, _, _ = go(town_run(data, uri, **settings), patch)
+    begun = run.round(3).version
+    assert begun and begun.number == 2
+    return run
+
+
+@pytest.mark.parametrize("decision", ["reject", "no update"])
+def test_where_nothing_is_accepted_of_a_drawn_parent_what_was_current_stays(
+    decision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rejected_parent(tmp_path, monkeypatch, decision)
+    current, manifest = run.current(), run.round(3).manifest
+    assert current and current.number == 1 and manifest and manifest["version"]["number"] == 1
+    assert [one.version.number for one in parents.archive_of(run.ledger, current.base) if one.accepted] == [0, 1]
+
+
+def test_a_child_of_a_rejected_parent_that_is_accepted_becomes_current(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = rejected_parent(tmp_path, monkeypatch, "accept").current()
+    assert current and current.number == 3
+
+
+def test_what_a_person_went_back_to_stays_current_where_nothing_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = iter(["accept", "accept", "reject"])
+    monkeypatch.setattr(rounds, "pass_gate", lambda *a: next(said))
+    settings = {"run.parent": "archive", "evaluation.every": 0, "inner.repeats": 1}
+    data, uri = towns(tmp_path / "towns.json"), tmp_path / "run"
+    go(town_run(data, uri, **settings, **{"run.rounds": 2}), monkeypatch)
+    decisions.rollback(str(uri), StorageSection(), to=1, why="")
+    run, _, _ = go(town_run(data, uri, **settings), monkeypatch)
+    begun, current = run.round(3).version, run.current()
+    assert begun and current and begun.digest == current.digest and current.number == 1

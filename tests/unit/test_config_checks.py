@@ -11,6 +11,11 @@ from seal_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 ARC = "domain={name: arc, data: c.json}"
+MAJORITY = [
+    "domain={name: math, data: p.json, gold: majority}", "grading.grader=exact", "grading.reward=vote",
+    "answering.samples=4", "answering.temperature=0.7", "answering.max_tokens=256",
+]  # fmt: skip
+BY_DATA = "domain={name: math, data: p.json, gold: data}"
 JUDGE = ["grading.judge_url=http://localhost:1/v1", "grading.judge_model=m"]
 
 
@@ -31,6 +36,9 @@ def found(*overrides: str) -> list[str]:
         ([ARC, "inner.objective=distill"], "inner.objective"),
         (["grading.reward=predicted"], "grading.reward"),
         (["policy.targets=[q_proj, lm_head]"], "policy.targets"),
+        ([*MAJORITY, "gate.mode=auto"], "gate.mode"),
+        ([*MAJORITY, "gate.mode=hold", "grading.reward=accuracy"], "gate.mode"),
+        ([*MAJORITY, "evaluation.every=2"], "evaluation.every"),
         ([ARC, "domain.learning_rates=[0.001, 0.02]"], "domain.learning_rates"),
         ([ARC, "domain.epoch_choices=[4, 12]"], "domain.epoch_choices"),
         ([ARC, "domain.validation=0.5", "domain.test=0.5"], "domain.test"),
@@ -81,6 +89,8 @@ def test_what_has_no_effect_is_warned_about(overrides: list[str], keys: list[str
         ["domain.directives={learning_rates: [0.02], epoch_choices: [30]}"],
         [ARC, "domain.validation=0.5", "domain.test=0.4"],
         ["policy.targets=[q_proj]", "inner.targets=[q_proj, lm_head]"],
+        MAJORITY,
+        [*MAJORITY, BY_DATA, "gate.mode=auto", "evaluation.every=1"],
     ],
 )
 def test_what_means_what_it_says_is_left_alone(overrides: list[str]) -> None:

@@ -1,10 +1,13 @@
 """Held-out tasks and controls: what a run measures beside its rounds, and what it learns from when it must not."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ledger_samples import begin
 from made_crew import MadeCrew
 from made_runs import configured, go, towns
 from typer.testing import CliRunner
@@ -13,17 +16,19 @@ from seal_ray import models
 from seal_ray.cli import app
 from seal_ray.commands import report
 from seal_ray.commands.compare import compare, show
-from seal_ray.config import Config, ModelSection
+from seal_ray.config import Config, EvaluationSection, ModelSection
 from seal_ray.config_checks import check, contradictions
 from seal_ray.errors import ConfigError
 from seal_ray.event_stream import decode_event, encode_event
 from seal_ray.events import HeldOutScored, Warned
-from seal_ray.loops import held_out
+from seal_ray.loops import held_out, rounds
 from seal_ray.loops.history import Run
+from seal_ray.loops.session import Session
 from seal_ray.observe.progress import told
 from seal_ray.observe.scalars import scalars
 from seal_ray.policy import control
-from seal_ray.records import Attempt, Estimate, Reward, Trial, derive_seed
+from seal_ray.records import Attempt, Estimate, Reward, Task, Trial, derive_seed
+from seal_ray.storage.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,7 @@ def test_every_version_is_tried_on_the_same_tasks_that_no_round_has_seen(
     curve = run.curve()
     assert [(p["after"], p["version"]) for p in curve] == [(0, 0), (1, 1), (2, 2), (3, 3)]
     tried = {task for p in curve for task in p["by_task"]}
+    assert all(sorted(p["drawn"]) == sorted(tried) for p in curve)
     assert len(tried) == 3 and all(set(p["by_task"]) == tried for p in curve)
     assert not tried & {t.id for r in run.rounds() for t in r.tasks}
     told_of = [e for e in heard if isinstance(e, HeldOutScored)]
@@ -146,13 +152,35 @@ class LateRight(Alike):
         return dataclasses.replace(made, answers=tuple(dataclasses.replace(a, text="?") for a in made.answers))
 
 
-def test_where_the_first_look_tells_no_unit_that_of_the_next_one_is_kept(
+def test_a_look_that_tells_no_unit_has_no_gain_and_that_of_the_next_one_is_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    run, _, heard = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=LateRight)
+    first, *later = run.curve()
+    scales = [p["scale"] for p in later]
+    assert first["scale"] is None and scales[0] and scales == [scales[0]] * 3
+    assert first["gain"] is None and {m for own in first["by_task"].values() for m in own} == {
+        "edits", "accuracy", "likelihood",
+    }  # fmt: skip
+    assert all(p["gain"] and all("gain" in own for own in p["by_task"].values()) for p in later)
+    event = next(e for e in heard if isinstance(e, HeldOutScored))
+    assert decode_event(encode_event(event)) == event and "version 0: accuracy 0.0%" in told(event)
+    assert {s.name for s in scalars(event)} & {"held_out/gain", "held_out/arms/edit/accuracy"} == {
+        "held_out/arms/edit/accuracy"
+    }
+    lines = show(compare([run, run])).splitlines()
+    assert lines[lines.index("held-out tasks: gain of the mean edit") + 2].split()[-7] == "-"
+    page = report.overview(run)
+    assert page["curve"][0]["gain"] is None  # type: ignore[index]
+
+
+def test_where_only_accuracy_counts_a_look_needs_no_unit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"grading.reward": "blend", "grading.blend": 0, "evaluation.edits": 4, "run.rounds": 1}
     run, _, _ = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=LateRight)
-    first, *later = [p["scale"] for p in run.curve()]
-    assert first is None and later[0] and later == [later[0]] * 3
+    assert run.curve()[0]["gain"]["mean"] == 0.0
 
 
 def test_a_run_whose_first_look_kept_no_unit_goes_on_as_it_began(
@@ -175,6 +203,66 @@ def test_a_domain_that_keeps_no_held_out_tasks_is_refused(
         check(configured(data, tmp_path / "run", **{"domain.test": 0}))
     with pytest.raises(ConfigError, match=r"evaluation\.every: 1 needs held-out tasks, and the split test has [01]"):
         go(configured(data, tmp_path / "run", **{"domain.test": 0.01}), monkeypatch)
+
+
+def test_too_few_held_out_tasks_are_found_before_a_run_is_created(data: Path, tmp_path: Path) -> None:
+    config = configured(data, tmp_path / "run", **{"domain.test": 0.01})
+    with pytest.raises(ConfigError, match=r"evaluation\.every: 1 needs held-out tasks, and the split test has [01]"):
+        Session(config, check=rounds.check)
+    assert not (tmp_path / "run").exists(), "domain.test may be raised at the same URI"
+
+
+class Tasks:
+    """A domain of which only its held-out tasks are asked for."""
+
+    def __init__(self, names: Iterable[int]) -> None:
+        self._tasks = [Task(f"{n:02d}", {"context": "c", "questions": [1]}) for n in names]
+
+    def tasks(self, split: str) -> list[Task]:
+        return self._tasks if split == "test" else []
+
+
+def drawn(path: Path, names: Iterable[int], heard: list[Any] | None = None) -> list[str]:
+    """Which tasks the next round's look takes, where the data has these; it is put into the ledger."""
+    ledger = Ledger(str(path)) if path.exists() else begin(str(path))
+    ledger.acquire("test")
+    number = len(ledger.rounds()) + 1
+    config = SimpleNamespace(run=SimpleNamespace(seed=0), evaluation=EvaluationSection(every=1, tasks=5))
+    tell = (heard if heard is not None else []).append
+    session: Any = SimpleNamespace(config=config, domain=Tasks(names), ledger=ledger, tell=tell)
+    found = [t.id for t in held_out._draw(session, number)]
+    ledger.round(number).put("held_out.json", {"drawn": found})
+    ledger.close()
+    return found
+
+
+def test_the_same_tasks_are_looked_at_whatever_becomes_of_the_others(tmp_path: Path) -> None:
+    first = drawn(tmp_path / "run", range(20))
+    others = [n for n in range(20) if f"{n:02d}" not in first]
+    heard = list[Any]()
+    assert len(first) == 5 and drawn(tmp_path / "run", [*range(20)], heard) == first
+    for names in ([n for n in range(20) if n != others[0]], range(23)):
+        assert drawn(tmp_path / "run", names, heard) == first and not heard
+    left = [n for n in range(20) if f"{n:02d}" not in first[1:3]]
+    assert drawn(tmp_path / "run", left, heard) == [first[0], *first[3:]]
+    assert [e.message for e in heard] == ["2 of 5 held-out tasks are gone: the curve goes on without them"]
+    assert drawn(tmp_path / "run", range(20)) == first, "what comes back is looked at again"
+
+
+def test_where_hardly_any_of_the_tasks_is_left_they_are_drawn_anew_once(tmp_path: Path) -> None:
+    first = drawn(tmp_path / "run", range(20))
+    heard, left = list[Any](), [n for n in range(20) if f"{n:02d}" not in first[1:]]
+    anew = drawn(tmp_path / "run", left, heard)
+    assert len(anew) == 5 and "others are drawn" in heard[0].message
+    assert drawn(tmp_path / "run", [*left, 20, 21]) == anew
+
+
+def test_a_run_whose_looks_kept_no_tasks_draws_them_as_it_did(tmp_path: Path) -> None:
+    ledger = begin(str(tmp_path / "run"))
+    ledger.round(1).put("held_out_before.json", {"gain": None})  # as older ones did
+    ledger.close()
+    before = drawn(tmp_path / "run", range(20))
+    assert drawn(tmp_path / "run", range(19)) == drawn(tmp_path / "other", range(19)) != before
 
 
 def test_the_curve_is_told_drawn_and_compared(whole: tuple[Run, MadeCrew, list[Any]], tmp_path: Path) -> None:

@@ -84,6 +84,20 @@ def test_a_rise_is_paired_by_task_and_its_interval_knows_seeds_and_tasks(curves:
     assert mean == pytest.approx(0.4) and low <= 0.1 and high >= 0.7, "two runs that differ leave much open"
 
 
+def test_a_seed_whose_first_look_has_no_gain_has_no_rise_of_it(curves: ModuleType) -> None:
+    def made(arm: str, seed: int, first: dict[str, float]) -> dict[str, Any]:
+        points = [{"after": 0, "by_task": {"a": {"accuracy": 0.1, **first}}}, point({"a": 0.5}, after=1)]
+        return {"arm": arm, "seed": seed, "points": points, "rounds": []}
+
+    without = [made("learning", 1, {}), made("shuffled", 1, {"gain": 0.1})]
+    lines = curves.table(without, "gain")
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [["| shuffled", "1"]]
+    assert len(curves.table(without)) == 5, "of accuracy there is a rise"
+    both = [*without, made("learning", 2, {"gain": 0.2}), made("shuffled", 2, {"gain": 0.2})]
+    assert curves.table(both, "gain")[4].startswith("| learning over shuffled | 1 |")
+    assert "nan" not in curves.picture([curves.panel("gain", both, "gain")])
+
+
 def test_the_table_and_the_picture_hold_each_arm(curves: ModuleType) -> None:
     def made(arm: str, last: float) -> dict[str, Any]:
         return {

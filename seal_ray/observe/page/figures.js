@@ -164,11 +164,16 @@ function gates() {
     el("div", { class: "cards" }, told.map((r) => gate(r, rule))));
 }
 
+function began({ by, version }) {
+  return by?.startsWith("run.parent: ") ? `It began with version ${version?.number}, by ${by}`
+    : `Before this round ${by || "somebody"} made version ${version?.number} current again`;
+}
+
 function gate(r, rule) {
   const g = r.gate, f = g?.figures || {};
   const decision = r.decision || r.word?.decision || g?.decision;
   return card([`Round ${r.round} `, decision && badge(decisionKind(decision), decision)],
-    r.rollback && note(`Before this round ${r.rollback.by || "somebody"} made version ${r.rollback.version?.number} current again${r.rollback.why ? `: ${r.rollback.why}` : ""}.`),
+    r.rollback && note(`${began(r.rollback)}${r.rollback.why ? `: ${r.rollback.why}` : ""}.`),
     !g && note(decision === "no update" ? "There was no new version." : rule.mode === "off" ? "gate.mode is off: every version is accepted." : "No comparison was made."),
     g && known(f.gain) && interval("gain of the new version", { low: f.gain_low, mean: f.gain, high: f.gain_high, bounds: known(rule.tolerance) ? [[-rule.tolerance, `tolerance ${rule.tolerance}`]] : [] }),
     g && el("ul", { class: "reasons" }, (g.reasons || []).map((why) => el("li", {}, why))),
