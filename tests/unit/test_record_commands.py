@@ -150,11 +150,9 @@ def test_an_open_round_gets_all_of_a_candidates_verdicts_or_none(tmp_path: Path)
     trial = next(t for t in round_.trials if not t.failure and len(t.answers) > 1)
     down = Failure("judge", "no reply", "infra")
     asked = [a.question for a in trial.answers]
-    found = [
-        Verdict(trial.candidate, q, "judge", *((None, None, down) if n else (True, 1.0))) for n, q in enumerate(asked)
-    ]
-    assert regrade._fill(run, round_, found)["new"] == 0
     found = [Verdict(trial.candidate, q, "judge", True, 1.0) for q in asked]
+    lost = Verdict(trial.candidate, asked[-1], "judge", None, None, down)
+    assert regrade._fill(run, round_, [*found[:-1], lost])["new"] == 0
     assert regrade._fill(run, round_, found)["new"] == len(asked)
 
 
