@@ -125,7 +125,10 @@ class RecordedRun:
     def rounds(self) -> list[Any]:
         return []
 
-    versions = rounds
+    versions = begun = rounds
+
+    def note(self) -> dict[str, Any]:
+        return {}
 
     def round(self, number: int) -> "RecordedRun":
         return self
