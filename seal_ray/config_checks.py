@@ -189,11 +189,11 @@ def _voting(config: Config) -> list[Contradiction]:
 
 def _measured_by_itself(config: Config) -> list[Contradiction]:
     """What compares versions, where a version's own majority is all that could be right."""
-    asked, contradictory = (
-        (("gate.mode", config.gate.mode, "off"), ("evaluation.every", config.evaluation.every, 0)),
-        [],
-    )
-    for key, value, without in asked:
+    contradictory = list[Contradiction]()
+    for key, value, without in (
+        ("gate.mode", config.gate.mode, "off"),
+        ("evaluation.every", config.evaluation.every, 0),
+    ):
         if value != without:
             message = (
                 f"{value} compares versions, and by domain.gold: majority the one that always says the same is best"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load, save
+from test_inner_isolation import SIZES as SMALL
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
 from seal_ray.inner import fit, training
@@ -19,15 +20,7 @@ from seal_ray.inner.recipe import check_recipe
 from seal_ray.inner.reference import fit_one
 from seal_ray.records import ADAPTER, ADAPTER_CONFIG, Example, Keeping, Recipe, StudyCourse
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 101,
-    "hidden_size": 48,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 12,
-}
+SIZES: dict[str, Any] = SMALL | {"head_dim": 12}
 VISION: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 16,
