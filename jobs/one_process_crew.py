@@ -106,6 +106,8 @@ class _Pool(WaitingPool):
     def __init__(self, crew: OneProcessCrew) -> None:
         super().__init__()
         self._crew = crew
+        if crew.config:
+            self.most = max(self.most, crew.config.inner.wave)
 
     def poll(self, timeout: float) -> list[Trial]:
         if not self._waiting:

@@ -13,6 +13,8 @@ heats and the model of gain save is worked out from the same trials.
 
 import argparse
 import json
+import os
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -72,7 +74,9 @@ def of_file(published: Path, beside: Path, passages: int, changes: list[str]) ->
         raise SystemExit(f"{published}: {len(whole)} passages have edits of {authors}; ask for as many --tasks")
     beside.parent.mkdir(parents=True, exist_ok=True)
     data = beside.with_suffix(".passages.json").resolve()
-    data.write_text(json.dumps([r | {"edits": {"all": [r["edits"][a] for a in authors]}} for r in whole], indent=1))
+    part = data.with_suffix(f".{os.getpid()}.part")  # another of these may be reading it
+    part.write_text(json.dumps([r | {"edits": {"all": [r["edits"][a] for a in authors]}} for r in whole], indent=1))
+    part.replace(data)
     config = config_file.load(BASE, [*SETTINGS, f"domain.data={data}", *changes])
     domain, version = domain_of(config), versions.first("")
     tasks = tuple(domain.tasks("train"))[:passages]
@@ -101,11 +105,12 @@ def _chosen(source: Source, tasks: int, edits: int) -> list[tuple[Task, list[Edi
     return found
 
 
-def line(trial: Trial, accuracy: float | None) -> dict[str, Any]:
+def line(trial: Trial, accuracies: Sequence[float]) -> dict[str, Any]:
     return {
         "name": trial.candidate,
         "task": trial.task,
-        "accuracy": accuracy,
+        "accuracy": statistics.fmean(accuracies) if accuracies else None,
+        "samples": accuracies,
         "gold": _by_question(trial.likelihoods),
         "wrong": _by_question(trial.distractors),
         "steps": trial.cost.steps,
@@ -120,9 +125,9 @@ def _by_question(likelihoods: tuple[Likelihood, ...]) -> dict[str, list[list[flo
     return found
 
 
-def read(path: Path, features: dict[str, dict[str, float]]) -> list[Tried]:
-    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
-    return [Tried.of(one, features) for one in lines if not one["failure"]]
+def read(path: Path, features: dict[str, dict[str, float]], samples: int = 0) -> list[Tried]:
+    lines = [json.loads(text) for text in _lines(path)]
+    return [Tried.of(one, features, samples) for one in lines if not one["failure"]]
 
 
 def main() -> None:
@@ -137,6 +142,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed to begin with: several of these may share a file")
     parser.add_argument("--heats", type=int, default=3, help="seeds that are tried for a quarter of the epochs as well")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so many; the same command goes on")
+    parser.add_argument("--samples", type=int, default=0, help="count so many of the sampled answers; 0: all")
     parser.add_argument("--show", action="store_true", help="try nothing more")
     parser.add_argument("--to", type=Path, default=Path("runs/truth.jsonl"))
     given = parser.parse_args()
@@ -153,19 +159,19 @@ def main() -> None:
         seeds = range(given.first, given.seeds)
         waiting = [w for w in wanted(source, given.tasks, given.edits, seeds, given.heats) if w.name not in known]
         given.to.parent.mkdir(parents=True, exist_ok=True)
+        size = max(WAVE, source.config.inner.wave)
         while waiting and (not given.minutes or time.monotonic() - began < 60 * given.minutes):
-            wave, waiting = waiting[:WAVE], waiting[WAVE:]
+            wave, waiting = waiting[:size], waiting[size:]
             trials = bench.try_all(wave)
-            with given.to.open("a") as file:
-                for w, trial in zip(wave, trials, strict=True):
-                    accuracy = None if trial.failure else bench.accuracy(w.task, trial)
-                    file.write(json.dumps(line(trial, accuracy)) + "\n")
+            with given.to.open("ab", buffering=0) as file:  # at once: others may be writing to it
+                tried = [line(t, bench.accuracies(w.task, t)) for w, t in zip(wave, trials, strict=True)]
+                file.write("".join(json.dumps(one) + "\n" for one in tried).encode())
             print(f"{len(waiting)} trials are left, {time.monotonic() - began:.0f} s", flush=True)
     teller = Teller.of(source.config)
     features: dict[str, dict[str, float]] = {}
     for task in source.tasks:
         features |= features_of([e for e in source.edits if e.task == task.id], teller.describe(task))
-    print(*report(read(given.to, features)), sep="\n")
+    print(*report(read(given.to, features, given.samples)), sep="\n")
     if waiting:
         raise SystemExit(f"{len(waiting)} trials are left; the same command goes on")
 

@@ -11,7 +11,7 @@ from seal_ray import grading, models
 from seal_ray.config import Config
 from seal_ray.domains import load_domain
 from seal_ray.loops.asking import asks_of
-from seal_ray.records import Attempt, Candidate, CandidateKind, Json, Recipe, Task, Trial, derive_seed
+from seal_ray.records import Answer, Attempt, Candidate, CandidateKind, Json, Recipe, Task, Trial, derive_seed
 from seal_ray.trials.wave import try_wave
 
 ROOT = Path(__file__).parents[1]
@@ -75,10 +75,17 @@ class TrialBench:
             tokens_limit=self.config.inner.wave_tokens,
         )
 
-    def accuracy(self, task: Task, trial: Trial) -> float | None:
-        verdicts = self.domain.verdicts(task, trial.candidate, trial.answers, self.grader)
-        credits_ = [v.credit for v in verdicts if v.credit is not None]
-        return sum(credits_) / len(credits_) if credits_ else None
+    def accuracies(self, task: Task, trial: Trial) -> list[float]:
+        """The share of questions that are answered right, by sample: one number where answers are greedy."""
+        by_sample: dict[int, list[Answer]] = {}
+        for answer in trial.answers:
+            by_sample.setdefault(answer.sample, []).append(answer)
+        found = []
+        for answers in by_sample.values():
+            verdicts = self.domain.verdicts(task, trial.candidate, tuple(answers), self.grader)
+            credits_ = [v.credit for v in verdicts if v.credit is not None]
+            found += [sum(credits_) / len(credits_)] if credits_ else []
+        return found
 
 
 def _shortened(recipe: Recipe, share: float) -> Recipe:

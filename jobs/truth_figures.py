@@ -33,9 +33,10 @@ class Tried:
     features: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, line: Mapping[str, Any], features: Mapping[str, Mapping[str, float]]) -> "Tried":
+    def of(cls, line: Mapping[str, Any], features: Mapping[str, Mapping[str, float]], samples: int = 0) -> "Tried":
         _, edit, seed, *more = line["name"].rsplit("|", 3 if line["name"].endswith("|heat") else 2)
-        numbers = (line["accuracy"], line["gold"], line["wrong"], line["steps"])
+        accuracy = statistics.fmean(line["samples"][:samples]) if samples else line["accuracy"]
+        numbers = (accuracy, line["gold"], line["wrong"], line["steps"])
         return cls(line["task"], edit, int(seed), bool(more), *numbers, features.get(edit, {}))
 
 

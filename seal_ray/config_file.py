@@ -66,6 +66,12 @@ def assignment(key: str, value: Any) -> str:
 
 
 RETIRED = {"storage": ("retries",)}  # keys that records of older versions have and nothing reads any more
+# what runs did before there was such a key, or when it had another default
+BEFORE: dict[tuple[str, str], Any] = {
+    ("grading", "blend_of"): "likelihood",
+    ("grading", "contrast"): "token",
+    ("domain", "distractors"): 0,
+}
 
 
 def resolved(data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -74,10 +80,26 @@ def resolved(data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     for section, keys in RETIRED.items():
         for key in keys:
             data.get(section, {}).pop(key, None)
+    for (section, key), value in BEFORE.items():
+        if section != "domain" or data.get("domain", {}).get("name", "knowledge") == "knowledge":
+            data.setdefault(section, {}).setdefault(key, value)
     for override in overrides:
         key, value = _override(override)
         _put(data, key, value)
     return validated(Config, data, {}, "the run's configuration")
+
+
+def as_begun(config: Config, record: dict[str, Any]) -> Config:
+    """The configuration of a run that goes on: keys that it leaves out, and that had another default once, are as the
+    run's record has them.
+    """
+    was, changes = resolved(record), dict[str, dict[str, Any]]()
+    for section, key in BEFORE:
+        now, then = getattr(config, section), getattr(was, section)
+        if key not in now.model_fields_set and hasattr(now, key) and hasattr(then, key):
+            changes.setdefault(section, {})[key] = getattr(then, key)
+    own = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
+    return config.model_copy(update=own)
 
 
 def validated(section: type[AnySection], tree: Mapping[str, Any], lines: Mapping[Key, str], name: str) -> AnySection:

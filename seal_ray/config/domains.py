@@ -99,7 +99,7 @@ class KnowledgeDomain(Section):
     )
     thought: bool = Field(default=False, description="answers think aloud first; the final answer is taken out")
     distractors: int = Field(
-        default=0,
+        default=8,
         ge=0,
         le=100,
         description="wrong answers whose likelihood is taken beside the right one, for a contrast",
@@ -123,6 +123,9 @@ class DocumentsDomain(KnowledgeDomain):
     )
     validation: Share = Field(default=0, description="share of documents kept for validation; a gate needs some")
     test: Share = Field(default=0, description="share of documents kept for the final test")
+    distractors: int = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=0, ge=0, le=100, description="wrong answers whose likelihood is taken, for a contrast"
+    )
     passage_tokens: int = Field(default=300, ge=20, le=100_000, description="most tokens of a passage, by its length")
     near_copies: float = Field(
         default=0.85,

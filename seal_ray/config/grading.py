@@ -32,9 +32,16 @@ class GradingSection(Section):
     reward: Literal["accuracy", "likelihood", "contrast", "blend", "vote", "rubric", "predicted"] = Field(
         default="blend", description="what selection looks at"
     )
-    blend: Share = Field(default=0.5, description="with blend: the likelihood's share, after both are put on one scale")
-    blend_of: Literal["likelihood", "contrast"] = Field(
-        default="likelihood", description="with blend: what accuracy is blended with"
+    blend: Share = Field(
+        default=0.5, description="with blend: the share of what is not accuracy, after both are put on one scale"
+    )
+    blend_of: Literal["auto", "likelihood", "contrast"] = Field(
+        default="auto",
+        description="with blend: what accuracy is blended with; auto: the contrast where tasks have wrong answers to "
+        "take, else the likelihood",
+    )
+    contrast: Literal["answer", "token"] = Field(
+        default="answer", description="what a contrast is counted by: the log-probability of an answer, or per token"
     )
     vote_rise: Share = Field(
         default=0.25,

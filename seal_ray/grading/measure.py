@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seal_ray.grading.votes import Votes
-from seal_ray.records import Candidate, CandidateKind, Trial, Verdict
+from seal_ray.records import Candidate, CandidateKind, Likelihood, Trial, Verdict
 
 RUBRIC = "rubric"  # the grader of edits themselves; its verdicts are about no answer
+_ByQuestion = dict[str, dict[int, float]]  # by question and number of the answer
 
 
 @dataclass
@@ -34,8 +35,13 @@ def measure(
     verdicts: Iterable[Verdict],
     grader: str,
     votes: Votes | None = None,
+    *,
+    whole: bool = True,
 ) -> list[Measured]:
-    """All trials that worked. Failed trials and failed verdicts are left out; none becomes a zero."""
+    """All trials that worked. Failed trials and failed verdicts are left out; none becomes a zero.
+
+    `whole`: a contrast is of whole answers, and not per token.
+    """
     shares = votes.shares if votes else {}
     about = {c.id: c for c in candidates}
     given = _by_candidate(verdicts, grader)
@@ -55,7 +61,7 @@ def measure(
             candidate.repeat,
             correct=dict(sorted(given.get(trial.candidate, {}).items())),  # sums round by the order
             likely=question_likelihoods(trial),
-            apart=question_contrasts(trial, untrained[trial.task]) if trial.task in untrained else {},
+            apart=question_contrasts(trial, untrained[trial.task], whole) if trial.task in untrained else {},
             voted=dict(shares.get(trial.candidate, {})),
         )
     by_task: dict[str, list[Measured]] = defaultdict(list)
@@ -83,26 +89,32 @@ def question_likelihoods(trial: Trial) -> dict[str, float]:
     return best
 
 
-def question_contrasts(trial: Trial, untrained: Trial) -> dict[str, float]:
-    """For each question how much more training did for the right answer than for wrong ones of its kind, in mean
-    log-probability per token. What it does to any answer (its form, its words) falls out.
+def question_contrasts(trial: Trial, untrained: Trial, whole: bool) -> dict[str, float]:
+    """For each question how much more training did for the right answer than for wrong ones of its kind, in
+    log-probability of whole answers or per token. What it does to any answer (its form, its words) falls out.
     """
-    right, before = question_likelihoods(trial), question_likelihoods(untrained)
-    wrong, before_wrong = _by_distractor(trial), _by_distractor(untrained)
+    right, before = (_by_number(t.likelihoods, whole) for t in (trial, untrained))
+    wrong, before_wrong = (_by_number(t.distractors, whole) for t in (trial, untrained))
     contrasts = {}
     for question in right.keys() & before.keys() & wrong.keys() & before_wrong.keys():
-        shared = wrong[question].keys() & before_wrong[question].keys()
-        if shared:
-            gains = [wrong[question][n] - before_wrong[question][n] for n in sorted(shared)]
-            contrasts[question] = right[question] - before[question] - sum(gains) / len(gains)
+        gained, others = (_gains(*pair, question) for pair in ((right, before), (wrong, before_wrong)))
+        if gained and others:
+            # per token the best answer is the likeliest one before and after, as a likelihood has it
+            best = max(gained) if whole else max(right[question].values()) - max(before[question].values())
+            contrasts[question] = best - sum(others) / len(others)
     return dict(sorted(contrasts.items()))
 
 
-def _by_distractor(trial: Trial) -> dict[str, dict[int, float]]:
-    values: dict[str, dict[int, float]] = defaultdict(dict)
-    for one in trial.distractors:
+def _gains(after: _ByQuestion, before: _ByQuestion, question: str) -> list[float]:
+    shared = after[question].keys() & before[question].keys()
+    return [after[question][n] - before[question][n] for n in sorted(shared)]
+
+
+def _by_number(likelihoods: Iterable[Likelihood], whole: bool) -> _ByQuestion:
+    values: _ByQuestion = defaultdict(dict)
+    for one in likelihoods:
         if one.tokens > 0:
-            values[one.question][one.gold] = one.logprob / one.tokens
+            values[one.question][one.gold] = one.logprob / (1 if whole else one.tokens)
     return values
 
 

@@ -57,7 +57,7 @@ def rewards(
     """
     if section.reward == "vote":
         votes = votes or Votes()
-    measured = measure(candidates, trials, verdicts, section.grader, votes)
+    measured = measure(candidates, trials, verdicts, section.grader, votes, whole=section.contrast == "answer")
     counted = tally(votes.elections) if votes else None
     notes = _without_a_winner(counted)
     scale = scale or unit(measured, section)

@@ -8,6 +8,11 @@ from seal_ray.redaction import redacted
 from seal_ray.storage.ledger import Ledger
 
 
+def as_begun(ledger: Ledger, config: Config) -> Config:
+    """The configuration with what the run began with where it leaves out a key that had another default then."""
+    return config_file.as_begun(config, redacted(ledger.run()["config"])) if ledger.exists() else config
+
+
 def is_there(ledger: Ledger, config: Config) -> bool:
     """Whether the ledger holds a run to go on with; refuses one that was configured otherwise."""
     uri, wish = config.run.uri, config.run.resume

@@ -134,6 +134,7 @@ class Session:
         with contextlib.ExitStack() as undo:
             self._open(undo)
             on_stop(self.hand_over)
+            config = self.config = resuming.as_begun(self.ledger, config)
             self.resumed = resuming.is_there(self.ledger, config)
             self._odd = [] if self.resumed else config_checks.check(config)
             note = self.ledger.note() if self.resumed else {}

@@ -110,7 +110,8 @@ def test_trials_measure_how_much_more_the_right_grid_gained_than_those_that_were
     assert not any(t.failure for t in trials)
     verdicts = [v for t in trials for v in arc.verdicts(task, t.candidate, t.answers)]
     edits = [Edit("e", "t", 0, "v", 0, (), (), (), "{}", "stop")]
-    worth = rewards(edits, candidates, trials, verdicts, section=GradingSection(grader="exact", reward="contrast"))
+    section = GradingSection(grader="exact", reward="contrast", contrast="token")
+    worth = rewards(edits, candidates, trials, verdicts, section=section)
     per_view = []
     for question in ("0/v0", "0/v1"):
         right, wrong = (

@@ -1,6 +1,7 @@
 """The contrast: what training does for a right answer beyond what it does for wrong ones of its kind."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from seal_ray.domains import configured, distractors
 from seal_ray.errors import ConfigError
 from seal_ray.grading.measure import measure
 from seal_ray.grading.reward import agrees, rewards
+from seal_ray.loops.resuming import differences
 from seal_ray.records import Candidate, Edit, Estimate, Likelihood, Reward, Task, Trial, Verdict, decode, encode
 
 
@@ -99,18 +101,67 @@ def on_paper() -> tuple[list[Edit], list[Candidate], list[Trial], list[Verdict]]
 def test_a_contrast_sees_through_what_training_does_to_any_answer() -> None:
     edits, candidates, trials, verdicts = on_paper()
     by_likelihood = rewards(edits, candidates, trials, verdicts, section=GradingSection(reward="likelihood"))
-    by_contrast = rewards(edits, candidates, trials, verdicts, section=GradingSection(reward="contrast"))
     assert max(by_likelihood.rewards, key=lambda r: r.value.mean).edit == "e0"
-    assert max(by_contrast.rewards, key=lambda r: r.value.mean).edit == "e1"
-    assert {r.edit: r.raw.mean for r in by_contrast.rewards} == pytest.approx({"e0": 0.0, "e1": 1.5})
-    assert by_contrast.measure == "contrast"
+    for by, gain in (("token", 1.5), ("answer", 3.0)):  # answers have two tokens
+        section = GradingSection(reward="contrast", contrast=by)
+        by_contrast = rewards(edits, candidates, trials, verdicts, section=section)
+        assert max(by_contrast.rewards, key=lambda r: r.value.mean).edit == "e1"
+        assert {r.edit: r.raw.mean for r in by_contrast.rewards} == pytest.approx({"e0": 0.0, "e1": gain})
+        assert by_contrast.measure == "contrast"
 
 
-def test_a_blend_may_be_of_the_contrast() -> None:
+def test_per_answer_the_accepted_answer_that_gained_most_counts_and_per_token_the_likeliest() -> None:
+    _, candidates, trials, verdicts = on_paper()
+
+    def with_long_answer(t: Trial, logprob: float) -> Trial:
+        return replace(t, likelihoods=(*t.likelihoods, Likelihood("q", 1, logprob, 10)))
+
+    trials = [with_long_answer(t, value) for t, value in zip(trials, (-60.0, -60.0, -40.0), strict=True)]
+    whole, token = (
+        {m.edit: m.apart["q"] for m in measure(candidates, trials, verdicts, "lexical", whole=w) if m.edit}
+        for w in (True, False)
+    )
+    assert whole["e1"] == pytest.approx(20.0) and token["e1"] == pytest.approx(2.0)
+
+
+def test_a_blend_is_of_the_contrast_where_there_are_wrong_answers_and_else_of_the_likelihood() -> None:
     edits, candidates, trials, verdicts = on_paper()
-    section = GradingSection(reward="blend", blend_of="contrast")
-    blended = rewards(edits, candidates, trials, verdicts, section=section)
-    assert max(blended.rewards, key=lambda r: r.value.mean).edit == "e1"
+    for section in (GradingSection(), GradingSection(blend_of="contrast")):
+        blended = rewards(edits, candidates, trials, verdicts, section=section)
+        assert max(blended.rewards, key=lambda r: r.value.mean).edit == "e1"
+    bare = [replace(t, distractors=()) for t in trials]
+    by_likelihood = rewards(edits, candidates, trials, verdicts, section=GradingSection(blend_of="likelihood"))
+    assert max(by_likelihood.rewards, key=lambda r: r.value.mean).edit == "e0"
+    assert rewards(edits, candidates, bare, verdicts, section=GradingSection()).rewards == by_likelihood.rewards
+
+
+def test_a_task_without_wrong_answers_among_others_that_have_some_is_judged_by_accuracy_alone() -> None:
+    edits, candidates, trials, verdicts = on_paper()
+    edits += [replace(e, id=f"{e.id}u", task="u") for e in edits]
+    candidates += [replace(c, id=f"{c.id}u", task="u", edit=c.edit and f"{c.edit}u") for c in candidates]
+    trials += [replace(t, candidate=f"{t.candidate}u", task="u", distractors=()) for t in trials]
+    right = {"c0u"}
+    verdicts += [replace(v, candidate=f"{v.candidate}u", correct=f"{v.candidate}u" in right) for v in verdicts]
+    worth = {r.edit: r.raw.mean for r in rewards(edits, candidates, trials, verdicts, section=GradingSection()).rewards}
+    assert (worth["e0u"], worth["e1u"]) == (1.0, 0.0)
+    assert worth["e1"] > worth["e0"]
+
+
+def test_a_run_from_before_a_default_changed_goes_on_as_it_began() -> None:
+    record = config_file.load("jobs/squad-3b.yaml").model_dump(mode="json")
+    record["grading"] |= {"blend_of": "likelihood"}
+    record["grading"].pop("contrast")
+    record["domain"]["distractors"] = 0
+    now = config_file.load("jobs/squad-3b.yaml")
+    assert (now.domain.distractors, now.grading.blend_of) == (8, "auto")
+    begun = config_file.as_begun(now, record)
+    assert (begun.domain.distractors, begun.grading.blend_of, begun.grading.contrast) == (0, "likelihood", "token")
+    assert not differences(config_file.resolved(record).model_dump(mode="json"), begun.model_dump(mode="json"))
+    asked = config_file.load("jobs/squad-3b.yaml", ["domain.distractors=4"])
+    assert config_file.as_begun(asked, record).domain.distractors == 4, "what is asked for is not passed over"
+    assert config_file.as_begun(now, now.model_dump(mode="json")) == now
+    arc = config_file.load("jobs/arc-tiny.yaml")
+    assert config_file.as_begun(arc, arc.model_dump(mode="json")) == arc
 
 
 def test_without_a_baseline_or_a_distractor_there_is_no_contrast_and_no_zero() -> None:

@@ -57,6 +57,11 @@ def patience(looks: int = 60_000) -> Callable[[], bool]:
 IN_WORDS = "tavik-island-2f8de48bca#0"
 
 
+def rounded(estimate: dict[str, float]) -> dict[str, float]:
+    """Without the last digits: what sums and inverts matrices does so in another order on another processor."""
+    return {name: float(f"{value:.12g}") for name, value in estimate.items()}
+
+
 def content(found: Round) -> dict[str, Any]:
     """What must not change from version to version; records as sets, for they come in any order."""
     return {
@@ -66,7 +71,7 @@ def content(found: Round) -> dict[str, Any]:
         "candidates": {c.id: c for c in found.candidates},
         "trials": {t.candidate: t for t in found.trials},
         "verdicts": {v.id: (v.correct, None if v.question == IN_WORDS else v.score) for v in found.verdicts},
-        "rewards": {r["edit"]: (r["value"], r["raw"]) for r in (found.rewards or {})["rewards"]},
+        "rewards": {r["edit"]: (rounded(r["value"]), rounded(r["raw"])) for r in (found.rewards or {})["rewards"]},
         "arms": (found.rewards or {})["arms"],
         "choices": found.choices,
         "made": (found.update or {})["version"],
