@@ -14,6 +14,7 @@ from seal_ray.grading.variance import components
 
 HEAT = 0.25  # of the epochs
 KEEP, PRUNE = 0.33, 0.5  # shares of a task's edits: that go on after a heat, that a model of gain drops
+CHOOSING = 3  # seeds by which edits are chosen, one at a time, where none was tried in a heat
 SAMPLES = 4000
 Values = dict[str, dict[str, dict[int, float]]]  # by task, edit and seed
 
@@ -123,12 +124,15 @@ class ChoiceQuality:
     mean: float  # truth of the mean edit
     best: float  # of the truly best
     lost: float  # accuracy on the seeds that it was chosen by, minus the truth
+    lost_shrunk: float  # the same of what a run reports: accuracy drawn towards its task's mean, as far as it is chance
     rank: float | None  # Spearman's correlation with the truth
 
 
 def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, ChoiceQuality]:
     """By task. Blocks of so many seeds choose, all other seeds say how good the choice was."""
     found: dict[str, ChoiceQuality] = {}
+    parts = components(list(accuracy.values()))
+    trust = parts.reliability(repeats) if parts else 1.0
     for task, own in measure.items():
         every = shared(own)
         rows = []
@@ -140,14 +144,16 @@ def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, Choice
             if len(both) < 2:
                 continue
             chosen = max(both, key=lambda e: (said[e], e))
-            now = statistics.fmean(accuracy[task][chosen][s] for s in block)
+            seen = mean_over({e: accuracy[task][e] for e in both}, block)
+            shrunk = (1 - trust) * statistics.fmean(seen.values()) + trust * seen[chosen]
             rank = spearman([said[e] for e in both], [truth[e] for e in both])
             values = [truth[e] for e in both]
-            rows.append((truth[chosen], statistics.fmean(values), max(values), now - truth[chosen], rank))
+            lost = (seen[chosen] - truth[chosen], shrunk - truth[chosen])
+            rows.append((truth[chosen], statistics.fmean(values), max(values), *lost, rank))
         if rows:
-            ranks = [r[4] for r in rows if r[4] is not None]
-            truth, mean, best, lost = (statistics.fmean(r[k] for r in rows) for k in range(4))
-            found[task] = ChoiceQuality(truth, mean, best, lost, statistics.fmean(ranks) if ranks else None)
+            ranks = [r[5] for r in rows if r[5] is not None]
+            quality = (statistics.fmean(r[k] for r in rows) for k in range(5))
+            found[task] = ChoiceQuality(*quality, statistics.fmean(ranks) if ranks else None)
     return found
 
 
@@ -203,13 +209,13 @@ def saved(trials: Sequence[Tried], measure: str, pick: Pick) -> Saving:
     truth, all_tried = {}, {}
     for task, own in full.items():
         every = set(shared(own))
-        seeds = [s for s in shared(heat.get(task, {})) if s in every]
+        seeds = [s for s in shared(heat.get(task, {})) if s in every] if heat else sorted(every)[:CHOOSING]
         rows = []
         for seed in seeds:
             said = {e: v[seed] for e, v in own.items() if seed in v}
             # seeds of which nothing was used to choose; where all have heats, all but this one
             others = mean_over(accuracy[task], sorted(every - set(seeds) or every - {seed}))
-            picked = pick(task, {e: v[seed] for e, v in heat[task].items() if seed in v})
+            picked = pick(task, {e: v[seed] for e, v in heat[task].items() if seed in v} if heat else said)
             kept = picked.full & said.keys()
             if len(said) < 2 or not kept or not others:
                 continue
@@ -274,8 +280,8 @@ def report(trials: Sequence[Tried]) -> list[str]:
         f"{len(accuracy)} tasks, {sum(map(len, accuracy.values()))} edits, {seeds} seeds",
         "",
         f"| measure | reliability at 1 | 2 | 3 | rank beside the truth | truth of the chosen (repeats: {repeats}) "
-        "| over the mean edit | over accuracy + likelihood | lost on fresh seeds |",
-        "| --- |" + " ---: |" * 8,
+        "| over the mean edit | over accuracy + likelihood | lost on fresh seeds | of what is reported |",
+        "| --- |" + " ---: |" * 9,
     ]
     today = choices(tables.get("accuracy + likelihood", accuracy), accuracy, repeats)
     for name, table in tables.items():
@@ -292,7 +298,8 @@ def report(trials: Sequence[Tried]) -> list[str]:
             f"| {name} | {' | '.join(reliability)} | {f'{statistics.fmean(ranks):.2f}' if ranks else '-'} | "
             f"{statistics.fmean(chosen[t].truth for t in tasks):.3f} | "
             f"{_between(over_mean)} | {_between(over_today)} | "
-            f"{100 * statistics.fmean(chosen[t].lost for t in tasks):.1f} points |"
+            f"{100 * statistics.fmean(chosen[t].lost for t in tasks):.1f} points | "
+            f"{_points([chosen[t].lost_shrunk for t in tasks])} |"
         )
     if today:
         best = statistics.fmean(c.best for c in today.values())
@@ -305,15 +312,19 @@ def report(trials: Sequence[Tried]) -> list[str]:
 
 def savings(trials: Sequence[Tried], measure: str = "") -> list[str]:
     names = tabulate(trials)
-    measure = measure or next(n for n in ("accuracy + contrast", "accuracy + likelihood") if n in names)
+    preferred = ("accuracy + contrast, sums", "accuracy + contrast", "accuracy + likelihood")
+    measure = measure or next(n for n in preferred if n in names)
+    heats = any(t.heat for t in trials)
     model, agreement = by_model(trials, measure)
     lines = [f"| choosing with one repeat by {measure} | share of the steps | truth of the chosen beside trying all |"]
     lines.append("| --- | ---: | ---: |")
     for title, pick in (
-        (f"heats of {HEAT:.0%} of the epochs, {KEEP:.0%} go on", by_heat),
+        (f"heats of {HEAT:.0%} of the epochs, {KEEP:.0%} go on", by_heat if heats else None),
         (f"a model of gain fitted on the other tasks drops {PRUNE:.0%}", model),
-        ("the model drops, then heats among the rest", by_both(model)),
+        ("the model drops, then heats among the rest", by_both(model) if heats else None),
     ):
+        if pick is None:
+            continue
         found = saved(trials, measure, pick)
         if found.truth:
             apart = over_tasks([found.truth[t] - found.all_tried[t] for t in found.truth])
@@ -324,6 +335,10 @@ def savings(trials: Sequence[Tried], measure: str = "") -> list[str]:
             f"the model's predictions and gains on tasks left out: correlation {statistics.fmean(agreement):.2f}",
         ]
     return lines
+
+
+def _points(values: Sequence[float]) -> str:
+    return "{:.1f} ({:.1f} to {:.1f})".format(*(100 * v for v in over_tasks(values)))
 
 
 def _between(found: tuple[float, float, float]) -> str:

@@ -102,8 +102,8 @@ def test_a_contrast_sees_through_what_training_does_to_any_answer() -> None:
     edits, candidates, trials, verdicts = on_paper()
     by_likelihood = rewards(edits, candidates, trials, verdicts, section=GradingSection(reward="likelihood"))
     assert max(by_likelihood.rewards, key=lambda r: r.value.mean).edit == "e0"
-    for by, gain in (("token", 1.5), ("answer", 3.0)):  # answers have two tokens
-        section = GradingSection(reward="contrast", contrast=by)
+    by_token, by_answer = (GradingSection(reward="contrast", contrast=by) for by in ("token", "answer"))
+    for section, gain in ((by_token, 1.5), (by_answer, 3.0)):  # answers have two tokens
         by_contrast = rewards(edits, candidates, trials, verdicts, section=section)
         assert max(by_contrast.rewards, key=lambda r: r.value.mean).edit == "e1"
         assert {r.edit: r.raw.mean for r in by_contrast.rewards} == pytest.approx({"e0": 0.0, "e1": gain})
@@ -148,20 +148,21 @@ def test_a_task_without_wrong_answers_among_others_that_have_some_is_judged_by_a
 
 
 def test_a_run_from_before_a_default_changed_goes_on_as_it_began() -> None:
-    record = config_file.load("jobs/squad-3b.yaml").model_dump(mode="json")
-    record["grading"] |= {"blend_of": "likelihood"}
-    record["grading"].pop("contrast")
-    record["domain"]["distractors"] = 0
     now = config_file.load("jobs/squad-3b.yaml")
-    assert (now.domain.distractors, now.grading.blend_of) == (8, "auto")
-    begun = config_file.as_begun(now, record)
-    assert (begun.domain.distractors, begun.grading.blend_of, begun.grading.contrast) == (0, "likelihood", "token")
-    assert not differences(config_file.resolved(record).model_dump(mode="json"), begun.model_dump(mode="json"))
-    asked = config_file.load("jobs/squad-3b.yaml", ["domain.distractors=4"])
-    assert config_file.as_begun(asked, record).domain.distractors == 4, "what is asked for is not passed over"
-    assert config_file.as_begun(now, now.model_dump(mode="json")) == now
-    arc = config_file.load("jobs/arc-tiny.yaml")
-    assert config_file.as_begun(arc, arc.model_dump(mode="json")) == arc
+    record = now.model_dump(mode="json")
+    assert (record["domain"]["distractors"], record["grading"]["blend_of"]) == (8, "auto")
+    record["domain"]["distractors"] = 0
+    record["grading"]["blend_of"] = "likelihood"
+    record["grading"].pop("contrast")
+    begun = config_file.as_begun(now, record).model_dump(mode="json")
+    values = (begun["domain"]["distractors"], begun["grading"]["blend_of"], begun["grading"]["contrast"])
+    assert values == (0, "likelihood", "token")
+    assert not differences(config_file.resolved(record).model_dump(mode="json"), begun)
+    asked = config_file.as_begun(config_file.load("jobs/squad-3b.yaml", ["domain.distractors=4"]), record)
+    assert asked.model_dump()["domain"]["distractors"] == 4, "what is asked for is not passed over"
+    for job in ("squad-3b", "arc-tiny", "gsm8k-7b"):
+        own = config_file.load(f"jobs/{job}.yaml")
+        assert config_file.as_begun(own, own.model_dump(mode="json")) == own
 
 
 def test_without_a_baseline_or_a_distractor_there_is_no_contrast_and_no_zero() -> None:

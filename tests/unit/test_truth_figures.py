@@ -96,6 +96,32 @@ def test_heats_and_the_model_of_gain_choose_as_well_for_fewer_steps(figures: Mod
         assert len(apart) == 8 and abs(sum(apart) / len(apart)) < 0.05
 
 
+def test_without_heats_the_model_of_gain_is_judged_all_the_same(figures: ModuleType) -> None:
+    made = [t for t in trials(figures) if not t.heat]
+    pick, _ = figures.by_model(made, "contrast")
+    model = figures.saved(made, "contrast", pick)
+    assert len(model.truth) == 8 and model.steps == pytest.approx(0.5)
+    lines = figures.savings(made)
+    assert any("a model of gain" in line for line in lines) and not any("heats" in line for line in lines)
+
+
+def test_so_many_of_the_sampled_answers_count(figures: ModuleType) -> None:
+    line = {"name": "t|e|4", "task": "t", "accuracy": 0.5, "samples": [1.0, 0.5, 0.0], "gold": {}, "wrong": {}}
+    assert [figures.Tried.of({**line, "steps": 1}, {}, n).accuracy for n in (0, 1, 2, 3)] == [0.5, 1.0, 0.75, 0.5]
+
+
+def test_what_is_reported_of_the_chosen_edit_is_drawn_towards_its_task_as_far_as_it_is_chance(
+    figures: ModuleType,
+) -> None:
+    luck = random.Random(3)
+    table = {f"t{t}": {f"e{e}": {s: luck.random() for s in range(12)} for e in range(5)} for t in range(30)}
+    lost = figures.choices(table, table, 1)
+    raw, shrunk = (sum(getattr(c, n) for c in lost.values()) / 30 for n in ("lost", "lost_shrunk"))
+    assert raw > 0.25 and abs(shrunk) < 0.05, "nothing but chance: all that was promised is taken back"
+    certain = {t: {e: dict.fromkeys(range(12), float(e == "e3")) for e in own} for t, own in table.items()}
+    assert all(c.lost_shrunk == pytest.approx(0) for c in figures.choices(certain, certain, 1).values())
+
+
 def test_the_report_says_it_in_tables(figures: ModuleType) -> None:
     lines = figures.report(trials(figures))
     assert lines[0] == "8 tasks, 48 edits, 9 seeds"
