@@ -148,13 +148,20 @@ def choices(measure: Values, accuracy: Values, repeats: int) -> dict[str, Choice
             shrunk = (1 - trust) * statistics.fmean(seen.values()) + trust * seen[chosen]
             rank = spearman([said[e] for e in both], [truth[e] for e in both])
             values = [truth[e] for e in both]
-            lost = (seen[chosen] - truth[chosen], shrunk - truth[chosen])
-            rows.append((truth[chosen], statistics.fmean(values), max(values), *lost, rank))
+            mean, lost = statistics.fmean(values), (seen[chosen] - truth[chosen], shrunk - truth[chosen])
+            rows.append(ChoiceQuality(truth[chosen], mean, max(values), *lost, rank))
         if rows:
-            ranks = [r[5] for r in rows if r[5] is not None]
-            quality = (statistics.fmean(r[k] for r in rows) for k in range(5))
-            found[task] = ChoiceQuality(*quality, statistics.fmean(ranks) if ranks else None)
+            found[task] = _averaged(rows)
     return found
+
+
+def _averaged(rows: Sequence[ChoiceQuality]) -> ChoiceQuality:
+    def mean(name: str) -> float:
+        return statistics.fmean(getattr(r, name) for r in rows)
+
+    ranks = [r.rank for r in rows if r.rank is not None]
+    rank = statistics.fmean(ranks) if ranks else None
+    return ChoiceQuality(mean("truth"), mean("mean"), mean("best"), mean("lost"), mean("lost_shrunk"), rank)
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
