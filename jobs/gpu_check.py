@@ -5,7 +5,7 @@
     SEAL_RAY_TEST_DEVICE=cuda pytest tests/parity    the tests against PEFT and transformers, on the GPU
 
 Needs torch, transformers, peft and a GPU that computes in bfloat16, and nothing of a cluster. Ends with 1 if anything
-is not as it should be. The look at a wave that overflows was never run to its end on a GPU.
+is not as it should be.
 """
 
 import argparse

@@ -105,7 +105,7 @@ class Arc:
         if lacking:
             self._odd.append(
                 f"domain.distractors: {lacking} test inputs have no wrong grid, for their task shows no other; they "
-                "don't count in a contrast, and a task of only such inputs has none"
+                "don't count in a contrast; a task of only such inputs has none, and a blend is its accuracy alone"
             )
         return given
 
