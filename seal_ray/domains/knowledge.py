@@ -123,7 +123,8 @@ class Knowledge:
         if lacking := sum(not wrong for wrong in lists):
             self._odd.append(
                 f"domain.distractors: for {lacking} of {len(lists)} questions there is no wrong answer of their kind; "
-                "they don't count in a contrast; a task of only such questions has none, and a blend is its accuracy alone"
+                "they don't count in a contrast; a task of only such questions has none, and a blend is its accuracy "
+                "alone"
             )
         return {split: [replace(t, distractors=chosen[t.id]) for t in own] for split, own in tasks.items()}
 
