@@ -43,6 +43,7 @@ LONG = {
         "tests/chaos/test_fleet_rounds.py",
     ),
     "waits": (
+        "tests/chaos/test_study_kills.py",  # waits for nothing, but the rest has enough without it
         "tests/slurm",
         "tests/s3",
         "tests/chaos/test_ledger_drivers.py",

@@ -36,8 +36,10 @@ def test_a_recorded_run_is_read_whole() -> None:
 
 
 def test_a_recorded_run_counts_as_configured_alike(config: Config) -> None:
-    was = config_file.resolved(Run(str(FOLDER / "run")).record["config"])
-    assert differences(was.model_dump(mode="json"), config.model_dump(mode="json")) == []
+    record = Run(str(FOLDER / "run")).record["config"]
+    was, begun = config_file.resolved(record), config_file.as_begun(config, record)
+    assert differences(was.model_dump(mode="json"), begun.model_dump(mode="json")) == []
+    assert begun.grading.blend_of == "likelihood", "as runs did when this one began"
 
 
 def test_a_field_that_came_later_does_not_set_a_recorded_run_apart() -> None:
