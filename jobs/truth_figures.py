@@ -36,7 +36,8 @@ class Tried:
     @classmethod
     def of(cls, line: Mapping[str, Any], features: Mapping[str, Mapping[str, float]], samples: int = 0) -> "Tried":
         _, edit, seed, *more = line["name"].rsplit("|", 3 if line["name"].endswith("|heat") else 2)
-        accuracy = statistics.fmean(line["samples"][:samples]) if samples else line["accuracy"]
+        counted = line.get("samples", [])[:samples]
+        accuracy = statistics.fmean(counted) if counted else line["accuracy"]
         numbers = (accuracy, line["gold"], line["wrong"], line["steps"])
         return cls(line["task"], edit, int(seed), bool(more), *numbers, features.get(edit, {}))
 
@@ -124,7 +125,7 @@ class ChoiceQuality:
     mean: float  # truth of the mean edit
     best: float  # of the truly best
     lost: float  # accuracy on the seeds that it was chosen by, minus the truth
-    lost_shrunk: float  # the same of what a run reports: accuracy drawn towards its task's mean, as far as it is chance
+    lost_shrunk: float  # the same where it is drawn towards its task's mean as far as it is chance, as rewards are
     rank: float | None  # Spearman's correlation with the truth
 
 
@@ -287,14 +288,14 @@ def report(trials: Sequence[Tried]) -> list[str]:
         f"{len(accuracy)} tasks, {sum(map(len, accuracy.values()))} edits, {seeds} seeds",
         "",
         f"| measure | reliability at 1 | 2 | 3 | rank beside the truth | truth of the chosen (repeats: {repeats}) "
-        "| over the mean edit | over accuracy + likelihood | lost on fresh seeds | of what is reported |",
+        "| over the mean edit | over accuracy + likelihood | lost on fresh seeds | of the reward itself |",
         "| --- |" + " ---: |" * 9,
     ]
     today = choices(tables.get("accuracy + likelihood", accuracy), accuracy, repeats)
     for name, table in tables.items():
         found = components(list(table.values()))
         reliability = [f"{found.reliability(r):.2f}" if found else "-" for r in (1, 2, 3)]
-        chosen = choices(table, accuracy, repeats)
+        chosen, own = choices(table, accuracy, repeats), choices(table, table, repeats)
         tasks = sorted(t for t in chosen if t in today)
         if not tasks:
             continue
@@ -306,7 +307,7 @@ def report(trials: Sequence[Tried]) -> list[str]:
             f"{statistics.fmean(chosen[t].truth for t in tasks):.3f} | "
             f"{_between(over_mean)} | {_between(over_today)} | "
             f"{100 * statistics.fmean(chosen[t].lost for t in tasks):.1f} points | "
-            f"{_points([chosen[t].lost_shrunk for t in tasks])} |"
+            f"{_own(name, [own[t] for t in tasks])} |"
         )
     if today:
         best = statistics.fmean(c.best for c in today.values())
@@ -342,6 +343,13 @@ def savings(trials: Sequence[Tried], measure: str = "") -> list[str]:
             f"the model's predictions and gains on tasks left out: correlation {statistics.fmean(agreement):.2f}",
         ]
     return lines
+
+
+def _own(name: str, found: Sequence[ChoiceQuality]) -> str:
+    """What the measure itself loses; only accuracy and what is blended with it are shares of questions."""
+    if not name.startswith("accuracy"):
+        return "-"
+    return f"{_points([c.lost for c in found])}, {_points([c.lost_shrunk for c in found])}"
 
 
 def _points(values: Sequence[float]) -> str:

@@ -90,14 +90,16 @@ def resolved(data: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
 
 
 def as_begun(config: Config, record: dict[str, Any]) -> Config:
-    """The configuration of a run that goes on: keys that it leaves out, and that had another default once, are as the
-    run's record has them.
-    """
+    """The configuration of a run that goes on: keys that it leaves out are what their default was when it began."""
     was, changes = resolved(record), dict[str, dict[str, Any]]()
-    for section, key in BEFORE:
-        now, then = getattr(config, section), getattr(was, section)
-        if key not in now.model_fields_set and hasattr(now, key) and hasattr(then, key):
-            changes.setdefault(section, {})[key] = getattr(then, key)
+    for (section, key), before in BEFORE.items():
+        now = getattr(config, section)
+        if (
+            key not in now.model_fields_set
+            and hasattr(now, key)
+            and getattr(getattr(was, section), key, None) == before
+        ):
+            changes.setdefault(section, {})[key] = before
     own = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
     return config.model_copy(update=own)
 

@@ -102,6 +102,17 @@ class Config(Section):
     observe: ObserveSection = LEFT_OUT
 
     @model_validator(mode="after")
+    def _blended(self) -> "Config":
+        """What `auto` stands for is the domain's to say, once for the whole run."""
+        if self.grading.blend_of == "auto":
+            chosen = "contrast" if getattr(self.domain, "distractors", 0) else "likelihood"
+            given = self.grading.model_fields_set - {"blend_of"}
+            grading = self.grading.model_copy(update={"blend_of": chosen})
+            grading.model_fields_set.intersection_update(given)  # it was left out all the same
+            object.__setattr__(self, "grading", grading)
+        return self
+
+    @model_validator(mode="after")
     def _contrasted(self) -> "Config":
         grading = self.grading
         wanted = grading.reward == "contrast" or (grading.reward == "blend" and grading.blend_of == "contrast")

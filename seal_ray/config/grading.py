@@ -37,8 +37,8 @@ class GradingSection(Section):
     )
     blend_of: Literal["auto", "likelihood", "contrast"] = Field(
         default="auto",
-        description="with blend: what accuracy is blended with; auto: the contrast where tasks have wrong answers to "
-        "take, else the likelihood",
+        description="with blend: what accuracy is blended with; auto: the contrast where the domain takes wrong "
+        "answers (distractors), else the likelihood",
     )
     contrast: Literal["answer", "token"] = Field(
         default="answer", description="what a contrast is counted by: the log-probability of an answer, or per token"

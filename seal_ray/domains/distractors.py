@@ -1,5 +1,6 @@
 """Wrong answers to tell a right one apart from: of the same kind, from the same passage first and then from others."""
 
+import itertools
 import random
 import re
 from collections import defaultdict
@@ -52,7 +53,7 @@ def _for(
     own = [answers[0] for _, answers in asked if kind_of(answers[0]) == kind]
     rng.shuffle(own)
     chosen: dict[str, str] = {}
-    for answer in (*own, *_others(shelves.get(kind, {}), length, count, rng)):
+    for answer in itertools.chain(own, _others(shelves.get(kind, {}), length, count, rng)):
         if len(chosen) == count:
             break
         if not any(_same(answer, r) for r in right):

@@ -26,7 +26,7 @@ def columns_by_measure(
     measured: Sequence[Measured], section: GradingSection, scale: float, *, voted: bool
 ) -> dict[str, dict[str, Column]]:
     """By measure and task. The contrast is left out where the domain takes no wrong answers. `scale`: see `unit`."""
-    blended, alone = _blended(section, measured), _without_wrong_answers(section, measured)
+    blended, alone = _blended(section), _without_wrong_answers(section, measured)
     values: dict[str, Value] = {
         "accuracy": lambda m: m.accuracy,
         "likelihood": _of_likelihood,
@@ -80,18 +80,14 @@ def _blend(accuracy: float | None, other: float | None, share: float, scale: flo
     return (1 - share) * accuracy + share * scale * other
 
 
-def _blended(section: GradingSection, measured: Sequence[Measured]) -> Value:
-    if section.blend_of == "auto":
-        return _of_contrast if any(m.contrast is not None for m in measured) else _of_likelihood
+def _blended(section: GradingSection) -> Value:
     return _of_contrast if section.blend_of == "contrast" else _of_likelihood
 
 
 def _without_wrong_answers(section: GradingSection, measured: Sequence[Measured]) -> set[str]:
-    """Tasks for which no wrong answer was found where others have some: accuracy alone tells their edits apart."""
+    """With a contrast to blend: tasks for which no wrong answer was found. Accuracy alone tells their edits apart."""
     having = {m.task for m in measured if m.contrast is not None}
-    if not having or section.blend_of == "likelihood":
-        return set()
-    return {m.task for m in measured} - having
+    return {m.task for m in measured} - having if section.blend_of == "contrast" else set()
 
 
 def unit(measured: Sequence[Measured], section: GradingSection) -> float | None:
@@ -99,7 +95,9 @@ def unit(measured: Sequence[Measured], section: GradingSection) -> float | None:
     where one of them has no spread.
     """
     spreads = []
-    for of in (lambda m: m.accuracy, _blended(section, measured)):
+    alone = _without_wrong_answers(section, measured)
+    measured = [m for m in measured if m.task not in alone]
+    for of in (lambda m: m.accuracy, _blended(section)):
         squares, freedom = 0.0, 0
         for column in _columns(measured, of).values():
             values = [y for row in column.table.values() for y in row.values()]

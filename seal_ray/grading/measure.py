@@ -91,7 +91,8 @@ def question_likelihoods(trial: Trial) -> dict[str, float]:
 
 def question_contrasts(trial: Trial, untrained: Trial, whole: bool) -> dict[str, float]:
     """For each question how much more training did for the right answer than for wrong ones of its kind, in
-    log-probability of whole answers or per token. What it does to any answer (its form, its words) falls out.
+    log-probability of whole answers or per token. What it does to any answer (its form, its words) falls out, of whole
+    answers as far as they are alike in length.
     """
     right, before = (_by_number(t.likelihoods, whole) for t in (trial, untrained))
     wrong, before_wrong = (_by_number(t.distractors, whole) for t in (trial, untrained))

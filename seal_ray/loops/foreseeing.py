@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from seal_ray.config import GradingSection
 from seal_ray.domains import Teller
 from seal_ray.errors import ConfigError
 from seal_ray.events import Warned
@@ -38,12 +39,13 @@ def gain_model(session: Session, part: RoundLedger) -> GainModel | None:
 def _fitted(session: Session, number: int) -> dict[str, object]:
     samples: list[TriedEdit] = []
     measures: dict[str, str] = {}
-    own = [(session.config.run.uri, _before(session, number))]
-    others = [(uri, _of_run(session, uri)) for uri in session.config.grading.gain_runs]
+    config = session.config
+    own = [(config.run.uri, config.grading, _before(session, number))]
+    others = [(uri, _run(session, uri).config.grading, _of_run(session, uri)) for uri in config.grading.gain_runs]
     teller = Teller(session.domain)
-    for uri, rounds in [*others, *own]:
+    for uri, grading, rounds in [*others, *own]:
         for past in rounds:
-            measures.setdefault(_measure(past), uri)
+            measures.setdefault(_of_what(past, grading), uri)
             samples += _samples(past, f"{uri}/{past.number}", teller)
     if len(measures) > 1:
         raise ConfigError(
@@ -51,7 +53,7 @@ def _fitted(session: Session, number: int) -> dict[str, object]:
             + ", ".join(f"{measure} in {uri}" for measure, uri in measures.items()),
             hint="name runs with one grading.reward, the same as this run's",
         )
-    fitted = fit(samples, session.base, next(iter(measures), ""))
+    fitted = fit(samples, session.base, next(iter(measures), "").partition(" with ")[0])
     return {"model": None, "reason": fitted} if isinstance(fitted, str) else {"model": fitted}
 
 
@@ -99,6 +101,14 @@ def _measure(past: Round) -> str:
     """What the round's gains were measured in; empty where nothing was measured."""
     measure = str((past.rewards or {}).get("measure", ""))
     return "" if measure in UNMEASURED else measure
+
+
+def _of_what(past: Round, grading: GradingSection) -> str:
+    """The measure, and of a blend what it is made of."""
+    measure = _measure(past)
+    if measure != "blend":
+        return measure
+    return f"blend with {grading.blend_of}" + (f" per {grading.contrast}" if grading.blend_of == "contrast" else "")
 
 
 def _samples(past: Round, where: str, teller: Teller) -> list[TriedEdit]:

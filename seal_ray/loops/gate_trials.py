@@ -56,7 +56,7 @@ def compare(session: Session, part: RoundLedger, old: Version, new: Version, dri
             exploration = explore(session, part, alone)
             covered(session, exploration)
         known.append(_baselines(exploration))
-    measure = _measure(rewarded)
+    measure = _measure(rewarded, config.grading.blend_of)
     before = {q: s for q, s in known[0].items() if s >= RIGHT}
     old_scores, new_scores = (_scores(own, measure) for own in rewarded)
     if reason := _incomparable(tried, (old_scores, new_scores)):
@@ -117,10 +117,13 @@ def _guarded(session: Session) -> tuple[Task, ...]:
     return tuple(domain.regression(uri))
 
 
-def _measure(rewarded: Sequence[RoundRewards]) -> Measure:
-    """What is compared, the same of both versions: accuracy where rewards are made of it, else the likelihood."""
+def _measure(rewarded: Sequence[RoundRewards], blend_of: str) -> Measure:
+    """What is compared, the same of both versions: the likelihood where rewards are made of it, else accuracy. Edits
+    that a blend with the contrast prefers may well be less likely (jobs/LEARNING.md).
+    """
     has_likelihood = all(any(r.likelihood for r in own.rewards) for own in rewarded)
-    return "likelihood" if has_likelihood and any(own.measure != "accuracy" for own in rewarded) else "accuracy"
+    by_accuracy = {"accuracy", "blend"} if blend_of == "contrast" else {"accuracy"}
+    return "likelihood" if has_likelihood and any(own.measure not in by_accuracy for own in rewarded) else "accuracy"
 
 
 def _scores(rewarded: RoundRewards, measure: Measure) -> dict[str, list[float]]:

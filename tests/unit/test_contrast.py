@@ -11,7 +11,7 @@ from seal_ray.config import GradingSection
 from seal_ray.domains import configured, distractors
 from seal_ray.errors import ConfigError
 from seal_ray.grading.measure import measure
-from seal_ray.grading.reward import agrees, rewards
+from seal_ray.grading.reward import RoundRewards, agrees, rewards
 from seal_ray.loops.resuming import differences
 from seal_ray.records import Candidate, Edit, Estimate, Likelihood, Reward, Task, Trial, Verdict, decode, encode
 
@@ -126,13 +126,12 @@ def test_per_answer_the_accepted_answer_that_gained_most_counts_and_per_token_th
 
 def test_a_blend_is_of_the_contrast_where_there_are_wrong_answers_and_else_of_the_likelihood() -> None:
     edits, candidates, trials, verdicts = on_paper()
-    for section in (GradingSection(), GradingSection(blend_of="contrast")):
-        blended = rewards(edits, candidates, trials, verdicts, section=section)
-        assert max(blended.rewards, key=lambda r: r.value.mean).edit == "e1"
-    bare = [replace(t, distractors=()) for t in trials]
-    by_likelihood = rewards(edits, candidates, trials, verdicts, section=GradingSection(blend_of="likelihood"))
+    taken, none = (config_file.load("builtin:quickstart", [f"domain.distractors={n}"]).grading for n in (8, 0))
+    blended = rewards(edits, candidates, trials, verdicts, section=taken)
+    assert max(blended.rewards, key=lambda r: r.value.mean).edit == "e1"
+    by_likelihood = rewards(edits, candidates, trials, verdicts, section=none)
     assert max(by_likelihood.rewards, key=lambda r: r.value.mean).edit == "e0"
-    assert rewards(edits, candidates, bare, verdicts, section=GradingSection()).rewards == by_likelihood.rewards
+    assert (taken.blend_of, none.blend_of) == ("contrast", "likelihood")
 
 
 def test_a_task_without_wrong_answers_among_others_that_have_some_is_judged_by_accuracy_alone() -> None:
@@ -140,17 +139,26 @@ def test_a_task_without_wrong_answers_among_others_that_have_some_is_judged_by_a
     edits += [replace(e, id=f"{e.id}u", task="u") for e in edits]
     candidates += [replace(c, id=f"{c.id}u", task="u", edit=c.edit and f"{c.edit}u") for c in candidates]
     trials += [replace(t, candidate=f"{t.candidate}u", task="u", distractors=()) for t in trials]
-    right = {"c0u"}
-    verdicts += [replace(v, candidate=f"{v.candidate}u", correct=f"{v.candidate}u" in right) for v in verdicts]
-    worth = {r.edit: r.raw.mean for r in rewards(edits, candidates, trials, verdicts, section=GradingSection()).rewards}
-    assert (worth["e0u"], worth["e1u"]) == (1.0, 0.0)
-    assert worth["e1"] > worth["e0"]
+    verdicts += [replace(v, candidate=f"{v.candidate}u") for v in verdicts]
+    right = {("c1", "q"), ("c0u", "q"), ("c0u", "r")}
+    verdicts = [replace(v, correct=(v.candidate, v.question) in right) for v in verdicts]
+
+    def of(*tasks: str) -> RoundRewards:
+        section = GradingSection(blend_of="contrast")
+        own = [t for t in trials if t.task in tasks]
+        return rewards([e for e in edits if e.task in tasks], candidates, own, verdicts, section=section)
+
+    both = {r.edit: r.raw.mean for r in of("t", "u").rewards}
+    assert (both["e0u"], both["e1u"]) == (1.0, 0.0)
+    assert both["e1"] > both["e0"]
+    assert of("t", "u").scale == of("t").scale != 1.0, "a task that has no blend says nothing of its scale"
+    assert {r.edit: r.raw.mean for r in of("u").rewards} == {"e0u": 1.0, "e1u": 0.0}, "a race of its own decides alike"
 
 
 def test_a_run_from_before_a_default_changed_goes_on_as_it_began() -> None:
     now = config_file.load("jobs/squad-3b.yaml")
     record = now.model_dump(mode="json")
-    assert (record["domain"]["distractors"], record["grading"]["blend_of"]) == (8, "auto")
+    assert (record["domain"]["distractors"], record["grading"]["blend_of"]) == (8, "contrast")
     record["domain"]["distractors"] = 0
     record["grading"]["blend_of"] = "likelihood"
     record["grading"].pop("contrast")
@@ -160,6 +168,8 @@ def test_a_run_from_before_a_default_changed_goes_on_as_it_began() -> None:
     assert not differences(config_file.resolved(record).model_dump(mode="json"), begun)
     asked = config_file.as_begun(config_file.load("jobs/squad-3b.yaml", ["domain.distractors=4"]), record)
     assert asked.model_dump()["domain"]["distractors"] == 4, "what is asked for is not passed over"
+    gone = {**now.model_dump(mode="json"), "domain": {**record["domain"], "distractors": 4}}
+    assert differences(config_file.resolved(gone).model_dump(mode="json"), config_file.as_begun(now, gone).model_dump())
     for job in ("squad-3b", "arc-tiny", "gsm8k-7b"):
         own = config_file.load(f"jobs/{job}.yaml")
         assert config_file.as_begun(own, own.model_dump(mode="json")) == own

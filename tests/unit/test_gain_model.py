@@ -3,15 +3,18 @@
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from made_crew import MadeCrew
 from made_runs import configured, go, towns
 
+from seal_ray.config import GradingSection
 from seal_ray.errors import ConfigError
 from seal_ray.events import EditsDropped, Warned
 from seal_ray.grading.gain_model import GainModel, TriedEdit, calibrated, fit, predict, unpromising
+from seal_ray.loops import foreseeing
 from seal_ray.loops.exploring.gain_features import features_of
 from seal_ray.loops.history import Run
 from seal_ray.records import Attempt, Description, Edit, Likelihood, Trial, decode, encode
@@ -197,6 +200,14 @@ def test_predicted_rewards_come_of_another_runs_trials_and_cost_none(
     with pytest.raises(ConfigError, match=r"grading\.reward: predicted, but a model of gain wants 40 tried edits"):
         alone = {**changes, "grading.gain_runs": f"[{tmp_path}/few]"}
         go(configured(data, tmp_path / "alone", **alone), monkeypatch, crew=Telling)
+
+
+def test_blends_with_one_thing_and_with_another_are_different_measures() -> None:
+    blended, accurate = list[Any](SimpleNamespace(rewards={"measure": m}) for m in ("blend", "accuracy"))
+    sections = [GradingSection(blend_of="likelihood"), GradingSection(blend_of="contrast")]
+    sections.append(GradingSection(blend_of="contrast", contrast="token"))
+    assert len({foreseeing._of_what(blended, section) for section in sections}) == 3
+    assert {foreseeing._of_what(accurate, section) for section in sections} == {"accuracy"}
 
 
 def test_another_models_runs_and_other_measures_are_refused(

@@ -47,12 +47,13 @@ def test_both_versions_are_compared_by_the_same_measure_and_not_by_their_gains()
     blended, accurate, bare = (
         made(m, likelihood=has) for m, has in (("blend", True), ("accuracy", True), ("blend", False))
     )
-    assert gate_trials._measure([blended, blended]) == "likelihood"
+    assert gate_trials._measure([blended, blended], "likelihood") == "likelihood"
+    assert gate_trials._measure([blended, blended], "contrast") == "accuracy"
     assert gate_trials._scores(blended, "likelihood") == {"t": [-2.0, -1.0]}
-    assert gate_trials._measure([accurate, accurate]) == "accuracy"
+    assert gate_trials._measure([accurate, accurate], "likelihood") == "accuracy"
     assert gate_trials._scores(accurate, "accuracy") == {"t": [0.5, 0.6]}
     # one version alone without a likelihood: nothing is compared across scales
-    assert gate_trials._measure([blended, bare]) == "accuracy"
+    assert gate_trials._measure([blended, bare], "likelihood") == "accuracy"
 
 
 def test_a_plug_in_names_the_questions_that_must_not_get_worse_or_says_that_it_has_none() -> None:
