@@ -18,7 +18,8 @@ class GateSection(Section):
     min_gain: float = Field(
         default=0,
         description="the gain must not be under this, nor its lower bound under minus tolerance: in shares of "
-        "questions with grading.reward: accuracy, else in nats per token of the right answers",
+        "questions with grading.reward: accuracy or a blend with the contrast, else in nats per token of the right "
+        "answers",
     )
     tolerance: float = Field(
         default=0.05, ge=0, description="loss that the lower bound may show and the version still be accepted"
