@@ -168,9 +168,8 @@ class WaveRun:
         """A question that the model can't be asked fails its candidate before it could stop the wave."""
         context, vocabulary = self.frozen.context, self.frozen.vocabulary
         for ask in attempt.asks:
-            targets = (*ask.gold_ids, *ask.distractor_ids)
-            ids = [*ask.prompt_ids, *(t for target in targets for t in target)]
-            longest = len(ask.prompt_ids) + max([ask.max_tokens, *map(len, targets)])
+            ids = [*ask.prompt_ids, *(t for target in (*ask.gold_ids, *ask.distractor_ids) for t in target)]
+            longest = len(ask.prompt_ids) + max([ask.max_tokens, *map(len, ask.gold_ids)])
             if not ask.prompt_ids or ask.max_tokens < 1:
                 outcome.fail("bad_question", f"question {ask.question!r} has no prompt, or may have no answer")
             elif longest > context:
@@ -235,7 +234,7 @@ class WaveRun:
                 for ask in a.asks
                 for targets, into in ((ask.gold_ids, f.likelihoods), (ask.distractor_ids, f.distractors))
                 for number, target in enumerate(targets)
-                if target
+                if target and len(ask.prompt_ids) + len(target) <= self.frozen.context  # a wrong answer may be longer
             ]
             for a, f in zip(attempts, outcomes, strict=True)
         ]

@@ -364,3 +364,10 @@ def test_a_wrong_answers_likelihood_is_taken_like_a_right_ones(tiny):
         assert wrong.logprob == pytest.approx(right.logprob, abs=1e-4)
     (bare,) = try_wave(model, tokenizer, [plain])
     assert not bare.distractors
+    room = model.config.max_position_embeddings
+    endless = tuple(dataclasses.replace(a, distractor_ids=((5,) * room, *a.gold_ids)) for a in plain.asks)
+    (fitting,) = try_wave(model, tokenizer, [dataclasses.replace(plain, asks=endless)])
+    assert not fitting.failure and {d.gold for d in fitting.distractors} >= {1}, (
+        "a wrong answer that fits nowhere is left out"
+    )
+    assert 0 not in {d.gold for d in fitting.distractors}
