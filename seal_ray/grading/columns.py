@@ -85,9 +85,11 @@ def _blended(section: GradingSection) -> Value:
 
 
 def _without_wrong_answers(section: GradingSection, measured: Sequence[Measured]) -> set[str]:
-    """With a contrast to blend: tasks for which no wrong answer was found. Accuracy alone tells their edits apart."""
+    """With a contrast to blend: tasks without wrong answers among others that have some; accuracy alone tells their
+    edits apart. Where none has any there is no blend, and rewards are made of accuracy.
+    """
     having = {m.task for m in measured if m.contrast is not None}
-    return {m.task for m in measured} - having if section.blend_of == "contrast" else set()
+    return {m.task for m in measured} - having if having and section.blend_of == "contrast" else set()
 
 
 def unit(measured: Sequence[Measured], section: GradingSection) -> float | None:

@@ -68,10 +68,10 @@ def record(
 ) -> None:
     """Write the run. Without `commit` the last round stops after its first task's trials."""
     ledger = Ledger(uri, StorageSection(segment_seconds=3600))  # as many segments on a slow machine
-    settings = Config().model_dump(mode="json")
+    settings = Config.model_validate({"domain": {"name": "arc", "data": "nowhere"}} if puzzles else {}).model_dump(
+        mode="json"
+    )
     settings["run"] |= {"rounds": rounds, "uri": uri, "seed": 1}
-    if puzzles:
-        settings["domain"] = {"name": "arc", "data": "nowhere"}
     ledger.create(settings, {"seal-ray": "test", "python": "3.11"}, 1)
     ledger.acquire("test")
     made = (_Puzzles if puzzles else _Made)(ledger, tasks, edits, repeats, sentences, losses)

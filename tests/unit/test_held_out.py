@@ -133,7 +133,7 @@ def units(run: Run) -> list[float]:
 def test_every_look_measures_gain_in_the_unit_of_the_first(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    changes = {"grading.reward": "blend", "grading.blend_of": "likelihood", "evaluation.edits": 4}
     run, _, _ = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=Alike)
     first, *later = units(run)
     assert len(later) == 3 and later == pytest.approx([first] * 3), "edits that are merely alike gain no more"
@@ -155,7 +155,7 @@ class LateRight(Alike):
 def test_a_look_that_tells_no_unit_has_no_gain_and_that_of_the_next_one_is_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    changes = {"grading.reward": "blend", "grading.blend_of": "likelihood", "evaluation.edits": 4}
     run, _, heard = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=LateRight)
     first, *later = run.curve()
     scales = [p["scale"] for p in later]
@@ -178,7 +178,13 @@ def test_a_look_that_tells_no_unit_has_no_gain_and_that_of_the_next_one_is_kept(
 def test_where_only_accuracy_counts_a_look_needs_no_unit(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"grading.reward": "blend", "grading.blend": 0, "evaluation.edits": 4, "run.rounds": 1}
+    changes = {
+        "grading.reward": "blend",
+        "grading.blend_of": "likelihood",
+        "grading.blend": 0,
+        "evaluation.edits": 4,
+        "run.rounds": 1,
+    }
     run, _, _ = go(configured(data, tmp_path / "run", **changes), monkeypatch, crew=LateRight)
     assert run.curve()[0]["gain"]["mean"] == 0.0
 
@@ -186,7 +192,7 @@ def test_where_only_accuracy_counts_a_look_needs_no_unit(
 def test_a_run_whose_first_look_kept_no_unit_goes_on_as_it_began(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"grading.reward": "blend", "evaluation.edits": 4}
+    changes = {"grading.reward": "blend", "grading.blend_of": "likelihood", "evaluation.edits": 4}
     with monkeypatch.context() as patch:  # as older ones did
         figures = held_out._figures
         patch.setattr(held_out, "_figures", lambda *a: {k: v for k, v in figures(*a).items() if k != "scale"})
