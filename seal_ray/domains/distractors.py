@@ -5,6 +5,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from seal_ray.records import derive_seed
 
@@ -12,9 +13,11 @@ NUMBERS = re.compile(
     r"(?i)\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|"
     r"million|billion|half|first|second|third)\b"
 )
+REMEMBERED = 1 << 16  # answers: each is looked at beside many questions
 Asked = Sequence[tuple[str, Sequence[str]]]  # questions' ids with their accepted answers
 
 
+@lru_cache(REMEMBERED)
 def kind_of(answer: str) -> str:
     """number, name or phrase: what an answer looks like, in any script that has capitals or digits."""
     words = re.findall(r"\w+", answer)
@@ -68,6 +71,7 @@ def _others(shelf: Mapping[int, list[str]], length: int, count: int, rng: random
         yield from rng.sample(answers, min(len(answers), 4 * count))
 
 
+@lru_cache(REMEMBERED)
 def _flat(answer: str) -> str:
     return " ".join(re.findall(r"\w+", answer.lower()))
 
