@@ -21,6 +21,7 @@ CLUSTERS = (
     "tests/chaos",  # before all clusters: a lock that a thread of Ray holds stays locked in what is forked
     "tests/end_to_end/test_round.py",
     "tests/end_to_end/test_gate_rounds.py",
+    "tests/end_to_end/test_default_reward.py",
     "tests/end_to_end/test_older_run.py",
     "tests/end_to_end/test_computed_domains.py",
     "tests/parity/test_engine_answers.py",

@@ -116,9 +116,8 @@ class Ledger:
         except StorageError:
             if self.store.remote:
                 raise
-            return epochs.alive(
-                self.store, top, time.time()
-            )  # a disk's clock is asked by writing: this one is read-only
+            # a disk's clock is asked by writing, and this one is read-only
+            return epochs.alive(self.store, top, time.time())
 
     def check(self) -> None:
         """Raise `Fenced` if somebody else has taken over. Cheap: the heartbeat asks, this looks at the answer."""
